@@ -1,0 +1,249 @@
+"""Send one partition. The only file that opens a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, Final
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from eb_dagster.errors import ConfigError
+from eb_dagster.wire import CONTENT_TYPE, PATH
+
+CONNECT_SECONDS: Final = 10.0
+MOST_WIRE_BYTES: Final = 64 * 2**20
+# An error page is kept for the person who looks into it; a whole web site is not.
+MOST_ERROR_BYTES: Final = 64 * 2**10
+_PIECE: Final = 64 * 2**10
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, as it came. `complete` is false when it broke off or was cut off."""
+
+    status: int
+    body: bytes = field(repr=False)
+    encoding: str
+    complete: bool
+    request_left: bool
+    retry_after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Nothing came back. If the whole request had left, it may have been paid for."""
+
+    request_left: bool
+    reason: str
+
+
+class Client:
+    """Posts forms to the bulk endpoint, each once. Safe to use from many threads."""
+
+    def __init__(self, *, base_url: str, api_key: str, timeout: float) -> None:
+        self.url = base_url + PATH
+        self._timeout = timeout
+        self._headers = {
+            "X-API-Key": api_key,
+            "Content-Type": CONTENT_TYPE,
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            # A kept connection may be closed by the server just as we send, and then nobody knows
+            # whether the request was read. A fresh one cannot.
+            "Connection": "close",
+        }
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def send(self, form: bytes) -> Reply | NoReply:
+        """Post one form, once, within the deadline.
+
+        Raises `ConfigError` when the server's certificate cannot be trusted.
+        """
+        body = _Form(form)
+        try:
+            with self._deadline() as deadline, _session() as session:
+                response = session.post(
+                    self.url,
+                    # requests streams what it can iterate over; its stubs ask for less than that.
+                    data=body,
+                    headers=self._headers,
+                    stream=True,
+                    allow_redirects=False,
+                    timeout=(min(CONNECT_SECONDS, self._timeout), self._timeout),
+                )
+                return _receive(response, request_left=body.left, deadline=deadline)
+        except requests.exceptions.SSLError as error:
+            if _is_bad_certificate(error):
+                raise ConfigError(
+                    f"the certificate of {self.url} cannot be trusted; nothing was sent"
+                ) from None
+            return NoReply(body.left, "the TLS connection broke")
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+            # The name of the error only: its text may quote the request.
+            return NoReply(body.left, type(error).__name__)
+
+    def abort(self) -> None:
+        """Cut every connection that is open. What is cut off is in doubt."""
+        with self._lock:
+            for one in self._sockets:
+                _cut(one)
+
+    @contextlib.contextmanager
+    def _deadline(self) -> Iterator[float]:
+        """Cut the connection when time is up: a drip of bytes outlives any socket timeout."""
+        opened: list[socket.socket] = []
+        token = _OPENED.set(_Opened(opened, self._sockets, self._lock))
+        timer = threading.Timer(self._timeout, lambda: [_cut(one) for one in opened])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield monotonic() + self._timeout
+        finally:
+            timer.cancel()
+            _OPENED.reset(token)
+            with self._lock:
+                self._sockets.difference_update(opened)
+
+
+class _Form:
+    """A request body that knows when all of it was handed to the socket.
+
+    urllib3 asks for the next piece only after the socket took the one before, so whoever is asked
+    when nothing remains knows that everything left. Exception types do not tell: one and the same
+    stands for "refused" and for "charged, then reset".
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+        self._position = 0
+        self.left = False
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        while piece := self.read(_PIECE):
+            yield piece
+
+    def read(self, size: int = -1) -> bytes:
+        end = len(self._data) if size < 0 else self._position + size
+        piece = bytes(self._data[self._position : end])
+        self._position += len(piece)
+        self.left = not piece
+        return piece
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Where a new connection reports its socket."""
+
+    mine: list[socket.socket]
+    everyone: set[socket.socket]
+    lock: threading.Lock
+
+    def add(self, one: Any) -> None:
+        if isinstance(one, socket.socket):
+            with self.lock:
+                self.mine.append(one)
+                self.everyone.add(one)
+
+
+_OPENED: ContextVar[_Opened | None] = ContextVar("_OPENED", default=None)
+
+
+def _report(one: Any) -> None:
+    if opened := _OPENED.get():
+        opened.add(one)
+
+
+class _Plain(HTTPConnection):
+    def connect(self) -> None:
+        super().connect()
+        _report(self.sock)
+
+
+class _Secure(HTTPSConnection):
+    def connect(self) -> None:
+        super().connect()
+        _report(self.sock)
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _Plain
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _Secure
+
+
+class _Adapter(HTTPAdapter):
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+
+
+def _session() -> requests.Session:
+    session = requests.Session()
+    # No .netrc and no proxy from the environment: the key and the people go to one host only.
+    session.trust_env = False
+    session.headers.clear()
+    adapter = _Adapter(max_retries=urllib3.Retry(0, redirect=False, read=False))
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _receive(response: requests.Response, *, request_left: bool, deadline: float) -> Reply:
+    most = MOST_WIRE_BYTES if response.status_code < 300 else MOST_ERROR_BYTES
+    pieces: list[bytes] = []
+    received, complete = 0, False
+    # What came before the connection broke is kept: whole contacts in it were paid for.
+    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+        while received <= most and monotonic() < deadline:
+            # urllib3 documents read1; requests' stubs do not know it.
+            piece: bytes = response.raw.read1(_PIECE, decode_content=False)
+            if not piece:
+                complete = monotonic() < deadline
+                break
+            pieces.append(piece)
+            received += len(piece)
+    response.close()
+    return Reply(
+        status=response.status_code,
+        body=b"".join(pieces),
+        encoding=response.headers.get("Content-Encoding", ""),
+        complete=complete,
+        request_left=request_left,
+        retry_after=response.headers.get("Retry-After"),
+    )
+
+
+def _cut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # Not SSLSocket.shutdown, which takes the TLS state away under the thread that reads.
+        socket.socket.shutdown(one, socket.SHUT_RDWR)
+
+
+def _is_bad_certificate(error: BaseException | None) -> bool:
+    seen: set[int] = set()
+    pending: list[Any] = [error]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, ssl.SSLCertVerificationError | ssl.CertificateError):
+            return True
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            pending += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+    return False

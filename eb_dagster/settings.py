@@ -1,0 +1,161 @@
+"""The settings of an enrichment, checked before anything else happens."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from eb_dagster.contacts import select
+from eb_dagster.errors import ConfigError
+from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region
+from eb_dagster.wire import MOST_IDENTIFIERS, REQUIRED_FIELDS
+
+VENDOR_URL = "https://api.exactbuyer.com"
+"""The vendor's documented address."""
+
+OverBudgetChoice = Literal["stop", "refuse"]
+InDoubtChoice = Literal["hold", "resend"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Everything that can be chosen about an enrichment. See `Enricher` for what each one means."""
+
+    api_key: str = field(repr=False)
+    base_url: str
+    required_fields: tuple[str, ...]
+    identifiers: Mapping[FieldType, str | Sequence[str]] | None
+    default_region: str | None
+    max_credits: int | None
+    over_budget: OverBudgetChoice
+    max_age: timedelta | None
+    retry_misses_after: timedelta | None
+    partition_size: int
+    requests_per_minute: float
+    max_credits_at_risk: int
+    timeout: float
+    in_doubt: InDoubtChoice
+    aliases: tuple[FieldType, ...]
+    prefix: str
+    columns: tuple[str, ...] | None
+    progress: bool | Callable[..., None] | None
+
+    def __post_init__(self) -> None:
+        _check_names("required_fields", self.required_fields, REQUIRED_FIELDS)
+        _check_names("aliases", self.aliases, FIELD_TYPES)
+        _check_choice("over_budget", self.over_budget, get_args(OverBudgetChoice))
+        _check_choice("in_doubt", self.in_doubt, get_args(InDoubtChoice))
+        _check_whole("partition_size", self.partition_size, least=1, most=MOST_IDENTIFIERS)
+        _check_whole("max_credits_at_risk", self.max_credits_at_risk, least=1)
+        if self.max_credits is not None:
+            _check_whole("max_credits", self.max_credits, least=0)
+        _check_positive("requests_per_minute", self.requests_per_minute)
+        _check_positive("timeout", self.timeout)
+        _check_age("max_age", self.max_age)
+        _check_age("retry_misses_after", self.retry_misses_after)
+        select(self.columns)
+
+
+def read_api_key(given: str | None) -> str:
+    """The key as given, else $EXACTBUYER_API_KEY."""
+    key = (given if given is not None else os.environ.get("EXACTBUYER_API_KEY", "")).strip()
+    if not key:
+        raise ConfigError("no API key: pass api_key=… or set EXACTBUYER_API_KEY")
+    if not (key.isascii() and key.isprintable()):
+        raise ConfigError("the API key holds characters that no HTTP header can carry")
+    return key
+
+
+def read_base_url(given: str | None) -> str:
+    """The address as given, else $EXACTBUYER_BASE_URL, else the vendor's, in one spelling.
+
+    The key and the people go there, so it is https, or plain http to this very machine.
+    """
+    text = (given or os.environ.get("EXACTBUYER_BASE_URL") or VENDOR_URL).strip()
+    try:
+        parts = urlsplit(text)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        raise ConfigError("base_url is not an address such as https://api.exactbuyer.com") from None
+    if parts.username is not None or parts.password is not None:
+        raise ConfigError("base_url must not carry a user name or password; use api_key")
+    if parts.query or parts.fragment or not host:
+        raise ConfigError("base_url is not an address such as https://api.exactbuyer.com")
+    if parts.scheme not in ("https", "http"):
+        raise ConfigError("base_url must start with https://")
+    if parts.scheme == "http" and not _is_loopback(host):
+        raise ConfigError("base_url must be https; plain http is for this machine only (127.0.0.1)")
+    name = f"[{host}]" if ":" in host else host
+    where = name if port is None else f"{name}:{port}"
+    path = parts.path.rstrip("/").removesuffix("/v1")
+    return f"{parts.scheme}://{where}{path}"
+
+
+def read_settings(
+    *,
+    api_key: str | None,
+    base_url: str | None,
+    required_fields: Sequence[str],
+    aliases: Sequence[FieldType],
+    columns: Sequence[str] | None,
+    default_region: str | None,
+    **others: Any,
+) -> Settings:
+    """Check what was given and fill in what comes from the environment."""
+    for name, value in (("required_fields", required_fields), ("aliases", aliases)):
+        if isinstance(value, str):
+            raise ConfigError(f"{name} must be a list of names, not one text: [{value!r}]")
+    if isinstance(columns, str):
+        raise ConfigError("columns must be a list of names")
+    return Settings(
+        api_key=read_api_key(api_key),
+        base_url=read_base_url(base_url),
+        required_fields=tuple(dict.fromkeys(required_fields)),
+        aliases=tuple(dict.fromkeys(aliases)),
+        columns=None if columns is None else tuple(columns),
+        default_region=None if default_region is None else check_region(default_region),
+        **others,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_names(setting: str, given: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise ConfigError(f"{setting}: {unknown} not known; choose from {list(known)}")
+
+
+def _check_choice(setting: str, given: object, known: Sequence[str]) -> None:
+    if given not in known:
+        raise ConfigError(f"{setting} must be one of {list(known)}, not {given!r}")
+
+
+def _check_whole(setting: str, given: object, *, least: int, most: int | None = None) -> None:
+    span = f"at least {least}" if most is None else f"from {least} to {most}"
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise ConfigError(f"{setting} must be a whole number {span}, not {given!r}")
+    if given < least or (most is not None and given > most):
+        raise ConfigError(f"{setting} must be {span}, not {given}")
+
+
+def _check_positive(setting: str, given: object) -> None:
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e9:
+        raise ConfigError(f"{setting} must be a number above 0, not {given!r}")
+
+
+def _check_age(setting: str, given: object) -> None:
+    if given is not None and not (isinstance(given, timedelta) and given >= timedelta(0)):
+        raise ConfigError(f"{setting} must be a timedelta such as timedelta(days=90), or None")

@@ -1,0 +1,223 @@
+"""The request form and the parsed reply. The only file that knows the API's JSON envelope."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+from urllib.parse import urlencode
+
+import msgspec
+
+from eb_dagster.identifiers import Identifier
+
+PATH: Final = "/v1/bulk-enrich"
+CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
+MOST_IDENTIFIERS: Final = 1000
+"""The vendor's documented limit for one request."""
+
+REQUIRED_FIELDS: Final = ("email", "work_email", "personal_email", "phone", "social_profile")
+
+# A reply of 1000 contacts is some 2 MB; a hundred times that is an accident or an attack.
+MOST_DECODED_BYTES: Final = 192 * 2**20
+
+MISSED: Final = -1
+IN_DOUBT: Final = -2
+UNREADABLE: Final = -3
+
+
+def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[str]) -> bytes:
+    """The form as the vendor's Python sample sends it: two fields, each a JSON array as text."""
+    if not 1 <= len(identifiers) <= MOST_IDENTIFIERS:
+        raise ValueError(f"a request asks 1 to {MOST_IDENTIFIERS} identifiers")
+    query = [{"field_type": one.field_type, "value": one.value} for one in identifiers]
+    required = [{"field_type": name} for name in required_fields]
+    fields = {"query_list": json.dumps(query), "required_fields": json.dumps(required)}
+    return urlencode(fields).encode("ascii")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One entry of a reply: what it answers, and the contact as raw JSON, or None for a miss."""
+
+    echo: str | None = field(repr=False)
+    contact: bytes | None = field(repr=False)
+    readable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedReply:
+    """What could be read of a reply. `whole` is false when parts may be missing from `records`."""
+
+    records: tuple[Record, ...]
+    records_enriched: int | None
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Alignment:
+    """Where each asked identifier's answer is: a position in `records`, or a negative outcome."""
+
+    positions: tuple[int, ...]
+    extra: int
+    """Records that answer nothing that was asked, or answer it once more."""
+
+
+class _Entry(msgspec.Struct, gc=False):
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    enriched_contact: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Envelope(msgspec.Struct, gc=False):
+    contacts: list[_Entry]
+    records_enriched: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_decode_envelope = msgspec.json.Decoder(_Envelope).decode
+_NULL: Final = b"null"
+
+
+def inflate(body: bytes, encoding: str) -> tuple[bytes, bool]:
+    """Undo the content encoding as far as it goes. Returns the bytes, and whether that was all."""
+    layers = [layer.strip().lower() for layer in encoding.split(",")]
+    whole = True
+    # Applied in the order they are listed, so undone from the last. More than two is no accident.
+    for layer in reversed([one for one in layers if one not in ("", "identity")][:2]):
+        if layer not in ("gzip", "x-gzip", "deflate"):
+            return b"", False
+        body, fine = _inflate_once(body)
+        whole = whole and fine
+    return body, whole
+
+
+def _inflate_once(body: bytes) -> tuple[bytes, bool]:
+    # 32 + 15: gzip or zlib, told apart by the header.
+    machine = zlib.decompressobj(wbits=47)
+    pieces: list[bytes] = []
+    # The last 8 bytes are gzip's checksum. Apart, a wrong one does not take the data with it.
+    for part in (body[:-8], body[-8:]):
+        try:
+            pieces.append(machine.decompress(part, MOST_DECODED_BYTES))
+        except zlib.error:
+            return b"".join(pieces), False
+        if machine.unconsumed_tail:
+            return b"".join(pieces), False
+    return b"".join(pieces), machine.eof
+
+
+def parse_reply(body: bytes) -> ParsedReply:
+    """Read a decoded reply. Never raises: what cannot be read is simply not in it."""
+    try:
+        # msgspec does not look into raw slices, so broken UTF-8 has to be found first.
+        body.decode("utf-8")
+        envelope = _decode_envelope(body)
+        records = tuple(_record(entry) for entry in envelope.contacts)
+        return ParsedReply(records, _count(envelope.records_enriched), whole=True)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _parse_leniently(body.decode("utf-8", "replace"))
+
+
+def _record(entry: _Entry) -> Record:
+    contact = entry.enriched_contact
+    if isinstance(contact, msgspec.UnsetType):
+        return Record(_echo(msgspec.json.decode(entry.value)), None, readable=False)
+    raw = bytes(contact)
+    echo = _echo(msgspec.json.decode(entry.value))
+    return Record(echo, None if raw.strip() == _NULL else raw)
+
+
+def _echo(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    # A phone number may come back as a number.
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return None
+
+
+def _count(raw: msgspec.Raw) -> int | None:
+    value = msgspec.json.decode(raw)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _parse_leniently(text: str) -> ParsedReply:
+    """What the standard library can read of it: all (it takes NaN), else the records one by one."""
+    try:
+        envelope = json.loads(text)
+        entries = envelope["contacts"]
+        if isinstance(entries, list):
+            listed = cast("list[object]", entries)
+            if all(isinstance(entry, dict) for entry in listed):
+                records = tuple(_lenient_record(cast("dict[str, Any]", entry)) for entry in listed)
+                count = envelope.get("records_enriched")
+                return ParsedReply(records, count if type(count) is int else None, whole=True)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        pass
+    return ParsedReply(tuple(_salvage(text)), None, whole=False)
+
+
+def _lenient_record(entry: dict[str, Any]) -> Record:
+    echo = _echo(entry.get("value"))
+    if "enriched_contact" not in entry:
+        return Record(echo, None, readable=False)
+    contact = entry["enriched_contact"]
+    # ASCII, so that lone surrogates survive until `contacts` deals with them.
+    return Record(echo, None if contact is None else json.dumps(contact).encode("ascii"))
+
+
+_RECORD_START = re.compile(r'\{\s*"(?:enriched_contact|value)"\s*:')
+_MOST_FALSE_STARTS = 64
+
+
+def _salvage(text: str) -> Iterator[Record]:
+    """Every whole record in a damaged text. Alignment proves later which of them were asked."""
+    decoder = json.JSONDecoder()
+    position, false_starts = 0, 0
+    while (start := _RECORD_START.search(text, position)) and false_starts < _MOST_FALSE_STARTS:
+        try:
+            entry, position = decoder.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            false_starts += 1
+            position = start.end()
+            continue
+        if "enriched_contact" in entry and "value" in entry:
+            yield _lenient_record(entry)
+
+
+def align(
+    parsed: ParsedReply, *, asked: int, find: Callable[[str], int | None], complete: bool
+) -> Alignment:
+    """Match records to questions by what they echo, never by where they stand.
+
+    `find` gives the question that an echo proves, if any. `complete` is false when the reply broke
+    off: what is missing from it is then in doubt rather than unreadable.
+    """
+    positions: list[int | None] = [None] * asked
+    extra = nameless = 0
+    for at, record in enumerate(parsed.records):
+        question = None if record.echo is None else find(record.echo)
+        if record.echo is None:
+            nameless += 1
+        elif question is None:
+            extra += 1
+        else:
+            extra += positions[question] is not None
+            positions[question] = _chosen(parsed.records, positions[question], at)
+    absent = UNREADABLE if nameless or (complete and not parsed.whole) else IN_DOUBT
+    return Alignment(tuple(absent if at is None else at for at in positions), extra)
+
+
+def _chosen(records: Sequence[Record], before: int | None, at: int) -> int:
+    """The position that answers a question which was answered before, at `before`."""
+    mine = records[at]
+    here = UNREADABLE if not mine.readable else MISSED if mine.contact is None else at
+    if before is None or before == here:
+        return here
+    if before < 0 or here < 0:
+        # A contact beats a miss, and a miss beats what cannot be read.
+        return max(before, here)
+    # Two different contacts for one question: there is no telling whose they are.
+    return before if records[before].contact == mine.contact else UNREADABLE
