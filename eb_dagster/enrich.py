@@ -1,0 +1,525 @@
+"""Enrich tables of identifiers. The only file that knows the order in which things happen."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eb_dagster import contacts as contact_columns
+from eb_dagster.client import Client
+from eb_dagster.contacts import Contact, read_contact
+from eb_dagster.errors import InputError, LedgerError, OverBudget
+from eb_dagster.identifiers import FieldType, Identifier, Layout, find_layout, read_rows
+from eb_dagster.ledger import Ledger
+from eb_dagster.parquet import check_writable, read_metadata, write_parquet
+from eb_dagster.plan import Agenda, Block, Plan, Question, Row, make_plan
+from eb_dagster.purchase import Answer, Purchase, apply_reply, decompress
+from eb_dagster.report import Report
+from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
+from eb_dagster.wire import PATH, parse_reply
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+BLOCK_ROWS: Final = 8_192
+WINDOW_ROWS: Final = 32_768
+"""Rows that are open at once: enough to keep 20 partitions in flight, and memory bounded."""
+
+_REPLIES_KEPT: Final = 16
+
+
+class Enricher:
+    """Buys contacts for identifiers and remembers them, so that each is paid for at most once.
+
+    Args:
+        api_key: the vendor's key; $EXACTBUYER_API_KEY if not given.
+        base_url: the API's address; $EXACTBUYER_BASE_URL, then the vendor's. https only, or plain
+            http to this machine.
+        ledger: a path or a database URL; $EB_DAGSTER_LEDGER, then a file in the user's data folder.
+        required_fields: fields that a contact must hold to count as found (and to be charged).
+        identifiers: which columns hold which kind of identifier, in the order of asking.
+        default_region: two-letter country for phones without a country code.
+        max_credits: credits that one run may spend; None for no cap beyond the plan itself.
+        over_budget: "stop" buys in order up to the cap; "refuse" raises `OverBudget` beforehand.
+        max_age: contacts older than this are bought again; None for never.
+        retry_misses_after: misses older than this are asked again; None for never.
+        partition_size: identifiers in one request, 1 to 1000.
+        requests_per_minute: shared by all processes on one ledger; the vendor refuses above 200.
+        max_credits_at_risk: bound on identifiers in flight plus in doubt.
+        timeout: seconds for one request, from the first byte to the last.
+        in_doubt: "hold" never asks again for what may have been paid; "resend" does.
+        aliases: kinds of identifiers inside a bought contact that answer for it.
+        prefix: of every column that is added.
+        columns: contact columns to keep; None for all.
+        progress: True or False for the bar, None for a bar on a terminal or in a notebook, or a
+            function that is given the `Report` so far.
+
+    Raises:
+        ConfigError: a setting is wrong.
+        LedgerError: the ledger cannot be trusted to remember.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        ledger: str | os.PathLike[str] | None = None,
+        required_fields: Sequence[str] = (),
+        identifiers: Mapping[FieldType, str | Sequence[str]] | None = None,
+        default_region: str | None = None,
+        max_credits: int | None = None,
+        over_budget: OverBudgetChoice = "stop",
+        max_age: timedelta | None = None,
+        retry_misses_after: timedelta | None = None,
+        partition_size: int = 1000,
+        requests_per_minute: float = 198,
+        max_credits_at_risk: int = 20_000,
+        timeout: float = 300.0,
+        in_doubt: InDoubtChoice = "hold",
+        aliases: Sequence[FieldType] = ("email", "social_profile"),
+        prefix: str = "eb_",
+        columns: Sequence[str] | None = None,
+        progress: bool | Callable[[Report], None] | None = None,
+    ) -> None:
+        self._settings = read_settings(
+            api_key=api_key, base_url=base_url, required_fields=required_fields,
+            identifiers=identifiers, default_region=default_region, max_credits=max_credits,
+            over_budget=over_budget, max_age=max_age, retry_misses_after=retry_misses_after,
+            partition_size=partition_size, requests_per_minute=requests_per_minute,
+            max_credits_at_risk=max_credits_at_risk, timeout=timeout, in_doubt=in_doubt,
+            aliases=aliases, prefix=prefix, columns=columns, progress=progress,
+        )  # fmt: skip
+        self._added = contact_columns.arrow_schema(prefix=prefix, columns=self._settings.columns)
+        self._ledger = Ledger(
+            ledger or os.environ.get("EB_DAGSTER_LEDGER") or _default_ledger(),
+            endpoint=self._settings.base_url + PATH,
+        )
+        self._client = Client(
+            base_url=self._settings.base_url,
+            api_key=self._settings.api_key,
+            timeout=self._settings.timeout,
+        )
+        self.report = Report()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the ledger."""
+        self._ledger.close()
+
+    def plan(self, frame: Any) -> Plan:
+        """What enriching this table would ask and cost at most. Sends nothing.
+
+        Takes a pandas dataframe, or anything that `enrich_batches` takes.
+        """
+        agenda = Agenda()
+        purchase = self._purchase(agenda, Report())
+        if _is_pandas(frame):
+            layout = find_layout([str(name) for name in frame.columns], self._settings.identifiers)
+            chunks = _pandas_chunks(frame, layout)
+        else:
+            _, batches = _open_batches(frame)
+            chunks = (_to_pandas(batch) for batch in batches)
+        for chunk in chunks:
+            layout = find_layout([str(name) for name in chunk.columns], self._settings.identifiers)
+            block = self._take_in(agenda, purchase, chunk[list(layout.names)], layout)
+            agenda.start(block)
+        return make_plan(
+            agenda,
+            partition_size=self._settings.partition_size,
+            max_credits=self._settings.max_credits,
+            requests_per_minute=self._settings.requests_per_minute,
+        )
+
+    def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the frame with the status and contact columns added.
+
+        Every row is there once, in the same order and with the same index; the columns of the
+        input are untouched. The report is in `.attrs["eb_report"]` as a dict.
+
+        Raises:
+            InputError: no identifier columns, values that are not text, or a clash of names.
+            OverBudget, Refused, Busy, OutcomeUnknown, LedgerError: see `eb_dagster.errors`.
+        """
+        import pandas as pd
+
+        if not isinstance(frame, pd.DataFrame):
+            raise InputError(f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}")
+        names = [str(name) for name in frame.columns]
+        layout = find_layout(names, self._settings.identifiers)
+        self._check_clash(names)
+        if self._settings.over_budget == "refuse":
+            self._refuse_over_budget(frame)
+        batches = list(self._run(_pandas_chunks(frame, layout), layout, total=len(frame)))
+        table = pa.Table.from_batches(batches, schema=self._added)
+        added = table.to_pandas(types_mapper=contact_columns.pandas_dtype)
+        added = contact_columns.enriched_contacts(
+            prefix=self._settings.prefix, columns=self._settings.columns
+        ).validate(added)
+        added.index = frame.index
+        enriched = pd.concat([frame, added], axis="columns")
+        enriched.attrs = {**frame.attrs, "eb_report": self.report.to_dict()}
+        return enriched
+
+    def enrich_batches(self, batches: Any) -> pa.RecordBatchReader:
+        """Enrich a stream: anything with `__arrow_c_stream__`, or an iterable of RecordBatch.
+
+        Rows leave in the order they came, with the status and contact columns added; nothing is
+        sent before the first batch is read, and memory does not grow with the rows.
+        """
+        schema, stream = _open_batches(batches)
+        layout = find_layout(schema.names, self._settings.identifiers)
+        self._check_clash(schema.names)
+        if self._settings.over_budget == "refuse":
+            held = pa.Table.from_batches(list(stream), schema=schema)
+            self._refuse_over_budget(held)
+            stream = iter(held.to_batches())
+        whole = pa.schema([*schema, *self._added])
+        return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole))
+
+    def enrich_parquet(
+        self, source: str | os.PathLike[str], target: str | os.PathLike[str]
+    ) -> Report:
+        """Enrich one Parquet file into another, which is written whole or not at all."""
+        path = Path(target)
+        self.check_target(path)
+        try:
+            file = pq.ParquetFile(source)
+        except FileNotFoundError:
+            raise InputError(f"there is no file {Path(source).name}") from None
+        except (OSError, pa.ArrowException):
+            raise InputError(f"{Path(source).name} is not a Parquet file") from None
+        with file:
+            schema = file.schema_arrow.remove_metadata()
+            rows = (batch for batch in file.iter_batches(BLOCK_ROWS))
+            stream = pa.RecordBatchReader.from_batches(schema, rows)
+            self.write(self.enrich_batches(stream), path)
+        return self.report
+
+    def write(self, reader: pa.RecordBatchReader, target: str | os.PathLike[str]) -> int:
+        """Publish enriched batches as a Parquet table. Returns the rows."""
+        path = Path(target)
+        self.check_target(path)
+        return write_parquet(
+            cast("Iterable[pa.RecordBatch]", reader), path, schema=reader.schema, metadata=self._seal
+        )
+
+    def check_target(self, path: Path) -> None:
+        """Refuse a path that cannot be written, or a table that another ledger has paid for."""
+        check_writable(path)
+        sealed = read_metadata(path)
+        if not sealed or sealed.get("endpoint") != self._ledger.endpoint:
+            return
+        remembered = self._ledger.last_request()
+        if sealed.get("ledger") != self._ledger.id or remembered < int(sealed.get("request", "0")):
+            raise LedgerError(
+                f"the table {path.name} was paid for with a ledger that is not this one, or with a "
+                "newer copy of it; going on would buy its contacts again. Name that ledger, or move "
+                "the table away if paying again is what you want"
+            )
+
+    def _seal(self) -> dict[str, str]:
+        return {
+            "ledger": self._ledger.id,
+            "request": str(self._ledger.last_request()),
+            "endpoint": self._ledger.endpoint,
+        }
+
+    def _check_clash(self, names: Sequence[str]) -> None:
+        clashes = sorted(set(names) & set(self._added.names))
+        if clashes:
+            raise InputError(f"the input already has columns {clashes}; choose another prefix")
+
+    def _refuse_over_budget(self, table: Any) -> None:
+        plan, cap = self.plan(table), self._settings.max_credits
+        if cap is not None and plan.credits_at_most > cap:
+            raise OverBudget(
+                f"this may cost {plan.credits_at_most:,} credits, max_credits is {cap:,}; nothing "
+                'was sent. Raise it, shrink the input, or choose over_budget="stop"'
+            )
+
+    # The run
+
+    def _purchase(self, agenda: Agenda, report: Report) -> Purchase:
+        for stored in self._ledger.unapplied():
+            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
+        return Purchase(
+            settings=self._settings, ledger=self._ledger, client=self._client,
+            agenda=agenda, report=report,
+        )  # fmt: skip
+
+    def _enrich_stream(
+        self, stream: Iterator[pa.RecordBatch], layout: Layout, schema: pa.Schema
+    ) -> Iterator[pa.RecordBatch]:
+        inputs: list[pa.RecordBatch] = []
+
+        def chunks() -> Iterator[pd.DataFrame]:
+            for batch in stream:
+                for start in range(0, batch.num_rows, BLOCK_ROWS):
+                    piece = batch.slice(start, BLOCK_ROWS)
+                    inputs.append(piece)
+                    yield _to_pandas(piece.select(list(layout.names)))
+
+        for added in self._run(chunks(), layout, total=None):
+            mine = inputs.pop(0)
+            yield pa.RecordBatch.from_arrays([*mine.columns, *added.columns], schema=schema)
+
+    def _run(
+        self, chunks: Iterator[pd.DataFrame], layout: Layout, *, total: int | None
+    ) -> Iterator[pa.RecordBatch]:
+        started = time.monotonic()
+        self.report = report = Report()
+        agenda = Agenda()
+        purchase = self._purchase(agenda, report)
+        loader = _ContactLoader(self._ledger)
+        with _progress(self._settings.progress, report, total) as show:
+            purchase.on_progress = show
+            try:
+                more = True
+                while more or agenda.blocks:
+                    while more and agenda.open_rows < WINDOW_ROWS:
+                        chunk = next(chunks, None)
+                        more = chunk is not None
+                        if chunk is not None:
+                            agenda.start(self._take_in(agenda, purchase, chunk, layout, report))
+                    for block in agenda.leaving():
+                        yield self._finish_block(block, purchase, loader, report)
+                        show()
+                    if agenda.blocks:
+                        purchase.step(all_rows_in=not more)
+            finally:
+                purchase.finish()
+                spent = self._ledger.spending(run=purchase.run)
+                report.credits_charged = spent.credits
+                report.credits_in_doubt = spent.at_risk
+                report.credits_saved = max(0, report.matched - spent.credits)
+                report.seconds = time.monotonic() - started
+                show()
+        _warn(report)
+
+    def _take_in(
+        self,
+        agenda: Agenda,
+        purchase: Purchase,
+        chunk: pd.DataFrame,
+        layout: Layout,
+        report: Report | None = None,
+    ) -> Block:
+        candidates = read_rows(chunk, layout, default_region=self._settings.default_region)
+        distinct = {one for row in candidates for one in row.identifiers}
+        keys: dict[Identifier, bytes] = {one: self._ledger.key(one) for one in distinct}
+        block = agenda.add(candidates, keys)
+        questions = {one.key: one for row in block.rows for one in row.questions}
+        if report is not None:
+            places = sum(len(row.questions) for row in block.rows)
+            report.identifiers += sum(one.state == "new" for one in questions.values())
+            report.folded += places - sum(one.state == "new" for one in questions.values())
+        purchase.look_up(list(questions.values()))
+        return block
+
+    def _finish_block(
+        self, block: Block, purchase: Purchase, loader: _ContactLoader, report: Report
+    ) -> pa.RecordBatch:
+        loader.load([row.question for row in block.rows if row.question is not None])
+        rows = [self._finish_row(row, purchase.run, report) for row in block.rows]
+        names = [column.name for column in contact_columns.CONTACT_COLUMNS]
+        kept = [names.index(one.name) for one in contact_columns.select(self._settings.columns)]
+        blank = (None,) * len(names)
+        status = list(zip(*(one for one, _ in rows), strict=True))
+        contacts = [blank if one is None else one.values for _, one in rows]
+        values: list[Sequence[Any]] = [*status]
+        values += [[contact[at] for contact in contacts] for at in kept]
+        arrays = [
+            pa.array(column, type=each.type)
+            for column, each in zip(values, self._added, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self._added)
+
+    def _finish_row(
+        self, row: Row, run: str, report: Report
+    ) -> tuple[tuple[Any, ...], Contact | None]:
+        question, status = row.question, row.status
+        answer = cast("Answer | None", question.answer) if question is not None else None
+        matched = {"matched": True, "not_found": False}.get(cast(str, status))
+        known = answer.known if answer is not None and matched is not None else None
+        contact = answer.contact if answer is not None and matched else None
+        from_ledger = known is not None and (known.run != run or known.is_alias)
+        self._count(report, row, contact, from_ledger=from_ledger)
+        asked = question.identifier if question is not None and status != "suppressed" else None
+        at = known.at if known is not None else None
+        values = (
+            matched,
+            status,
+            None if asked is None else asked.field_type,
+            None if asked is None else asked.value,
+            from_ledger,
+            None if at is None else datetime.fromtimestamp(at, UTC),
+        )
+        return values, contact
+
+    def _count(
+        self, report: Report, row: Row, contact: Contact | None, *, from_ledger: bool
+    ) -> None:
+        report.rows += 1
+        report.from_ledger += from_ledger
+        report.unusable.update(reason for reason in row.reasons if reason != "blank")
+        if row.status == "invalid":
+            report.invalid[row.reasons[0] if row.reasons else "blank"] += 1
+        elif row.status is not None:
+            setattr(report, row.status, getattr(report, row.status) + 1)
+        if row.status == "matched" and row.question is not None:
+            report.matched_by[row.question.identifier.field_type] += 1
+        if contact is not None:
+            report.drift.update(contact.drift)
+            report.new_fields.update(contact.unknown_keys)
+
+
+class _ContactLoader:
+    """Reads bought contacts back from the ledger, a reply at a time."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._records: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
+
+    def load(self, questions: Iterable[Question]) -> None:
+        """Fill in the contact of every matched question that has none yet."""
+        wanted: dict[int, dict[int, list[Question]]] = {}
+        for question in questions:
+            answer = cast("Answer | None", question.answer)
+            if answer is None or answer.contact is not None or answer.known.standing != "matched":
+                continue
+            of_request = wanted.setdefault(answer.known.request_id, {})
+            of_request.setdefault(answer.known.position, []).append(question)
+        for request_id, positions in sorted(wanted.items()):
+            records = self._of(request_id)
+            for position, answered in positions.items():
+                contact = read_contact(records[position].contact or b"null")
+                for question in answered:
+                    question.answer = Answer(cast(Answer, question.answer).known, contact)
+
+    def _of(self, request_id: int) -> tuple[Any, ...]:
+        if request_id not in self._records:
+            (stored,) = self._ledger.replies([request_id])
+            self._records[request_id] = parse_reply(decompress(stored)[0]).records
+            if len(self._records) > _REPLIES_KEPT:
+                self._records.popitem(last=False)
+        return self._records[request_id]
+
+
+class _progress:  # noqa: N801 - reads as the function it stands for
+    """A bar on a terminal or in a notebook, or the user's own function."""
+
+    def __init__(
+        self, choice: bool | Callable[..., None] | None, report: Report, total: int | None
+    ) -> None:
+        self._choice, self._report, self._total = choice, report, total
+        self._bar: Any = None
+
+    def __enter__(self) -> Callable[[], None]:
+        if self._choice is not False and not callable(self._choice):
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(
+                total=self._total, unit="row", desc="Enriching",
+                disable=None if self._choice is None else False,
+            )  # fmt: skip
+        return self._show
+
+    def _show(self) -> None:
+        if callable(self._choice):
+            self._choice(self._report)
+        elif self._bar is not None:
+            self._bar.set_postfix(
+                requests=self._report.requests, matched=self._report.matched, refresh=False
+            )
+            self._bar.update(self._report.rows - self._bar.n)
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _warn(report: Report) -> None:
+    if report.wrong_counts:
+        warnings.warn(
+            f"in {report.wrong_counts} replies the API counted other records than it sent",
+            stacklevel=3,
+        )
+    if report.stopped and report.unreadable + report.in_doubt:
+        warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
+
+
+def _default_ledger() -> Path:
+    import platformdirs
+
+    return platformdirs.user_data_path("eb_dagster") / "ledger.db"
+
+
+def _is_pandas(frame: Any) -> bool:
+    import pandas as pd
+
+    return isinstance(frame, pd.DataFrame)
+
+
+def _pandas_chunks(frame: pd.DataFrame, layout: Layout) -> Iterator[pd.DataFrame]:
+    wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
+    slim = frame.iloc[:, wanted]
+    slim.columns = [str(name) for name in slim.columns]
+    # Even an empty frame is checked once.
+    for start in range(0, max(len(slim), 1), BLOCK_ROWS):
+        yield slim.iloc[start : start + BLOCK_ROWS]
+
+
+def _to_pandas(batch: pa.RecordBatch) -> pd.DataFrame:
+    import pandas as pd
+
+    return cast("pd.DataFrame", batch.to_pandas(types_mapper=pd.ArrowDtype))
+
+
+def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+    """The schema and the batches of a stream, without reading all of it."""
+    if isinstance(batches, str | os.PathLike):
+        raise InputError("enrich_batches takes Arrow data; for a file there is enrich_parquet")
+    if hasattr(batches, "__arrow_c_stream__"):
+        reader = pa.RecordBatchReader.from_stream(batches)
+        return reader.schema, iter(reader)
+    if not isinstance(batches, Iterable):
+        raise InputError(f"enrich_batches takes Arrow data, not {type(batches).__name__}")
+    stream = iter(cast("Iterable[Any]", batches))
+    first = next(stream, None)
+    if not isinstance(first, pa.RecordBatch):
+        raise InputError("enrich_batches takes an iterable of at least one pyarrow RecordBatch")
+
+    def again() -> Iterator[pa.RecordBatch]:
+        yield first
+        yield from stream
+
+    return first.schema, again()
+
+
+def enrich_dataframe(frame: pd.DataFrame, **settings: Any) -> pd.DataFrame:
+    """Enrich one dataframe; the one-line form of `Enricher`, with the same keywords."""
+    with Enricher(**settings) as enricher:
+        return enricher.enrich_dataframe(frame)
+
+

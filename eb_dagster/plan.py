@@ -1,0 +1,305 @@
+"""Which distinct identifiers still have to be asked, in which order, and what that can cost at most.
+
+Pure: it sends nothing and stores nothing. `Agenda` knows, for rows with one or more identifiers
+each, which question is next; `Plan` is what it knows before the first one is asked.
+"""
+
+from __future__ import annotations
+
+import html
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from eb_dagster.identifiers import Candidates, Identifier
+
+State = Literal[
+    "new", "open", "queued", "asked", "elsewhere",
+    "matched", "missed", "in_doubt", "unreadable", "not_asked", "suppressed",
+]  # fmt: skip
+Status = Literal[
+    "matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"
+]
+
+_PENDING = frozenset({"queued", "asked", "elsewhere"})
+
+
+@dataclass(slots=True, eq=False)
+class Question:
+    """One distinct identifier, and what is known of it so far."""
+
+    identifier: Identifier
+    key: bytes = field(repr=False)
+    state: State = "new"
+    seen: int = 0
+    """The newest request that was looked at when the ledger was asked about it."""
+    answer: Any = field(default=None, repr=False)
+    """Who answered, when matched or missed; what an old contact says, while it is open."""
+    waiting: list[Row] = field(default_factory=list["Row"], repr=False)
+
+
+@dataclass(slots=True, eq=False)
+class Row:
+    """One input row: its questions in order of asking, and how it ended."""
+
+    questions: tuple[Question, ...]
+    reasons: tuple[str, ...]
+    block: Block = field(repr=False)
+    status: Status | None = None
+    question: Question | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Block:
+    """Consecutive rows that leave together."""
+
+    rows: list[Row] = field(default_factory=list[Row])
+    unresolved: int = 0
+
+
+class Agenda:
+    """The questions of the rows that are open, and the next partition to ask.
+
+    A row asks its first identifier; only a miss leads to the next one. A row with an identifier
+    that is answered already costs nothing, and one whose answer is in doubt asks no further: it
+    may have been paid for.
+    """
+
+    def __init__(self) -> None:
+        self.blocks: deque[Block] = deque()
+        self.open_rows = 0
+        self._questions: dict[bytes, Question] = {}
+        self._steps: list[deque[Question]] = []
+
+    def question(self, identifier: Identifier, key: bytes) -> Question:
+        """The one question for this identifier."""
+        return self._questions.setdefault(key, Question(identifier, key))
+
+    def add(self, candidates: Sequence[Candidates], keys: Mapping[Identifier, bytes]) -> Block:
+        """Take in rows. Their new questions have to be looked up before `start`."""
+        block = Block()
+        for one in candidates:
+            asked = tuple(self.question(each, keys[each]) for each in one.identifiers)
+            block.rows.append(Row(asked, one.reasons, block))
+        block.unresolved = len(block.rows)
+        self.open_rows += len(block.rows)
+        self.blocks.append(block)
+        return block
+
+    def start(self, block: Block) -> None:
+        """Resolve what is known of these rows and queue what is not."""
+        for row in block.rows:
+            self._advance(row)
+
+    def settle(self, question: Question, state: State, answer: Any = None) -> None:
+        """Note an outcome, and let the rows go on that waited for it."""
+        question.state = state
+        if answer is not None:
+            question.answer = answer
+        waiting, question.waiting = question.waiting, []
+        for row in waiting:
+            self._advance(row)
+
+    def cut(self, size: int, *, steps: int | None = None) -> list[Question]:
+        """Take up to `size` queued questions of the earliest step that has any."""
+        for queue in self._steps[:steps]:
+            if queue:
+                return [queue.popleft() for _ in range(min(size, len(queue)))]
+        return []
+
+    def put_back(self, questions: Sequence[Question]) -> None:
+        """Queue these again, before all others."""
+        if not self._steps:
+            self._steps.append(deque())
+        for question in reversed(questions):
+            question.state = "queued"
+            self._steps[0].appendleft(question)
+
+    def full_step(self, size: int) -> int | None:
+        """The first step with enough questions for a full partition."""
+        return next((at for at, queue in enumerate(self._steps) if len(queue) >= size), None)
+
+    def cut_step(self, step: int, size: int) -> list[Question]:
+        """Take up to `size` questions of this step."""
+        queue = self._steps[step]
+        return [queue.popleft() for _ in range(min(size, len(queue)))]
+
+    def first_step(self) -> int | None:
+        """The first step with any question."""
+        return next((at for at, queue in enumerate(self._steps) if queue), None)
+
+    def queued_by_step(self) -> list[int]:
+        """How many questions wait, by step."""
+        return [len(queue) for queue in self._steps]
+
+    def give_up(self) -> None:
+        """Ask nothing more: what is queued stays unasked."""
+        while question := next(iter(self.cut(1)), None):
+            self.settle(question, "not_asked")
+
+    def leaving(self) -> Iterator[Block]:
+        """The blocks at the front whose rows are all resolved, in input order."""
+        while self.blocks and self.blocks[0].unresolved == 0:
+            block = self.blocks.popleft()
+            yield block
+            self.open_rows -= len(block.rows)
+            if not self.blocks:
+                self._questions.clear()
+
+    def _advance(self, row: Row) -> None:
+        if row.status is not None:
+            return
+        status, question = self._verdict(row)
+        if status is None and question is not None:
+            question.waiting.append(row)
+            if question.state in ("new", "open"):
+                self._queue(question, step=row.questions.index(question))
+            return
+        row.status, row.question = status, question
+        row.block.unresolved -= 1
+
+    def _verdict(self, row: Row) -> tuple[Status | None, Question | None]:
+        """The row's status and question, or None and the question that it waits for."""
+        if not row.questions:
+            return "invalid", None
+        by_state = {question.state: question for question in reversed(row.questions)}
+        # One suppressed identifier is enough: it is the person who must not be bought.
+        if question := by_state.get("suppressed"):
+            return "suppressed", question
+        if question := by_state.get("matched"):
+            return "matched", question
+        if question := by_state.get("in_doubt"):
+            return "in_doubt", question
+        if question := by_state.get("unreadable"):
+            return "unreadable", question
+        # Another row asks one of this row's identifiers now: its answer may save a credit.
+        for question in row.questions:
+            if question.state in _PENDING:
+                return None, question
+        for question in row.questions:
+            if question.state == "not_asked":
+                return ("matched" if question.answer is not None else "not_asked"), question
+            if question.state != "missed":
+                return None, question
+        return "not_found", row.questions[-1]
+
+    def _queue(self, question: Question, *, step: int) -> None:
+        while len(self._steps) <= step:
+            self._steps.append(deque())
+        question.state = "queued"
+        self._steps[step].append(question)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What an enrichment would ask and what it can cost at most. Prints well, also in a notebook.
+
+    Credits are the vendor's: one for each record found.
+    """
+
+    rows: int
+    identifiers: int
+    """Distinct identifiers in canonical form."""
+    invalid: Mapping[str, int]
+    """Rows without a usable identifier, by reason."""
+    suppressed: int
+    folded: int
+    """Identifiers that stand in more than one row: each is one question."""
+    matched_in_ledger: int
+    missed_in_ledger: int
+    in_doubt: int
+    unreadable: int
+    to_ask: int
+    """Distinct identifiers of the first step."""
+    to_ask_at_most: int
+    """Distinct identifiers if every one of them is a miss."""
+    requests: int
+    """Requests of the first step."""
+    requests_at_most: int
+    credits_at_most: int
+    """What the vendor can charge at most, before `max_credits`."""
+    max_credits: int | None
+    requests_per_minute: float
+
+    @property
+    def minutes_at_least(self) -> float:
+        """At the pace of `requests_per_minute`, for the first step."""
+        return self.requests / self.requests_per_minute
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The plan line by line."""
+        cap = "none" if self.max_credits is None else f"{self.max_credits:,}"
+        invalid = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.invalid.items()))
+        return [
+            ("rows", f"{self.rows:,}"),
+            ("distinct identifiers", f"{self.identifiers:,}"),
+            ("rows without a usable one", invalid or "0"),
+            ("suppressed rows", f"{self.suppressed:,}"),
+            ("repeats folded", f"{self.folded:,}"),
+            ("rows answered from the ledger", f"{self.matched_in_ledger + self.missed_in_ledger:,}"),
+            ("rows in doubt", f"{self.in_doubt:,}"),
+            ("identifiers to ask first", f"{self.to_ask:,}"),
+            ("requests", f"{self.requests:,} to {self.requests_at_most:,}"),
+            ("credits at most", f"{self.credits_at_most:,}"),
+            ("max_credits", cap),
+            ("minutes at least", f"{self.minutes_at_least:.1f}"),
+        ]
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.facts())
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in self.facts())
+
+    def _repr_html_(self) -> str:
+        return html_table(self.facts())
+
+
+def html_table(facts: Sequence[tuple[str, str]]) -> str:
+    """Names and values as a small table for a notebook."""
+    rows = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in facts
+    )
+    return f"<table>{rows}</table>"
+
+
+def make_plan(
+    agenda: Agenda, *, partition_size: int, max_credits: int | None, requests_per_minute: float
+) -> Plan:
+    """Sum up an agenda on which everything known is settled and nothing was asked."""
+    rows = [row for block in agenda.blocks for row in block.rows]
+    open_rows = [row for row in rows if row.status is None]
+    statuses = Counter(row.status for row in rows)
+    places = Counter(question.key for row in rows for question in row.questions)
+    steps: dict[int, set[bytes]] = {}
+    placed: set[bytes] = set()
+    for row in open_rows:
+        left = [one for one in row.questions if one.state != "missed" and one.key not in placed]
+        for step, one in enumerate(left):
+            steps.setdefault(step, set()).add(one.key)
+    sizes: list[int] = []
+    for step in sorted(steps):
+        fresh = steps[step] - placed
+        placed |= fresh
+        sizes.append(len(fresh))
+    invalid = Counter(row.reasons[0] if row.reasons else "blank" for row in rows if row.status == "invalid")
+    first = sum(agenda.queued_by_step())
+    offers = {tuple(one.key for one in row.questions) for row in open_rows}
+    return Plan(
+        rows=len(rows),
+        identifiers=len(places),
+        invalid=dict(invalid),
+        suppressed=statuses["suppressed"],
+        folded=sum(places.values()) - len(places),
+        matched_in_ledger=statuses["matched"],
+        missed_in_ledger=statuses["not_found"],
+        in_doubt=statuses["in_doubt"],
+        unreadable=statuses["unreadable"],
+        to_ask=first,
+        to_ask_at_most=len(placed),
+        requests=-(-first // partition_size),
+        requests_at_most=max(sum(-(-size // partition_size) for size in sizes), -(-first // partition_size)),
+        credits_at_most=min(len(placed), len(offers)),
+        max_credits=max_credits,
+        requests_per_minute=requests_per_minute,
+    )

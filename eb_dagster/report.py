@@ -1,0 +1,106 @@
+"""What a run did and what it cost, in counts: no person is in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from eb_dagster.plan import html_table
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """The figures of one run. Credits are the vendor's: one for each record found."""
+
+    rows: int = 0
+    identifiers: int = 0
+    """Distinct identifiers in canonical form, counted within each window of rows."""
+    invalid: Counter[str] = field(default_factory=Counter[str])
+    """Rows without a usable identifier, by reason."""
+    unusable: Counter[str] = field(default_factory=Counter[str])
+    """Cells, or parts of cells, that were passed over, by reason; their row may be fine."""
+    suppressed: int = 0
+    folded: int = 0
+    """Identifiers that stood in more than one row and were one question."""
+    from_ledger: int = 0
+    """Rows answered without a request in this run."""
+    requests: int = 0
+    matched: int = 0
+    not_found: int = 0
+    not_asked: int = 0
+    in_doubt: int = 0
+    unreadable: int = 0
+    matched_by: Counter[str] = field(default_factory=Counter[str])
+    """Matched rows by the kind of identifier that answered: what each step added."""
+    credits_charged: int = 0
+    credits_in_doubt: int = 0
+    credits_saved: int = 0
+    """Matched rows that cost nothing: one credit each if every row had been sent."""
+    extra_records: int = 0
+    """Records that answered nothing that was asked; dropped."""
+    wrong_counts: int = 0
+    """Replies whose `records_enriched` is not the number of contacts in them."""
+    refusals: int = 0
+    """Times the API said 429."""
+    drift: Counter[str] = field(default_factory=Counter[str])
+    """Fields whose value had an unexpected type and went to `other`."""
+    new_fields: Counter[str] = field(default_factory=Counter[str])
+    """Fields that no column takes; they are in `other`."""
+    stopped: str | None = None
+    """Why sending stopped before everything was asked, if it did."""
+    seconds: float = 0.0
+
+    @property
+    def match_rate(self) -> float | None:
+        """Matched among the rows whose answer is known; None without any."""
+        known = self.matched + self.not_found
+        return self.matched / known if known else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain numbers, texts and dicts."""
+        values = asdict(self)
+        for name, value in values.items():
+            if isinstance(value, Mapping):
+                values[name] = dict(value)
+        return {**values, "match_rate": self.match_rate}
+
+    def facts(self) -> list[tuple[str, str]]:
+        """The report line by line."""
+        rate = "unknown" if self.match_rate is None else f"{self.match_rate:.1%}"
+        facts = [
+            ("rows", f"{self.rows:,}"),
+            ("distinct identifiers", f"{self.identifiers:,}"),
+            ("matched", f"{self.matched:,} ({rate} of those answered)"),
+            ("  by", _counts(self.matched_by)),
+            ("not found", f"{self.not_found:,}"),
+            ("invalid", _counts(self.invalid)),
+            ("suppressed", f"{self.suppressed:,}"),
+            ("not asked", f"{self.not_asked:,}"),
+            ("in doubt", f"{self.in_doubt:,}"),
+            ("unreadable", f"{self.unreadable:,}"),
+            ("repeats folded", f"{self.folded:,}"),
+            ("answered from the ledger", f"{self.from_ledger:,}"),
+            ("requests", f"{self.requests:,}"),
+            ("credits charged", f"{self.credits_charged:,}"),
+            ("credits saved", f"{self.credits_saved:,}"),
+            ("credits in doubt", f"{self.credits_in_doubt:,}"),
+            ("unexpected types", _counts(self.drift)),
+            ("new fields", _counts(self.new_fields)),
+            ("seconds", f"{self.seconds:.1f}"),
+        ]
+        return [*facts, ("stopped", self.stopped)] if self.stopped else facts
+
+    def __str__(self) -> str:
+        width = max(len(name) for name, _ in self.facts())
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in self.facts())
+
+    def _repr_html_(self) -> str:
+        return html_table(self.facts())
+
+
+def _counts(counter: Counter[str]) -> str:
+    if not counter:
+        return "0"
+    return ", ".join(f"{count:,} {name}" for name, count in counter.most_common(8))
