@@ -69,7 +69,7 @@ _requests = sa.Table(
     sa.Column("records_enriched", sa.Integer),
     sa.Column("in_doubt", sa.Integer, nullable=False, default=0),
     sa.Column("unreadable", sa.Integer, nullable=False, default=0),
-    sa.Column("keys", sa.LargeBinary, nullable=False),
+    sa.Column("asked_keys", sa.LargeBinary, nullable=False),
     sa.Column("outcomes", sa.LargeBinary),
     sa.Column("aliases", sa.LargeBinary),
     sa.Index("requests_by_state", "endpoint", "state"),
@@ -262,7 +262,7 @@ class Ledger:
         rows = connection.execution_options(yield_per=100).execute(
             sa.select(
                 columns.id, columns.run, columns.state, columns.required, columns.answered_at,
-                columns.keys, columns.outcomes, columns.aliases,
+                columns.asked_keys, columns.outcomes, columns.aliases,
             )  # fmt: skip
             .where(columns.endpoint == self.endpoint, columns.id > after)
             .where(columns.state.not_in(("free", "refused", "written_off")))
@@ -335,7 +335,7 @@ class Ledger:
                 sa.insert(_requests).values(
                     endpoint=self.endpoint, run=run, owner=self._owner.name, state="intent",
                     required=required, asked=granted, created_at=time.time(),
-                    keys=b"".join(keys[:granted]),
+                    asked_keys=b"".join(keys[:granted]),
                 )  # fmt: skip
             ).inserted_primary_key[0]
         return Claim(cast(int, request_id), granted, {})
@@ -358,7 +358,7 @@ class Ledger:
         at = time.time()
         with self._transaction() as connection:
             row = connection.execute(
-                sa.select(_requests.c.state, _requests.c.keys, _requests.c.run).where(
+                sa.select(_requests.c.state, _requests.c.asked_keys, _requests.c.run).where(
                     _requests.c.id == request_id
                 )
             ).one()
@@ -375,7 +375,7 @@ class Ledger:
                 .values(state="answered", answered_at=at, http_status=http_status)
             )
         return StoredReply(
-            request_id, row.run, _unpack_keys(row.keys), at, encoding, complete, body
+            request_id, row.run, _unpack_keys(row.asked_keys), at, encoding, complete, body
         )
 
     def apply(
@@ -426,7 +426,7 @@ class Ledger:
             if row is None:
                 raise LedgerError(f"the reply of request {request_id} is gone from the ledger")
             yield StoredReply(
-                request_id, row.run, _unpack_keys(row.keys), row.answered_at,
+                request_id, row.run, _unpack_keys(row.asked_keys), row.answered_at,
                 row.encoding, row.complete, bytes(row.body),
             )  # fmt: skip
 
@@ -502,12 +502,12 @@ class Ledger:
     def _mark_resent(self, connection: sa.Connection, keys: Sequence[bytes]) -> None:
         wanted = _Wanted(keys)
         rows = connection.execute(
-            sa.select(_requests.c.id, _requests.c.asked, _requests.c.keys, _requests.c.outcomes)
+            sa.select(_requests.c.id, _requests.c.asked, _requests.c.asked_keys, _requests.c.outcomes)
             .where(_requests.c.endpoint == self.endpoint, _requests.c.in_doubt > 0)
         ).all()  # fmt: skip
         for row in rows:
             outcomes = _outcomes_of(row.outcomes, row.asked, IN_DOUBT).copy()
-            for at, _ in wanted.find(row.keys):
+            for at, _ in wanted.find(row.asked_keys):
                 if outcomes["position"][at] == IN_DOUBT:
                     outcomes["position"][at] = RESENT
             connection.execute(
@@ -584,9 +584,9 @@ class _Findings:
 
     def read(self, row: Any, wanted: _Wanted, wanted_aliases: _Wanted) -> None:
         outcomes: npt.NDArray[Any] | None = None
-        for at, key in wanted.find(row.keys):
+        for at, key in wanted.find(row.asked_keys):
             if outcomes is None:
-                outcomes = _outcomes_of(row.outcomes, len(row.keys) // 16, _default(row.state))
+                outcomes = _outcomes_of(row.outcomes, len(row.asked_keys) // 16, _default(row.state))
             position, held = int(outcomes["position"][at]), int(outcomes["held"][at])
             self._note(row, key, position, held | row.required)
         if row.aliases:
