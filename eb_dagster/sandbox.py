@@ -223,9 +223,8 @@ def _break_off(flask: Any, fault: str, body: bytes) -> None:
     if fault == "reset-after":
         # Linger 0: closing sends a reset.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    else:
-        connection.shutdown(socket.SHUT_RDWR)
-    connection.close()
+    # Werkzeug lets go of the connection without another word.
+    raise ConnectionAbortedError
 
 
 _FIRST = ("Ada", "Žofie", "Mei-Ling", "Ngozi", "Søren", "José", "Ольга", "陽子", "Aïcha", "Finn", "Priya", "Łukasz")

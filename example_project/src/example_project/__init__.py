@@ -1,0 +1,1 @@
+"""An example: leads from a CSV, enriched into Parquet, loaded into DuckDB, every day."""
