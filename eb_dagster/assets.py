@@ -1,6 +1,6 @@
 """The asset: a table of identifiers in, a Parquet table of contacts out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from urllib.parse import quote
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from dagster import AssetExecutionContext
 
 from eb_dagster.contacts import CONTACT_COLUMNS, SCHEMA_VERSION, STATUS_COLUMNS, select
@@ -22,7 +23,7 @@ _DEFAULT_DESCRIPTION = "Contacts bought from ExactBuyer, one row for each input 
 def build_enriched_contacts_asset(
     *,
     name: str,
-    source: dg.CoercibleToAssetKey,
+    source: str | Sequence[str] | dg.AssetKey,
     path: str | Path,
     resource_key: str = "exactbuyer",
     min_match_rate: float = 0.0,
@@ -133,7 +134,7 @@ def report_metadata(report: Report) -> dict[str, float | int]:
 def _enrich(enricher: Enricher, identifiers: Any, target: Path) -> pa.Schema:
     if isinstance(identifiers, str | Path):
         enricher.enrich_parquet(identifiers, target)
-        return pa.parquet.read_schema(target)
+        return pq.read_schema(target)
     if not isinstance(identifiers, pd.DataFrame):
         kind = type(identifiers).__name__
         raise InputError(f"the upstream asset gives a {kind}, not a dataframe or a Parquet path")

@@ -6,6 +6,7 @@ import pandas as pd
 
 from eb_dagster import Enricher, sandbox
 from example_project.definitions import defs
+import example_project.defs.resources  # noqa: F401 - sets the sandbox as the default
 from example_project.defs.assets import DATA, DATABASE, TABLE
 
 
