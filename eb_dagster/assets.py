@@ -1,6 +1,7 @@
 """The asset: a table of identifiers in, a Parquet table of contacts out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from eb_dagster.enrich import Enricher
 from eb_dagster.errors import Busy, EnrichError, InputError
 from eb_dagster.report import Report
 
+_PROGRESS_SECONDS = 2.0
 _DEFAULT_DESCRIPTION = "Contacts bought from ExactBuyer, one row for each input row."
 
 
@@ -68,7 +70,8 @@ def build_enriched_contacts_asset(
         context: AssetExecutionContext, identifiers: Any
     ) -> Iterator[dg.MaterializeResult[None]]:
         target = _target(Path(path), context.partition_key if context.has_partition_key else None)
-        with getattr(context.resources, resource_key).enricher(**chosen) as enricher:
+        wishes_here = {"progress": _progress_log(context), **chosen}
+        with getattr(context.resources, resource_key).enricher(**wishes_here) as enricher:
             try:
                 schema = _enrich(enricher, identifiers, target)
             except EnrichError as error:
@@ -170,6 +173,22 @@ def _target(path: Path, partition: str | None) -> Path:
     if len(name) > 150:
         name = f"{name[:80]}-{sha256(partition.encode()).hexdigest()[:32]}"
     return path / f"{name}.parquet"
+
+
+def _progress_log(context: AssetExecutionContext) -> Callable[[Report], None]:
+    """One line in the event log every few seconds, however many requests there are."""
+    last = time.monotonic()
+
+    def show(report: Report) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PROGRESS_SECONDS:
+            last = time.monotonic()
+            context.log.info(
+                f"{report.requests:,} requests sent, {report.rows:,} rows done, "
+                f"{report.matched:,} matched"
+            )
+
+    return show
 
 
 def _row_count_key(context: AssetExecutionContext) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
 
 from eb_dagster.plan import html_table
 
@@ -60,11 +59,12 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain numbers, texts and dicts."""
-        values = asdict(self)
-        for name, value in values.items():
-            if isinstance(value, Mapping):
-                values[name] = dict(value)
-        return {**values, "match_rate": self.match_rate}
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain = {
+            name: dict(cast("Counter[str]", value)) if isinstance(value, Counter) else value
+            for name, value in values.items()
+        }
+        return {**plain, "match_rate": self.match_rate}
 
     def facts(self) -> list[tuple[str, str]]:
         """The report line by line."""

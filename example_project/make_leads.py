@@ -19,12 +19,17 @@ def lead(number: int, dice: random.Random) -> list[str]:
         f"https://www.linkedin.com/in/{handle}/", f"linkedin.com/in/{handle}",
         f"http://de.linkedin.com/in/{handle}?trk=x", f"HTTPS://LinkedIn.com/in/{handle.upper()}",
     ])
-    offers = dice.choice(["pe", "e", "e", "ep", "pe", "pep", "p", "h", ""])
+    # s, e, p: which of profile, e-mail and phone the lead has.
+    offers = dice.choices(
+        ["se", "sep", "e", "ep", "s", "p", ""], weights=[25, 25, 20, 15, 8, 5, 2]
+    )[0]
+    if dice.random() < 0.02:
+        spelled_email = "not an address"
     return [
         f"L{number:05d}",
         f"{FIRST[person % 10]} {LAST[person % 9]}",
-        spelled_profile if "pe" in offers else "",
-        spelled_email if "e" in offers else ("not an address" if "h" in offers else ""),
+        spelled_profile if "s" in offers else "",
+        spelled_email if "e" in offers else "",
         spelled_phone if "p" in offers else "",
     ]
 

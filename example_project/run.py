@@ -19,7 +19,7 @@ def main() -> None:
         ) as enricher:
             print(f"The plan (nothing is sent):\n{enricher.plan(pd.read_csv(DATA / 'leads.csv', dtype=str))}\n")
         with dg.DagsterInstance.ephemeral() as instance:
-            job = defs().get_implicit_global_asset_job_def()
+            job = defs().resolve_implicit_global_asset_job_def()
             result = job.execute_in_process(instance=instance)
             (made,) = result.asset_materializations_for_node("enriched_contacts")
         print("\nThe report:")

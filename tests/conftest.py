@@ -1,0 +1,32 @@
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eb_dagster import Enricher, sandbox
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Iterator[Callable[..., sandbox.Sandbox]]:
+    """Start sandboxes with given settings; all stop at the end."""
+    with ExitStack() as stack:
+        yield lambda **settings: stack.enter_context(
+            sandbox.running(bill=tmp_path / "bill.db", requests_per_minute=100_000, **settings)
+        )
+
+
+@pytest.fixture
+def enricher(tmp_path: Path) -> Iterator[Callable[..., Enricher]]:
+    """Open enrichers on one ledger; all are closed at the end."""
+    with ExitStack() as stack:
+
+        def start(api: sandbox.Sandbox, **settings: Any) -> Enricher:
+            usual = {
+                "api_key": "canary-key", "base_url": api.url, "ledger": tmp_path / "ledger.db",
+                "requests_per_minute": 60_000, "progress": False, "timeout": 5.0,
+            }  # fmt: skip
+            return stack.enter_context(Enricher(**{**usual, **settings}))
+
+        yield start

@@ -1,0 +1,36 @@
+import ast
+from pathlib import Path
+
+ORDER = [
+    "errors", "identifiers", "plan", "wire", "pacer", "client", "ledger", "contacts", "parquet",
+    "report", "settings", "purchase", "enrich", "resource", "assets", "component", "cli",
+]  # fmt: skip
+PACKAGE = Path(__file__).parents[1] / "eb_dagster"
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("eb_dagster."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.ImportFrom) and node.module == "eb_dagster":
+            found |= {alias.name for alias in node.names if (PACKAGE / f"{alias.name}.py").exists()}
+    return found
+
+
+def test_every_file_has_its_place():
+    assert {file.stem for file in PACKAGE.glob("*.py")} == {*ORDER, "__init__", "sandbox"}
+
+
+def test_imports_run_in_one_direction():
+    against = [
+        (name, other)
+        for at, name in enumerate(ORDER)
+        for other in imports(PACKAGE / f"{name}.py") - {"sandbox"}
+        if ORDER.index(other) >= at
+    ]
+    assert against == []
+
+
+def test_the_sandbox_imports_nothing_of_the_package():
+    assert imports(PACKAGE / "sandbox.py") == set()

@@ -1,0 +1,68 @@
+import gzip
+import json
+from urllib.parse import parse_qs
+
+import pytest
+
+from eb_dagster.identifiers import Identifier
+from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE, align, encode_form, inflate, parse_reply
+
+
+def body(*entries: dict) -> bytes:
+    return json.dumps({"contacts": list(entries), "records_enriched": 1}).encode()
+
+
+def aligned(raw: bytes, *asked: str, complete: bool = True) -> tuple[int, ...]:
+    places = {value: at for at, value in enumerate(asked)}
+    return align(parse_reply(raw), asked=len(asked), find=places.get, complete=complete).positions
+
+
+def test_the_form_is_the_vendors():
+    form = parse_qs(encode_form([Identifier("email", "a@b.example")], required_fields=["phone"]).decode())
+    assert json.loads(form["query_list"][0]) == [{"field_type": "email", "value": "a@b.example"}]
+    assert json.loads(form["required_fields"][0]) == [{"field_type": "phone"}]
+
+
+def test_more_than_a_thousand_is_never_encoded():
+    with pytest.raises(ValueError, match="1000"):
+        encode_form([Identifier("email", "a@b.example")] * 1001, required_fields=[])
+
+
+def test_answers_are_matched_by_echo():
+    raw = body({"value": "b", "enriched_contact": {}}, {"value": "a", "enriched_contact": None})
+    assert aligned(raw, "a", "b") == (MISSED, 0)
+
+
+def test_a_missing_answer_is_in_doubt():
+    assert aligned(body({"value": "a", "enriched_contact": None}), "a", "b") == (MISSED, IN_DOUBT)
+
+
+def test_without_an_echo_nothing_is_matched():
+    assert aligned(body({"enriched_contact": {}}, {"enriched_contact": None}), "a", "b") == (UNREADABLE,) * 2
+
+
+def test_two_different_contacts_for_one_question_are_nobodys():
+    raw = body({"value": "a", "enriched_contact": {"x": 1}}, {"value": "a", "enriched_contact": {"x": 2}})
+    assert aligned(raw, "a") == (UNREADABLE,)
+
+
+def test_whole_records_of_a_torn_reply_are_read():
+    raw = body(*({"value": str(n), "enriched_contact": {"n": n}} for n in range(9)))
+    found = aligned(raw[: len(raw) // 2], *map(str, range(9)), complete=False)
+    assert found[0] == 0
+    assert found[-1] == IN_DOUBT
+
+
+@pytest.mark.parametrize("raw", [b"", b"<html>", b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b'{"contacts": null}'])
+def test_rubbish_is_unreadable(raw):
+    assert aligned(raw, "a") == (UNREADABLE,)
+
+
+def test_a_nan_does_not_spoil_the_reply():
+    assert aligned(b'{"contacts": [{"value": "a", "enriched_contact": {"x": NaN}}]}', "a") == (0,)
+
+
+def test_a_wrong_checksum_does_not_take_the_data():
+    packed = gzip.compress(b"hello")
+    assert inflate(packed, "gzip") == (b"hello", True)
+    assert inflate(packed[:-8] + bytes(8), "gzip") == (b"hello", False)
