@@ -48,6 +48,7 @@ def build_enriched_contacts_asset(
         description, group_name, partitions_def: as in `dg.asset`.
         **enrichment_and_asset: any keyword of `Enricher` but key, address and ledger; any other
             keyword goes to `dg.asset` (owners, tags, retry_policy, automation_condition, …).
+
     """
     wishes = {**(settings or {}), **enrichment_and_asset}
     chosen = {key: wishes.pop(key) for key in _ENRICHMENT & set(wishes)}

@@ -118,7 +118,7 @@ def arrow_schema(*, prefix: str = "eb_", columns: Sequence[str] | None = None) -
 
 
 def pandas_dtype(kind: pa.DataType) -> Any:
-    """The pandas dtype of a column, such that a column of nulls keeps it."""
+    """The pandas dtype of a column, such that a column of nulls keeps it; None for lists."""
     import pandas as pd
 
     if pa.types.is_string(kind):
@@ -127,7 +127,8 @@ def pandas_dtype(kind: pa.DataType) -> Any:
         return pd.BooleanDtype()
     if pa.types.is_timestamp(kind):
         return pd.DatetimeTZDtype("us", "UTC")
-    return pd.ArrowDtype(kind)
+    # Lists stay objects: pandas cannot read back a Parquet file in which it noted an Arrow list.
+    return None
 
 
 def enriched_contacts(
@@ -140,7 +141,7 @@ def enriched_contacts(
     for one in (*STATUS_COLUMNS, *select(columns)):
         checks = [pandera.Check.isin(STATUSES)] if one.name == "status" else []
         declared[prefix + one.name] = pandera.Column(
-            pandas_dtype(one.type), checks=checks, nullable=one.nullable,
+            pandas_dtype(one.type) or object, checks=checks, nullable=one.nullable,
             description=one.description,
         )  # fmt: skip
 
@@ -181,6 +182,7 @@ def read_contact(raw: bytes) -> Contact:
 
     Raises:
         ValueError: the bytes are no JSON at all.
+
     """
     contact, drift = _decode(raw)
     reader = _Reader()
@@ -190,7 +192,7 @@ def read_contact(raw: bytes) -> Contact:
     if isinstance(contact, dict):
         return reader.read(cast("dict[str, Any]", contact))
     reader.drift.append("contact")
-    return reader.finish(contact, {})
+    return reader.finish(contact)
 
 
 def _decode(raw: bytes) -> tuple[Any, list[str]]:
@@ -261,10 +263,10 @@ class _Reader:
         self._inside(rest, "employment", self._read_employment)
         for name in ("education", "experiences"):
             self._read_json(rest, name)
-        self._note_unknown(rest, contact)
-        return self.finish(rest or None, rest)
+        self._note_unknown(rest)
+        return self.finish(rest)
 
-    def finish(self, other: Any, _rest: dict[str, Any]) -> Contact:
+    def finish(self, other: Any) -> Contact:
         if other not in (None, {}, []):
             self.values["other"] = _dump(other)
         emails = tuple(self.emails)
@@ -272,7 +274,9 @@ class _Reader:
         if emails:
             self.held.add("email")
         phones = tuple(self.values.get("phones") or ())
-        profiles = tuple(one["url"] for one in self.values.get("social_profiles") or () if one["url"])
+        profiles = tuple(
+            one["url"] for one in self.values.get("social_profiles") or () if one["url"]
+        )
         if phones:
             self.held.add("phone")
         if profiles:
@@ -296,7 +300,9 @@ class _Reader:
             source.pop(key)
             self.values[column] = value
 
-    def _inside(self, rest: dict[str, Any], key: str, read: Callable[[dict[str, Any]], None]) -> None:
+    def _inside(
+        self, rest: dict[str, Any], key: str, read: Callable[[dict[str, Any]], None]
+    ) -> None:
         if key not in rest:
             return
         value = rest[key]
@@ -404,12 +410,14 @@ class _Reader:
         if name == "education":
             self.values["school_name"] = next(filter(None, map(_school, _as_list(value))), None)
 
-    def _note_unknown(self, rest: dict[str, Any], contact: dict[str, Any]) -> None:
+    def _note_unknown(self, rest: dict[str, Any]) -> None:
         for key, value in rest.items():
             if key in _KNOWN_KEYS:
-                if isinstance(value, dict) and isinstance(contact.get(key), dict):
+                if key in ("location", "employment") and isinstance(value, dict):
                     inner = cast("dict[str, Any]", value)
-                    self.unknown += [f"{key}.{_safe(name)}" for name in inner if (key, name) not in _KNOWN_INNER]
+                    self.unknown += [
+                        f"{key}.{_safe(name)}" for name in inner if (key, name) not in _KNOWN_INNER
+                    ]
             else:
                 self.unknown.append(_safe(key))
 

@@ -67,6 +67,7 @@ class Enricher:
     Raises:
         ConfigError: a setting is wrong.
         LedgerError: the ledger cannot be trusted to remember.
+
     """
 
     def __init__(
@@ -160,11 +161,14 @@ class Enricher:
         Raises:
             InputError: no identifier columns, values that are not text, or a clash of names.
             OverBudget, Refused, Busy, OutcomeUnknown, LedgerError: see `eb_dagster.errors`.
+
         """
         import pandas as pd
 
         if not isinstance(frame, pd.DataFrame):
-            raise InputError(f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}")
+            raise InputError(
+                f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}"
+            )
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
         self._check_clash(names)
@@ -221,7 +225,10 @@ class Enricher:
         path = Path(target)
         self.check_target(path)
         return write_parquet(
-            cast("Iterable[pa.RecordBatch]", reader), path, schema=reader.schema, metadata=self._seal
+            cast("Iterable[pa.RecordBatch]", reader),
+            path,
+            schema=reader.schema,
+            metadata=self._seal,
         )
 
     def check_target(self, path: Path) -> None:
@@ -521,5 +528,3 @@ def enrich_dataframe(frame: pd.DataFrame, **settings: Any) -> pd.DataFrame:
     """Enrich one dataframe; the one-line form of `Enricher`, with the same keywords."""
     with Enricher(**settings) as enricher:
         return enricher.enrich_dataframe(frame)
-
-

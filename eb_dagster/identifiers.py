@@ -1,14 +1,20 @@
-"""One canonical spelling of each email, phone and profile; the pandera schema of the input."""
+"""One canonical spelling of each email, phone and profile; the pandera schema of the input.
+
+Two spellings of one address are two charges, so everything is compared, asked and remembered in
+the form that `canonical` gives. Nothing here sends, stores or prints a value.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
-from urllib.parse import unquote, urlsplit
+from datetime import date
+from numbers import Number
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import email_validator
 import phonenumbers
@@ -19,17 +25,25 @@ if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pa
 
+    ContactIdentifiers: pa.DataFrameSchema
+    """The contract of the long form: columns `field_type` and `value`."""
+
 FieldType = Literal["email", "phone", "social_profile"]
 FIELD_TYPES: Final[tuple[FieldType, ...]] = ("social_profile", "email", "phone")
 
-_COLUMN_NAMES: Final[tuple[tuple[str, FieldType], ...]] = (
+_RECOGNIZED: Final[tuple[tuple[FieldType, str], ...]] = (
     ("social_profile", "social_profile"),
-    ("linkedin_url", "social_profile"),
+    ("social_profile", "linkedin_url"),
     ("email", "email"),
     ("phone", "phone"),
 )
 _LONGEST: Final[dict[FieldType, int]] = {"email": 254, "phone": 64, "social_profile": 2048}
 _LONGEST_CELL: Final = 8192
+_SHORT_NAME: Final[dict[FieldType, str]] = {
+    "email": "email",
+    "phone": "phone",
+    "social_profile": "profile",
+}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,7 +56,10 @@ class Identifier:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """What one row offers, in order of asking, and why the rest of it is of no use."""
+    """What one row offers, in order of asking, and why the rest of it is of no use.
+
+    `reasons` are slugs such as `email_syntax`, each once; `("blank",)` when every cell is blank.
+    """
 
     identifiers: tuple[Identifier, ...]
     reasons: tuple[str, ...]
@@ -50,7 +67,7 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where a table keeps its identifiers: one column a kind, or the API's own long form."""
+    """Where a table keeps its identifiers: a column for each kind, or the API's own long form."""
 
     shape: Literal["wide", "long"]
     columns: tuple[tuple[FieldType, str], ...]
@@ -63,148 +80,313 @@ class Layout:
         return tuple(name for _, name in self.columns)
 
 
+# What one cell offers: its identifiers and the reasons against the rest.
+_Cell: TypeAlias = tuple[tuple[Identifier, ...], tuple[str, ...]]
+_NOTHING: Final[_Cell] = ((), ())
+_BLANK: Final = Candidates((), ("blank",))
+
+
 def check_region(region: str) -> str:
     """A two-letter country that phonenumbers knows, in upper case, or a `ConfigError`."""
-    known = region.strip().upper()
+    known = str(region).strip().upper()
+    if known == "UK":
+        raise ConfigError('default_region: the two-letter code of the United Kingdom is "GB"')
     if known not in phonenumbers.SUPPORTED_REGIONS:
-        hint = "; the United Kingdom is GB" if known == "UK" else ""
-        raise ConfigError(f"default_region must be a two-letter country such as US or DE{hint}")
+        raise ConfigError('default_region must be a two-letter country code such as "US" or "DE"')
     return known
+
+
+# ---- one value ----------------------------------------------------------------------------------
+
+# What exports and copies wrap around a value: white space of all kinds, zero-width and direction
+# marks, quotes, angle brackets.
+_WRAPPING: Final = (
+    " \t\r\n\x85\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d"
+    "\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\"'<>`´‘’‚‛“”„‟«»‹›"
+)
+# Half a surrogate pair cannot be written as UTF-8, so it is of no more use than a NUL.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+# What a decoder puts where it failed: the character that was there is lost.
+_LOST: Final = "\ufffd"
 
 
 def canonical(
     field_type: FieldType, text: str, *, default_region: str | None = None
 ) -> Identifier | str:
-    """The identifier in canonical form, or the reason why it is none."""
-    # One value of 1 MB must not cost a second.
-    if len(text) > _LONGEST[field_type] * 4:
-        return f"{field_type}_too_long"
-    trimmed = text.strip(_TRIMMED)
-    if not trimmed:
+    """The identifier in canonical form, or the reason (a short slug) why it is none."""
+    kind = _SHORT_NAME[field_type]
+    # Lengths come first: nothing below is asked to work through a megabyte.
+    if len(text) > _LONGEST_CELL:
+        return f"{kind}_too_long"
+    text = _without_scheme(field_type, text.strip(_WRAPPING))
+    if len(text) > _LONGEST[field_type]:
+        return f"{kind}_too_long"
+    text = unicodedata.normalize("NFC", text).strip(_WRAPPING)
+    if not text:
         return "blank"
-    if any(unicodedata.category(character) == "Cc" for character in trimmed):
+    if _CONTROL.search(text):
         return "control_characters"
-    if field_type == "phone":
-        value, reason = _phone(trimmed, default_region)
+    if _LOST in text:
+        return f"{kind}_syntax"
+    if field_type == "email":
+        one = _email(text)
+    elif field_type == "phone":
+        one = _phone(text, None if default_region is None else check_region(default_region))
     else:
-        value, reason = _READERS[field_type](trimmed)
-    if reason:
-        return reason
-    if len(value) > _LONGEST[field_type]:
-        return f"{field_type}_too_long"
-    return Identifier(field_type, value)
+        one = _profile(text)
+    if isinstance(one, Identifier) and len(one.value) > _LONGEST[field_type]:
+        return f"{kind}_too_long"
+    return one
 
 
-# White space of all kinds, zero-width marks, and the quotes and brackets that exports wrap around.
-_TRIMMED = " \t\r\n\f\v\u00a0\u2007\u202f\u200b\u200c\u200d\u2060\ufeff\"'<>"
+def _without_scheme(field_type: FieldType, text: str) -> str:
+    scheme, colon, rest = text.partition(":")
+    if field_type == "email" and colon and scheme.lower() == "mailto":
+        return unquote(rest.partition("?")[0])
+    if field_type == "phone" and colon and scheme.lower() == "tel":
+        return unquote(rest.lstrip("/"))
+    return text
 
 
-def _email(text: str) -> tuple[str, str]:
-    text = re.sub(r"(?i)^mailto:", "", text)
-    if len(text) < len("mailto:") or "?" in text or "%" in text:
-        text = unquote(text.split("?")[0])
-    local, at, domain = unicodedata.normalize("NFC", text.strip(_TRIMMED)).rpartition("@")
+# ---- e-mail -------------------------------------------------------------------------------------
+
+# The library refuses these names whatever it is told. A miss is free, so they may be asked.
+_RESERVED: Final = re.compile(r"(?<=.)\.(?:arpa|invalid|local|localhost|onion|test)\Z")
+
+
+def _email(text: str) -> Identifier | str:
+    # Lower-cased before it is checked, so that what was checked is what is sent.
+    local, _, domain = unicodedata.normalize("NFC", text.lower()).rpartition("@")
+    domain = domain.rstrip(".")
+    reserved = _RESERVED.search(domain)
     try:
         checked = email_validator.validate_email(
-            f"{local}{at}{domain.rstrip('.')}",
+            f"{local}@{domain[: reserved.start()] + '.example' if reserved else domain}",
+            allow_smtputf8=True,
+            allow_quoted_local=False,
+            allow_domain_literal=False,
+            # Asks for a dot and for a last label that ends in a letter; no DNS.
+            globally_deliverable=True,
             check_deliverability=False,
-            # Reserved domains such as .example are fine: a miss costs nothing.
-            globally_deliverable=False,
         )
-    except (email_validator.EmailNotValidError, UnicodeError, ValueError):
-        return "", "email_syntax"
-    if not checked.ascii_domain or "." not in checked.ascii_domain:
-        return "", "email_syntax"
-    lowered = unicodedata.normalize("NFC", checked.local_part.lower())
-    return f"{lowered}@{checked.ascii_domain.lower()}", ""
+    # `EmailNotValidError` and all that `idna` raises.
+    except ValueError:
+        return "email_syntax"
+    ascii_domain = checked.ascii_domain
+    if reserved:
+        ascii_domain = ascii_domain.removesuffix(".example") + reserved[0]
+    return Identifier("email", f"{checked.local_part}@{ascii_domain}")
 
 
-_SPREADSHEET_NUMBER = re.compile(r"^[+-]?\d+(?:[.,]\d+)?[eE]\+?\d+$")
+# ---- phone --------------------------------------------------------------------------------------
+
+# A spreadsheet has rounded these: the last digits are gone.
+_SPREADSHEET_NUMBER: Final = re.compile(r"[\d.,]\s?[eE]\s?\+?\d")
+_FLOAT: Final = re.compile(r"(\+?\d{5,})\.0\Z")
+_START: Final = re.compile(r"[+＋\d]")
+# Other people's addresses, masked digits (773-474-XXXX, 030 1234**), and URLs with a number in
+# them. The library would skip the odd characters and give somebody else's number.
+_NOT_A_PHONE: Final = re.compile(r"[@_*?…\r\n\u2028\u2029]|x{2}|\A[^\d+＋]*[/=]", re.IGNORECASE)
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_PHONE_PUNCTUATION: Final = re.compile(r"[\s().\-/‐-―]")
+_VANITY: Final = re.compile(r"[+＋]?1?\d{3,7}[a-z]{3,7}\d{0,4}", re.IGNORECASE)
 
 
-def _phone(text: str, region: str | None) -> tuple[str, str]:
-    if _SPREADSHEET_NUMBER.match(text):
-        return "", "phone_spreadsheet_number"
-    text = re.sub(r"^(\d+)\.0$", r"\1", text)
-    if not any(character.isdigit() for character in text):
-        return "", "phone_syntax"
+def _phone(text: str, region: str | None) -> Identifier | str:
+    if _SPREADSHEET_NUMBER.search(text):
+        return "phone_spreadsheet_number"
+    text = _FLOAT.sub(r"\1", text.replace("\t", " "))
+    start = _START.search(text)
+    if start is None or _NOT_A_PHONE.search(text):
+        return "phone_syntax"
     try:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException as error:
-        no_region = error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE
-        return "", "phone_no_region" if no_region and region is None else "phone_syntax"
-    possible = phonenumbers.is_possible_number_with_reason(number)
-    if possible != phonenumbers.ValidationResult.IS_POSSIBLE:
-        return "", "phone_not_possible"
-    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164), ""
+        unplaced = error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE
+        placed = start[0] in "+＋" or "phone-context" in text
+        return "phone_no_region" if unplaced and region is None and not placed else "phone_syntax"
+    if number.extension is None and _has_stray_letters(text[start.start() :], number):
+        return "phone_syntax"
+    if not _is_possible(number):
+        return "phone_not_possible"
+    value = _e164(number)
+    # A number that the library reads in another way once it is written out has two readings.
+    again = phonenumbers.parse(value, None)
+    if _e164(again) != value or not _is_possible(again):
+        return "phone_not_possible"
+    return Identifier("phone", value)
 
 
-_LINKEDIN = re.compile(r"^(?:[a-z]{1,3}\.|[a-z]{2}-[a-z]{2}\.)?linkedin\.com$")
-_NO_HOST = re.compile(r"^/?in/[^/?#]+", re.IGNORECASE)
+def _has_stray_letters(text: str, number: phonenumbers.PhoneNumber) -> bool:
+    # The library dials all letters: "+49 30 1234 home" would be another subscriber. Letters are
+    # taken for digits only in 1-800-FLOWERS, in the one country code with one length of number.
+    text = text.partition(";")[0]
+    if not _LETTER.search(text):
+        return False
+    vanity = _VANITY.fullmatch(_PHONE_PUNCTUATION.sub("", text))
+    return number.country_code != 1 or vanity is None
 
 
-def _profile(text: str) -> tuple[str, str]:
+def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
+    reason = phonenumbers.is_possible_number_with_reason(number)
+    return reason == phonenumbers.ValidationResult.IS_POSSIBLE
+
+
+def _e164(number: phonenumbers.PhoneNumber) -> str:
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+# ---- profile ------------------------------------------------------------------------------------
+
+_SCHEMES: Final = re.compile(r"\A(?:https?:/+)*/*", re.IGNORECASE)
+_NO_HOST: Final = re.compile(r"\A/?in/", re.IGNORECASE)
+_WWW: Final = re.compile(r"\A(?:www\.)+")
+_HOST: Final = re.compile(r"\A[\w-]+(?:\.[\w-]+)*\.[^\W\d_][\w-]+\Z")
+# www. is gone by then. Languages and telephones; business., learning. and the like are no people.
+_LINKEDIN: Final = re.compile(
+    r"\A(?:(?:[a-z]{1,3}|[a-z]{2}-[a-z]{2}|mobile|touch)\.)?linkedin\.com\Z"
+)
+_LINKEDIN_DOORS: Final = ("mwlite", "comm", "m", "profile")
+_LINKEDIN_OLD: Final = re.compile(r"\A[0-9a-z]{1,3}\Z")
+# LinkedIn's internal member ids are base64, so their case matters.
+_LINKEDIN_MEMBER: Final = re.compile(r"\AAC[a-z]AA[\w-]{20,}\Z")
+_NOT_IN_A_SLUG: Final = re.compile(r"[\s/?#%@\\]")
+# Keys that say who it is. Without its query such an address is the same for everybody, and one
+# person's answer would be given to all of them.
+_WHO: Final = frozenset(("id", "uid", "user", "user_id"))
+
+
+def _profile(text: str) -> Identifier | str:
     if _NO_HOST.match(text):
         text = "linkedin.com/" + text.lstrip("/")
-    if not re.match(r"(?i)^https?://", text):
-        text = "https://" + text.lstrip("/")
+    text = _SCHEMES.sub("", text)
+    if re.search(r"\s", text):
+        return "profile_syntax"
     try:
-        parts = urlsplit(text)
-        host, port = (parts.hostname or "").rstrip("."), parts.port
+        parts = urlsplit("//" + text)
     except ValueError:
-        return "", "profile_syntax"
-    host = host.lower().removeprefix("www.")
-    path = parts.path.rstrip("/")
-    odd = "@" in parts.netloc or port is not None or re.search(r"\s", text)
-    if odd or not re.match(r"^[^.\s]+(\.[^.\s]+)+$", host) or not path:
-        return "", "profile_syntax"
-    if not _LINKEDIN.match(host):
-        return host + unicodedata.normalize("NFC", path), ""
-    steps = [unquote(step) for step in path.split("/") if step]
-    if steps and steps[0].lower() == "mwlite":
-        steps = steps[1:]
-    if len(steps) < 2 or steps[0].lower() not in ("in", "pub"):
-        return "", "profile_not_a_person"
-    # A language or a sub-page may follow the name; the old /pub/ form needs all of its parts.
-    kept = steps[1:2] if steps[0].lower() == "in" else steps[1:5]
-    slug = unicodedata.normalize("NFC", "/".join(kept).lower()).strip(_TRIMMED)
-    if not slug or re.search(r"[\s?#%]|^/|//", slug) or "\0" in slug:
-        return "", "profile_syntax"
-    return f"linkedin.com/{steps[0].lower()}/{slug}", ""
+        return "profile_syntax"
+    host = _WWW.sub("", unicodedata.normalize("NFC", parts.netloc.lower()).rstrip("."))
+    # No user info and no port: neither "@" nor ":" is part of a host.
+    if not _HOST.match(host):
+        return "profile_syntax"
+    path = parts.path.rstrip("/" + _WRAPPING)
+    if host == "linkedin.com" or host.endswith(".linkedin.com"):
+        return _linkedin(path) if _LINKEDIN.match(host) else "profile_not_a_person"
+    who = _WHO & parse_qs(parts.query).keys()
+    if host.endswith("facebook.com") and path == "/profile.php":
+        return _facebook(host, parts.query)
+    if not path or who:
+        return "profile_syntax"
+    return Identifier("social_profile", host + path)
 
 
-_READERS: Final[dict[str, Callable[[str], tuple[str, str]]]] = {
-    "email": _email,
-    "social_profile": _profile,
-}
-_SEPARATORS: Final[dict[FieldType, re.Pattern[str]]] = {
-    "email": re.compile(r"[;,|\s]+"),
-    "social_profile": re.compile(r"[;,|\s]+"),
-    "phone": re.compile(r"[;,|\r\n\t]+|\s/\s|\s+or\s+", re.IGNORECASE),
-}
+def _facebook(host: str, query: str) -> Identifier | str:
+    # facebook.com/profile.php?id=1 and facebook.com/1 are one page, and the second needs no query.
+    member = parse_qs(query).get("id", [""])[0]
+    if not re.fullmatch(r"[0-9]+", member):
+        return "profile_syntax"
+    return Identifier("social_profile", f"{host}/{member}")
 
 
-def read_cell(
-    field_type: FieldType, cell: str | None, *, default_region: str | None
-) -> tuple[tuple[Identifier, ...], tuple[str, ...]]:
-    """Every identifier in a cell, the first valid one first, and the reasons against the rest."""
-    if not cell or not cell.strip(_TRIMMED):
-        return (), ()
+def _linkedin(path: str) -> Identifier | str:
+    try:
+        steps = [unquote(step, errors="strict") for step in path.split("/") if step]
+    except UnicodeDecodeError:
+        return "profile_syntax"
+    while len(steps) > 1 and steps[0].lower() in _LINKEDIN_DOORS:
+        del steps[0]
+    if not steps:
+        return "profile_syntax"
+    folder = steps[0].lower()
+    if folder == "in":
+        # What follows the name is a language or a sub-page.
+        slug = _slug(steps[1]) if len(steps) > 1 else ""
+        if slug == "me":
+            # LinkedIn's address for whoever is logged in.
+            return "profile_not_a_person"
+        return Identifier("social_profile", f"linkedin.com/in/{slug}") if slug else "profile_syntax"
+    if folder == "pub" and steps[1:2] != ["dir"]:
+        return _linkedin_old(steps[1:5])
+    return "profile_not_a_person"
+
+
+def _linkedin_old(steps: Sequence[str]) -> Identifier | str:
+    # linkedin.com/pub/jane-doe/1a/2b/3c: people who share a name differ in what follows it.
+    name, *codes = [_slug(step) for step in steps] or [""]
+    if not name or len(codes) != 3 or not all(_LINKEDIN_OLD.match(code) for code in codes):
+        return "profile_syntax"
+    return Identifier("social_profile", "/".join(("linkedin.com/pub", name, *codes)))
+
+
+def _slug(step: str) -> str:
+    """The canonical slug, or nothing."""
+    slug = unicodedata.normalize("NFC", step).strip(_WRAPPING)
+    if not _LINKEDIN_MEMBER.match(slug):
+        slug = unicodedata.normalize("NFC", slug.lower())
+    odd = _NOT_IN_A_SLUG.search(slug) or _CONTROL.search(slug) or _LOST in slug
+    return "" if odd or not re.search(r"[^\W_]", slug) else slug
+
+
+# ---- one cell -----------------------------------------------------------------------------------
+
+_LINES: Final = r"\r\n\x0b\x0c\x85\u2028\u2029"
+# White space but for the four ASCII separators, which are control characters.
+_SPACE: Final = r"[^\S\x1c-\x1f]"
+_GROUPS: Final = re.compile(rf"[;|{_LINES}]+")
+_EMAIL_WORDS: Final = re.compile(rf"(?:[,<>]|{_SPACE})+")
+_MAILTO: Final = re.compile(r"mailto:([^?\s<>;|]*)(?:\?[^\s<>]*)?", re.IGNORECASE)
+# Not at the ";" of "tel:030123;ext=5".
+_PHONES: Final = re.compile(
+    rf"[,|{_LINES}]+|;(?!\s?(?:ext|isub|phone-context)=)|\s/\s|\sor\s", re.IGNORECASE
+)
+# Before a space or a comma inside "linkedin.com/in/jane doe" stands another person's address, so
+# these separate only if an address can follow.
+_PROFILES: Final = re.compile(
+    rf"[;|{_LINES}]+|,(?={_SPACE}|\Z)|,(?=[^\s,;|/.]*[/.])|(?<!\s){_SPACE}++(?=[^\s,;|/.]*[/.])"
+)
+
+
+def read_cell(field_type: FieldType, cell: str | None, *, default_region: str | None) -> _Cell:
+    """Every identifier in a cell, in the order they stand there, and the reasons against the rest.
+
+    Both are empty if the cell is blank.
+    """
+    if not cell or cell.isspace():
+        return _NOTHING
     if len(cell) > _LONGEST_CELL:
-        return (), (f"{field_type}_too_long",)
-    parts = [part for part in _SEPARATORS[field_type].split(cell) if part.strip(_TRIMMED)]
-    if field_type == "email":
-        # "Jane Doe <jane@firm.example>": the words around an address are its name.
-        parts = [part for part in parts if "@" in part] or parts[:1]
-    found: dict[Identifier, None] = {}
-    reasons: list[str] = []
-    for part in parts:
+        return (), (f"{_SHORT_NAME[field_type]}_too_long",)
+    identifiers: dict[Identifier, None] = {}
+    reasons: dict[str, None] = {}
+    for part in _parts(field_type, cell):
         one = canonical(field_type, part, default_region=default_region)
         if isinstance(one, Identifier):
-            found[one] = None
-        else:
-            reasons.append(one)
-    return tuple(found), tuple(reasons)
+            identifiers[one] = None
+        elif one != "blank":
+            reasons[one] = None
+    return (tuple(identifiers), tuple(reasons)) if identifiers or reasons else _NOTHING
+
+
+def _parts(field_type: FieldType, cell: str) -> Iterable[str]:
+    if field_type == "phone":
+        return _PHONES.split(cell)
+    if field_type == "social_profile":
+        return _PROFILES.split(cell)
+    # The query may hold other people's addresses, as in ?cc=; the list before it may have commas.
+    cell = _MAILTO.sub(lambda found: "mailto:" + found[1].replace(",", ",mailto:"), cell)
+    return [part for group in _GROUPS.split(cell) for part in _addresses(group)]
+
+
+def _addresses(group: str) -> list[str]:
+    words = _EMAIL_WORDS.split(group)
+    if "<" not in group:
+        return words
+    # "Jane Doe <jane@firm.example>": the words around an address in brackets are its name.
+    return [word for word in words if "@" in word] or [group]
+
+
+# ---- one table ----------------------------------------------------------------------------------
 
 
 def find_layout(
@@ -214,126 +396,199 @@ def find_layout(
 
     Raises:
         ConfigError: `identifiers` names an unknown kind, nothing, or one column twice.
-        InputError: a named column is not there, or none can be recognized.
+        InputError: a named column is not there or there twice, or none can be recognized.
+
     """
     if identifiers is not None:
-        layout = Layout("wide", tuple(_named(identifiers)))
+        layout = Layout("wide", _named(identifiers))
     elif "field_type" in available and "value" in available:
         layout = Layout("long", ())
     else:
-        columns = [
-            (kind, name)
-            for wanted, kind in _COLUMN_NAMES
-            for name in available
-            if name.strip().lower() == wanted
-        ]
-        layout = Layout("wide", tuple(columns))
-    missing = [name for name in layout.names if name not in available]
-    if missing or not layout.names:
-        what = f"no columns {missing}" if missing else "no identifier columns"
-        shown = ", ".join(map(repr, available[:30])) + (", …" if len(available) > 30 else "")
+        layout = Layout("wide", _recognized(available))
+    if not layout.names:
         raise InputError(
-            f"{what}; there are: {shown or 'none'}. Name them with "
+            f"no identifier columns; {_there(available)}. Name them with "
             'identifiers={"social_profile": …, "email": …, "phone": …}'
         )
-    twice = [name for name, count in Counter(available).items() if count > 1 and name in layout.names]
-    if twice:
-        raise InputError(f"the columns {twice} are there more than once")
+    _check_columns(available, layout)
     return layout
 
 
 def _named(
     identifiers: Mapping[FieldType, str | Sequence[str]],
-) -> list[tuple[FieldType, str]]:
+) -> tuple[tuple[FieldType, str], ...]:
     columns: list[tuple[FieldType, str]] = []
     for kind, names in identifiers.items():
         if kind not in FIELD_TYPES:
-            raise ConfigError(f"identifiers: {kind!r} not known; choose from {list(FIELD_TYPES)}")
-        columns += [(kind, name) for name in ([names] if isinstance(names, str) else names)]
+            raise ConfigError(
+                f"identifiers: {kind!r} is no field type; there are {_listed(FIELD_TYPES)}"
+            )
+        columns += [(kind, name) for name in ((names,) if isinstance(names, str) else names)]
     if not columns:
         raise ConfigError("identifiers names no column")
-    if len({name for _, name in columns}) < len(columns):
-        raise ConfigError("identifiers names a column twice")
-    return columns
+    twice = _repeated([name for _, name in columns])
+    if twice:
+        raise ConfigError(f"identifiers names a column twice: {_listed(twice)}")
+    return tuple(columns)
+
+
+def _recognized(available: Sequence[str]) -> tuple[tuple[FieldType, str], ...]:
+    # A name that is there twice is kept once here, and refused by `_check_columns`. Names of
+    # other types than text occur in pandas, hence str().
+    names = tuple(dict.fromkeys(available))
+    return tuple(
+        (kind, name)
+        for kind, wanted in _RECOGNIZED
+        for name in names
+        if str(name).strip().lower() == wanted
+    )
+
+
+def _check_columns(available: Sequence[str], layout: Layout) -> None:
+    missing = [name for name in layout.names if name not in available]
+    if missing:
+        raise InputError(f"no column {_listed(missing)}; {_there(available)}")
+    twice = [name for name in _repeated(available) if name in layout.names]
+    if twice:
+        raise InputError(f"more than one column is called {_listed(twice)}; rename or drop one")
+
+
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _there(available: Sequence[str]) -> str:
+    return f"there are {_listed(available)}" if available else "there are no columns at all"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 30} more" if len(names) > 30 else ""
+    return ", ".join(repr(name) for name in names[:30]) + more
 
 
 def schema(layout: Layout) -> pa.DataFrameSchema:
-    """The contract of the input: each identifier column is there and holds text or nothing."""
+    """The contract of the input: each identifier column is there and holds text or nothing.
+
+    The check answers for a whole column at once, so pandera has no values to put in its report.
+    """
+    # pandera and pandas take most of a second to import; only who has a table pays for it.
     import pandera.pandas as pa
 
-    is_text = pa.Check(_is_text, name="is_text", element_wise=False)
-    column = pa.Column(nullable=True, checks=[is_text], required=True)
+    column = pa.Column(nullable=True, checks=[pa.Check(_is_text, name="is_text")])
     return pa.DataFrameSchema(dict.fromkeys(layout.names, column), name="ContactIdentifiers")
 
 
-def _is_text(series: pd.Series[Any]) -> pd.Series[Any]:
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "ContactIdentifiers":
+            return schema(Layout("long", ()))
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def _is_text(series: pd.Series[Any]) -> bool:
     import pandas as pd
 
-    kind = pd.api.types.infer_dtype(series, skipna=True)
-    if kind in ("string", "empty"):
-        return cast("pd.Series[Any]", series.isna() | True)
-    return cast("pd.Series[Any]", series.map(lambda cell: isinstance(cell, str)) | series.isna())
-
-
-def check_frame(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    """Validate against `schema`; an `InputError` lists counts by column and check, never values."""
-    import pandera.errors
-
-    message = ""
-    try:
-        return cast("pd.DataFrame", schema(layout).validate(frame, lazy=True))
-    except pandera.errors.SchemaErrors as error:
-        failures = cast("pd.DataFrame", error.failure_cases)
-        counts = Counter(zip(failures["column"], failures["check"], strict=True))
-        parts = [f"{column}: {count:,} of {len(frame):,} values fail {check}" for (column, check), count in counts.items()]  # fmt: skip
-        message = "; ".join(parts)
-    raise InputError(f"{message}. Identifiers must be text: read these columns with dtype=str")
+    if isinstance(series.dtype, pd.StringDtype):
+        return True
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        series = series.drop_duplicates().astype(object)
+    if bool(series.isna().all()):
+        return True
+    return pd.api.types.infer_dtype(series, skipna=True) == "string"
 
 
 def read_rows(
     frame: pd.DataFrame, layout: Layout, *, default_region: str | None
 ) -> list[Candidates]:
-    """What each row offers, in order of asking. Raises `InputError` for values that are not text."""
-    check_frame(frame, layout)
+    """What each row offers, in order of asking.
+
+    Raises:
+        ConfigError: `default_region` is no country.
+        InputError: an identifier column is missing, there twice, or holds values that are not text.
+
+    """
+    region = None if default_region is None else check_region(default_region)
+    _check_columns([*frame.columns], layout)
+    _check_text(frame, layout)
     if layout.shape == "long":
-        return _read_long(frame, default_region)
-    cells: list[list[tuple[tuple[Identifier, ...], tuple[str, ...]]]] = []
-    for kind, name in layout.columns:
-        known: dict[str | None, tuple[tuple[Identifier, ...], tuple[str, ...]]] = {}
-        column = _texts(frame[name])
-        for text in set(column):
-            known[text] = read_cell(kind, text, default_region=default_region)
-        cells.append([known[text] for text in column])
-    return [_row(row) for row in zip(*cells, strict=True)]
+        return _read_long(frame, region)
+    columns = [_read_column(kind, _texts(frame[name]), region) for kind, name in layout.columns]
+    return [_row(cells) for cells in zip(*columns, strict=True)]
 
 
-def _read_long(frame: pd.DataFrame, default_region: str | None) -> list[Candidates]:
-    rows: list[Candidates] = []
-    for kind, text in zip(_texts(frame["field_type"]), _texts(frame["value"]), strict=True):
-        name = (kind or "").strip().lower()
-        if name not in FIELD_TYPES:
-            rows.append(Candidates((), ("field_type",)))
-        else:
-            one = read_cell(cast(FieldType, name), text, default_region=default_region)
-            rows.append(_row([one]))
-    return rows
+def _check_text(frame: pd.DataFrame, layout: Layout) -> None:
+    import pandera.errors
+
+    try:
+        schema(layout).validate(frame[list(layout.names)], lazy=True)
+        return
+    except pandera.errors.SchemaErrors as error:
+        cases = cast("pd.DataFrame", error.failure_cases)
+        failed: dict[str, str] = dict(zip(cases["column"], cases["check"], strict=True))
+    # Raised outside the handler: pandera's error holds the whole frame, so it must not be the
+    # context of ours.
+    faults = [f"{name}: {_fault(frame[name], check)}" for name, check in failed.items()]
+    raise InputError(f"{'; '.join(faults)}; read the column as text, e.g. dtype=str")
 
 
-def _row(cells: Sequence[tuple[tuple[Identifier, ...], tuple[str, ...]]]) -> Candidates:
-    identifiers = tuple(dict.fromkeys(one for found, _ in cells for one in found))
-    reasons = tuple(reason for _, against in cells for reason in against)
-    if not identifiers and not reasons:
-        reasons = ("blank",)
-    return Candidates(identifiers, reasons)
+def _fault(series: pd.Series[Any], check: str) -> str:
+    cells = cast("list[object]", series[series.notna()].tolist())
+    kinds = Counter(_kind(cell) for cell in cells if not isinstance(cell, str))
+    if not kinds:
+        return f"fails {check}"
+    counts = " and ".join(
+        f"{count:,} of {len(series):,} values are {kind}" for kind, count in kinds.most_common()
+    )
+    return f"{counts}, not text"
+
+
+def _kind(cell: object) -> str:
+    if type(cell).__name__.startswith("bool"):
+        return "booleans"
+    if isinstance(cell, Number):
+        return "numbers"
+    if isinstance(cell, bytes | bytearray | memoryview):
+        return "bytes"
+    return "dates" if isinstance(cell, date) else "objects"
 
 
 def _texts(series: pd.Series[Any]) -> list[str | None]:
-    values = series.astype(object)
-    return cast("list[str | None]", values.where(series.notna(), None).tolist())
+    present = series.notna()
+    if not bool(present.any()):
+        return [None] * len(series)
+    return cast("list[str | None]", series.astype(object).where(present, None).tolist())
 
 
-def __getattr__(name: str) -> Any:
-    # pandera takes half a second to import; only who asks for the schema pays for it.
-    if name == "ContactIdentifiers":
-        return schema(Layout("long", ()))
-    raise AttributeError(name)
+def _read_column(
+    field_type: FieldType, texts: Sequence[str | None], region: str | None
+) -> list[_Cell]:
+    # Each distinct text is read once.
+    known = {text: read_cell(field_type, text, default_region=region) for text in set(texts)}
+    return [known[text] for text in texts]
+
+
+def _read_long(frame: pd.DataFrame, region: str | None) -> list[Candidates]:
+    kinds, texts = _texts(frame["field_type"]), _texts(frame["value"])
+    known = {pair: _read_pair(*pair, region) for pair in set(zip(kinds, texts, strict=True))}
+    return [known[pair] for pair in zip(kinds, texts, strict=True)]
+
+
+def _read_pair(kind: str | None, text: str | None, region: str | None) -> Candidates:
+    name = (kind or "").strip(_WRAPPING).lower()
+    for field_type in FIELD_TYPES:
+        if name == field_type:
+            return _row((read_cell(field_type, text, default_region=region),))
+    blank = not name and not (text or "").strip(_WRAPPING)
+    return _BLANK if blank else Candidates((), ("field_type",))
+
+
+def _row(cells: Sequence[_Cell]) -> Candidates:
+    useful = [cell for cell in cells if cell is not _NOTHING]
+    if not useful:
+        return _BLANK
+    if len(useful) == 1:
+        return Candidates(*useful[0])
+    identifiers = dict.fromkeys(one for found, _ in useful for one in found)
+    reasons = dict.fromkeys(reason for _, against in useful for reason in against)
+    return Candidates(tuple(identifiers), tuple(reasons))

@@ -237,7 +237,7 @@ class Ledger:
         *,
         required: int,
         alias_keys: Sequence[bytes] = (),
-        freshness: Freshness = Freshness(),  # noqa: B008
+        freshness: Freshness = Freshness(),
     ) -> tuple[dict[bytes, Known], int]:
         """What is known of `keys`, and the id of the newest request that was looked at.
 
@@ -261,8 +261,14 @@ class Ledger:
         columns = _requests.c
         rows = connection.execution_options(yield_per=100).execute(
             sa.select(
-                columns.id, columns.run, columns.state, columns.required, columns.answered_at,
-                columns.asked_keys, columns.outcomes, columns.aliases,
+                columns.id,
+                columns.run,
+                columns.state,
+                columns.required,
+                columns.answered_at,
+                columns.asked_keys,
+                columns.outcomes,
+                columns.aliases,
             )  # fmt: skip
             .where(columns.endpoint == self.endpoint, columns.id > after)
             .where(columns.state.not_in(("free", "refused", "written_off")))
@@ -287,7 +293,9 @@ class Ledger:
         """Keep these people from ever being sent. Returns how many were not on the list before."""
         keys = {self._hash("", one) for one in identifiers}
         with self._transaction() as connection:
-            present = {bytes(key) for key in connection.execute(sa.select(_suppressed.c.key)).scalars()}
+            present = {
+                bytes(key) for key in connection.execute(sa.select(_suppressed.c.key)).scalars()
+            }
             rows = [{"key": key, "at": time.time()} for key in sorted(keys - present)]
             if rows:
                 connection.execute(sa.insert(_suppressed), rows)
@@ -304,7 +312,7 @@ class Ledger:
         limits: Limits,
         seen: int,
         alias_keys: Sequence[bytes] = (),
-        freshness: Freshness = Freshness(),  # noqa: B008
+        freshness: Freshness = Freshness(),
         resend: bool = False,
     ) -> Claim:
         """Make the intent to ask durable, for as many of `keys` as the limits leave room for.
@@ -313,9 +321,7 @@ class Ledger:
         If anything did come in, nothing is claimed and `known` says what.
         """
         with self._transaction() as connection:
-            known, _ = self._lookup(
-                connection, keys, required, alias_keys, freshness, after=seen
-            )
+            known, _ = self._lookup(connection, keys, required, alias_keys, freshness, after=seen)
             news = {key: one for key, one in known.items() if not one.is_stale}
             if resend:
                 news = {key: one for key, one in news.items() if one.standing != "in_doubt"}
@@ -333,8 +339,13 @@ class Ledger:
                 return Claim(None, 0, {}, "credits" if room <= 0 else "risk")
             request_id = connection.execute(
                 sa.insert(_requests).values(
-                    endpoint=self.endpoint, run=run, owner=self._owner.name, state="intent",
-                    required=required, asked=granted, created_at=time.time(),
+                    endpoint=self.endpoint,
+                    run=run,
+                    owner=self._owner.name,
+                    state="intent",
+                    required=required,
+                    asked=granted,
+                    created_at=time.time(),
                     asked_keys=b"".join(keys[:granted]),
                 )  # fmt: skip
             ).inserted_primary_key[0]
@@ -586,7 +597,9 @@ class _Findings:
         outcomes: npt.NDArray[Any] | None = None
         for at, key in wanted.find(row.asked_keys):
             if outcomes is None:
-                outcomes = _outcomes_of(row.outcomes, len(row.asked_keys) // 16, _default(row.state))
+                outcomes = _outcomes_of(
+                    row.outcomes, len(row.asked_keys) // 16, _default(row.state)
+                )
             position, held = int(outcomes["position"][at]), int(outcomes["held"][at])
             self._note(row, key, position, held | row.required)
         if row.aliases:
@@ -725,7 +738,9 @@ def _connect(url: sa.URL) -> sa.Engine:
         ) from None
     sa.event.listen(engine, "connect", _prepare_sqlite)
     # Take the write lock at once: a lock that is upgraded later can fail half-way.
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    sa.event.listen(
+        engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
+    )
     return engine
 
 

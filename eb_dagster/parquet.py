@@ -118,9 +118,7 @@ def _try_lock(descriptor: int) -> bool:
     return True
 
 
-def _groups(
-    batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int
-) -> Iterator[pa.Table]:
+def _groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int) -> Iterator[pa.Table]:
     held: list[pa.RecordBatch] = []
     rows = 0
     for batch in batches:

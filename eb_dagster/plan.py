@@ -237,7 +237,10 @@ class Plan:
             ("rows without a usable one", invalid or "0"),
             ("suppressed rows", f"{self.suppressed:,}"),
             ("repeats folded", f"{self.folded:,}"),
-            ("rows answered from the ledger", f"{self.matched_in_ledger + self.missed_in_ledger:,}"),
+            (
+                "rows answered from the ledger",
+                f"{self.matched_in_ledger + self.missed_in_ledger:,}",
+            ),
             ("rows in doubt", f"{self.in_doubt:,}"),
             ("identifiers to ask first", f"{self.to_ask:,}"),
             ("requests", f"{self.requests:,} to {self.requests_at_most:,}"),
@@ -282,7 +285,9 @@ def make_plan(
         fresh = steps[step] - placed
         placed |= fresh
         sizes.append(len(fresh))
-    invalid = Counter(row.reasons[0] if row.reasons else "blank" for row in rows if row.status == "invalid")
+    invalid = Counter(
+        row.reasons[0] if row.reasons else "blank" for row in rows if row.status == "invalid"
+    )
     first = sum(agenda.queued_by_step())
     offers = {tuple(one.key for one in row.questions) for row in open_rows}
     return Plan(
@@ -298,7 +303,9 @@ def make_plan(
         to_ask=first,
         to_ask_at_most=len(placed),
         requests=-(-first // partition_size),
-        requests_at_most=max(sum(-(-size // partition_size) for size in sizes), -(-first // partition_size)),
+        requests_at_most=max(
+            sum(-(-size // partition_size) for size in sizes), -(-first // partition_size)
+        ),
         credits_at_most=min(len(placed), len(offers)),
         max_credits=max_credits,
         requests_per_minute=requests_per_minute,

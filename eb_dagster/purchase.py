@@ -8,7 +8,6 @@ from __future__ import annotations
 import queue
 import time
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -267,7 +266,7 @@ class Purchase:
     def _exchange(self, questions: list[Question], attempt: int, request_id: int) -> None:
         try:
             done = self._send_once(questions, attempt, request_id)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that may raise it
+        except BaseException as error:
             done = _Done(questions, attempt, request_id, "failed", error=error)
         self._done.put(done)
 

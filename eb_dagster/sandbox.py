@@ -192,7 +192,10 @@ def _reply(flask: Any, entries: list[dict[str, Any]], enriched: int, fault: str)
     elif fault == "missing":
         entries = [one for at, one in enumerate(entries) if at % 3 != 2]
     elif fault == "extra":
-        entries = [*entries, {"enriched_contact": {"full_name": "Nobody"}, "value": "never@asked.example"}]
+        entries = [
+            *entries,
+            {"enriched_contact": {"full_name": "Nobody"}, "value": "never@asked.example"},
+        ]
     elif fault == "no-echo":
         entries = [{"enriched_contact": one["enriched_contact"]} for one in entries]
     elif fault == "upper-echo":
@@ -227,14 +230,48 @@ def _break_off(flask: Any, fault: str, body: bytes) -> None:
     raise ConnectionAbortedError
 
 
-_FIRST = ("Ada", "Žofie", "Mei-Ling", "Ngozi", "Søren", "José", "Ольга", "陽子", "Aïcha", "Finn", "Priya", "Łukasz")
-_LAST = ("Alder", "Nováková", "Tanaka", "Okonjo", "Grünwald", "Núñez", "Ковалёва", "佐藤", "Haddad", "O'Shea", "Raman", "Wiśniewski")
-_CITY = (("Brno", "South Moravia", "Czechia"), ("Osaka", None, "Japan"), ("Lagos", "Lagos", "Nigeria"), ("Aarhus", None, "Denmark"), ("Tucson", "Arizona", "United States"))
+_FIRST = (
+    "Ada",
+    "Žofie",
+    "Mei-Ling",
+    "Ngozi",
+    "Søren",
+    "José",
+    "Ольга",
+    "陽子",
+    "Aïcha",
+    "Finn",
+    "Priya",
+    "Łukasz",
+)
+_LAST = (
+    "Alder",
+    "Nováková",
+    "Tanaka",
+    "Okonjo",
+    "Grünwald",
+    "Núñez",
+    "Ковалёва",
+    "佐藤",
+    "Haddad",
+    "O'Shea",
+    "Raman",
+    "Wiśniewski",
+)
+_CITY = (
+    ("Brno", "South Moravia", "Czechia"),
+    ("Osaka", None, "Japan"),
+    ("Lagos", "Lagos", "Nigeria"),
+    ("Aarhus", None, "Denmark"),
+    ("Tucson", "Arizona", "United States"),
+)
 _COMPANY = ("Larch Analytics", "Blue Kiln", "Petrichor Freight", "Oriel Health", "Moss & Daughters")
 _TITLE = ("Data Engineer", "Head of Sales", "Geschäftsführerin", "RevOps Lead", "Buyer")
 
 
-def _answer(kind: str, value: str, required: Sequence[str], match_rate: float) -> dict[str, Any] | None:
+def _answer(
+    kind: str, value: str, required: Sequence[str], match_rate: float
+) -> dict[str, Any] | None:
     digest = hashlib.sha256(f"{kind}:{value}".encode("utf-8", "surrogatepass")).digest()
     if int.from_bytes(digest[:4], "big") / 2**32 >= match_rate:
         return None
@@ -294,7 +331,9 @@ def _person(kind: str, value: str, digest: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(*, port: int = 0, host: str = "127.0.0.1", bill: Path, **settings: Any) -> Iterator[Sandbox]:
+def running(
+    *, port: int = 0, host: str = "127.0.0.1", bill: Path, **settings: Any
+) -> Iterator[Sandbox]:
     """Run a sandbox in a thread of this process for as long as the context lasts."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 

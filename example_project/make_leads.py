@@ -13,12 +13,18 @@ def lead(number: int, dice: random.Random) -> list[str]:
     handle = f"{FIRST[person % 10]}-{LAST[person % 9]}-{person}".lower().replace("'", "")
     email = f"p{person}@firm{person % 700}.example"
     phone = f"+1 (202) 555-{person:04d}"
-    spelled_email = dice.choice([email, email.upper(), f" {email} ", f"mailto:{email}", f"{email}; info@firm.example"])
+    spelled_email = dice.choice(
+        [email, email.upper(), f" {email} ", f"mailto:{email}", f"{email}; info@firm.example"]
+    )
     spelled_phone = dice.choice([phone, phone.replace("+1 ", ""), phone.replace(" ", "."), "n/a"])
-    spelled_profile = dice.choice([
-        f"https://www.linkedin.com/in/{handle}/", f"linkedin.com/in/{handle}",
-        f"http://de.linkedin.com/in/{handle}?trk=x", f"HTTPS://LinkedIn.com/in/{handle.upper()}",
-    ])
+    spelled_profile = dice.choice(
+        [
+            f"https://www.linkedin.com/in/{handle}/",
+            f"linkedin.com/in/{handle}",
+            f"http://de.linkedin.com/in/{handle}?trk=x",
+            f"HTTPS://LinkedIn.com/in/{handle.upper()}",
+        ]
+    )
     # s, e, p: which of profile, e-mail and phone the lead has.
     offers = dice.choices(
         ["se", "sep", "e", "ep", "s", "p", ""], weights=[25, 25, 20, 15, 8, 5, 2]

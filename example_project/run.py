@@ -2,12 +2,12 @@
 
 import dagster as dg
 import duckdb
+import example_project.defs.resources  # noqa: F401 - sets the sandbox as the default
 import pandas as pd
+from example_project.definitions import defs
+from example_project.defs.assets import DATA, DATABASE, TABLE
 
 from eb_dagster import Enricher, sandbox
-from example_project.definitions import defs
-import example_project.defs.resources  # noqa: F401 - sets the sandbox as the default
-from example_project.defs.assets import DATA, DATABASE, TABLE
 
 
 def main() -> None:
@@ -17,7 +17,9 @@ def main() -> None:
             default_region="US",
             max_credits=12_000,
         ) as enricher:
-            print(f"The plan (nothing is sent):\n{enricher.plan(pd.read_csv(DATA / 'leads.csv', dtype=str))}\n")
+            print(
+                f"The plan (nothing is sent):\n{enricher.plan(pd.read_csv(DATA / 'leads.csv', dtype=str))}\n"
+            )
         with dg.DagsterInstance.ephemeral() as instance:
             job = defs().resolve_implicit_global_asset_job_def()
             result = job.execute_in_process(instance=instance)
@@ -26,13 +28,17 @@ def main() -> None:
         for name, value in made.metadata.items():
             if name.startswith("exactbuyer/"):
                 print(f"  {name.removeprefix('exactbuyer/'):<18} {value.value:g}")
-        print(f"\nThe sandbox billed {stand_in.credits():,} credits in {stand_in.requests():,} requests; "
-              f"charged twice: {stand_in.charged_twice()}")
+        print(
+            f"\nThe sandbox billed {stand_in.credits():,} credits in {stand_in.requests():,} requests; "
+            f"charged twice: {stand_in.charged_twice()}"
+        )
     print(f"Parquet: {TABLE}\nDuckDB:  {DATABASE}\n")
     with duckdb.connect(str(DATABASE), read_only=True) as connection:
-        print(connection.sql(
-            "SELECT LeadId, eb_full_name, eb_job_title, eb_company_name, eb_field_type FROM contacts ORDER BY LeadId LIMIT 5"
-        ))
+        print(
+            connection.sql(
+                "SELECT LeadId, eb_full_name, eb_job_title, eb_company_name, eb_field_type FROM contacts ORDER BY LeadId LIMIT 5"
+            )
+        )
 
 
 if __name__ == "__main__":

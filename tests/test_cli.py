@@ -23,7 +23,9 @@ def test_a_csv_is_planned_and_enriched(stand_in, tmp_path):
     done = call("enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.csv"), **settings)
     assert done.exit_code == 0, done.output
     assert pd.read_csv(tmp_path / "out.csv", dtype=str)["n"].tolist() == ["01", "02"]
-    done = call("enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.parquet"), **settings)
+    done = call(
+        "enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.parquet"), **settings
+    )
     assert done.exit_code == 0, done.output
     assert len(pd.read_parquet(tmp_path / "out.parquet")) == 2
 
@@ -31,7 +33,13 @@ def test_a_csv_is_planned_and_enriched(stand_in, tmp_path):
 def test_bad_input_is_one_line_and_exit_2(stand_in, tmp_path):
     api = stand_in()
     (tmp_path / "leads.csv").write_text("name\nx\n")
-    done = call("enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "o.csv"), **environment(api, tmp_path))
+    done = call(
+        "enrich",
+        str(tmp_path / "leads.csv"),
+        "-o",
+        str(tmp_path / "o.csv"),
+        **environment(api, tmp_path),
+    )
     assert done.exit_code == 2
     assert "no identifier columns" in done.output
     assert api.requests() == 0

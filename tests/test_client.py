@@ -23,7 +23,11 @@ def read_all(connection: socket.socket) -> bytes:
     while b"\r\n\r\n" not in data:
         data += connection.recv(65536)
     head, _, body = data.partition(b"\r\n\r\n")
-    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    length = next(
+        int(line.split(b":")[1])
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"content-length")
+    )
     while len(body) < length:
         body += connection.recv(65536)
     return head
@@ -70,7 +74,9 @@ def test_a_drip_of_headers_is_cut_off_at_the_deadline():
 def test_a_redirect_is_not_followed_and_a_cut_reply_is_kept():
     def redirect(connection: socket.socket) -> None:
         read_all(connection)
-        connection.sendall(b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n")
+        connection.sendall(
+            b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"
+        )
 
     def cut(connection: socket.socket) -> None:
         read_all(connection)

@@ -25,13 +25,23 @@ def test_a_contact_becomes_flat_columns():
     assert row["full_name"] == "Ada Alder"
     assert row["company_size"] == "250"
     assert (row["job_title"], row["job_level"], row["city"]) == ("Buyer", "senior", "Brno")
-    assert (row["phone"], row["work_email"], row["emails"]) == ("+1", "a@b.example", ["a@b.example"])
-    assert (row["linkedin_url"], row["school_name"], row["other"]) == ("linkedin.com/in/a", "Here", None)
+    assert (row["phone"], row["work_email"], row["emails"]) == (
+        "+1",
+        "a@b.example",
+        ["a@b.example"],
+    )
+    assert (row["linkedin_url"], row["school_name"], row["other"]) == (
+        "linkedin.com/in/a",
+        "Here",
+        None,
+    )
 
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 _key = st.sampled_from([
@@ -60,7 +70,15 @@ def _leaves(value):
 
 
 @pytest.mark.parametrize(
-    "raw", [b'"text"', b"[]", b"7", b'{"a": NaN}', b'{"full_name": "\\ud800"}', b"[" * 100_000 + b"]" * 100_000]
+    "raw",
+    [
+        b'"text"',
+        b"[]",
+        b"7",
+        b'{"a": NaN}',
+        b'{"full_name": "\\ud800"}',
+        b"[" * 100_000 + b"]" * 100_000,
+    ],
 )
 def test_no_shape_makes_it_fail(raw):
     assert len(read_contact(raw).values) == len(CONTACT_COLUMNS)

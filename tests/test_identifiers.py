@@ -10,7 +10,12 @@ from eb_dagster.identifiers import Identifier, canonical, find_layout, read_cell
 @pytest.mark.parametrize(
     ("kind", "text", "region", "value"),
     [
-        ("social_profile", "https://www.linkedin.com/in/Jane-Doe/?trk=x", None, "linkedin.com/in/jane-doe"),
+        (
+            "social_profile",
+            "https://www.linkedin.com/in/Jane-Doe/?trk=x",
+            None,
+            "linkedin.com/in/jane-doe",
+        ),
         ("social_profile", "linkedin.com/in/jane-doe", None, "linkedin.com/in/jane-doe"),
         ("social_profile", "de.linkedin.com/in/jane-doe/en", None, "linkedin.com/in/jane-doe"),
         ("social_profile", "linkedin.com/in/j%C3%BCrgen", None, "linkedin.com/in/jürgen"),
@@ -69,7 +74,11 @@ def test_canonical_is_idempotent(kind, text):
 
 def test_columns_are_found_whatever_their_case():
     layout = find_layout(["Phone", "EMAIL", "LinkedIn_URL", "x"], None)
-    assert layout.columns == (("social_profile", "LinkedIn_URL"), ("email", "EMAIL"), ("phone", "Phone"))
+    assert layout.columns == (
+        ("social_profile", "LinkedIn_URL"),
+        ("email", "EMAIL"),
+        ("phone", "Phone"),
+    )
 
 
 def test_unknown_kinds_and_missing_columns_are_named():

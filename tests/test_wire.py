@@ -18,7 +18,9 @@ def aligned(raw: bytes, *asked: str, complete: bool = True) -> tuple[int, ...]:
 
 
 def test_the_form_is_the_vendors():
-    form = parse_qs(encode_form([Identifier("email", "a@b.example")], required_fields=["phone"]).decode())
+    form = parse_qs(
+        encode_form([Identifier("email", "a@b.example")], required_fields=["phone"]).decode()
+    )
     assert json.loads(form["query_list"][0]) == [{"field_type": "email", "value": "a@b.example"}]
     assert json.loads(form["required_fields"][0]) == [{"field_type": "phone"}]
 
@@ -38,11 +40,16 @@ def test_a_missing_answer_is_in_doubt():
 
 
 def test_without_an_echo_nothing_is_matched():
-    assert aligned(body({"enriched_contact": {}}, {"enriched_contact": None}), "a", "b") == (UNREADABLE,) * 2
+    assert (
+        aligned(body({"enriched_contact": {}}, {"enriched_contact": None}), "a", "b")
+        == (UNREADABLE,) * 2
+    )
 
 
 def test_two_different_contacts_for_one_question_are_nobodys():
-    raw = body({"value": "a", "enriched_contact": {"x": 1}}, {"value": "a", "enriched_contact": {"x": 2}})
+    raw = body(
+        {"value": "a", "enriched_contact": {"x": 1}}, {"value": "a", "enriched_contact": {"x": 2}}
+    )
     assert aligned(raw, "a") == (UNREADABLE,)
 
 
@@ -53,7 +60,9 @@ def test_whole_records_of_a_torn_reply_are_read():
     assert found[-1] == IN_DOUBT
 
 
-@pytest.mark.parametrize("raw", [b"", b"<html>", b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b'{"contacts": null}'])
+@pytest.mark.parametrize(
+    "raw", [b"", b"<html>", b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b'{"contacts": null}']
+)
 def test_rubbish_is_unreadable(raw):
     assert aligned(raw, "a") == (UNREADABLE,)
 
