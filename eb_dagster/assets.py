@@ -144,7 +144,7 @@ def _enrich(enricher: Enricher, identifiers: Any, target: Path) -> pa.Schema:
         raise InputError(f"the upstream asset gives a {kind}, not a dataframe or a Parquet path")
     # Before anything is sent: a table that cannot be written is no reason to buy.
     enricher.check_target(target)
-    table = pa.Table.from_pandas(enricher.enrich_dataframe(identifiers))
+    table = enricher.to_table(enricher.enrich_dataframe(identifiers))
     enricher.write(table.to_reader(), target)
     return table.schema
 
@@ -185,8 +185,7 @@ def _progress_log(context: AssetExecutionContext) -> Callable[[Report], None]:
         if time.monotonic() - last >= _PROGRESS_SECONDS:
             last = time.monotonic()
             context.log.info(
-                f"{report.requests:,} requests sent, {report.rows:,} rows done, "
-                f"{report.matched:,} matched"
+                f"{report.requests:,} requests sent, {report.rows:,} rows done, {report.matched:,} matched"
             )
 
     return show

@@ -65,10 +65,8 @@ def enrich(file: Path, output: Path, columns: tuple[str, ...], **options: Any) -
             if frame is None:
                 enricher.enrich_parquet(file, output)
             elif _is_parquet(output):
-                import pyarrow as pa
-
                 enricher.check_target(output)
-                table = pa.Table.from_pandas(enricher.enrich_dataframe(frame), preserve_index=False)
+                table = enricher.to_table(enricher.enrich_dataframe(frame))
                 enricher.write(table.to_reader(), output)
             else:
                 _check_folder(output)
@@ -88,9 +86,7 @@ def enrich(file: Path, output: Path, columns: tuple[str, ...], **options: Any) -
 @click.option("--latency", default=0.0, show_default=True, help="Seconds for each request.")
 @click.option("--match-rate", default=0.7, show_default=True)
 @click.option("--fault", multiple=True, metavar="KIND@N[-M]", help="What goes wrong with the N-th request; repeatable.")  # fmt: skip
-def sandbox(
-    port: int, bill: Path, credit: int | None, fault: tuple[str, ...], **options: Any
-) -> None:
+def sandbox(port: int, bill: Path, credit: int | None, fault: tuple[str, ...], **options: Any) -> None:
     """Run a local stand-in for the API, billing and all. Its people are made up."""
     import threading
 
@@ -124,9 +120,7 @@ class _errors:  # noqa: N801 - reads as the function it stands for
     def __enter__(self) -> None:
         return
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: Any
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
         from eb_dagster.errors import ConfigError, EnrichError, InputError, LedgerError, OverBudget
 
         if isinstance(error, EnrichError):
@@ -193,17 +187,13 @@ def _write_text(frame: pd.DataFrame, output: Path) -> None:
     for name in added:
         plain[name] = plain[name].map(
             lambda cell: (
-                json.dumps(cell, ensure_ascii=False, default=str)
-                if isinstance(cell, list)
-                else cell
+                json.dumps(cell.tolist(), ensure_ascii=False) if isinstance(cell, list) else cell
             )  # fmt: skip
         )
         if plain[name].map(lambda cell: isinstance(cell, str)).any():
             plain[name] = plain[name].map(
                 lambda cell: (
-                    f"'{cell}"
-                    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS)
-                    else cell
+                    f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
                 )  # fmt: skip
             )
     temporary = output.with_name(f".{output.name}.tmp")

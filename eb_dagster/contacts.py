@@ -274,9 +274,7 @@ class _Reader:
         if emails:
             self.held.add("email")
         phones = tuple(self.values.get("phones") or ())
-        profiles = tuple(
-            one["url"] for one in self.values.get("social_profiles") or () if one["url"]
-        )
+        profiles = tuple(one["url"] for one in self.values.get("social_profiles") or () if one["url"])
         if phones:
             self.held.add("phone")
         if profiles:
@@ -300,9 +298,7 @@ class _Reader:
             source.pop(key)
             self.values[column] = value
 
-    def _inside(
-        self, rest: dict[str, Any], key: str, read: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def _inside(self, rest: dict[str, Any], key: str, read: Callable[[dict[str, Any]], None]) -> None:
         if key not in rest:
             return
         value = rest[key]

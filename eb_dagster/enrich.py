@@ -166,9 +166,7 @@ class Enricher:
         import pandas as pd
 
         if not isinstance(frame, pd.DataFrame):
-            raise InputError(
-                f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}"
-            )
+            raise InputError(f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}")
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
         self._check_clash(names)
@@ -201,9 +199,7 @@ class Enricher:
         whole = pa.schema([*schema, *self._added])
         return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole))
 
-    def enrich_parquet(
-        self, source: str | os.PathLike[str], target: str | os.PathLike[str]
-    ) -> Report:
+    def enrich_parquet(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
         """Enrich one Parquet file into another, which is written whole or not at all."""
         path = Path(target)
         self.check_target(path)
@@ -230,6 +226,15 @@ class Enricher:
             schema=reader.schema,
             metadata=self._seal,
         )
+
+    def to_table(self, enriched: pd.DataFrame) -> pa.Table:
+        """An enriched dataframe as an Arrow table whose added columns have their fixed types."""
+        names = [name for name in enriched.columns if name not in self._added.names]
+        table = pa.Table.from_pandas(enriched[names]).replace_schema_metadata(None)
+        for one in self._added:
+            column = pa.Array.from_pandas(enriched[one.name], type=one.type)
+            table = table.append_column(one, column)
+        return table
 
     def check_target(self, path: Path) -> None:
         """Refuse a path that cannot be written, or a table that another ledger has paid for."""
@@ -352,19 +357,14 @@ class Enricher:
         names = [column.name for column in contact_columns.CONTACT_COLUMNS]
         kept = [names.index(one.name) for one in contact_columns.select(self._settings.columns)]
         blank = (None,) * len(names)
-        status = list(zip(*(one for one, _ in rows), strict=True))
+        status = [[one[at] for one, _ in rows] for at in range(len(contact_columns.STATUS_COLUMNS))]
         contacts = [blank if one is None else one.values for _, one in rows]
         values: list[Sequence[Any]] = [*status]
         values += [[contact[at] for contact in contacts] for at in kept]
-        arrays = [
-            pa.array(column, type=each.type)
-            for column, each in zip(values, self._added, strict=True)
-        ]
+        arrays = [pa.array(column, type=each.type) for column, each in zip(values, self._added, strict=True)]
         return pa.RecordBatch.from_arrays(arrays, schema=self._added)
 
-    def _finish_row(
-        self, row: Row, run: str, report: Report
-    ) -> tuple[tuple[Any, ...], Contact | None]:
+    def _finish_row(self, row: Row, run: str, report: Report) -> tuple[tuple[Any, ...], Contact | None]:
         question, status = row.question, row.status
         answer = cast("Answer | None", question.answer) if question is not None else None
         matched = {"matched": True, "not_found": False}.get(cast(str, status))
@@ -384,9 +384,7 @@ class Enricher:
         )
         return values, contact
 
-    def _count(
-        self, report: Report, row: Row, contact: Contact | None, *, from_ledger: bool
-    ) -> None:
+    def _count(self, report: Report, row: Row, contact: Contact | None, *, from_ledger: bool) -> None:
         report.rows += 1
         report.from_ledger += from_ledger
         report.unusable.update(reason for reason in row.reasons if reason != "blank")
@@ -436,9 +434,7 @@ class _ContactLoader:
 class _progress:  # noqa: N801 - reads as the function it stands for
     """A bar on a terminal or in a notebook, or the user's own function."""
 
-    def __init__(
-        self, choice: bool | Callable[..., None] | None, report: Report, total: int | None
-    ) -> None:
+    def __init__(self, choice: bool | Callable[..., None] | None, report: Report, total: int | None) -> None:
         self._choice, self._report, self._total = choice, report, total
         self._bar: Any = None
 
@@ -456,9 +452,7 @@ class _progress:  # noqa: N801 - reads as the function it stands for
         if callable(self._choice):
             self._choice(self._report)
         elif self._bar is not None:
-            self._bar.set_postfix(
-                requests=self._report.requests, matched=self._report.matched, refresh=False
-            )
+            self._bar.set_postfix(requests=self._report.requests, matched=self._report.matched, refresh=False)
             self._bar.update(self._report.rows - self._bar.n)
 
     def __exit__(self, *_: object) -> None:

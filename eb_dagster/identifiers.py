@@ -111,9 +111,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff
 _LOST: Final = "\ufffd"
 
 
-def canonical(
-    field_type: FieldType, text: str, *, default_region: str | None = None
-) -> Identifier | str:
+def canonical(field_type: FieldType, text: str, *, default_region: str | None = None) -> Identifier | str:
     """The identifier in canonical form, or the reason (a short slug) why it is none."""
     kind = _SHORT_NAME[field_type]
     # Lengths come first: nothing below is asked to work through a megabyte.
@@ -244,9 +242,7 @@ _NO_HOST: Final = re.compile(r"\A/?in/", re.IGNORECASE)
 _WWW: Final = re.compile(r"\A(?:www\.)+")
 _HOST: Final = re.compile(r"\A[\w-]+(?:\.[\w-]+)*\.[^\W\d_][\w-]+\Z")
 # www. is gone by then. Languages and telephones; business., learning. and the like are no people.
-_LINKEDIN: Final = re.compile(
-    r"\A(?:(?:[a-z]{1,3}|[a-z]{2}-[a-z]{2}|mobile|touch)\.)?linkedin\.com\Z"
-)
+_LINKEDIN: Final = re.compile(r"\A(?:(?:[a-z]{1,3}|[a-z]{2}-[a-z]{2}|mobile|touch)\.)?linkedin\.com\Z")
 _LINKEDIN_DOORS: Final = ("mwlite", "comm", "m", "profile")
 _LINKEDIN_OLD: Final = re.compile(r"\A[0-9a-z]{1,3}\Z")
 # LinkedIn's internal member ids are base64, so their case matters.
@@ -338,9 +334,7 @@ _GROUPS: Final = re.compile(rf"[;|{_LINES}]+")
 _EMAIL_WORDS: Final = re.compile(rf"(?:[,<>]|{_SPACE})+")
 _MAILTO: Final = re.compile(r"mailto:([^?\s<>;|]*)(?:\?[^\s<>]*)?", re.IGNORECASE)
 # Not at the ";" of "tel:030123;ext=5".
-_PHONES: Final = re.compile(
-    rf"[,|{_LINES}]+|;(?!\s?(?:ext|isub|phone-context)=)|\s/\s|\sor\s", re.IGNORECASE
-)
+_PHONES: Final = re.compile(rf"[,|{_LINES}]+|;(?!\s?(?:ext|isub|phone-context)=)|\s/\s|\sor\s", re.IGNORECASE)
 # Before a space or a comma inside "linkedin.com/in/jane doe" stands another person's address, so
 # these separate only if an address can follow.
 _PROFILES: Final = re.compile(
@@ -420,9 +414,7 @@ def _named(
     columns: list[tuple[FieldType, str]] = []
     for kind, names in identifiers.items():
         if kind not in FIELD_TYPES:
-            raise ConfigError(
-                f"identifiers: {kind!r} is no field type; there are {_listed(FIELD_TYPES)}"
-            )
+            raise ConfigError(f"identifiers: {kind!r} is no field type; there are {_listed(FIELD_TYPES)}")
         columns += [(kind, name) for name in ((names,) if isinstance(names, str) else names)]
     if not columns:
         raise ConfigError("identifiers names no column")
@@ -437,10 +429,7 @@ def _recognized(available: Sequence[str]) -> tuple[tuple[FieldType, str], ...]:
     # other types than text occur in pandas, hence str().
     names = tuple(dict.fromkeys(available))
     return tuple(
-        (kind, name)
-        for kind, wanted in _RECOGNIZED
-        for name in names
-        if str(name).strip().lower() == wanted
+        (kind, name) for kind, wanted in _RECOGNIZED for name in names if str(name).strip().lower() == wanted
     )
 
 
@@ -498,9 +487,7 @@ def _is_text(series: pd.Series[Any]) -> bool:
     return pd.api.types.infer_dtype(series, skipna=True) == "string"
 
 
-def read_rows(
-    frame: pd.DataFrame, layout: Layout, *, default_region: str | None
-) -> list[Candidates]:
+def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None) -> list[Candidates]:
     """What each row offers, in order of asking.
 
     Raises:
@@ -560,9 +547,7 @@ def _texts(series: pd.Series[Any]) -> list[str | None]:
     return cast("list[str | None]", series.astype(object).where(present, None).tolist())
 
 
-def _read_column(
-    field_type: FieldType, texts: Sequence[str | None], region: str | None
-) -> list[_Cell]:
+def _read_column(field_type: FieldType, texts: Sequence[str | None], region: str | None) -> list[_Cell]:
     # Each distinct text is read once.
     known = {text: read_cell(field_type, text, default_region=region) for text in set(texts)}
     return [known[text] for text in texts]

@@ -293,9 +293,7 @@ class Ledger:
         """Keep these people from ever being sent. Returns how many were not on the list before."""
         keys = {self._hash("", one) for one in identifiers}
         with self._transaction() as connection:
-            present = {
-                bytes(key) for key in connection.execute(sa.select(_suppressed.c.key)).scalars()
-            }
+            present = {bytes(key) for key in connection.execute(sa.select(_suppressed.c.key)).scalars()}
             rows = [{"key": key, "at": time.time()} for key in sorted(keys - present)]
             if rows:
                 connection.execute(sa.insert(_suppressed), rows)
@@ -385,9 +383,7 @@ class Ledger:
                 .where(_requests.c.id == request_id)
                 .values(state="answered", answered_at=at, http_status=http_status)
             )
-        return StoredReply(
-            request_id, row.run, _unpack_keys(row.asked_keys), at, encoding, complete, body
-        )
+        return StoredReply(request_id, row.run, _unpack_keys(row.asked_keys), at, encoding, complete, body)
 
     def apply(
         self,
@@ -467,9 +463,9 @@ class Ledger:
         column = _requests.c
         flying = sa.case((column.state == "intent", column.asked), else_=0)
         totals = [sa.func.count(), column.credits, flying, column.in_doubt, column.unreadable]
-        query = sa.select(
-            totals[0], *(sa.func.coalesce(sa.func.sum(one), 0) for one in totals[1:])
-        ).where(column.endpoint == self.endpoint, column.state.not_in(("free", "refused")))
+        query = sa.select(totals[0], *(sa.func.coalesce(sa.func.sum(one), 0) for one in totals[1:])).where(
+            column.endpoint == self.endpoint, column.state.not_in(("free", "refused"))
+        )
         if run is not None:
             query = query.where(column.run == run)
         return Spending(*(int(total) for total in connection.execute(query).one()))
@@ -504,9 +500,7 @@ class Ledger:
         return now if slot > now + 3600 else float(slot)
 
     def _set_next_slot(self, connection: sa.Connection, moment: float) -> None:
-        connection.execute(
-            sa.update(_pacer).where(_pacer.c.endpoint == self.endpoint).values(next_at=moment)
-        )
+        connection.execute(sa.update(_pacer).where(_pacer.c.endpoint == self.endpoint).values(next_at=moment))
 
     # Inside
 
@@ -597,9 +591,7 @@ class _Findings:
         outcomes: npt.NDArray[Any] | None = None
         for at, key in wanted.find(row.asked_keys):
             if outcomes is None:
-                outcomes = _outcomes_of(
-                    row.outcomes, len(row.asked_keys) // 16, _default(row.state)
-                )
+                outcomes = _outcomes_of(row.outcomes, len(row.asked_keys) // 16, _default(row.state))
             position, held = int(outcomes["position"][at]), int(outcomes["held"][at])
             self._note(row, key, position, held | row.required)
         if row.aliases:
@@ -630,9 +622,7 @@ class _Findings:
     def _contact(self, row: Any, position: int, *, is_alias: bool) -> Known:
         since = self._freshness.contacts_since
         stale = since is not None and row.answered_at < since
-        return Known(
-            "matched", row.id, row.run, row.answered_at, position, is_alias, is_stale=stale
-        )
+        return Known("matched", row.id, row.run, row.answered_at, position, is_alias, is_stale=stale)
 
     def result(self) -> dict[bytes, Known]:
         for key, persons in self._aliases.items():
@@ -733,14 +723,10 @@ def _connect(url: sa.URL) -> sa.Engine:
             connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
         )
     except ImportError:
-        raise LedgerError(
-            'a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"'
-        ) from None
+        raise LedgerError('a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"') from None
     sa.event.listen(engine, "connect", _prepare_sqlite)
     # Take the write lock at once: a lock that is upgraded later can fail half-way.
-    sa.event.listen(
-        engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE")
-    )
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
 
 

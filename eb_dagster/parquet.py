@@ -57,11 +57,7 @@ def read_metadata(path: Path) -> dict[str, str] | None:
     except (OSError, pa.ArrowException):
         raise InputError(f"{path.name} is there and is not a Parquet file; move it away") from None
     named = {name.decode(): value.decode("utf-8", "replace") for name, value in metadata.items()}
-    return {
-        name.removeprefix(_PREFIX): value
-        for name, value in named.items()
-        if name.startswith(_PREFIX)
-    }
+    return {name.removeprefix(_PREFIX): value for name, value in named.items() if name.startswith(_PREFIX)}
 
 
 def check_writable(path: Path) -> None:

@@ -18,9 +18,7 @@ State = Literal[
     "new", "open", "queued", "asked", "elsewhere",
     "matched", "missed", "in_doubt", "unreadable", "not_asked", "suppressed",
 ]  # fmt: skip
-Status = Literal[
-    "matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"
-]
+Status = Literal["matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"]
 
 _PENDING = frozenset({"queued", "asked", "elsewhere"})
 
@@ -285,9 +283,7 @@ def make_plan(
         fresh = steps[step] - placed
         placed |= fresh
         sizes.append(len(fresh))
-    invalid = Counter(
-        row.reasons[0] if row.reasons else "blank" for row in rows if row.status == "invalid"
-    )
+    invalid = Counter(row.reasons[0] if row.reasons else "blank" for row in rows if row.status == "invalid")
     first = sum(agenda.queued_by_step())
     offers = {tuple(one.key for one in row.questions) for row in open_rows}
     return Plan(
@@ -303,9 +299,7 @@ def make_plan(
         to_ask=first,
         to_ask_at_most=len(placed),
         requests=-(-first // partition_size),
-        requests_at_most=max(
-            sum(-(-size // partition_size) for size in sizes), -(-first // partition_size)
-        ),
+        requests_at_most=max(sum(-(-size // partition_size) for size in sizes), -(-first // partition_size)),
         credits_at_most=min(len(placed), len(offers)),
         max_credits=max_credits,
         requests_per_minute=requests_per_minute,

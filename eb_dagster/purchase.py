@@ -296,18 +296,14 @@ class Purchase:
         self._ledger.release(request_id, state="refused", note=reason)
         return _Done(questions, attempt, request_id, "refused", status=status, reason=reason)
 
-    def _no_reply(
-        self, questions: list[Question], attempt: int, request_id: int, reply: NoReply
-    ) -> _Done:
+    def _no_reply(self, questions: list[Question], attempt: int, request_id: int, reply: NoReply) -> _Done:
         if reply.request_left:
             self._ledger.doubt(request_id, http_status=None, note=reply.reason)
             return _Done(questions, attempt, request_id, "doubt", reason=reply.reason)
         self._ledger.release(request_id, state="free", note=reply.reason)
         return _Done(questions, attempt, request_id, "free", reason=reply.reason)
 
-    def _answered(
-        self, questions: list[Question], attempt: int, request_id: int, reply: Reply
-    ) -> _Done:
+    def _answered(self, questions: list[Question], attempt: int, request_id: int, reply: Reply) -> _Done:
         body, encoding = compress(reply.body, reply.encoding)
         stored = self._ledger.record(
             request_id, http_status=reply.status, encoding=encoding,
@@ -378,13 +374,9 @@ class Purchase:
                 # Bought before, asked again because it was old, and not found any more.
                 self._agenda.settle(question, "matched")
             else:
-                self._agenda.settle(
-                    question, "missed", Answer(Known("missed", request_id, self.run, at))
-                )
+                self._agenda.settle(question, "missed", Answer(Known("missed", request_id, self.run, at)))
         else:
-            self._agenda.settle(
-                question, "in_doubt" if outcome.position == IN_DOUBT else "unreadable"
-            )
+            self._agenda.settle(question, "in_doubt" if outcome.position == IN_DOUBT else "unreadable")
 
     def _on_doubt(self, done: _Done) -> None:
         for question in done.questions:
@@ -511,7 +503,7 @@ def apply_reply(ledger: Ledger, stored: StoredReply, *, aliases: Sequence[FieldT
     count = parsed.records_enriched
     return Reading(
         stored, tuple(outcomes), contacts, alignment.extra,
-        wrong_count=count is not None and count != len(contacts),
+        wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
     )  # fmt: skip
 
 
@@ -525,9 +517,7 @@ def _spellings(echo: str) -> Iterable[Identifier]:
             yield one
 
 
-def _aliases(
-    ledger: Ledger, contacts: dict[int, Contact], kinds: Sequence[FieldType]
-) -> Iterable[Alias]:
+def _aliases(ledger: Ledger, contacts: dict[int, Contact], kinds: Sequence[FieldType]) -> Iterable[Alias]:
     for position, contact in contacts.items():
         texts: dict[FieldType, tuple[str, ...]] = {
             "email": contact.emails, "phone": contact.phones, "social_profile": contact.profiles,

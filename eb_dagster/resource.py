@@ -23,17 +23,13 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
         description="Path or database URL of the ledger. It has no default: a run in a fresh "
         "container with an empty ledger would pay for everything again.",
     )
-    base_url: str | None = Field(
-        default=None, description="The API's address; the vendor's if not given."
-    )
+    base_url: str | None = Field(default=None, description="The API's address; the vendor's if not given.")
     requests_per_minute: float = Field(default=198, description="Shared by all runs on the ledger.")
     max_credits_at_risk: int = Field(
         default=20_000, description="Bound on identifiers in flight plus in doubt."
     )
     timeout: float = Field(default=300.0, description="Seconds for one request.")
-    in_doubt: str = Field(
-        default="hold", description='"hold" never asks again for what may have been paid.'
-    )
+    in_doubt: str = Field(default="hold", description='"hold" never asks again for what may have been paid.')
 
     def enricher(self, **settings: Any) -> Enricher:
         """An `Enricher` with this key and ledger; the keywords are the enrichment's settings."""

@@ -74,8 +74,7 @@ class Sandbox:
     def charged_twice(self) -> int:
         """How many identifiers were charged more than once."""
         return self._one(
-            "SELECT count(*) FROM (SELECT 1 FROM charges GROUP BY field_type, value "
-            "HAVING count(*) > 1)"
+            "SELECT count(*) FROM (SELECT 1 FROM charges GROUP BY field_type, value HAVING count(*) > 1)"
         )
 
 
@@ -133,9 +132,7 @@ def create_app(
     app = flask.Flask("exactbuyer sandbox")
     ledger = _Bill(bill, credits)
     app.extensions["bill"] = ledger
-    limiter = Limiter(
-        lambda: flask.request.headers.get("X-API-Key", ""), app=app, storage_uri="memory://"
-    )
+    limiter = Limiter(lambda: flask.request.headers.get("X-API-Key", ""), app=app, storage_uri="memory://")
     count = iter(range(1, 2**62))
 
     @app.post("/v1/bulk-enrich")
@@ -269,9 +266,7 @@ _COMPANY = ("Larch Analytics", "Blue Kiln", "Petrichor Freight", "Oriel Health",
 _TITLE = ("Data Engineer", "Head of Sales", "Geschäftsführerin", "RevOps Lead", "Buyer")
 
 
-def _answer(
-    kind: str, value: str, required: Sequence[str], match_rate: float
-) -> dict[str, Any] | None:
+def _answer(kind: str, value: str, required: Sequence[str], match_rate: float) -> dict[str, Any] | None:
     digest = hashlib.sha256(f"{kind}:{value}".encode("utf-8", "surrogatepass")).digest()
     if int.from_bytes(digest[:4], "big") / 2**32 >= match_rate:
         return None
@@ -331,9 +326,7 @@ def _person(kind: str, value: str, digest: bytes) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(
-    *, port: int = 0, host: str = "127.0.0.1", bill: Path, **settings: Any
-) -> Iterator[Sandbox]:
+def running(*, port: int = 0, host: str = "127.0.0.1", bill: Path, **settings: Any) -> Iterator[Sandbox]:
     """Run a sandbox in a thread of this process for as long as the context lasts."""
     from werkzeug.serving import WSGIRequestHandler, make_server
 

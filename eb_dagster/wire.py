@@ -187,9 +187,7 @@ def _salvage(text: str) -> Iterator[Record]:
             yield _lenient_record(entry)
 
 
-def align(
-    parsed: ParsedReply, *, asked: int, find: Callable[[str], int | None], complete: bool
-) -> Alignment:
+def align(parsed: ParsedReply, *, asked: int, find: Callable[[str], int | None], complete: bool) -> Alignment:
     """Match records to questions by what they echo, never by where they stand.
 
     `find` gives the question that an echo proves, if any. `complete` is false when the reply broke

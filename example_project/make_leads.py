@@ -26,9 +26,7 @@ def lead(number: int, dice: random.Random) -> list[str]:
         ]
     )
     # s, e, p: which of profile, e-mail and phone the lead has.
-    offers = dice.choices(
-        ["se", "sep", "e", "ep", "s", "p", ""], weights=[25, 25, 20, 15, 8, 5, 2]
-    )[0]
+    offers = dice.choices(["se", "sep", "e", "ep", "s", "p", ""], weights=[25, 25, 20, 15, 8, 5, 2])[0]
     if dice.random() < 0.02:
         spelled_email = "not an address"
     return [

@@ -23,9 +23,7 @@ def test_a_csv_is_planned_and_enriched(stand_in, tmp_path):
     done = call("enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.csv"), **settings)
     assert done.exit_code == 0, done.output
     assert pd.read_csv(tmp_path / "out.csv", dtype=str)["n"].tolist() == ["01", "02"]
-    done = call(
-        "enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.parquet"), **settings
-    )
+    done = call("enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.parquet"), **settings)
     assert done.exit_code == 0, done.output
     assert len(pd.read_parquet(tmp_path / "out.parquet")) == 2
 

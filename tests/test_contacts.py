@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eb_dagster import contacts
@@ -39,9 +39,7 @@ def test_a_contact_becomes_flat_columns():
 
 _json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=8),
-    lambda inner: (
-        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=12,
 )
 _key = st.sampled_from([
@@ -50,6 +48,7 @@ _key = st.sampled_from([
 ])  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.dictionaries(_key, _json, max_size=5))
 def test_nothing_that_was_paid_for_is_lost(contact):
     row = read_contact(json.dumps(contact).encode()).values

@@ -47,9 +47,7 @@ def test_a_second_run_sends_nothing(stand_in, enricher):
 
 
 def test_the_input_is_kept_as_it_is(stand_in, enricher):
-    frame = leads(5).assign(
-        n=range(5), day=pd.Timestamp("2026-01-01"), kind=pd.Categorical(list("aabbc"))
-    )
+    frame = leads(5).assign(n=range(5), day=pd.Timestamp("2026-01-01"), kind=pd.Categorical(list("aabbc")))
     frame.index = pd.Index([3, 3, 1, 0, 9], name="odd")
     enriched = enricher(stand_in()).enrich_dataframe(frame)
     pd.testing.assert_frame_equal(enriched[list(frame.columns)], frame, check_flags=False)
@@ -61,9 +59,7 @@ def test_each_row_gets_its_own_contact_though_the_reply_is_in_another_order(stan
     enriched = enricher(stand_in(faults=fault("shuffled", 1))).enrich_dataframe(leads())
     found = enriched[enriched["eb_matched"].fillna(False)]
     assert len(found) > 5
-    assert all(
-        mail in list(mails) for mail, mails in zip(found["email"], found["eb_emails"], strict=True)
-    )
+    assert all(mail in list(mails) for mail, mails in zip(found["email"], found["eb_emails"], strict=True))
 
 
 def test_the_long_form_is_understood(stand_in, enricher):
@@ -262,9 +258,7 @@ def test_a_wrong_frame_is_an_input_error(stand_in, enricher, frame):
     api = stand_in()
     with pytest.raises(InputError) as error:
         enricher(api).enrich_dataframe(frame)
-    assert "17734749362" not in repr(error.value) + str(error.value.__cause__) + str(
-        error.value.__context__
-    )
+    assert "17734749362" not in repr(error.value) + str(error.value.__cause__) + str(error.value.__context__)
     assert api.requests() == 0
 
 
@@ -295,9 +289,7 @@ def test_a_parquet_file_is_streamed_into_another(stand_in, enricher, tmp_path):
 
 
 def test_batches_go_in_and_a_reader_comes_out(stand_in, enricher):
-    reader = enricher(stand_in()).enrich_batches(
-        pa.Table.from_pandas(leads(), preserve_index=False)
-    )
+    reader = enricher(stand_in()).enrich_batches(pa.Table.from_pandas(leads(), preserve_index=False))
     assert reader.read_all().num_rows == 30
 
 

@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eb_dagster.errors import ConfigError, InputError
@@ -43,7 +43,7 @@ def test_variants_have_one_spelling(kind, text, region, value):
         ("phone", "773 474 9362", "phone_no_region"),
         ("phone", "1.77347E+10", "phone_spreadsheet_number"),
         ("phone", "n/a", "phone_syntax"),
-        ("phone", "+1 2", "phone_not_possible"),
+        ("phone", "+1 202 555", "phone_not_possible"),
         ("social_profile", "linkedin.com/company/x", "profile_not_a_person"),
         ("social_profile", "jane@firm.example", "profile_syntax"),
     ],
@@ -64,6 +64,7 @@ def test_a_name_around_an_address_is_no_address():
     assert reasons == ()
 
 
+@settings(deadline=None)
 @given(st.sampled_from(["email", "phone", "social_profile"]), st.text(max_size=40))
 def test_canonical_is_idempotent(kind, text):
     texts = [text, f"{text}@firm.example", f"linkedin.com/in/{text}", f"+1202{text}"]
@@ -90,7 +91,7 @@ def test_unknown_kinds_and_missing_columns_are_named():
 
 def test_numbers_are_refused_by_count_and_never_by_value():
     frame = pd.DataFrame({"phone": [4242424242, 4242424243]})
-    with pytest.raises(InputError, match="phone: 2 of 2 values fail is_text") as error:
+    with pytest.raises(InputError, match="phone: 2 of 2 values are numbers") as error:
         read_rows(frame, find_layout(["phone"], None), default_region=None)
     assert "42424242" not in f"{error.value} {error.value.__cause__} {error.value.__context__}"
 

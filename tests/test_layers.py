@@ -11,11 +11,7 @@ PACKAGE = Path(__file__).parents[1] / "eb_dagster"
 def imports(file: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-        if (
-            isinstance(node, ast.ImportFrom)
-            and node.module
-            and node.module.startswith("eb_dagster.")
-        ):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("eb_dagster."):
             found.add(node.module.split(".")[1])
         elif isinstance(node, ast.ImportFrom) and node.module == "eb_dagster":
             found |= {alias.name for alias in node.names if (PACKAGE / f"{alias.name}.py").exists()}

@@ -14,12 +14,7 @@ def batch(*numbers: int) -> pa.RecordBatch:
 
 def test_batches_become_one_private_file(tmp_path):
     path = tmp_path / "table.parquet"
-    assert (
-        write_parquet(
-            [batch(1, 2), batch(3)], path, schema=SCHEMA, metadata=lambda: {"ledger": "x"}
-        )
-        == 3
-    )
+    assert write_parquet([batch(1, 2), batch(3)], path, schema=SCHEMA, metadata=lambda: {"ledger": "x"}) == 3
     assert pq.read_table(path)["n"].to_pylist() == [1, 2, 3]
     assert path.stat().st_mode & 0o777 == 0o600
     assert read_metadata(path) == {"schema_version": "1", "ledger": "x"}

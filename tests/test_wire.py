@@ -18,9 +18,7 @@ def aligned(raw: bytes, *asked: str, complete: bool = True) -> tuple[int, ...]:
 
 
 def test_the_form_is_the_vendors():
-    form = parse_qs(
-        encode_form([Identifier("email", "a@b.example")], required_fields=["phone"]).decode()
-    )
+    form = parse_qs(encode_form([Identifier("email", "a@b.example")], required_fields=["phone"]).decode())
     assert json.loads(form["query_list"][0]) == [{"field_type": "email", "value": "a@b.example"}]
     assert json.loads(form["required_fields"][0]) == [{"field_type": "phone"}]
 
@@ -40,16 +38,11 @@ def test_a_missing_answer_is_in_doubt():
 
 
 def test_without_an_echo_nothing_is_matched():
-    assert (
-        aligned(body({"enriched_contact": {}}, {"enriched_contact": None}), "a", "b")
-        == (UNREADABLE,) * 2
-    )
+    assert aligned(body({"enriched_contact": {}}, {"enriched_contact": None}), "a", "b") == (UNREADABLE,) * 2
 
 
 def test_two_different_contacts_for_one_question_are_nobodys():
-    raw = body(
-        {"value": "a", "enriched_contact": {"x": 1}}, {"value": "a", "enriched_contact": {"x": 2}}
-    )
+    raw = body({"value": "a", "enriched_contact": {"x": 1}}, {"value": "a", "enriched_contact": {"x": 2}})
     assert aligned(raw, "a") == (UNREADABLE,)
 
 
