@@ -179,23 +179,13 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 def _write_text(frame: pd.DataFrame, output: Path) -> None:
     """Write CSV that a spreadsheet opens without running it: formulas become text."""
-    import json
     import os
 
     plain = frame.copy()
     added = [name for name in plain.columns if str(name).startswith("eb_")]
     for name in added:
-        plain[name] = plain[name].map(
-            lambda cell: (
-                json.dumps(cell.tolist(), ensure_ascii=False) if isinstance(cell, list) else cell
-            )  # fmt: skip
-        )
-        if plain[name].map(lambda cell: isinstance(cell, str)).any():
-            plain[name] = plain[name].map(
-                lambda cell: (
-                    f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS) else cell
-                )  # fmt: skip
-            )
+        if plain[name].dtype.kind not in "biufM":
+            plain[name] = plain[name].astype(object).map(_as_safe_text)
     temporary = output.with_name(f".{output.name}.tmp")
     descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as sink:
@@ -203,3 +193,13 @@ def _write_text(frame: pd.DataFrame, output: Path) -> None:
         sink.flush()
         os.fsync(sink.fileno())
     temporary.replace(output)
+
+
+def _as_safe_text(cell: object) -> object:
+    import json
+
+    if hasattr(cell, "tolist"):
+        return json.dumps(cell.tolist(), ensure_ascii=False)
+    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS):
+        return f"'{cell}"
+    return cell

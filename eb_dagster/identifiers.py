@@ -87,7 +87,7 @@ _BLANK: Final = Candidates((), ("blank",))
 
 
 def check_region(region: str) -> str:
-    """A two-letter country that phonenumbers knows, in upper case, or a `ConfigError`."""
+    """Give back a country code that phonenumbers knows, in upper case, or raise `ConfigError`."""
     known = str(region).strip().upper()
     if known == "UK":
         raise ConfigError('default_region: the two-letter code of the United Kingdom is "GB"')
@@ -112,7 +112,7 @@ _LOST: Final = "\ufffd"
 
 
 def canonical(field_type: FieldType, text: str, *, default_region: str | None = None) -> Identifier | str:
-    """The identifier in canonical form, or the reason (a short slug) why it is none."""
+    """Give the identifier in canonical form, or the reason (a short slug) why it is none."""
     kind = _SHORT_NAME[field_type]
     # Lengths come first: nothing below is asked to work through a megabyte.
     if len(text) > _LONGEST_CELL:
@@ -270,10 +270,9 @@ def _profile(text: str) -> Identifier | str:
     path = parts.path.rstrip("/" + _WRAPPING)
     if host == "linkedin.com" or host.endswith(".linkedin.com"):
         return _linkedin(path) if _LINKEDIN.match(host) else "profile_not_a_person"
-    who = _WHO & parse_qs(parts.query).keys()
     if host.endswith("facebook.com") and path == "/profile.php":
         return _facebook(host, parts.query)
-    if not path or who:
+    if not path or _WHO & parse_qs(parts.query).keys():
         return "profile_syntax"
     return Identifier("social_profile", host + path)
 
@@ -317,7 +316,7 @@ def _linkedin_old(steps: Sequence[str]) -> Identifier | str:
 
 
 def _slug(step: str) -> str:
-    """The canonical slug, or nothing."""
+    """Spell a slug canonically; empty if it is none."""
     slug = unicodedata.normalize("NFC", step).strip(_WRAPPING)
     if not _LINKEDIN_MEMBER.match(slug):
         slug = unicodedata.normalize("NFC", slug.lower())
@@ -343,7 +342,7 @@ _PROFILES: Final = re.compile(
 
 
 def read_cell(field_type: FieldType, cell: str | None, *, default_region: str | None) -> _Cell:
-    """Every identifier in a cell, in the order they stand there, and the reasons against the rest.
+    """Read every identifier in a cell, in its order, and the reasons against the rest.
 
     Both are empty if the cell is blank.
     """
@@ -415,7 +414,8 @@ def _named(
     for kind, names in identifiers.items():
         if kind not in FIELD_TYPES:
             raise ConfigError(f"identifiers: {kind!r} is no field type; there are {_listed(FIELD_TYPES)}")
-        columns += [(kind, name) for name in ((names,) if isinstance(names, str) else names)]
+        wanted = (names,) if isinstance(names, str) else names
+        columns.extend((kind, name) for name in wanted)
     if not columns:
         raise ConfigError("identifiers names no column")
     twice = _repeated([name for _, name in columns])
@@ -456,7 +456,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def schema(layout: Layout) -> pa.DataFrameSchema:
-    """The contract of the input: each identifier column is there and holds text or nothing.
+    """Build the contract of the input: each identifier column is there and holds text or nothing.
 
     The check answers for a whole column at once, so pandera has no values to put in its report.
     """
@@ -488,7 +488,7 @@ def _is_text(series: pd.Series[Any]) -> bool:
 
 
 def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None) -> list[Candidates]:
-    """What each row offers, in order of asking.
+    """Read what each row offers, in order of asking.
 
     Raises:
         ConfigError: `default_region` is no country.

@@ -269,7 +269,7 @@ class Ledger:
                 columns.asked_keys,
                 columns.outcomes,
                 columns.aliases,
-            )  # fmt: skip
+            )
             .where(columns.endpoint == self.endpoint, columns.id > after)
             .where(columns.state.not_in(("free", "refused", "written_off")))
             .order_by(columns.id)
@@ -345,7 +345,7 @@ class Ledger:
                     asked=granted,
                     created_at=time.time(),
                     asked_keys=b"".join(keys[:granted]),
-                )  # fmt: skip
+                )
             ).inserted_primary_key[0]
         return Claim(cast(int, request_id), granted, {})
 

@@ -10,7 +10,13 @@ from eb_dagster import ExactBuyerResource, build_enriched_contacts_asset, sandbo
 KEY = "canary-key-1234"
 
 
-def run(stand_in, tmp_path: Path, upstream: object, *, faults=(), instance=None, **settings):
+@pytest.fixture
+def instance():
+    with dg.DagsterInstance.ephemeral() as one:
+        yield one
+
+
+def run(stand_in, tmp_path: Path, upstream: object, *, instance, faults=(), **settings):
     api = stand_in(faults=list(faults))
 
     @dg.asset
@@ -33,8 +39,8 @@ def people(count: int = 30) -> pd.DataFrame:
     return pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(count)]})
 
 
-def test_a_dataframe_becomes_a_parquet_table_with_metadata(stand_in, tmp_path):
-    result = run(stand_in, tmp_path, people())
+def test_a_dataframe_becomes_a_parquet_table_with_metadata(stand_in, instance, tmp_path):
+    result = run(stand_in, tmp_path, people(), instance=instance)
     (made,) = result.asset_materializations_for_node("enriched")
     assert made.metadata["dagster/row_count"].value == 30
     assert made.metadata["exactbuyer/credits_charged"].value > 0
@@ -43,20 +49,21 @@ def test_a_dataframe_becomes_a_parquet_table_with_metadata(stand_in, tmp_path):
     assert check.passed
 
 
-def test_a_path_is_streamed(stand_in, tmp_path):
+def test_a_path_is_streamed(stand_in, instance, tmp_path):
     people().to_parquet(tmp_path / "in.parquet", index=False)
-    assert run(stand_in, tmp_path, tmp_path / "in.parquet").success
+    assert run(stand_in, tmp_path, tmp_path / "in.parquet", instance=instance).success
     assert pq.read_metadata(tmp_path / "out.parquet").num_rows == 30
 
 
-def test_a_match_rate_out_of_bounds_fails_the_check(stand_in, tmp_path):
-    (check,) = run(stand_in, tmp_path, people(), min_match_rate=0.999).get_asset_check_evaluations()
+def test_a_match_rate_out_of_bounds_fails_the_check(stand_in, instance, tmp_path):
+    (check,) = run(
+        stand_in, tmp_path, people(), instance=instance, min_match_rate=0.999
+    ).get_asset_check_evaluations()
     assert not check.passed
 
 
 @pytest.mark.parametrize("kind", ["401", "403"])
-def test_a_refusal_is_not_retried_and_says_nothing_of_people(stand_in, tmp_path, kind):
-    instance = dg.DagsterInstance.ephemeral()
+def test_a_refusal_is_not_retried_and_says_nothing_of_people(stand_in, instance, tmp_path, kind):
     result = run(
         stand_in, tmp_path, people(), faults=[sandbox.Fault(kind, 1, 9)],
         retry_policy=dg.RetryPolicy(max_retries=3), instance=instance,
