@@ -2,14 +2,19 @@
 
 The table of columns below is the only place that names them: the Arrow schema, the pandera schema,
 the Dagster column schema and the README's table are all made from it.
+
+Below it, `read_contact` takes a contact apart. Its shape is the vendor's and open: any key may be
+missing, null, new or of another type, and none of that loses what was paid for.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -34,7 +39,7 @@ _MOMENT = pa.timestamp("us", tz="UTC")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One added column, without the prefix."""
+    """One added column, without the prefix. `source` is where in the contact it is found."""
 
     name: str
     type: pa.DataType
@@ -43,7 +48,7 @@ class Column:
     nullable: bool = True
 
 
-STATUS_COLUMNS: Final = (
+STATUS_COLUMNS: Final[tuple[Column, ...]] = (
     Column("matched", pa.bool_(), "True found, false not found, null when not known."),
     Column("status", _TEXT, f"One of {', '.join(STATUSES)}.", nullable=False),
     Column("field_type", _TEXT, "Kind of the identifier that answered, or was asked last."),
@@ -52,14 +57,23 @@ STATUS_COLUMNS: Final = (
     Column("enriched_at", _MOMENT, "When the vendor's answer arrived, in UTC."),
 )
 
-CONTACT_COLUMNS: Final = (
+CONTACT_COLUMNS: Final[tuple[Column, ...]] = (
     Column("full_name", _TEXT, "Full name.", "full_name"),
     Column("first_name", _TEXT, "First name.", "first_name"),
     Column("last_name", _TEXT, "Last name.", "last_name"),
     Column("gender", _TEXT, "Gender as the vendor gives it.", "gender"),
-    Column("work_email", _TEXT, "Current work e-mail, else the first one.", "current_work_email, work_emails[]"),
-    Column("personal_email", _TEXT, "Current personal e-mail, else the first one.", "current_personal_email, personal_emails[]"),
-    Column("emails", _TEXTS, "Every distinct e-mail address, current ones first.", "all of these and emails[]"),
+    Column(
+        "work_email", _TEXT, "Current work e-mail, else the first one.", "current_work_email, work_emails[]"
+    ),
+    Column(
+        "personal_email",
+        _TEXT,
+        "Current personal e-mail, else the first one.",
+        "current_personal_email, personal_emails[]",
+    ),
+    Column(
+        "emails", _TEXTS, "Every distinct e-mail address, current ones first.", "all of these and emails[]"
+    ),
     Column("phone", _TEXT, "The first phone number.", "phone_numbers[].E164"),
     Column("phones", _TEXTS, "Every distinct phone number.", "phone_numbers[].E164"),
     Column("linkedin_url", _TEXT, "LinkedIn profile.", "social_profiles[].url"),
@@ -82,12 +96,17 @@ CONTACT_COLUMNS: Final = (
     Column("education", _TEXT, "Education as JSON.", "education[]"),
     Column("experiences", _TEXT, "Experiences as JSON.", "experiences[]"),
     Column("other", _TEXT, "Everything that no column took, as JSON.", "any other key"),
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A flattened contact: one value for each of `CONTACT_COLUMNS`, and what it holds."""
+    """A flattened contact: one value for each of `CONTACT_COLUMNS`. Its repr shows no person.
+
+    `held` is which of the API's required fields it has. `emails`, `phones` and `profiles` are the
+    texts as they came. `unknown_keys` are the paths of keys that no column knows, without values.
+    `drift` are the paths whose value had a type that no column could take; it is in `other`.
+    """
 
     values: tuple[Any, ...] = field(repr=False)
     held: frozenset[str]
@@ -137,24 +156,31 @@ def enriched_contacts(
     """The contract of what leaves. Columns of the input pass unchecked."""
     import pandera.pandas as pandera
 
-    declared: dict[str, Any] = {}
-    for one in (*STATUS_COLUMNS, *select(columns)):
-        checks = [pandera.Check.isin(STATUSES)] if one.name == "status" else []
-        declared[prefix + one.name] = pandera.Column(
-            pandas_dtype(one.type) or object, checks=checks, nullable=one.nullable,
+    # pandera leaves the parameters of its checks partly untyped.
+    check = cast("Callable[..., Any]", pandera.Check)
+    isin = cast("Callable[..., Any]", getattr(pandera.Check, "isin"))
+    declared: dict[str, Any] = {
+        prefix + one.name: pandera.Column(
+            pandas_dtype(one.type),
+            checks=[isin(STATUSES)] if one.name == "status" else [],
+            nullable=one.nullable,
             description=one.description,
-        )  # fmt: skip
+        )
+        for one in (*STATUS_COLUMNS, *select(columns))
+    }
 
-    def match_agrees(frame: Any) -> Any:
+    def match_agrees(frame: Any) -> bool:
         status, matched = frame[prefix + "status"], frame[prefix + "matched"]
         known = status.isin(["matched", "not_found"])
         agrees = matched.fillna(False) == (status == "matched")
-        return ((matched.notna() == known) & agrees).astype(bool)
+        # One bool for the whole: told row by row, pandera prints whole rows, so people.
+        return bool(((matched.notna() == known) & agrees).all())
 
-    return pandera.DataFrameSchema(
-        declared, checks=[pandera.Check(match_agrees, name="match_agrees_with_status")],
-        strict=False, name="EnrichedContacts",
-    )  # fmt: skip
+    agreement = check(match_agrees, name="match_agrees_with_status", error=_DISAGREEMENT)
+    return pandera.DataFrameSchema(declared, checks=[agreement], strict=False, name="EnrichedContacts")
+
+
+_DISAGREEMENT: Final = "matched must be true where status is matched, false where not_found, else null"
 
 
 def markdown_table(*, prefix: str = "eb_") -> str:
@@ -177,273 +203,340 @@ def _type_name(column: Column) -> str:
 _JSON_COLUMNS: Final = ("education", "experiences", "other")
 
 
+@cache
+def _default_contract() -> pandera.DataFrameSchema:
+    return enriched_contacts()
+
+
+def __getattr__(name: str) -> Any:
+    # pandera takes half a second to import; only who asks for the schema pays for it.
+    if name == "EnrichedContacts":
+        return _default_contract()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+# Reading a contact
+
+
 def read_contact(raw: bytes) -> Contact:
     """Flatten one contact from its JSON. Its shape never makes it fail.
 
     Raises:
         ValueError: the bytes are no JSON at all.
-
     """
-    contact, drift = _decode(raw)
-    reader = _Reader()
-    reader.drift += drift
-    if isinstance(contact, list) and len(cast("list[Any]", contact)) == 1:
-        contact = cast("list[Any]", contact)[0]
-    if isinstance(contact, dict):
-        return reader.read(cast("dict[str, Any]", contact))
-    reader.drift.append("contact")
-    return reader.finish(contact)
-
-
-def _decode(raw: bytes) -> tuple[Any, list[str]]:
     try:
-        return msgspec.json.decode(raw), []
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        pass
+        try:
+            return _Reader(_dump).read(msgspec.json.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            value, damage = _decode_damaged(raw)
+        reader = _Reader(_dump_damaged)
+        reader.drift.update(damage)
+        return reader.read(value)
     except RecursionError:
-        return raw.decode("utf-8", "replace"), ["too_deep"]
-    text = raw.decode("utf-8", "replace")
-    try:
-        # The standard library takes NaN, lone surrogates and integers of any size.
-        value = json.loads(text, parse_int=_integer)
-    except RecursionError:
-        return text, ["too_deep"]
-    return _without_surrogates(value), ["damaged_text"] if _has_surrogates(text, raw) else []
+        reader = _Reader(_dump)
+        reader.drift["too_deep"] = None
+        reader.values["other"] = raw.decode("utf-8", "replace")
+        return reader.finish()
 
 
-def _integer(digits: str) -> int | str:
-    return int(digits) if len(digits) < 400 else digits
-
-
-def _has_surrogates(text: str, raw: bytes) -> bool:
-    return "\ufffd" in text or b"\\ud" in raw.lower()
-
-
-def _without_surrogates(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode() if not value.isprintable() else value
-    if isinstance(value, list):
-        return [_without_surrogates(one) for one in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        items = cast("dict[str, Any]", value).items()
-        return {_without_surrogates(name): _without_surrogates(one) for name, one in items}
-    return value
-
-
-_NETWORKS: Final = {
-    "linkedin": "linkedin_url", "twitter": "twitter_url", "x": "twitter_url",
-    "facebook": "facebook_url", "github": "github_url",
-}  # fmt: skip
-_PLAIN: Final = ("full_name", "first_name", "last_name", "gender")
+# What a column is made of, by key
+_PLAIN: Final = {name: name for name in ("full_name", "first_name", "last_name", "gender")}
+_LOCATION: Final = {name: name for name in ("city", "region", "country")}
 _EMPLOYMENT: Final = {
-    "name": "company_name", "domain": "company_domain", "size": "company_size",
-    "industry": "company_industry", "linkedin_url": "company_linkedin_url",
+    "name": "company_name",
+    "domain": "company_domain",
+    "website": "company_domain",
+    "size": "company_size",
+    "industry": "company_industry",
+    "linkedin_url": "company_linkedin_url",
     "profile_pic_url": "photo_url",
-}  # fmt: skip
-
-
-class _Reader:
-    """Takes a contact apart: what a column takes is popped, what is left is `other`."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, Any] = {}
-        self.drift: list[str] = []
-        self.unknown: list[str] = []
-        self.emails: dict[str, None] = {}
-        self.held: set[str] = set()
-
-    def read(self, contact: dict[str, Any]) -> Contact:
-        rest = dict(contact)
-        for name in _PLAIN:
-            self._take(rest, name, name, name)
-        self._read_emails(rest)
-        self._read_phones(rest)
-        self._read_profiles(rest)
-        self._inside(rest, "location", self._read_location)
-        self._inside(rest, "employment", self._read_employment)
-        for name in ("education", "experiences"):
-            self._read_json(rest, name)
-        self._note_unknown(rest)
-        return self.finish(rest)
-
-    def finish(self, other: Any) -> Contact:
-        if other not in (None, {}, []):
-            self.values["other"] = _dump(other)
-        emails = tuple(self.emails)
-        self.values["emails"] = list(emails) or None
-        if emails:
-            self.held.add("email")
-        phones = tuple(self.values.get("phones") or ())
-        profiles = tuple(one["url"] for one in self.values.get("social_profiles") or () if one["url"])
-        if phones:
-            self.held.add("phone")
-        if profiles:
-            self.held.add("social_profile")
-        return Contact(
-            tuple(self.values.get(column.name) for column in CONTACT_COLUMNS),
-            frozenset(self.held), emails, phones, profiles,
-            tuple(self.unknown), tuple(self.drift),
-        )  # fmt: skip
-
-    def _take(self, source: dict[str, Any], key: str, column: str, path: str) -> None:
-        """Move a text from `source` to a column, or leave it there and note the drift."""
-        if key not in source:
-            return
-        value = _as_text(source[key])
-        if value is None and source[key] not in (None, ""):
-            self.drift.append(path)
-        elif value is not None and self.values.get(column) is not None:
-            return
-        else:
-            source.pop(key)
-            self.values[column] = value
-
-    def _inside(self, rest: dict[str, Any], key: str, read: Callable[[dict[str, Any]], None]) -> None:
-        if key not in rest:
-            return
-        value = rest[key]
-        if isinstance(value, list) and len(cast("list[Any]", value)) == 1:
-            value = cast("list[Any]", value)[0]
-        if value in (None, {}, [], ""):
-            rest.pop(key)
-        elif isinstance(value, dict):
-            inner = dict(cast("dict[str, Any]", value))
-            read(inner)
-            if inner:
-                rest[key] = inner
-            else:
-                rest.pop(key)
-        else:
-            self.drift.append(key)
-
-    def _read_location(self, location: dict[str, Any]) -> None:
-        for name in ("city", "region", "country"):
-            self._take(location, name, name, f"location.{name}")
-
-    def _read_employment(self, employment: dict[str, Any]) -> None:
-        for key, column in _EMPLOYMENT.items():
-            self._take(employment, key, column, f"employment.{key}")
-        self._take(employment, "website", "company_domain", "employment.website")
-        self._inside(employment, "job", self._read_job)
-
-    def _read_job(self, job: dict[str, Any]) -> None:
-        self._take(job, "title", "job_title", "employment.job.title")
-        levels = job.get("levels")
-        if isinstance(levels, list) and len(cast("list[Any]", levels)) == 1:
-            job["levels"] = cast("list[Any]", levels)[0]
-        elif isinstance(levels, list) and levels and isinstance(levels[0], str):
-            # All of them stay in `other`; the column takes the first.
-            self.values["job_level"] = levels[0]
-            return
-        elif levels == []:
-            job.pop("levels")
-        self._take(job, "levels", "job_level", "employment.job.levels")
-
-    def _read_emails(self, rest: dict[str, Any]) -> None:
-        for kind in ("work", "personal"):
-            found = self._texts(rest, f"current_{kind}_email", ("email", "address"))
-            found += self._texts(rest, f"{kind}_emails", ("email", "address"))
-            if found:
-                self.values[f"{kind}_email"] = found[0]
-                self.held.add(f"{kind}_email")
-            self.emails.update(dict.fromkeys(found))
-        self.emails.update(dict.fromkeys(self._texts(rest, "emails", ("email", "address"))))
-
-    def _read_phones(self, rest: dict[str, Any]) -> None:
-        found = self._texts(rest, "phone_numbers", ("E164", "e164", "number", "phone"))
-        phones = list(dict.fromkeys(found))
-        self.values["phones"] = phones or None
-        self.values["phone"] = phones[0] if phones else None
-
-    def _texts(self, rest: dict[str, Any], key: str, names: Sequence[str]) -> list[str]:
-        """The texts in a list of texts or objects; what is no such text stays in `rest`."""
-        if key not in rest:
-            return []
-        found: list[str] = []
-        left: list[Any] = []
-        for entry in _as_list(rest.pop(key)):
-            text, remains = _text_of(entry, names)
-            if text:
-                found.append(text)
-            if remains not in (None, "", {}, []):
-                left.append(remains)
-                if not text:
-                    self.drift.append(key)
-        if left:
-            rest[key] = left
-        return found
-
-    def _read_profiles(self, rest: dict[str, Any]) -> None:
-        if "social_profiles" not in rest:
-            return
-        profiles: list[dict[str, str | None]] = []
-        left: list[Any] = []
-        for entry in _as_list(rest.pop("social_profiles")):
-            network, remains = None, entry
-            if isinstance(entry, dict):
-                remains = dict(cast("dict[str, Any]", entry))
-                network = remains.get("network")
-                network = remains.pop("network") if isinstance(network, str) else None
-            url, remains = _text_of(remains, ("url",))
-            if url or network:
-                profiles.append({"network": network, "url": url})
-                column = _NETWORKS.get((network or _network_of(url)).lower())
-                if column and url and not self.values.get(column):
-                    self.values[column] = url
-            if remains not in (None, "", {}, []):
-                left.append(remains)
-                if not (url or network):
-                    self.drift.append("social_profiles")
-        self.values["social_profiles"] = profiles or None
-        if left:
-            rest["social_profiles"] = left
-
-    def _read_json(self, rest: dict[str, Any], name: str) -> None:
-        value = rest.pop(name, None)
-        if value in (None, [], {}, ""):
-            return
-        self.values[name] = _dump(value)
-        if name == "education":
-            self.values["school_name"] = next(filter(None, map(_school, _as_list(value))), None)
-
-    def _note_unknown(self, rest: dict[str, Any]) -> None:
-        for key, value in rest.items():
-            if key in _KNOWN_KEYS:
-                if key in ("location", "employment") and isinstance(value, dict):
-                    inner = cast("dict[str, Any]", value)
-                    self.unknown += [
-                        f"{key}.{_safe(name)}" for name in inner if (key, name) not in _KNOWN_INNER
-                    ]
-            else:
-                self.unknown.append(_safe(key))
-
-
-_KNOWN_INNER: Final = {
-    *(("employment", name) for name in (*_EMPLOYMENT, "website", "job", "start_date")),
-    *(("location", name) for name in ("city", "region", "country")),
 }
-_KNOWN_KEYS: Final = {
+_JOB: Final = {"title": "job_title"}
+_EMAIL_KEYS: Final = ("email", "address")
+_PHONE_KEYS: Final = ("E164", "e164", "number", "phone")
+_PROFILE_KEYS: Final = ("network", "url")
+
+# Keys that are no news, whether or not a column takes them.
+_CONTACT_KEYS: Final = frozenset({
     *_PLAIN, "current_work_email", "current_personal_email", "work_emails", "personal_emails",
     "emails", "phone_numbers", "social_profiles", "location", "employment", "education",
     "experiences",
-}  # fmt: skip
+})  # fmt: skip
+_LOCATION_KEYS: Final = frozenset(_LOCATION)
+_EMPLOYMENT_KEYS: Final = frozenset({*_EMPLOYMENT, "job", "start_date"})
+_JOB_KEYS: Final = frozenset({*_JOB, "levels", "start_date"})
+
+_NETWORKS: Final = {
+    "linkedin": "linkedin_url",
+    "twitter": "twitter_url",
+    "x": "twitter_url",
+    "facebook": "facebook_url",
+    "github": "github_url",
+}
+_HOSTS: Final = {f"{network}.com": column for network, column in _NETWORKS.items()}
 
 
-def _safe(key: str) -> str:
-    # A key that looks like data may be a person.
-    odd = len(key) > 40 or "@" in key or sum(one.isdigit() for one in key) > 6
-    return "?" if odd or not key.isprintable() else key
+class _Reader:
+    """Takes a contact apart: what a column takes is removed, and what is left is `other`."""
+
+    def __init__(self, dump: Callable[[Any], str]) -> None:
+        self.values: dict[str, Any] = {}
+        self.held: set[str] = set()
+        self.emails: tuple[str, ...] = ()
+        self.phones: tuple[str, ...] = ()
+        self.profiles: tuple[str, ...] = ()
+        # Dicts, so that each path is told once and in the order of reading.
+        self.unknown: dict[str, None] = {}
+        self.drift: dict[str, None] = {}
+        self._dump = dump
+
+    def read(self, value: Any) -> Contact:
+        contact = _only_entry(value)
+        if isinstance(contact, dict):
+            rest = cast("dict[str, Any]", contact)
+            self._read_object(rest)
+            if rest:
+                self.values["other"] = self._dump(rest)
+        elif value is not None:
+            self.drift["contact"] = None
+            self.values["other"] = None if _is_empty(value) else self._dump(value)
+        return self.finish()
+
+    def finish(self) -> Contact:
+        return Contact(
+            tuple(map(self.values.get, _NAMES)),
+            frozenset(self.held),
+            self.emails,
+            self.phones,
+            self.profiles,
+            tuple(self.unknown),
+            tuple(self.drift),
+        )
+
+    def _read_object(self, contact: dict[str, Any]) -> None:
+        self._take_texts(contact, _PLAIN, "")
+        self._read_emails(contact)
+        self._read_phones(contact)
+        self._read_profiles(contact)
+        self._enter(contact, "location", "location", self._read_location)
+        self._enter(contact, "employment", "employment", self._read_employment)
+        self._take_json(contact, "education")
+        self._take_json(contact, "experiences")
+        self._note_unknown(contact, _CONTACT_KEYS, "")
+
+    def _read_location(self, location: dict[str, Any]) -> None:
+        self._take_texts(location, _LOCATION, "location.")
+        self._note_unknown(location, _LOCATION_KEYS, "location.")
+
+    def _read_employment(self, employment: dict[str, Any]) -> None:
+        self._take_texts(employment, _EMPLOYMENT, "employment.")
+        self._enter(employment, "job", "employment.job", self._read_job)
+        self._note_unknown(employment, _EMPLOYMENT_KEYS, "employment.")
+
+    def _read_job(self, job: dict[str, Any]) -> None:
+        self._take_texts(job, _JOB, "employment.job.")
+        self._take_level(job)
+        self._note_unknown(job, _JOB_KEYS, "employment.job.")
+
+    def _take_level(self, job: dict[str, Any]) -> None:
+        levels = job.pop("levels", None)
+        left: list[Any] = []
+        for level in _as_list(levels):
+            text = _as_text(level)
+            if text and "job_level" not in self.values:
+                self.values["job_level"] = text
+            elif not _is_empty(level):
+                left.append(level)
+                if text is None:
+                    self.drift["employment.job.levels"] = None
+        if left:
+            job["levels"] = left if isinstance(levels, list) else left[0]
+
+    def _read_emails(self, contact: dict[str, Any]) -> None:
+        take = self._take_list
+        current_work = take(contact, "current_work_email", _EMAIL_KEYS)
+        current_personal = take(contact, "current_personal_email", _EMAIL_KEYS)
+        work = current_work + take(contact, "work_emails", _EMAIL_KEYS)
+        personal = current_personal + take(contact, "personal_emails", _EMAIL_KEYS)
+        if work:
+            self.values["work_email"] = work[0]
+            self.held.add("work_email")
+        if personal:
+            self.values["personal_email"] = personal[0]
+            self.held.add("personal_email")
+        several = take(contact, "emails", _EMAIL_KEYS)
+        found = _distinct([*current_work, *current_personal, *work, *personal, *several])
+        if found:
+            self.emails = found
+            self.values["emails"] = list(found)
+            self.held.add("email")
+
+    def _read_phones(self, contact: dict[str, Any]) -> None:
+        found = _distinct(self._take_list(contact, "phone_numbers", _PHONE_KEYS))
+        if found:
+            self.phones = found
+            self.values["phones"] = list(found)
+            self.values["phone"] = found[0]
+            self.held.add("phone")
+
+    def _read_profiles(self, contact: dict[str, Any]) -> None:
+        given = contact.pop("social_profiles", None)
+        profiles: list[dict[str, str | None]] = []
+        left: list[Any] = []
+        for entry in _as_list(given):
+            network, url, is_all = self._profile_in(entry)
+            if network or url:
+                profiles.append({"network": network, "url": url})
+                self._place_profile(network, url)
+            if not is_all:
+                left.append(entry)
+        if profiles:
+            self.values["social_profiles"] = profiles
+            self.profiles = _distinct([one["url"] for one in profiles if one["url"]])
+            self.held.add("social_profile")
+        if left:
+            contact["social_profiles"] = left if isinstance(given, list) else left[0]
+
+    def _profile_in(self, entry: Any) -> tuple[str | None, str | None, bool]:
+        """Network and URL of an entry, and whether that is all it holds."""
+        if not isinstance(entry, dict):
+            text, is_all = self._text_in(entry, "social_profiles", ())
+            return None, text, is_all
+        profile = cast("dict[str, Any]", entry)
+        network, url = (_as_text(profile.get(name)) for name in _PROFILE_KEYS)
+        is_all = not self._has_more(profile, "social_profiles", _PROFILE_KEYS)
+        for name, text in (("network", network), ("url", url)):
+            if text is None and not _is_empty(profile.get(name)):
+                self.drift["social_profiles"] = None
+                is_all = False
+        return network or None, url or None, is_all
+
+    def _place_profile(self, network: str | None, url: str | None) -> None:
+        column = _NETWORKS.get(network.lower()) if network else _column_of_host(url)
+        if column and url:
+            self.values.setdefault(column, url)
+
+    def _take_texts(self, source: dict[str, Any], columns: dict[str, str], path: str) -> None:
+        """Move texts from `source` to their columns; what is no text stays and is drift."""
+        for key, column in columns.items():
+            value = source.get(key)
+            text = value if type(value) is str else _as_text(value)
+            if text:
+                # A second source of one column that says something else is left for `other`.
+                if self.values.setdefault(column, text) == text:
+                    del source[key]
+            elif _is_empty(value):
+                source.pop(key, None)
+            else:
+                self.drift[path + key] = None
+
+    def _take_list(self, source: dict[str, Any], key: str, names: Sequence[str]) -> list[str]:
+        """The texts in a list of texts or objects; an entry that holds more stays in `source`.
+
+        Such an entry stays whole, because what it says is about the text in it.
+        """
+        given = source.pop(key, None)
+        if given is None:
+            return []
+        found: list[str] = []
+        left: list[Any] = []
+        for entry in _as_list(given):
+            text, is_all = self._text_in(entry, key, names)
+            if text:
+                found.append(text)
+            if not is_all:
+                left.append(entry)
+        if left:
+            source[key] = left if isinstance(given, list) else left[0]
+        return found
+
+    def _text_in(self, entry: Any, path: str, names: Sequence[str]) -> tuple[str | None, bool]:
+        """The text of a list's entry, and whether that is all it holds."""
+        if type(entry) is str:
+            return entry or None, True
+        if isinstance(entry, dict) and names:
+            holder = cast("dict[str, Any]", entry)
+            is_all = not self._has_more(holder, path, names)
+            texts = [_as_text(holder[name]) for name in names if not _is_empty(holder.get(name))]
+            found = _distinct([text for text in texts if text])
+            if None in texts or not (found or is_all):
+                self.drift[path] = None
+            return (found[0] if found else None), is_all and None not in texts and len(found) < 2
+        text = _as_text(entry)
+        if text is None and not _is_empty(entry):
+            self.drift[path] = None
+            return None, False
+        return text, True
+
+    def _has_more(self, entry: dict[str, Any], path: str, names: Sequence[str]) -> bool:
+        more = False
+        for name, value in entry.items():
+            if name not in names:
+                self.unknown[f"{path}[].{_key_name(name)}"] = None
+                more = more or not _is_empty(value)
+        return more
+
+    def _enter(
+        self, source: dict[str, Any], key: str, path: str, read: Callable[[dict[str, Any]], None]
+    ) -> None:
+        """Read an object inside, also if it comes as the only entry of a list."""
+        value = source.get(key)
+        inner = _only_entry(value)
+        if isinstance(inner, dict):
+            section = cast("dict[str, Any]", inner)
+            read(section)
+            if not section:
+                del source[key]
+        elif _is_empty(inner):
+            source.pop(key, None)
+        else:
+            self.drift[path] = None
+
+    def _take_json(self, contact: dict[str, Any], name: str) -> None:
+        value = contact.get(name)
+        if _is_empty(value):
+            contact.pop(name, None)
+        elif isinstance(value, list | dict | str):
+            entries = _as_list(contact.pop(name))
+            self.values[name] = self._dump(entries)
+            if name == "education":
+                schools = map(_school_name, entries)
+                self.values["school_name"] = next(filter(None, schools), None)
+        else:
+            self.drift[name] = None
+
+    def _note_unknown(self, source: dict[str, Any], known: frozenset[str], path: str) -> None:
+        for key in [key for key in source if key not in known]:
+            self.unknown[path + _key_name(key)] = None
+            if _is_empty(source[key]):
+                del source[key]
+
+
+_NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
+_FIELD_NAME: Final = re.compile(r"[\w$-]{1,40}", re.ASCII)
+
+
+def _key_name(key: str) -> str:
+    # A key that does not look like the name of a field may be a person.
+    is_field = _FIELD_NAME.fullmatch(key) and sum(map(str.isdigit, key)) <= 6
+    return key if is_field else "?"
+
+
+def _is_empty(value: Any) -> bool:
+    # By type first: 0 and false are values.
+    return value is None or (isinstance(value, str | list | dict) and not value)
 
 
 def _as_text(value: Any) -> str | None:
+    """The value as text if that loses nothing, else None."""
     if isinstance(value, str):
-        return value or None
-    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, bool):
         return None
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float) and math.isfinite(value):
-        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+        return str(int(value)) if value.is_integer() else repr(value)
     return None
 
 
@@ -453,44 +546,95 @@ def _as_list(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else [value]
 
 
-def _text_of(entry: Any, names: Sequence[str]) -> tuple[str | None, Any]:
-    """The text of a list's entry, and what of the entry remains."""
-    if isinstance(entry, dict):
-        remains = dict(cast("dict[str, Any]", entry))
-        for name in names:
-            if text := _as_text(remains.get(name)):
-                remains.pop(name)
-                return text, remains
-        return None, {name: one for name, one in remains.items() if one is not None}
-    text = _as_text(entry)
-    return (text, None) if text else (None, entry)
+def _only_entry(value: Any) -> Any:
+    if isinstance(value, list) and len(entries := cast("list[Any]", value)) == 1:
+        return entries[0]
+    return value
 
 
-def _network_of(url: str | None) -> str:
+def _distinct(texts: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
+
+
+def _column_of_host(url: str | None) -> str | None:
     try:
         host = urlsplit(url if url and "//" in url else f"//{url or ''}").hostname or ""
     except ValueError:
-        return ""
-    labels = host.split(".")
-    return labels[-2] if len(labels) > 1 else ""
+        return None
+    # Country and mobile sub-domains are the same network.
+    return _HOSTS.get(".".join(host.split(".")[-2:]))
 
 
-def _school(entry: Any) -> str | None:
-    if isinstance(entry, dict):
-        school = cast("dict[str, Any]", entry).get("school")
-        if isinstance(school, dict):
-            return _as_text(cast("dict[str, Any]", school).get("name"))
-        return _as_text(school)
-    return None
+def _school_name(entry: Any) -> str | None:
+    school = cast("dict[str, Any]", entry).get("school") if isinstance(entry, dict) else None
+    name = cast("dict[str, Any]", school).get("name") if isinstance(school, dict) else school
+    return _as_text(name)
 
 
 def _dump(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace").decode()
+    return msgspec.json.encode(value).decode()
 
 
-def __getattr__(name: str) -> Any:
-    # pandera takes half a second to import; only who asks for the schema pays for it.
-    if name == "EnrichedContacts":
-        return enriched_contacts()
-    raise AttributeError(name)
+# JSON that only a lenient reader takes
+
+_ESCAPE: Final = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|u(?P<lone>[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_LONGEST_INTEGER: Final = 400
+
+
+def _decode_damaged(raw: bytes) -> tuple[Any, dict[str, None]]:
+    """Decode what the standard library takes: NaN, lone surrogates, numbers of any size."""
+    damage: dict[str, None] = {}
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        text = raw.decode("utf-8", "replace")
+        damage["damaged_text"] = None
+
+    def mended(escape: re.Match[str]) -> str:
+        if escape["lone"] is None:
+            return escape[0]
+        # Neither UTF-8 nor Arrow has a lone surrogate.
+        damage["damaged_text"] = None
+        return r"\ufffd"
+
+    def not_finite(name: str) -> float:
+        damage["not_finite"] = None
+        return float(name)
+
+    decoder = json.JSONDecoder(
+        strict=False, parse_int=_integer, parse_float=_decimal, parse_constant=not_finite
+    )
+    try:
+        return decoder.decode(_ESCAPE.sub(mended, text)), damage
+    except ValueError:
+        # Its own error carries the whole text.
+        raise ValueError("the contact is not JSON") from None
+
+
+def _integer(digits: str) -> int | str:
+    # Python refuses to read or write integers of more digits than its own limit.
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else digits
+
+
+def _decimal(digits: str) -> float | str:
+    number = float(digits)
+    return number if math.isfinite(number) else digits
+
+
+def _dump_damaged(value: Any) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def _finite(value: Any) -> Any:
+    """The value with the text "NaN" or "Infinity" for what JSON has no number for."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return json.dumps(value)
+    if isinstance(value, list):
+        return [_finite(one) for one in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        return {name: _finite(one) for name, one in cast("dict[str, Any]", value).items()}
+    return value

@@ -463,7 +463,7 @@ def schema(layout: Layout) -> pa.DataFrameSchema:
     # pandera and pandas take most of a second to import; only who has a table pays for it.
     import pandera.pandas as pa
 
-    column = pa.Column(nullable=True, checks=[pa.Check(_is_text, name="is_text")])
+    column = pa.Column(nullable=True, checks=[pa.Check(_is_text, name="is_text", ignore_na=False)])
     return pa.DataFrameSchema(dict.fromkeys(layout.names, column), name="ContactIdentifiers")
 
 
@@ -478,13 +478,26 @@ if not TYPE_CHECKING:
 def _is_text(series: pd.Series[Any]) -> bool:
     import pandas as pd
 
-    if isinstance(series.dtype, pd.StringDtype):
+    if isinstance(series.dtype, pd.StringDtype) or _is_arrow_text(series.dtype):
         return True
     if isinstance(series.dtype, pd.CategoricalDtype):
         series = series.drop_duplicates().astype(object)
     if bool(series.isna().all()):
         return True
     return pd.api.types.infer_dtype(series, skipna=True) == "string"
+
+
+def _is_arrow_text(dtype: object) -> bool:
+    import pandas as pd
+    import pyarrow as pa
+
+    if not isinstance(dtype, pd.ArrowDtype):
+        return False
+    held = cast(Any, dtype).pyarrow_dtype
+    if pa.types.is_dictionary(held):
+        held = held.value_type
+    # By name, because `string_view` is younger than the oldest pyarrow that is allowed.
+    return str(held) in ("string", "large_string", "string_view")
 
 
 def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None) -> list[Candidates]:
@@ -511,7 +524,7 @@ def _check_text(frame: pd.DataFrame, layout: Layout) -> None:
         schema(layout).validate(frame[list(layout.names)], lazy=True)
         return
     except pandera.errors.SchemaErrors as error:
-        cases = cast("pd.DataFrame", error.failure_cases)
+        cases = cast("pd.DataFrame", cast(Any, error).failure_cases)
         failed: dict[str, str] = dict(zip(cases["column"], cases["check"], strict=True))
     # Raised outside the handler: pandera's error holds the whole frame, so it must not be the
     # context of ours.
@@ -520,7 +533,7 @@ def _check_text(frame: pd.DataFrame, layout: Layout) -> None:
 
 
 def _fault(series: pd.Series[Any], check: str) -> str:
-    cells = cast("list[object]", series[series.notna()].tolist())
+    cells = cast("list[object]", series.astype(object)[series.notna()].tolist())
     kinds = Counter(_kind(cell) for cell in cells if not isinstance(cell, str))
     if not kinds:
         return f"fails {check}"

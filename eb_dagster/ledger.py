@@ -381,7 +381,7 @@ class Ledger:
             connection.execute(
                 sa.update(_requests)
                 .where(_requests.c.id == request_id)
-                .values(state="answered", answered_at=at, http_status=http_status)
+                .values(state="answered", answered_at=at, http_status=http_status, in_doubt=0)
             )
         return StoredReply(request_id, row.run, _unpack_keys(row.asked_keys), at, encoding, complete, body)
 
@@ -461,7 +461,8 @@ class Ledger:
 
     def _spending(self, connection: sa.Connection, *, run: str | None = None) -> Spending:
         column = _requests.c
-        flying = sa.case((column.state == "intent", column.asked), else_=0)
+        # A stored reply that is not applied yet has cost what nobody counted: as if in flight.
+        flying = sa.case((column.state.in_(("intent", "answered")), column.asked), else_=0)
         totals = [sa.func.count(), column.credits, flying, column.in_doubt, column.unreadable]
         query = sa.select(totals[0], *(sa.func.coalesce(sa.func.sum(one), 0) for one in totals[1:])).where(
             column.endpoint == self.endpoint, column.state.not_in(("free", "refused"))

@@ -19,10 +19,10 @@ import sqlite3
 import struct
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypedDict, TypeVar, Unpack, cast
 
 if TYPE_CHECKING:
     import flask
@@ -166,8 +166,11 @@ def create_app(
     reach, over restarts too; None is no end of them. `latency` is in seconds, between the charge
     and the reply. `retry_after` is the header to send with 429 and 503; None sends none.
     """
-    flask = _require_flask()
-    from flask_limiter import Limiter
+    try:
+        import flask
+        from flask_limiter import Limiter
+    except ImportError:
+        raise ImportError('the sandbox needs Flask: pip install "eb-dagster[sandbox]"') from None
 
     limit = f"{requests_per_minute} per 1 minute"
     api = _Api(
@@ -179,11 +182,11 @@ def create_app(
     )
     app = flask.Flask("exactbuyer_sandbox", static_folder=None)
     # An exception that drops the connection has to reach the server.
-    app.config.update(
-        PROPAGATE_EXCEPTIONS=True,
-        MAX_CONTENT_LENGTH=_LARGEST_FORM,
-        MAX_FORM_MEMORY_SIZE=_LARGEST_FORM,
-    )
+    app.config |= {
+        "PROPAGATE_EXCEPTIONS": True,
+        "MAX_CONTENT_LENGTH": _LARGEST_FORM,
+        "MAX_FORM_MEMORY_SIZE": _LARGEST_FORM,
+    }
     app.extensions["sandbox"] = api
     Limiter(
         _caller,
@@ -196,7 +199,13 @@ def create_app(
     app.add_url_rule("/v1/bulk-enrich", _ENDPOINT, api.bulk_enrich, methods=["POST"])
     app.add_url_rule("/", "home", api.home)
     app.add_url_rule("/charges.json", "charges", api.charges)
-    app.after_request(lambda reply: _with_retry_after(reply, retry_after))
+
+    def with_retry_after(reply: flask.Response) -> flask.Response:
+        if retry_after is not None and reply.status_code in (429, 503):
+            reply.headers["Retry-After"] = retry_after
+        return reply
+
+    app.after_request(with_retry_after)
     return app
 
 
@@ -218,15 +227,6 @@ def serve(*, port: int, host: str = "127.0.0.1", bill: Path, **settings: Unpack[
     """Run a sandbox until interrupted. The settings are those of `create_app`."""
     with running(port=port, host=host, bill=bill, **settings):
         threading.Event().wait()
-
-
-def _require_flask() -> Any:
-    try:
-        import flask
-        import flask_limiter  # noqa: F401 - asked here, so that one message serves both
-    except ImportError:
-        raise ImportError('the sandbox needs Flask: pip install "eb-dagster[sandbox]"') from None
-    return flask
 
 
 # Listening
@@ -260,7 +260,7 @@ def _request_handler() -> Any:
         def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002 - as inherited
             """Say nothing: a log of requests may be a log of people."""
 
-        def connection_dropped(self, error: BaseException, environ: Mapping[str, Any] | None = None) -> None:
+        def connection_dropped(self, error: BaseException, environ: object = None) -> None:  # noqa: ARG002 - as inherited
             self.close_connection = True
             if isinstance(error, _Reset):
                 _reset(self.connection)
@@ -412,7 +412,8 @@ class _Api:
         asked = _read_form(flask.request.form)
         refusal = _FREE.get(kind) or _refusal(flask.request.headers.get("X-API-Key"))
         if refusal or asked is None:
-            status = self._bill.write(asked=len(asked.questions) if asked else 0, status=refusal or 400)
+            status = refusal or 400
+            self._bill.write(asked=len(asked.questions) if asked else 0, status=status)
             return self._error(status)
         return self._answer(asked, kind)
 
@@ -436,7 +437,7 @@ class _Api:
         # After the charge: whoever leaves in the meantime has paid, and the bill already says so.
         self._stopped.wait(self._latency)
 
-    def _say_nothing(self, *, hang: bool) -> None:
+    def _say_nothing(self, *, hang: bool) -> NoReturn:
         import flask
 
         self._pause()
@@ -446,14 +447,16 @@ class _Api:
             _wait_until_left(connection, self._stopped)
         raise _Reset
 
-    def _error(self, status: int | None) -> flask.Response:
+    def _error(self, status: int) -> flask.Response:
         import flask
+        from werkzeug.exceptions import default_exceptions
 
         self._pause()
         if status in _WORDS:
             return _json({"error": _WORDS[status]}, status)
         # The stock page: the vendor's 429 is one, and what a proxy sends in its place is no JSON.
-        flask.abort(status or 500, *([self._limit] if status == 429 else []))
+        page = default_exceptions[status](self._limit if status == 429 else None)
+        return flask.make_response(page)
 
     def home(self) -> flask.Response:
         import flask
@@ -482,7 +485,7 @@ class _Api:
         }
 
 
-_WORDS: Final[Mapping[int | None, str]] = {
+_WORDS: Final = {
     400: "Badly formatted request",
     401: "API key is invalid",
     403: "Insufficient credits",
@@ -501,13 +504,7 @@ def _refusal(key: str | None) -> int | None:
     return 401 if not key or not key.strip() or key == "invalid" else None
 
 
-def _with_retry_after(reply: flask.Response, retry_after: str | None) -> flask.Response:
-    if retry_after is not None and reply.status_code in (429, 503):
-        reply.headers["Retry-After"] = retry_after
-    return reply
-
-
-def _json(value: object, status: int | None) -> flask.Response:
+def _json(value: object, status: int) -> flask.Response:
     import flask
 
     return flask.Response(json.dumps(value), status=status, mimetype="application/json")
@@ -544,20 +541,20 @@ def _read_required(entry: object) -> str:
 
 def _list(value: object) -> list[object]:
     if not isinstance(value, list):
-        raise ValueError  # noqa: TRY004 - one error for all that is malformed
+        raise ValueError
     return cast("list[object]", value)
 
 
 def _texts(entry: object, names: tuple[str, ...]) -> dict[str, str]:
     """An object of exactly these texts. Half a surrogate pair is no text."""
     if not isinstance(entry, dict):
-        raise ValueError  # noqa: TRY004 - one error for all that is malformed
+        raise ValueError
     fields = cast("dict[str, object]", entry)
     if fields.keys() != set(names):
         raise ValueError
     for value in fields.values():
         if not isinstance(value, str):
-            raise ValueError  # noqa: TRY004 - one error for all that is malformed
+            raise ValueError
         value.encode("utf-8")
     return cast("dict[str, str]", fields)
 

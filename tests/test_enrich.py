@@ -122,6 +122,15 @@ def test_the_cap_holds_and_is_used_up(stand_in, enricher):
     assert enriched.loc[enriched["eb_status"] == "not_asked", "eb_matched"].isna().all()
 
 
+def test_the_cap_holds_with_many_senders(stand_in, enricher):
+    api = stand_in(match_rate=1.0)
+    for cap in range(1, 60, 7):
+        one = enricher(api, max_credits=cap, partition_size=3, base_url=api.url)
+        before = api.credits()
+        one.enrich_dataframe(pd.DataFrame({"email": [f"c{cap}n{n}@firm.example" for n in range(90)]}))
+        assert api.credits() - before == cap
+
+
 def test_over_budget_refuses_before_anything_is_sent(stand_in, enricher):
     api = stand_in()
     with pytest.raises(OverBudget, match="30 credits"):
