@@ -157,12 +157,11 @@ def enriched_contacts(
     import pandera.pandas as pandera
 
     # pandera leaves the parameters of its checks partly untyped.
-    check = cast("Callable[..., Any]", pandera.Check)
-    isin = cast("Callable[..., Any]", getattr(pandera.Check, "isin"))
+    check = cast("Any", pandera).Check
     declared: dict[str, Any] = {
         prefix + one.name: pandera.Column(
             pandas_dtype(one.type),
-            checks=[isin(STATUSES)] if one.name == "status" else [],
+            checks=[check.isin(STATUSES)] if one.name == "status" else [],
             nullable=one.nullable,
             description=one.description,
         )
@@ -221,8 +220,7 @@ def __getattr__(name: str) -> Any:
 def read_contact(raw: bytes) -> Contact:
     """Flatten one contact from its JSON. Its shape never makes it fail.
 
-    Raises:
-        ValueError: the bytes are no JSON at all.
+    Raises `ValueError` only if the bytes are no JSON at all.
     """
     try:
         try:
@@ -547,9 +545,8 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _only_entry(value: Any) -> Any:
-    if isinstance(value, list) and len(entries := cast("list[Any]", value)) == 1:
-        return entries[0]
-    return value
+    entries = _as_list(value)
+    return entries[0] if len(entries) == 1 else value
 
 
 def _distinct(texts: list[str]) -> tuple[str, ...]:

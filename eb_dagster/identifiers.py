@@ -182,6 +182,8 @@ def _email(text: str) -> Identifier | str:
 # A spreadsheet has rounded these: the last digits are gone.
 _SPREADSHEET_NUMBER: Final = re.compile(r"[\d.,]\s?[eE]\s?\+?\d")
 _FLOAT: Final = re.compile(r"(\+?\d{5,})\.0\Z")
+# "773 474 9362 (office)", "773 474 9362 mobile"; but "1 800 FLOWERS" is all number.
+_LABEL: Final = re.compile(r"(?<=\d\d\d\d)\s*(?:\([^()\d]+\)|\s[^\W\d_]\D*)\Z")
 _START: Final = re.compile(r"[+＋\d]")
 # Other people's addresses, masked digits (773-474-XXXX, 030 1234**), and URLs with a number in
 # them. The library would skip the odd characters and give somebody else's number.
@@ -194,7 +196,7 @@ _VANITY: Final = re.compile(r"[+＋]?1?\d{3,7}[a-z]{3,7}\d{0,4}", re.IGNORECASE)
 def _phone(text: str, region: str | None) -> Identifier | str:
     if _SPREADSHEET_NUMBER.search(text):
         return "phone_spreadsheet_number"
-    text = _FLOAT.sub(r"\1", text.replace("\t", " "))
+    text = _FLOAT.sub(r"\1", _LABEL.sub("", text.replace("\t", " ")))
     start = _START.search(text)
     if start is None or _NOT_A_PHONE.search(text):
         return "phone_syntax"
@@ -217,7 +219,7 @@ def _phone(text: str, region: str | None) -> Identifier | str:
 
 
 def _has_stray_letters(text: str, number: phonenumbers.PhoneNumber) -> bool:
-    # The library dials all letters: "+49 30 1234 home" would be another subscriber. Letters are
+    # The library dials all letters: "+49 30 1234-home" would be another subscriber. Letters are
     # taken for digits only in 1-800-FLOWERS, in the one country code with one length of number.
     text = text.partition(";")[0]
     if not _LETTER.search(text):
@@ -270,7 +272,7 @@ def _profile(text: str) -> Identifier | str:
     path = parts.path.rstrip("/" + _WRAPPING)
     if host == "linkedin.com" or host.endswith(".linkedin.com"):
         return _linkedin(path) if _LINKEDIN.match(host) else "profile_not_a_person"
-    if host.endswith("facebook.com") and path == "/profile.php":
+    if f".{host}".endswith(".facebook.com") and path == "/profile.php":
         return _facebook(host, parts.query)
     if not path or _WHO & parse_qs(parts.query).keys():
         return "profile_syntax"
@@ -554,6 +556,9 @@ def _kind(cell: object) -> str:
 
 
 def _texts(series: pd.Series[Any]) -> list[str | None]:
+    if _is_arrow_text(series.dtype):
+        # Arrow's own way out: pandas cannot take every kind of Arrow text (`string_view`) apart.
+        return cast("list[str | None]", series.array.__arrow_array__().to_pylist())
     present = series.notna()
     if not bool(present.any()):
         return [None] * len(series)

@@ -8,6 +8,7 @@ identifier, the same ones every time.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gzip
 import hashlib
 import itertools
@@ -241,7 +242,9 @@ def _listening(host: str, port: int, app: flask.Flask) -> Generator[BaseWSGIServ
     from werkzeug.serving import make_server
 
     server = make_server(host, port, app, threaded=True, request_handler=_request_handler())
-    thread = threading.Thread(target=server.serve_forever, name="sandbox", daemon=True)
+    # Asked often whether to stop, because tests start and stop many.
+    serve_often = functools.partial(server.serve_forever, poll_interval=0.02)
+    thread = threading.Thread(target=serve_often, name="sandbox", daemon=True)
     thread.start()
     try:
         yield server
