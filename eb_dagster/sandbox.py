@@ -317,22 +317,24 @@ class _Bill:
             self._prepare()
         except sqlite3.DatabaseError as error:
             self._connection.close()
-            raise ValueError(f"{path} is not a bill of this sandbox: {error}") from None
+            raise ValueError(f"{path} is not a bill of this sandbox ({error}); name another file") from None
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA journal_mode = WAL")
         # With a write-ahead log, a process may be killed at any time and no charge is forgotten.
         self._connection.execute("PRAGMA synchronous = NORMAL")
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS requests "
-            "(id INTEGER PRIMARY KEY, at REAL, asked INTEGER, enriched INTEGER, status INTEGER)"
-        )
-        self._connection.execute(
-            "CREATE TABLE IF NOT EXISTS charges "
-            "(id INTEGER PRIMARY KEY, at REAL, request_id INTEGER, field_type TEXT, value TEXT)"
-        )
-        self._connection.execute("SELECT at, asked, enriched, status FROM requests LIMIT 0")
-        self._connection.execute("SELECT at, request_id, field_type, value FROM charges LIMIT 0")
+        # In one transaction: a database of another kind is left without tables of ours.
+        with self._transaction() as connection:
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS requests "
+                "(id INTEGER PRIMARY KEY, at REAL, asked INTEGER, enriched INTEGER, status INTEGER)"
+            )
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS charges "
+                "(id INTEGER PRIMARY KEY, at REAL, request_id INTEGER, field_type TEXT, value TEXT)"
+            )
+            connection.execute("SELECT at, asked, enriched, status FROM requests LIMIT 0")
+            connection.execute("SELECT at, request_id, field_type, value FROM charges LIMIT 0")
 
     def write(self, *, asked: int, found: Sequence[tuple[str, str]] = (), status: int | None) -> int | None:
         """Charge all that was found, or nothing. Returns the status to reply with.

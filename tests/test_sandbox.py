@@ -641,6 +641,15 @@ def test_a_file_that_is_no_bill_is_refused_and_left_alone(tmp_path):
     assert file.read_text().startswith("somebody's notes")
 
 
+def test_a_database_of_another_kind_is_refused_and_left_alone(tmp_path):
+    other = sandbox.Sandbox(url="", bill=tmp_path / "other.db")
+    with contextlib.closing(sqlite3.connect(other.bill)) as connection:
+        connection.execute("CREATE TABLE requests (id INTEGER PRIMARY KEY, body TEXT)")
+    with pytest.raises(ValueError, match="not a bill"), sandbox.running(bill=other.bill):
+        pass
+    assert rows(other, "SELECT name FROM sqlite_master") == [("requests",)]
+
+
 def test_nothing_is_printed_or_logged_about_keys_or_people(start, capfd, caplog):
     caplog.set_level(logging.DEBUG)
     api = start(match_rate=1.0, requests_per_minute=3, faults=[Fault("reset-after", 3)])
