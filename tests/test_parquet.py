@@ -1,3 +1,10 @@
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,13 +19,71 @@ def batch(*numbers: int) -> pa.RecordBatch:
     return pa.record_batch({"n": list(numbers)}, schema=SCHEMA)
 
 
+def names_in(folder: Path) -> list[str]:
+    return sorted(one.name for one in folder.iterdir())
+
+
 def test_batches_become_one_private_file(tmp_path):
     path = tmp_path / "table.parquet"
-    assert write_parquet([batch(1, 2), batch(3)], path, schema=SCHEMA, metadata=lambda: {"ledger": "x"}) == 3
+    rows = write_parquet([batch(1, 2), batch(3)], path, schema=SCHEMA, metadata={"ledger": "x"})
+    assert rows == 3
     assert pq.read_table(path)["n"].to_pylist() == [1, 2, 3]
     assert path.stat().st_mode & 0o777 == 0o600
     assert read_metadata(path) == {"schema_version": "1", "ledger": "x"}
     assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
+    assert names_in(tmp_path) == ["table.parquet"]
+
+
+def test_no_batches_make_a_table_without_rows(tmp_path):
+    path = tmp_path / "table.parquet"
+    assert write_parquet([], path, schema=SCHEMA) == 0
+    assert pq.read_table(path).schema.equals(SCHEMA)
+    assert read_metadata(path) == {"schema_version": "1"}
+
+
+def test_facts_may_be_asked_for_when_all_batches_have_passed(tmp_path):
+    passed = []
+
+    def batches():
+        for number in range(3):
+            passed.append(number)
+            yield batch(number)
+
+    def facts():
+        return {"request": str(len(passed))}
+
+    write_parquet(batches(), tmp_path / "t.parquet", schema=SCHEMA, metadata=facts)
+    assert read_metadata(tmp_path / "t.parquet") == {"schema_version": "1", "request": "3"}
+
+
+def test_facts_of_an_input_table_do_not_pass_for_those_of_the_output(tmp_path):
+    inherited = SCHEMA.with_metadata({"eb_dagster.ledger": "old", "owner": "me"})
+    path = tmp_path / "table.parquet"
+    write_parquet([batch(1)], path, schema=inherited, metadata={"request": "7"})
+    assert read_metadata(path) == {"schema_version": "1", "request": "7"}
+    assert pq.read_schema(path).metadata[b"owner"] == b"me"
+
+
+def test_small_batches_are_joined_and_large_ones_cut_into_even_row_groups(tmp_path):
+    path = tmp_path / "table.parquet"
+    batches = [batch(*range(7)), batch(), batch(7), batch(*range(8, 20)), batch(20, 21)]
+    write_parquet(batches, path, schema=SCHEMA, row_group_rows=5)
+    facts = pq.read_metadata(path)
+    sizes = [facts.row_group(at).num_rows for at in range(facts.num_row_groups)]
+    assert sizes == [5, 5, 5, 5, 2]
+    assert pq.read_table(path)["n"].to_pylist() == list(range(22))
+
+
+def test_batches_are_let_go_as_they_are_written(tmp_path):
+    def batches():
+        start = pa.total_allocated_bytes()
+        for number in range(200):
+            yield pa.record_batch({"n": pa.array(range(number, number + 10_000))}, schema=SCHEMA)
+            held.append(pa.total_allocated_bytes() - start)
+
+    held: list[int] = []
+    write_parquet(batches(), tmp_path / "t.parquet", schema=SCHEMA, row_group_rows=20_000)
+    assert max(held[100:]) <= max(held[:100]) * 1.1
 
 
 def test_an_error_leaves_the_old_table_and_nothing_else(tmp_path):
@@ -32,22 +97,188 @@ def test_an_error_leaves_the_old_table_and_nothing_else(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_parquet(broken(), path, schema=SCHEMA)
     assert pq.read_table(path)["n"].to_pylist() == [1]
-    assert [one.name for one in tmp_path.iterdir()] == ["table.parquet"]
+    assert names_in(tmp_path) == ["table.parquet"]
+
+
+def test_facts_that_cannot_be_told_leave_the_old_table(tmp_path):
+    path = tmp_path / "table.parquet"
+    write_parquet([batch(1)], path, schema=SCHEMA)
+    with pytest.raises(ZeroDivisionError):
+        write_parquet([batch(2)], path, schema=SCHEMA, metadata=lambda: {"x": str(1 / 0)})
+    assert pq.read_table(path)["n"].to_pylist() == [1]
+    assert names_in(tmp_path) == ["table.parquet"]
+
+
+def test_a_batch_of_another_schema_leaves_the_old_table(tmp_path):
+    path = tmp_path / "table.parquet"
+    write_parquet([batch(1)], path, schema=SCHEMA)
+    with pytest.raises(pa.ArrowException):
+        write_parquet([pa.record_batch({"m": [1]})], path, schema=SCHEMA)
+    assert pq.read_table(path)["n"].to_pylist() == [1]
+    assert names_in(tmp_path) == ["table.parquet"]
+
+
+def test_what_is_being_written_is_private_and_hidden_and_cleared_by_nobody(tmp_path):
+    path = tmp_path / "table.parquet"
+    seen: list[str] = []
+
+    def batches():
+        yield batch(1)
+        (temporary,) = tmp_path.iterdir()
+        assert temporary.stat().st_mode & 0o777 == 0o600
+        assert list(tmp_path.glob("*.parquet")) == []
+        write_parquet([batch(5)], path, schema=SCHEMA)
+        seen.extend(names_in(tmp_path))
+        yield batch(2)
+
+    write_parquet(batches(), path, schema=SCHEMA)
+    assert len(seen) == 2
+    assert pq.read_table(path)["n"].to_pylist() == [1, 2]
+    assert names_in(tmp_path) == ["table.parquet"]
+
+
+KILLED = """
+import os, sys, signal
+from pathlib import Path
+import pyarrow as pa
+from eb_dagster.parquet import write_parquet
+
+SCHEMA = pa.schema([("n", pa.int64())])
+
+def batches():
+    for _ in range(5):
+        yield pa.record_batch({"n": list(range(1000))}, schema=SCHEMA)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write_parquet(batches(), Path(sys.argv[1]), schema=SCHEMA, row_group_rows=1000)
+"""
+
+
+def test_a_killed_writer_leaves_the_old_table_and_the_next_write_clears_up(tmp_path):
+    path = tmp_path / "table.parquet"
+    write_parquet([batch(1)], path, schema=SCHEMA)
+    root = Path(__file__).parents[1]
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(path)],
+        env={**os.environ, "PYTHONPATH": str(root)}, check=False,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL
+    (torn,) = [name for name in names_in(tmp_path) if name != "table.parquet"]
+    assert (tmp_path / torn).stat().st_size > 0
+    assert pq.read_table(path)["n"].to_pylist() == [1]
+
+    write_parquet([batch(2)], path, schema=SCHEMA)
+    assert names_in(tmp_path) == ["table.parquet"]
+    assert pq.read_table(path)["n"].to_pylist() == [2]
 
 
 def test_a_torn_file_of_a_dead_process_is_cleared(tmp_path):
     torn = tmp_path / ".table.parquet.dead.tmp"
     torn.write_bytes(b"PAR1")
+    others = [tmp_path / ".other.parquet.dead.tmp", tmp_path / ".table.parquet.mine"]
+    for other in others:
+        other.write_bytes(b"PAR1")
     write_parquet([], tmp_path / "table.parquet", schema=SCHEMA)
     assert not torn.exists()
+    assert all(other.exists() for other in others)
 
 
-def test_what_is_no_parquet_file_is_not_overwritten(tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(InputError):
+def test_a_link_keeps_pointing_where_it_does(tmp_path):
+    target, link = tmp_path / "data" / "real.parquet", tmp_path / "link.parquet"
+    target.parent.mkdir()
+    write_parquet([batch(1)], target, schema=SCHEMA)
+    link.symlink_to(target)
+    write_parquet([batch(2)], link, schema=SCHEMA)
+    assert link.is_symlink()
+    assert pq.read_table(target)["n"].to_pylist() == [2]
+    assert names_in(target.parent) == ["real.parquet"]
+
+
+def test_the_longest_name_a_file_may_have_can_be_written(tmp_path):
+    path = tmp_path / ("ž" * 123 + ".parquet")
+    write_parquet([batch(1)], path, schema=SCHEMA)
+    assert names_in(tmp_path) == [path.name]
+
+
+def test_metadata_of_no_file_is_none_and_of_a_foreign_table_empty(tmp_path):
+    assert read_metadata(tmp_path / "absent.parquet") is None
+    pq.write_table(pa.table({"n": [1]}), tmp_path / "foreign.parquet")
+    assert read_metadata(tmp_path / "foreign.parquet") == {}
+
+
+@pytest.mark.parametrize("content", [b"", b"mine", b"PAR1" + b"x" * 100 + b"PAR1"])
+def test_what_is_no_parquet_file_is_told(tmp_path, content):
+    (tmp_path / "notes.txt").write_bytes(content)
+    with pytest.raises(InputError, match="not a Parquet file"):
         read_metadata(tmp_path / "notes.txt")
 
 
+def test_missing_folders_are_made_for_their_owner_only(tmp_path):
+    path = tmp_path / "a" / "b" / "table.parquet"
+    check_writable(path)
+    assert not path.exists()
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    write_parquet([batch(1)], path, schema=SCHEMA)
+    check_writable(path)
+
+
 def test_a_folder_is_no_file(tmp_path):
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="it is a folder"):
         check_writable(tmp_path)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for path in (tmp_path / "file" / "t.parquet", tmp_path / "file" / "deeper" / "t.parquet"):
+        with pytest.raises(ConfigError, match="a part of its folder is a file"):
+            check_writable(path)
+
+
+def test_a_device_is_not_replaced():
+    with pytest.raises(ConfigError, match="not a regular file"):
+        check_writable(Path("/dev/null"))
+
+
+def test_links_in_a_loop_lead_nowhere(tmp_path):
+    (tmp_path / "a").symlink_to(tmp_path / "b")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    with pytest.raises(ConfigError, match="leads nowhere"):
+        check_writable(tmp_path / "a")
+
+
+def test_a_folder_that_cannot_be_made_is_told():
+    with pytest.raises(ConfigError, match=r"cannot write /proc/none/table\.parquet"):
+        check_writable(Path("/proc/none/table.parquet"))
+
+
+REFUSED = """
+import os, sys
+from pathlib import Path
+import pyarrow.parquet
+from eb_dagster.errors import ConfigError
+from eb_dagster.parquet import check_writable
+
+os.chdir(sys.argv[1])
+if os.getuid() == 0:
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+for path in ("locked/table.parquet", "locked/new/table.parquet"):
+    try:
+        check_writable(Path(path))
+    except ConfigError as error:
+        print(error)
+"""
+
+
+def test_a_folder_without_permission_is_told():
+    # Root may write anywhere, so it asks as nobody, who cannot pass the folders above tmp_path.
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o755)
+        (Path(folder) / "locked").mkdir(mode=0o555)
+        asked = subprocess.run(
+            [sys.executable, "-c", REFUSED, folder], check=True, capture_output=True,
+            text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        )  # fmt: skip
+    assert asked.stdout.count("no permission in its folder") == 2
