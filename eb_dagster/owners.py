@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 
 class Owner(Protocol):
-    """This process's mark on its claims."""
+    """The mark of this process on its claims."""
 
     name: str
 

@@ -463,9 +463,9 @@ class Purchase:
                 f"the API could not be reached in {attempt} attempts ({done.reason}); nothing was "
                 "charged for that. Check base_url and the network, then run again"
             )
-        self._not_before = time.monotonic() + min(0.125 * 2**attempt, _LONGEST_BACKOFF) * (
-            1 + random.random() / 4
-        )
+        # Not random for security: so that several senders do not come back at once.
+        jitter = 1 + random.random() / 4  # noqa: S311
+        self._not_before = time.monotonic() + jitter * min(0.125 * 2**attempt, _LONGEST_BACKOFF)
         self._retries.append((done.questions, attempt))
 
     def _on_refused(self, done: _Done) -> None:
