@@ -6,11 +6,11 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import requests
 import urllib3
@@ -101,7 +101,7 @@ class Client:
                 _cut(one)
 
     @contextlib.contextmanager
-    def _deadline(self) -> Iterator[float]:
+    def _deadline(self) -> Generator[float]:
         """Cut the connection when time is up: a drip of bytes outlives any socket timeout."""
         opened: list[socket.socket] = []
         token = _OPENED.set(_Opened(opened, self._sockets, self._lock))
@@ -181,11 +181,12 @@ class _Secure(HTTPSConnection):
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Plain
+    # pyright refuses urllib3's own HTTPConnection there too: its protocol's members are mutable.
+    ConnectionCls = cast(Any, _Plain)
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _Secure
+    ConnectionCls = cast(Any, _Secure)
 
 
 class _Adapter(HTTPAdapter):

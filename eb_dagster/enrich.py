@@ -165,7 +165,7 @@ class Enricher:
         """
         import pandas as pd
 
-        if not isinstance(frame, pd.DataFrame):
+        if not _is_pandas(frame):
             raise InputError(f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}")
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
@@ -174,7 +174,7 @@ class Enricher:
             self._refuse_over_budget(frame)
         batches = list(self._run(_pandas_chunks(frame, layout), layout, total=len(frame)))
         table = pa.Table.from_batches(batches, schema=self._added)
-        added = table.to_pandas(types_mapper=contact_columns.pandas_dtype)
+        added = _arrow(table).to_pandas(types_mapper=contact_columns.pandas_dtype)
         added = contact_columns.enriched_contacts(
             prefix=self._settings.prefix, columns=self._settings.columns
         ).validate(added)
@@ -196,7 +196,7 @@ class Enricher:
             held = pa.Table.from_batches(list(stream), schema=schema)
             self._refuse_over_budget(held)
             stream = iter(held.to_batches())
-        whole = pa.schema([*schema, *self._added])
+        whole = pa.schema([*_arrow(schema), *_arrow(self._added)])
         return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole))
 
     def enrich_parquet(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
@@ -204,14 +204,14 @@ class Enricher:
         path = Path(target)
         self.check_target(path)
         try:
-            file = pq.ParquetFile(source)
+            file = pq.ParquetFile(Path(source))
         except FileNotFoundError:
             raise InputError(f"there is no file {Path(source).name}") from None
         except (OSError, pa.ArrowException):
             raise InputError(f"{Path(source).name} is not a Parquet file") from None
         with file:
             schema = file.schema_arrow.remove_metadata()
-            rows = (batch for batch in file.iter_batches(BLOCK_ROWS))
+            rows = (batch for batch in _arrow(file).iter_batches(BLOCK_ROWS))
             stream = pa.RecordBatchReader.from_batches(schema, rows)
             self.write(self.enrich_batches(stream), path)
         return self.report
@@ -231,9 +231,9 @@ class Enricher:
         """An enriched dataframe as an Arrow table whose added columns have their fixed types."""
         names = [name for name in enriched.columns if name not in self._added.names]
         table = pa.Table.from_pandas(enriched[names]).replace_schema_metadata(None)
-        for one in self._added:
-            column = pa.Array.from_pandas(enriched[one.name], type=one.type)
-            table = table.append_column(one, column)
+        for one in _arrow(self._added):
+            column = _arrow(pa.Array).from_pandas(enriched[one.name], type=one.type)
+            table = _arrow(table).append_column(one, column)
         return table
 
     def check_target(self, path: Path) -> None:
@@ -294,7 +294,9 @@ class Enricher:
 
         for added in self._run(chunks(), layout, total=None):
             mine = inputs.pop(0)
-            yield pa.RecordBatch.from_arrays([*mine.columns, *added.columns], schema=schema)
+            yield _arrow(pa.RecordBatch).from_arrays(
+                [*_arrow(mine).columns, *_arrow(added).columns], schema=schema
+            )
 
     def _run(
         self, chunks: Iterator[pd.DataFrame], layout: Layout, *, total: int | None
@@ -361,8 +363,10 @@ class Enricher:
         contacts = [blank if one is None else one.values for _, one in rows]
         values: list[Sequence[Any]] = [*status]
         values += [[contact[at] for contact in contacts] for at in kept]
-        arrays = [pa.array(column, type=each.type) for column, each in zip(values, self._added, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._added)
+        arrays: list[Any] = [
+            pa.array(column, type=each.type) for column, each in zip(values, _arrow(self._added), strict=True)
+        ]
+        return _arrow(pa.RecordBatch).from_arrays(arrays, schema=self._added)
 
     def _finish_row(self, row: Row, run: str, report: Report) -> tuple[tuple[Any, ...], Contact | None]:
         question, status = row.question, row.status
@@ -482,6 +486,11 @@ def _is_pandas(frame: Any) -> bool:
     return isinstance(frame, pd.DataFrame)
 
 
+def _arrow(one: object) -> Any:
+    # pyarrow-stubs leaves the type parameters of what holds fields and arrays unknown.
+    return one
+
+
 def _pandas_chunks(frame: pd.DataFrame, layout: Layout) -> Iterator[pd.DataFrame]:
     wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
     slim = frame.iloc[:, wanted]
@@ -494,7 +503,7 @@ def _pandas_chunks(frame: pd.DataFrame, layout: Layout) -> Iterator[pd.DataFrame
 def _to_pandas(batch: pa.RecordBatch) -> pd.DataFrame:
     import pandas as pd
 
-    return cast("pd.DataFrame", batch.to_pandas(types_mapper=pd.ArrowDtype))
+    return _arrow(batch).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

@@ -17,7 +17,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
@@ -27,6 +27,8 @@ import filelock
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers import Identifier
@@ -335,7 +337,7 @@ class Ledger:
             granted = min(len(keys), room, risk)
             if granted <= 0:
                 return Claim(None, 0, {}, "credits" if room <= 0 else "risk")
-            request_id = connection.execute(
+            inserted = connection.execute(
                 sa.insert(_requests).values(
                     endpoint=self.endpoint,
                     run=run,
@@ -346,8 +348,8 @@ class Ledger:
                     created_at=time.time(),
                     asked_keys=b"".join(keys[:granted]),
                 )
-            ).inserted_primary_key[0]
-        return Claim(cast(int, request_id), granted, {})
+            ).inserted_primary_key
+        return Claim(cast("tuple[int]", inserted)[0], granted, {})
 
     def release(self, request_id: int, *, state: Literal["free", "refused"], note: str) -> None:
         """The request cost nothing: its questions may be asked again."""
@@ -536,7 +538,7 @@ class Ledger:
             raise LedgerError(f"request {request_id} is not in a state that allows this")
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _transaction(self) -> Generator[sa.Connection]:
         """One committed step, alone on the ledger: SQLite's write lock, or a lock on one row."""
         with self._lock:
             if self._closed:
@@ -549,7 +551,7 @@ class Ledger:
                         # One lock for everything: claims, budget and pacing of all workers.
                         connection.execute(sa.text("SELECT pg_advisory_xact_lock(1162969172)"))
                     yield connection
-            except sa.exc.SQLAlchemyError as error:
+            except SQLAlchemyError as error:
                 cause = type(getattr(error, "orig", None) or error).__name__
                 raise LedgerError(f"the ledger's database failed ({cause})") from None
 
@@ -683,7 +685,7 @@ def _database_url(where: str | os.PathLike[str]) -> sa.URL:
         return sa.URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
     try:
         url = sa.make_url(text)
-    except sa.exc.ArgumentError:
+    except ArgumentError:
         raise LedgerError("the ledger is neither a path nor a database URL") from None
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database and url.database != ":memory:":
@@ -715,7 +717,7 @@ def _connect(url: sa.URL) -> sa.Engine:
     try:
         if not _is_sqlite(url):
             engine = sa.create_engine(url, hide_parameters=True, pool_size=1, max_overflow=0)
-            sa.event.listen(engine, "connect", _check_postgresql)
+            event.listen(engine, "connect", _check_postgresql)
             return engine
         engine = sa.create_engine(
             url,
@@ -725,10 +727,14 @@ def _connect(url: sa.URL) -> sa.Engine:
         )
     except ImportError:
         raise LedgerError('a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"') from None
-    sa.event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "connect", _prepare_sqlite)
     # Take the write lock at once: a lock that is upgraded later can fail half-way.
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -232,12 +232,11 @@ class Purchase:
         self._pool.submit(self._exchange, asked, attempt, claim.request_id)
         return True
 
-    def _learn(self, questions: list[Question], news: dict[bytes, Known] | object) -> None:
-        known = dict(news) if isinstance(news, dict) else {}
+    def _learn(self, questions: list[Question], news: Mapping[bytes, Known]) -> None:
         rest: list[Question] = []
         for question in questions:
             question.state = "open"
-            self._apply_known(question, known.get(question.key))
+            self._apply_known(question, news.get(question.key))
             if question.state == "open":
                 rest.append(question)
         self._agenda.put_back(rest)
