@@ -366,6 +366,12 @@ class Enricher:
         arrays: list[Any] = [
             pa.array(column, type=each.type) for column, each in zip(values, _arrow(self._added), strict=True)
         ]
+        for column, array in zip(
+            contact_columns.select(self._settings.columns),
+            arrays[len(contact_columns.STATUS_COLUMNS) :],
+            strict=True,
+        ):
+            report.filled[column.name] += len(array) - array.null_count
         return _arrow(pa.RecordBatch).from_arrays(arrays, schema=self._added)
 
     def _finish_row(self, row: Row, run: str, report: Report) -> tuple[tuple[Any, ...], Contact | None]:
@@ -398,6 +404,9 @@ class Enricher:
             setattr(report, row.status, getattr(report, row.status) + 1)
         if row.status == "matched" and row.question is not None:
             report.matched_by[row.question.identifier.field_type] += 1
+        if row.status in ("matched", "not_found"):
+            asked = (one for one in row.questions if one is row.question or one.state == "missed")
+            report.answered_by.update({one.identifier.field_type for one in asked})
         if contact is not None:
             report.drift.update(contact.drift)
             report.new_fields.update(contact.unknown_keys)
