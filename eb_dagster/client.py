@@ -8,12 +8,12 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from io import BytesIO
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import certifi
 import requests
@@ -111,7 +111,7 @@ class Client:
                 _cut(one)
 
     @contextlib.contextmanager
-    def _deadline(self, opened: list[socket.socket]) -> Iterator[float]:
+    def _deadline(self, opened: list[socket.socket]) -> Generator[float]:
         """Cut the connection when time is up: a drip of bytes outlives any socket timeout."""
         token = _OPENED.set(_Opened(opened, self._sockets, self._lock))
         timer = threading.Timer(self._timeout, lambda: [_cut(one) for one in opened])
@@ -203,11 +203,12 @@ class _Secure(HTTPSConnection):
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Plain
+    # pyright refuses urllib3's own HTTPConnection there too: its protocol's members are mutable.
+    ConnectionCls = cast(Any, _Plain)
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _Secure
+    ConnectionCls = cast(Any, _Secure)
 
 
 class _Adapter(HTTPAdapter):

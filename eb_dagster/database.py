@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError
 
 from eb_dagster.errors import LedgerError
 from eb_dagster.packed import checksum
@@ -94,7 +96,7 @@ def database_url(where: str | os.PathLike[str]) -> sa.URL:
         return sa.URL.create("sqlite", database=str(_resolved(Path(text).expanduser())))
     try:
         url = sa.make_url(text)
-    except sa.exc.ArgumentError:
+    except ArgumentError:
         raise LedgerError("the ledger is neither a path nor a database URL") from None
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database and url.database != ":memory:":
@@ -127,14 +129,14 @@ def connect(url: sa.URL) -> sa.Engine:
         _create_private(path)
         options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         engine = sa.create_engine(url, connect_args=options, **common)
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
         engine = sa.create_engine(url, pool_pre_ping=True, **common)
     except ImportError:
         raise LedgerError('a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"') from None
-    sa.event.listen(engine, "connect", _check_postgresql)
+    event.listen(engine, "connect", _check_postgresql)
     return engine
 
 

@@ -15,7 +15,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from eb_dagster import database
 from eb_dagster.errors import LedgerError
@@ -200,7 +201,7 @@ class Ledger:
     def _new_owner(self, url: sa.URL) -> Owner:
         try:
             return FileOwner(self.file) if self.file is not None else DatabaseOwner(url)
-        except (OSError, sa.exc.SQLAlchemyError) as error:
+        except (OSError, exc.SQLAlchemyError) as error:
             raise LedgerError(f"the ledger cannot note who claims ({type(error).__name__})") from None
 
     def close(self) -> None:
@@ -225,7 +226,7 @@ class Ledger:
             return list(connection.execute(query).scalars())
 
     @contextlib.contextmanager
-    def at(self, endpoint: str) -> Iterator[None]:
+    def at(self, endpoint: str) -> Generator[None]:
         """Speak of another endpoint for a while. Not for a ledger that is buying."""
         before, self.endpoint = self.endpoint, endpoint
         try:
@@ -315,8 +316,8 @@ class Ledger:
     def _suppression_list(self) -> frozenset[bytes]:
         with self.reading() as connection:
             column = _suppressed.c
-            count, newest = connection.execute(sa.select(sa.func.count(), sa.func.max(column.at))).one()
-            version = (int(count), float(newest or 0.0))
+            row = connection.execute(sa.select(sa.func.count(), sa.func.max(column.at))).one()
+            version = (int(row[0]), float(row[1] or 0.0))
             if version != self._barred[0]:
                 keys = connection.execute(sa.select(column.key)).scalars()
                 self._barred = (version, frozenset(bytes(key) for key in keys))
@@ -366,7 +367,7 @@ class Ledger:
             if resend:
                 self._mark_resent(connection, keys[:granted])
             packed = b"".join(keys[:granted])
-            request_id = connection.execute(
+            inserted = connection.execute(
                 sa.insert(_requests).values(
                     endpoint=self.endpoint,
                     run=run,
@@ -380,8 +381,8 @@ class Ledger:
                     outcomes_checksum=checksum(None),
                     asked_keys=packed,
                 )
-            ).inserted_primary_key[0]
-        return Claim(cast(int, request_id), granted, {})
+            ).inserted_primary_key
+        return Claim(cast("tuple[int]", inserted)[0], granted, {})
 
     def release(self, request_id: int, *, state: Literal["free", "refused"], note: str) -> None:
         """The request cost nothing: its questions may be asked again."""
@@ -549,9 +550,10 @@ class Ledger:
         risks = [sa.func.coalesce(sa.func.sum(one), 0) for one in (flying, column.at_risk)]
         mine = column.endpoint == self.endpoint if run is None else column.run == run
         with self.reading() as connection:
-            spent, unreadable = connection.execute(sa.select(*sums).where(mine)).one()
-            in_flight, at_risk = connection.execute(sa.select(*risks).where(mine, column.at_risk > 0)).one()
-        return Spending(int(spent), int(in_flight), int(at_risk) - int(in_flight), int(unreadable))
+            spent, unreadable = map(int, connection.execute(sa.select(*sums).where(mine)).one())
+            risky = sa.select(*risks).where(mine, column.at_risk > 0)
+            in_flight, at_risk = map(int, connection.execute(risky).one())
+        return Spending(spent, in_flight, at_risk - in_flight, unreadable)
 
     def room(self, *, run: str, limits: Limits) -> Room:
         """How many identifiers may be asked now."""
@@ -729,7 +731,7 @@ class Ledger:
                 pause = min(2 * pause, 5.0)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> Generator[sa.Connection]:
         """One committed step, alone on the ledger: SQLite's write lock, or PostgreSQL's for advice."""
         with self._lock, self._begun(reading=False) as connection:
             if self.file is None:
@@ -739,13 +741,13 @@ class Ledger:
             yield connection
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Generator[sa.Connection]:
         """One view of the ledger, beside whoever writes."""
         with self._reading, self._begun(reading=True) as connection:
             yield connection
 
     @contextlib.contextmanager
-    def _begun(self, *, reading: bool) -> Iterator[sa.Connection]:
+    def _begun(self, *, reading: bool) -> Generator[sa.Connection]:
         if self._closed:
             raise LedgerError("the ledger is closed")
         if os.getpid() != self._process:
@@ -756,17 +758,17 @@ class Ledger:
                 yield chosen
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> Generator[None]:
         try:
             yield
-        except sa.exc.SQLAlchemyError as error:
+        except exc.SQLAlchemyError as error:
             cause = type(getattr(error, "orig", None) or error).__name__
-            passing = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.TimeoutError)
+            passing = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
             kind = Unavailable if passing else LedgerError
             raise kind(f"the ledger's database failed ({cause}: {_reason(error)})") from None
 
 
-def _reason(error: sa.exc.SQLAlchemyError) -> str:
+def _reason(error: exc.SQLAlchemyError) -> str:
     # SQLite's own few words hold no data; what PostgreSQL says may quote a row.
     original = getattr(error, "orig", None)
     known = type(original).__module__ == "sqlite3"

@@ -408,6 +408,9 @@ class Purchase:
         if reading is None:
             raise LedgerError("a reply was lost inside")
         self._busy_since, self._refusals = None, 0
+        self._report.replies += 1
+        self._report.answers += len(reading.outcomes)
+        self._report.credits_charged += sum(one.position >= 0 for one in reading.outcomes)
         self._report.extra_records += reading.extra
         self._report.wrong_counts += reading.wrong_count
         for question, outcome in zip(done.questions, reading.outcomes, strict=True):

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import phonenumbers
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
@@ -33,6 +33,8 @@ from eb_dagster.purchase import compress, decompress, identifiers_in
 from eb_dagster.wire import IN_DOUBT, Record, encode_reply, parse_reply
 
 _BATCH_ROWS: Final = 8_192
+# pyarrow-stubs leaves much of it unknown.
+compute: Any = pyarrow.compute
 _requests, _replies, _published = database.requests, database.replies, database.published
 
 
@@ -301,29 +303,28 @@ def _rewrite_without(path: Path, person: Iterable[Identifier]) -> int:
     """Write the table anew without the person's rows; returns how many those were."""
     facts = read_metadata(path)
     pattern = "|".join(f"(?:{_pattern(one)})" for one in sorted(person))
-    with pq.ParquetFile(path) as file:
-        batches = [mask for batch in file.iter_batches(_BATCH_ROWS) if (mask := _rows_of(batch, pattern))]
-        rows = sum(batches)
-        if not rows:
-            return 0
-        schema = file.schema_arrow
-        kept = (batch.filter(pc.invert(_mask(batch, pattern))) for batch in file.iter_batches(_BATCH_ROWS))
-        write_parquet(cast("Any", kept), path, schema=schema, metadata=facts or {})
+    with pq.ParquetFile(path) as opened:
+        file = cast("Any", opened)
+        rows = sum(_rows_of(batch, pattern) for batch in file.iter_batches(_BATCH_ROWS))
+        if rows:
+            batches = file.iter_batches(_BATCH_ROWS)
+            kept = (batch.filter(pa.array(~_mask(batch, pattern))) for batch in batches)
+            write_parquet(kept, path, schema=opened.schema_arrow, metadata=facts or {})
     return rows
 
 
-def _rows_of(batch: pa.RecordBatch, pattern: str) -> int:
-    return int(pc.sum(_mask(batch, pattern)).as_py() or 0)
+def _rows_of(batch: Any, pattern: str) -> int:
+    return int(_mask(batch, pattern).sum())
 
 
-def _mask(batch: pa.RecordBatch, pattern: str) -> pa.Array:
+def _mask(batch: Any, pattern: str) -> npt.NDArray[np.bool_]:
     """For each row, whether any text in it names the person."""
     found = np.zeros(batch.num_rows, dtype=bool)
     for column in batch.columns:
         for rows, texts in _texts(column):
-            hits = pc.match_substring_regex(texts, pattern, ignore_case=True)
-            found[rows[np.asarray(pc.fill_null(hits, False))]] = True
-    return pa.array(found)
+            hits = compute.match_substring_regex(texts, pattern, ignore_case=True)
+            found[rows[np.asarray(compute.fill_null(hits, False))]] = True
+    return found
 
 
 def _texts(column: Any) -> Iterable[tuple[npt.NDArray[Any], Any]]:
@@ -337,9 +338,11 @@ def _texts(column: Any) -> Iterable[tuple[npt.NDArray[Any], Any]]:
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
             yield rows, values
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            pending.append((rows[np.asarray(pc.list_parent_indices(values))], pc.list_flatten(values)))
+            pending.append(
+                (rows[np.asarray(compute.list_parent_indices(values))], compute.list_flatten(values))
+            )
         elif pa.types.is_struct(kind):
-            pending += [(rows, pc.struct_field(values, at)) for at in range(kind.num_fields)]
+            pending += [(rows, compute.struct_field(values, at)) for at in range(kind.num_fields)]
         elif str(kind) == "string_view":
             yield rows, values.cast(pa.string())
 
