@@ -27,7 +27,7 @@ from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers import FieldType, Identifier, canonical
 from eb_dagster.ledger import FORGOTTEN, Ledger, StoredReply
-from eb_dagster.packed import ALIAS, KEY_BYTES, NO_KEY, Wanted, checksum, unpack_outcomes
+from eb_dagster.packed import ALIAS, KEY_BYTES, NO_KEY, Wanted, unpack_outcomes
 from eb_dagster.parquet import read_metadata, write_parquet
 from eb_dagster.purchase import compress, decompress, identifiers_in
 from eb_dagster.wire import IN_DOUBT, Record, encode_reply, parse_reply
@@ -285,8 +285,11 @@ def _write_index(
     outcomes: npt.NDArray[Any],
     aliases: bytes,
 ) -> None:
+    query = sa.select(_requests.c.endpoint, _requests.c.required).where(_requests.c.id == request_id)
+    row = connection.execute(query).one()
+    mark = database.keys_checksum(request_id, row.endpoint, row.required, keys)
     ledger.rewrite_outcomes(
-        connection, request_id, outcomes, asked_keys=keys, keys_checksum=checksum(keys), aliases=aliases
+        connection, request_id, outcomes, aliases=aliases, asked_keys=keys, keys_checksum=mark
     )
 
 
