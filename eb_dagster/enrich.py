@@ -24,7 +24,7 @@ from eb_dagster.identifiers import FieldType, Identifier, Layout, find_layout, r
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import check_writable, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, Question, Row, make_plan
-from eb_dagster.purchase import Answer, Purchase, apply_reply, decompress, identifiers_in
+from eb_dagster.purchase import CAP_IS_SPENT, Answer, Purchase, apply_reply, decompress, identifiers_in
 from eb_dagster.report import Report
 from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
 from eb_dagster.signals import Interruption, marked
@@ -552,7 +552,8 @@ def _warn(report: Report) -> None:
             f"in {report.wrong_counts} replies the API counted other records than it sent",
             stacklevel=3,
         )
-    if report.stopped and report.unreadable + report.in_doubt:
+    # That the run's own cap is spent is no surprise to who set it.
+    if report.stopped and report.stopped != CAP_IS_SPENT:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
 
 

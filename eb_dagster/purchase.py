@@ -52,11 +52,11 @@ _LONGEST_BACKOFF: Final = 8.0
 _ZSTD: Final = "eb-zstd"
 
 
-_CAP_NAMES: Final[dict[Short, str]] = {
-    "credits": "max_credits",
-    "day": "the daily cap of the ledger",
-    "month": "the monthly cap of the ledger",
-    "risk": "max_credits_at_risk",
+CAP_IS_SPENT: Final = "max_credits is spent"
+_SPENT: Final[dict[Short, str]] = {
+    "credits": CAP_IS_SPENT,
+    "day": "the daily cap on credits is spent",
+    "month": "the monthly cap on credits is spent",
 }
 
 
@@ -311,8 +311,8 @@ class Purchase:
     def _out_of_room(self, short_of: Short | None) -> None:
         if self._flying:
             return
-        if short_of is not None and short_of != "risk":
-            self._halt(_CAP_NAMES[short_of] + " is spent")
+        if short_of in _SPENT:
+            self._halt(_SPENT[short_of])
             return
         whole = self._ledger.spending()
         if whole.in_flight:
