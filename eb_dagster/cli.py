@@ -501,6 +501,7 @@ class _Bar:
                 leave=False,
                 dynamic_ncols=True,
                 miniters=0,
+                mininterval=0,
             )
         return self
 

@@ -239,7 +239,7 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 17px; margin: 40px 0 4px; } h
 .note, header p { color: var(--soft); margin: 0 0 12px; font-size: 13px; }
 .stopped { border-left: 4px solid var(--doubt); padding: 4px 12px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-top: 20px; }
-.tiles div { border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; display: grid; }
+.tiles div { border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; display: grid; align-content: start; }
 .tiles span { color: var(--soft); font-size: 13px; } .tiles strong { font-size: 24px; }
 svg { display: block; width: 100%; height: auto; } svg text { fill: var(--text); font-size: 13px; }
 svg .value { fill: var(--soft); font-variant-numeric: tabular-nums; } .track { fill: var(--track); }
