@@ -354,15 +354,12 @@ class Enricher:
     ) -> pa.RecordBatch:
         loader.load([row.question for row in block.rows if row.question is not None])
         rows = [self._finish_row(row, purchase.run, report) for row in block.rows]
-        names = [column.name for column in contact_columns.CONTACT_COLUMNS]
-        kept = [names.index(one.name) for one in contact_columns.select(self._settings.columns)]
-        blank = (None,) * len(names)
-        status = [[one[at] for one, _ in rows] for at in range(len(contact_columns.STATUS_COLUMNS))]
-        contacts = [blank if one is None else one.values for _, one in rows]
-        values: list[Sequence[Any]] = [*status]
-        values += [[contact[at] for contact in contacts] for at in kept]
-        arrays = [pa.array(column, type=each.type) for column, each in zip(values, self._added, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._added)
+        status = [
+            pa.array([one[at] for one, _ in rows], type=column.type)
+            for at, column in enumerate(contact_columns.STATUS_COLUMNS)
+        ]
+        arrays = contact_columns.contact_arrays([one for _, one in rows], columns=self._settings.columns)
+        return pa.RecordBatch.from_arrays([*status, *arrays], schema=self._added)
 
     def _finish_row(self, row: Row, run: str, report: Report) -> tuple[tuple[Any, ...], Contact | None]:
         question, status = row.question, row.status
