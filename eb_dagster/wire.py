@@ -222,9 +222,11 @@ def encode_reply(records: Sequence[Record], records_enriched: int | None) -> byt
     """A reply with these records at the same positions, as `parse_reply` reads it."""
     entries: list[bytes] = []
     for record in records:
-        contact = b"" if not record.readable else b'"enriched_contact":' + (record.contact or _NULL) + b","
+        contact = (
+            b"" if not record.readable else b'"enriched_contact":' + bytes(record.contact or _NULL) + b","
+        )
         entries.append(b"{" + contact + b'"value":' + json.dumps(record.echo).encode("ascii") + b"}")
-    count = _NULL if records_enriched is None else str(records_enriched).encode("ascii")
+    count = b"null" if records_enriched is None else str(records_enriched).encode("ascii")
     return b'{"contacts":[' + b",".join(entries) + b'],"records_enriched":' + count + b"}"
 
 
