@@ -415,23 +415,15 @@ class Enricher:
         loader.load([row.question for row in block.rows if row.question is not None])
         self._withhold(block)
         rows = [self._finish_row(row, purchase.run, report) for row in block.rows]
-        names = [column.name for column in contact_columns.CONTACT_COLUMNS]
-        kept = [names.index(one.name) for one in contact_columns.select(self._settings.columns)]
-        blank = (None,) * len(names)
-        status = [[one[at] for one, _ in rows] for at in range(len(contact_columns.STATUS_COLUMNS))]
-        contacts = [blank if one is None else one.values for _, one in rows]
-        values: list[Sequence[Any]] = [*status]
-        values += [[contact[at] for contact in contacts] for at in kept]
-        arrays: list[Any] = [
-            pa.array(column, type=each.type) for column, each in zip(values, _arrow(self._added), strict=True)
+        status = [
+            pa.array([one[at] for one, _ in rows], type=column.type)
+            for at, column in enumerate(contact_columns.STATUS_COLUMNS)
         ]
-        for column, array in zip(
-            contact_columns.select(self._settings.columns),
-            arrays[len(contact_columns.STATUS_COLUMNS) :],
-            strict=True,
-        ):
+        kept = contact_columns.select(self._settings.columns)
+        arrays = contact_columns.contact_arrays([one for _, one in rows], columns=self._settings.columns)
+        for column, array in zip(kept, arrays, strict=True):
             report.filled[column.name] += len(array) - array.null_count
-        return _arrow(pa.RecordBatch).from_arrays(arrays, schema=self._added)
+        return _arrow(pa.RecordBatch).from_arrays([*status, *arrays], schema=self._added)
 
     def _withhold(self, block: Block) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
