@@ -5,11 +5,25 @@ from __future__ import annotations
 import importlib
 
 # Reached lazily by the package or its dependencies while a table is bought and published.
-_NAMES = """
-eb_dagster.enrich encodings.idna encodings.punycode http.cookiejar netrc pandas pandera.pandas
-pyarrow.parquet pyarrow.compute phonenumbers email_validator requests stringprep tqdm.auto
-sqlite3 sqlalchemy.dialects.sqlite sqlalchemy.dialects.sqlite.pysqlite
-""".split()
+_NAMES = (
+    "eb_dagster.enrich",
+    "encodings.idna",
+    "encodings.punycode",
+    "http.cookiejar",
+    "netrc",
+    "pandas",
+    "pandera.pandas",
+    "pyarrow.parquet",
+    "pyarrow.compute",
+    "phonenumbers",
+    "email_validator",
+    "requests",
+    "stringprep",
+    "tqdm.auto",
+    "sqlite3",
+    "sqlalchemy.dialects.sqlite",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+)
 
 
 def load() -> None:

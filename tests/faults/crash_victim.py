@@ -7,18 +7,21 @@ A victim buys what its order says and dies of what the order arranges, or of a s
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import select
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
+import pandas as pd
 import pyarrow.parquet as pq
 
 import eb_dagster
@@ -31,8 +34,30 @@ Order = dict[str, Any]
 # What a process does to the world outside goes through one of these, so dying before or after each
 # of them is dying at every step of its own.
 STEPS = frozenset(
-    "execute executemany commit rollback close connect sendall send recv_into recv shutdown "
-    "open fsync replace rename unlink write flush mkdir flock ftruncate write_table".split()
+    {
+        "execute",
+        "executemany",
+        "commit",
+        "rollback",
+        "close",
+        "connect",
+        "sendall",
+        "send",
+        "recv_into",
+        "recv",
+        "shutdown",
+        "open",
+        "fsync",
+        "replace",
+        "rename",
+        "unlink",
+        "write",
+        "flush",
+        "mkdir",
+        "flock",
+        "ftruncate",
+        "write_table",
+    }
 )
 
 
@@ -43,7 +68,7 @@ def serve() -> None:
     os.set_blocking(woken, False)
     signal.set_wakeup_fd(woken)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    print(json.dumps({"ready": len(os.listdir("/proc/self/task"))}), flush=True)
+    print(json.dumps({"ready": True}), flush=True)
     pending = b""
     while True:
         ready, _, _ = select.select([0, wake], [], [])
@@ -94,6 +119,8 @@ def live(order: Order, folder: Path) -> int:
     """What the victim does: wait for the start, then buy."""
     if order.get("waits"):
         _wait_at(folder / "start")
+    if order.get("forks"):
+        return _fork_while_buying(order, folder)
     countdown = _Countdown(order["dies_at_step"]) if "dies_at_step" in order else None
     if countdown is not None:
         countdown.start()
@@ -133,12 +160,52 @@ def _buy(order: Order, folder: Path, run: dict[str, str], *, progress: Any = Fal
     return outcome
 
 
+def _fork_while_buying(order: Order, folder: Path) -> int:
+    """Fork in the middle of a purchase; the child leaves through the `with` and the parent goes on."""
+    (run,) = order["runs"]
+    with eb_dagster.Enricher(
+        api_key="canary-key", base_url=order["url"], ledger=folder / "ledger.db", progress=False,
+        requests_per_minute=600_000, **order["settings"],
+    ) as enricher:  # fmt: skip
+        buying = threading.Thread(
+            target=enricher.enrich_parquet, args=(folder / run["source"], folder / run["target"])
+        )
+        buying.start()
+        with contextlib.closing(Ledger(folder / "ledger.db", endpoint=_endpoint(order["url"]))) as other:
+            while not other.spending().in_flight:
+                time.sleep(0.005)
+            child = os.fork()
+            if not child:
+                _leave_as_a_child(enricher, folder)
+            os.waitpid(child, 0)
+            told = {"child": (folder / "child.txt").read_text(), "others_took": other.recover()}
+        buying.join()
+    (folder / "fork.json").write_text(json.dumps(told))
+    return 0
+
+
+def _leave_as_a_child(enricher: eb_dagster.Enricher, folder: Path) -> NoReturn:
+    said = "nothing"
+    try:
+        with enricher:
+            enricher.plan(pd.DataFrame({"email": ["nobody@crash.example"]}))
+    except BaseException as error:
+        said = type(error).__name__
+    (folder / "child.txt").write_text(said)
+    gc.collect()
+    os._exit(0)
+
+
+def _endpoint(url: str) -> str:
+    return f"{url}/v1/bulk-enrich"
+
+
 def _look(url: str, folder: Path, table: Path) -> dict[str, Any]:
     seen: dict[str, Any] = {"rows": None}
     if table.exists():
         names = ["eb_status", "eb_query", "eb_emails", "eb_social_profiles"]
         seen["rows"] = pq.read_table(table, columns=names).to_pylist()
-    with contextlib.closing(Ledger(folder / "ledger.db", endpoint=f"{url}/v1/bulk-enrich")) as ledger:
+    with contextlib.closing(Ledger(folder / "ledger.db", endpoint=_endpoint(url))) as ledger:
         spent = ledger.spending()
     seen["credits"], seen["in_doubt"], seen["unreadable"] = spent.credits, spent.in_doubt, spent.unreadable
     seen["files"] = sorted(one.name for one in folder.iterdir())
@@ -163,7 +230,7 @@ class _StopBeforeSenders:
             return
         self._done = True
         mine = threading.get_native_id()
-        senders = [int(one) for one in os.listdir("/proc/self/task") if int(one) != mine]
+        senders = [int(one.name) for one in Path("/proc/self/task").iterdir() if int(one.name) != mine]
         written = self._folder / "senders.part"
         written.write_text(json.dumps(senders))
         written.rename(self._folder / "senders.json")

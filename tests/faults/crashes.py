@@ -1,6 +1,6 @@
-"""Kill processes that buy, at every call to the system and at random times, and look what the next one finds.
+"""Kill processes that buy, at every call and at random times, and look what the next one finds.
 
-    python -m tests.faults.crashes [--long] [--seed N]
+Long form: `python -m tests.faults.crashes --long`.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import argparse
 import contextlib
 import os
 import random
-import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -31,9 +29,32 @@ from tests.faults.crash_laboratory import (
 
 # Whatever can change a file, a socket or what is known of them. `fcntl` is SQLite's locks.
 CALLS = (
-    "write pwrite64 writev sendto sendmsg recvfrom recvmsg read pread64 fsync fdatasync rename renameat "
-    "renameat2 openat unlink unlinkat ftruncate fcntl flock mkdir fchmod fchown connect socket"
-).split()
+    "write",
+    "pwrite64",
+    "writev",
+    "sendto",
+    "sendmsg",
+    "recvfrom",
+    "recvmsg",
+    "read",
+    "pread64",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "renameat",
+    "renameat2",
+    "openat",
+    "unlink",
+    "unlinkat",
+    "ftruncate",
+    "fcntl",
+    "flock",
+    "mkdir",
+    "fchmod",
+    "fchown",
+    "connect",
+    "socket",
+)
 # Hundreds of these happen in each run and only take or drop a lock.
 STRIDES = {"fcntl": 4}
 # The naive client's own calls of interest: to send, to hear, to store.
@@ -168,7 +189,9 @@ def long_form(*, seed: int) -> dict[str, Toll]:
     return _campaign(seed=seed, calls=None, steps=200, moments=500, naive=None)
 
 
-def _campaign(*, seed: int, calls: int | None, steps: int, moments: int, naive: int | None) -> dict[str, Toll]:
+def _campaign(
+    *, seed: int, calls: int | None, steps: int, moments: int, naive: int | None
+) -> dict[str, Toll]:
     lots = random.Random(seed)
     tolls: dict[str, Toll] = {}
     reason = why_no_strace()
@@ -178,7 +201,9 @@ def _campaign(*, seed: int, calls: int | None, steps: int, moments: int, naive: 
         else:
             steps += 400 if calls is None else calls
         half = steps // 2
-        tolls["steps"] = sweep(lab, plan_steps(lab, ONE_AT_A_TIME, half) + plan_steps(lab, SEVERAL_AT_ONCE, half))
+        tolls["steps"] = sweep(
+            lab, plan_steps(lab, ONE_AT_A_TIME, half) + plan_steps(lab, SEVERAL_AT_ONCE, half)
+        )
         tolls["moments"] = kill_at_random(lab, seed=seed, times=moments)
     with Laboratory.opened(naive=True) as lab:
         if reason is None:

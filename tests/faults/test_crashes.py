@@ -18,10 +18,13 @@ from tests.faults.crash_laboratory import (
     SEVERAL_AT_ONCE,
     Death,
     Laboratory,
+    Scene,
     open_gate,
     wait_until,
     why_no_strace,
 )
+
+FORKING = Scene("fork", (("all.parquet", "table.parquet"),), partition_size=100, max_credits_at_risk=100)
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +59,16 @@ def test_a_process_killed_at_any_call_to_the_system_neither_pays_twice_nor_forge
 
 
 def test_a_process_killed_at_any_of_its_own_steps_neither_pays_twice_nor_forgets(lab: Laboratory):
-    toll = crashes.sweep(lab, [*crashes.plan_steps(lab, ONE_AT_A_TIME, 4), *crashes.plan_steps(lab, SEVERAL_AT_ONCE, 4)])
+    toll = crashes.sweep(
+        lab, [*crashes.plan_steps(lab, ONE_AT_A_TIME, 4), *crashes.plan_steps(lab, SEVERAL_AT_ONCE, 4)]
+    )
     assert toll.faults == []
     assert (toll.charged_twice, toll.forgotten, toll.died) == (0, 0, 8)
 
 
-def test_a_process_killed_at_a_random_moment_neither_pays_twice_nor_forgets(lab: Laboratory, lots: random.Random):
+def test_a_process_killed_at_a_random_moment_neither_pays_twice_nor_forgets(
+    lab: Laboratory, lots: random.Random
+):
     toll = crashes.kill_at_random(lab, seed=lots.randrange(2**32), times=8)
     assert toll.faults == []
     assert (toll.charged_twice, toll.forgotten, toll.died) == (0, 0, 8)
@@ -98,12 +105,14 @@ def test_a_process_that_was_stopped_for_long_still_owns_what_it_asked(lab: Labor
     assert (after.charged_twice, after.forgotten, after.in_doubt) == (0, 0, 0)
 
 
-def test_a_fork_after_opening_cannot_buy_and_takes_nothing_from_its_parent(lab: Laboratory):
-    folder = lab.new_case(SEVERAL_AT_ONCE)
-    victim = lab.victims.start(lab.order(folder, ONE_AT_A_TIME, forks=True))
-    assert victim.wait() == 0, (folder / "errors.txt").read_text()
-    told = json.loads((folder / "fork.json").read_text())
-    assert told == {"child": "LedgerError", "others_took": 0}
-    after = lab.examine(folder, ONE_AT_A_TIME, "forked", victim)
+def test_a_fork_after_opening_cannot_buy_and_takes_nothing_from_its_parent():
+    # Long enough for a fork while a request is out.
+    with Laboratory.opened(latency=0.5) as lab:
+        folder = lab.new_case(FORKING)
+        victim = lab.victims.start(lab.order(folder, FORKING, forks=True))
+        assert victim.wait() == 0, (folder / "errors.txt").read_text()
+        told = json.loads((folder / "fork.json").read_text())
+        assert told == {"child": "LedgerError", "others_took": 0}
+        after = lab.examine(folder, FORKING, "forked", victim)
     assert after.faults == []
     assert (after.charged_twice, after.forgotten, after.in_doubt) == (0, 0, 0)
