@@ -259,6 +259,12 @@ class Laboratory:
         shutil.rmtree(folder)
         return counts
 
+    def run_traced(self, folder: Path, scene: Scene, options: Sequence[str]) -> int:
+        """A run from its very start under `strace`; its exit code."""
+        victim = self.victims.start(self.order(folder, scene, waits=True))
+        with self._attached(folder, victim, options, senders_only=False):
+            return victim.wait()
+
     def count_steps(self, scene: Scene) -> int:
         folder = self.new_case(scene)
         victim = self.victims.start(self.order(folder, scene, dies_at_step=-1))
@@ -290,7 +296,7 @@ class Laboratory:
         """Trace a victim from its start, or only its senders from the first reply on."""
         try:
             if not senders_only:
-                with attached(["-f", *options], [victim.pid]):
+                with attached([*options, "-f"], [victim.pid]):
                     open_gate(folder / "start", victim)
                     yield
                 return
