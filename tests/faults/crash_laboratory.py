@@ -31,6 +31,7 @@ from eb_dagster import sandbox
 ROOT = Path(__file__).parents[2]
 KILLED = -signal.SIGKILL
 PATIENCE = 60.0
+LASTING_PATIENCE = 3.0
 
 # Answers that leave nobody unaccounted for.
 KEPT = ("matched", "in_doubt", "unreadable")
@@ -155,17 +156,19 @@ class Victim:
 
 @dataclass(frozen=True)
 class Death:
-    """Where a victim dies: at the n-th call of one name by any one thread, or at its n-th step."""
+    """What befalls a victim, at the n-th call of one name by any one thread, or at its n-th step."""
 
     name: str
     nth: int
     senders_only: bool = False
     scene: Scene = ONE_AT_A_TIME
     result: str = "signal=KILL"
+    lasts: bool = False
 
     def __str__(self) -> str:
         who = "a sender" if self.senders_only else "any thread"
-        return f"{self.scene.name}: {self.name} number {self.nth} of {who} ({self.result})"
+        and_on = " and all after it" if self.lasts else ""
+        return f"{self.scene.name}: {self.name} number {self.nth}{and_on} of {who} ({self.result})"
 
 
 @dataclass
@@ -283,10 +286,14 @@ class Laboratory:
         victim = self.victims.start(
             self.order(folder, death.scene, waits=True, shows_senders=death.senders_only)
         )
-        inject = f"inject={death.name}:{death.result}:when={death.nth}"
+        inject = f"inject={death.name}:{death.result}:when={death.nth}{'+' if death.lasts else ''}"
         options = ["-e", f"trace={death.name}", "-e", inject, "-o", os.devnull]
         with self._attached(folder, victim, options, senders_only=death.senders_only):
-            victim.wait()
+            try:
+                victim.wait(LASTING_PATIENCE if death.lasts else PATIENCE)
+            except TimeoutError:
+                # It may wait for a disk that is full to become free. This one does not.
+                victim.kill()
         return folder, victim
 
     @contextlib.contextmanager

@@ -133,7 +133,8 @@ def live(order: Order, folder: Path) -> int:
         (folder / "steps.json").write_text(json.dumps(countdown.taken))
     if order.get("reports"):
         (folder / "outcome.json").write_text(json.dumps(outcomes))
-    return 0 if all(one["error"] is None for one in outcomes) else 3
+    errors = [one["error"] for one in outcomes if one["error"]]
+    return 0 if not errors else 4 if "OSError" in errors else 3
 
 
 def _buy(order: Order, folder: Path, run: dict[str, str], *, progress: Any = False) -> dict[str, Any]:
@@ -153,7 +154,7 @@ def _buy(order: Order, folder: Path, run: dict[str, str], *, progress: Any = Fal
             report = enricher.enrich_parquet(folder / run["source"], folder / run["target"])
     except (eb_dagster.EnrichError, OSError) as raised:
         traceback.print_exc()
-        error = type(raised).__name__
+        error = "OSError" if isinstance(raised, OSError) else type(raised).__name__
     outcome: dict[str, Any] = {"error": error, "requests": report.requests}
     if order.get("reports"):
         outcome |= _look(order["url"], folder, folder / run["target"])

@@ -337,7 +337,7 @@ def images(
 # What an image remembers
 
 
-class _Asked:
+class ScriptedClient:
     """Takes the client's place: notes who is asked for, and finds everybody."""
 
     def __init__(self) -> None:
@@ -347,7 +347,7 @@ class _Asked:
         query = json.loads(parse_qs(form.decode())["query_list"][0])
         values = [one["value"] for one in query]
         self.values += values
-        contacts = [{"value": one, "enriched_contact": {"full_name": "Tamsin Alderwickle"}} for one in values]
+        contacts = [{"value": one, "enriched_contact": {"full_name": f"Tamsin {one}"}} for one in values]
         body = json.dumps({"contacts": contacts, "records_enriched": len(contacts)}).encode()
         return Reply(
             status=200, body=body, encoding="", complete=True, request_left=True, retry_after=None
@@ -368,7 +368,7 @@ def look(recording: Recording, at: int, image: dict[str, bytes], left: set[str],
         path.parent.mkdir(exist_ok=True, mode=0o700)
         path.write_bytes(content)
         path.chmod(0o600)
-    asked = _Asked()
+    asked = ScriptedClient()
     frame = pd.DataFrame(recording.leads, columns=["social_profile", "email"])
     try:
         with eb_dagster.Enricher(
