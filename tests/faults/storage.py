@@ -122,12 +122,13 @@ PEOPLE = 40
 def make_ledger(folder: Path) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
     """A ledger in which everything there is to ask has been answered; also the input and the result."""
     frame = pd.DataFrame({"email": [f"lead-{at}@flips.example" for at in range(PEOPLE)]})
-    with _enricher(folder / LEDGER, ScriptedClient(), partition_size=8) as enricher:
+    with open_enricher(folder / LEDGER, ScriptedClient(), partition_size=8) as enricher:
         enriched = enricher.enrich_dataframe(frame)
     return folder / LEDGER, frame, enriched
 
 
-def _enricher(ledger: Path, client: Any, **settings: Any) -> eb_dagster.Enricher:
+def open_enricher(ledger: Path, client: Any, **settings: Any) -> eb_dagster.Enricher:
+    """An enricher that asks `client` in place of the API."""
     enricher = eb_dagster.Enricher(
         api_key="canary-key", base_url="http://127.0.0.1:9", ledger=ledger, progress=False,
         requests_per_minute=600_000, **settings,
@@ -168,7 +169,7 @@ def _use(ledger: Path, frame: pd.DataFrame, expected: pd.DataFrame, spoiled: Spo
     spoiled.flips += 1
     client = ScriptedClient()
     try:
-        with _enricher(ledger, client) as enricher:
+        with open_enricher(ledger, client) as enricher:
             told = enricher.enrich_dataframe(frame)
     except eb_dagster.LedgerError:
         spoiled.refused += 1
