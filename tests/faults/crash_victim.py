@@ -7,6 +7,7 @@ A victim buys what its order says and dies of what the order arranges, or of a s
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gc
 import json
 import os
@@ -134,7 +135,8 @@ def live(order: Order, folder: Path) -> int:
     if order.get("reports"):
         (folder / "outcome.json").write_text(json.dumps(outcomes))
     errors = [one["error"] for one in outcomes if one["error"]]
-    return 0 if not errors else 4 if "OSError" in errors else 3
+    # The last error tells: the ledger's, the system's, or another one of the package.
+    return {"LedgerError": 3, "OSError": 4}.get(errors[-1], 5) if errors else 0
 
 
 def _buy(order: Order, folder: Path, run: dict[str, str], *, progress: Any = False) -> dict[str, Any]:
@@ -154,7 +156,8 @@ def _buy(order: Order, folder: Path, run: dict[str, str], *, progress: Any = Fal
             report = enricher.enrich_parquet(folder / run["source"], folder / run["target"])
     except (eb_dagster.EnrichError, OSError) as raised:
         traceback.print_exc()
-        error = "OSError" if isinstance(raised, OSError) else type(raised).__name__
+        kinds = (eb_dagster.LedgerError, OSError, eb_dagster.EnrichError)
+        error = next(kind.__name__ for kind in kinds if isinstance(raised, kind))
     outcome: dict[str, Any] = {"error": error, "requests": report.requests}
     if order.get("reports"):
         outcome |= _look(order["url"], folder, folder / run["target"])
@@ -179,13 +182,19 @@ def _fork_while_buying(order: Order, folder: Path) -> int:
             if not child:
                 _leave_as_a_child(enricher, folder)
             os.waitpid(child, 0)
-            told = {"child": (folder / "child.txt").read_text(), "others_took": other.recover()}
+            said = folder / "child.txt"
+            told = {
+                "child": said.read_text() if said.exists() else "hung",
+                "others_took": other.recover(),
+            }
         buying.join()
     (folder / "fork.json").write_text(json.dumps(told))
     return 0
 
 
 def _leave_as_a_child(enricher: eb_dagster.Enricher, folder: Path) -> NoReturn:
+    # A child that waits for a lock of its parent's threads waits for ever.
+    faulthandler.dump_traceback_later(15, exit=True)
     said = "nothing"
     try:
         with enricher:

@@ -38,7 +38,8 @@ from tests.faults.images import LEDGER, ScriptedClient
 CALLS = ("write", "pwrite64", "fsync", "fdatasync", "ftruncate", "openat", "rename", "unlink", "mkdir")
 ERRORS = ("ENOSPC", "EIO")
 # How a victim says that it met an error it has a name for.
-SAID_SO = (0, 3, 4)
+LEDGER_ERROR = 3
+SAID_SO = (0, LEDGER_ERROR, 4)
 
 
 @dataclass
