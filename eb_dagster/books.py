@@ -136,7 +136,7 @@ def resolve(
     with ledger.transaction() as connection:
         for request_id in chosen:
             row = connection.execute(
-                sa.select(column.asked, column.outcomes, column.credits, column.at_risk).where(
+                sa.select(column.asked, column.outcomes, column.aliases, column.credits).where(
                     column.id == request_id,
                     column.at_risk > 0,
                     column.state.not_in(IN_FLIGHT_STATES),
@@ -153,7 +153,7 @@ def resolve(
             cost = (count if credits is None else credits) if decision == "charged" else 0
             is_applied = row.outcomes is not None and not bool(doubtful.all())
             ledger.rewrite_outcomes(
-                connection, request_id, outcomes,
+                connection, request_id, outcomes, aliases=row.aliases,
                 state="applied" if is_applied else "resolved", credits=row.credits + cost,
                 note=f"resolved: {decision}",
             )  # fmt: skip
@@ -216,9 +216,10 @@ def check(ledger: Ledger) -> list[str]:
 
 
 def _faults_of(row: Any) -> Iterable[str]:
-    if checksum(row.asked_keys) != row.keys_checksum:
+    known = database.keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
+    if known != row.keys_checksum:
         yield "its identifiers are damaged"
-    if checksum(row.outcomes) != row.outcomes_checksum:
+    if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
         yield "its outcomes are damaged"
     elif row.outcomes is not None and row.state in ("applied", "unreadable"):
         outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import ssl
+import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from array import array
+from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from io import BytesIO
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
 import certifi
 import requests
@@ -29,8 +32,8 @@ CONNECT_SECONDS: Final = 10.0
 # A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
 MOST_WIRE_BYTES: Final = 64 * 2**20
 _PIECE: Final = 64 * 2**10
-# So long is the last byte held back, so that a server that refuses or hangs up in mid-request is
-# noticed while the request is still incomplete, and so free.
+# So long at least is the last byte held back, so that a server that refuses, hangs up or stops
+# reading in mid-request is noticed while the request is still incomplete, and so free.
 _HELD_BACK_SECONDS: Final = 0.02
 
 
@@ -80,7 +83,7 @@ class Client:
         Raises `ConfigError` when the server's certificate cannot be trusted.
         """
         opened: list[socket.socket] = []
-        body = _Form(form, is_cut_off=lambda: bool(opened) and _has_hung_up(opened[-1]))
+        body = _Form(form, peer=lambda: _peer_of(opened[-1]) if opened else "ready")
         try:
             with self._deadline(opened) as deadline:
                 response = _session(self._trust).post(
@@ -111,7 +114,7 @@ class Client:
                 _cut(one)
 
     @contextlib.contextmanager
-    def _deadline(self, opened: list[socket.socket]) -> Iterator[float]:
+    def _deadline(self, opened: list[socket.socket]) -> Generator[float]:
         """Cut the connection when time is up: a drip of bytes outlives any socket timeout."""
         token = _OPENED.set(_Opened(opened, self._sockets, self._lock))
         timer = threading.Timer(self._timeout, lambda: [_cut(one) for one in opened])
@@ -136,9 +139,9 @@ class _Form:
     stands for "refused" and for "charged, then reset".
     """
 
-    def __init__(self, data: bytes, *, is_cut_off: Callable[[], bool]) -> None:
+    def __init__(self, data: bytes, *, peer: Callable[[], str]) -> None:
         self._data = memoryview(data)
-        self._is_cut_off = is_cut_off
+        self._peer = peer
         self.left = False
 
     def __len__(self) -> int:
@@ -149,22 +152,31 @@ class _Form:
         for start in range(0, last, _PIECE):
             yield bytes(self._data[start : min(start + _PIECE, last)])
         time.sleep(_HELD_BACK_SECONDS)
+        while (peer := self._peer()) == "behind":
+            time.sleep(_HELD_BACK_SECONDS / 10)
         # Without its last byte nobody can act on the request; what came back is read all the same.
-        if not self._is_cut_off():
+        if peer != "gone":
             yield bytes(self._data[last:])
             self.left = True
 
 
-def _has_hung_up(one: socket.socket) -> bool:
-    """Whether the other side has closed or reset the connection (Linux; elsewhere False)."""
-    if not hasattr(socket, "TCP_INFO"):
-        return False
+def _peer_of(one: socket.socket) -> Literal["ready", "behind", "gone"]:
+    """How far the other side is: has it taken all that was sent, or hung up? Told by Linux only."""
+    if sys.platform != "linux":
+        return "ready"
+    import fcntl
+    import termios
+
+    closed, half_closed = 7, 8
     try:
         state = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        if state in (closed, half_closed):
+            return "gone"
+        unacknowledged = array("i", [0])
+        fcntl.ioctl(one.fileno(), termios.TIOCOUTQ, unacknowledged)
     except OSError:
-        return True
-    closed, half_closed = 7, 8
-    return state in (closed, half_closed)
+        return "gone"
+    return "behind" if unacknowledged[0] > 0 else "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +202,15 @@ def _report(one: Any) -> None:
         opened.add(one)
 
 
+def _hide_our_headers(record: logging.LogRecord) -> bool:
+    """Let no warning about a malformed header through: it quotes it, and it may quote people."""
+    return _OPENED.get() is None or record.levelno < logging.WARNING
+
+
+for _name in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(_name).addFilter(_hide_our_headers)
+
+
 class _Plain(HTTPConnection):
     def connect(self) -> None:
         super().connect()
@@ -203,11 +224,12 @@ class _Secure(HTTPSConnection):
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Plain
+    # pyright refuses urllib3's own HTTPConnection there too: its protocol's members are mutable.
+    ConnectionCls = cast(Any, _Plain)
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _Secure
+    ConnectionCls = cast(Any, _Secure)
 
 
 class _Adapter(HTTPAdapter):

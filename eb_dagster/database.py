@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError
 
 from eb_dagster.errors import LedgerError
-from eb_dagster.packed import checksum
+from eb_dagster.packed import checksum, repack_aliases_of_1
 
 SCHEMA_VERSION: Final = 2
 BUSY_SECONDS: Final = 90.0
@@ -94,7 +96,7 @@ def database_url(where: str | os.PathLike[str]) -> sa.URL:
         return sa.URL.create("sqlite", database=str(_resolved(Path(text).expanduser())))
     try:
         url = sa.make_url(text)
-    except sa.exc.ArgumentError:
+    except ArgumentError:
         raise LedgerError("the ledger is neither a path nor a database URL") from None
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database and url.database != ":memory:":
@@ -127,14 +129,14 @@ def connect(url: sa.URL) -> sa.Engine:
         _create_private(path)
         options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         engine = sa.create_engine(url, connect_args=options, **common)
-        sa.event.listen(engine, "connect", _prepare_sqlite)
-        sa.event.listen(engine, "begin", _begin_sqlite)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
         engine = sa.create_engine(url, pool_pre_ping=True, **common)
     except ImportError:
         raise LedgerError('a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"') from None
-    sa.event.listen(engine, "connect", _check_postgresql)
+    event.listen(engine, "connect", _check_postgresql)
     return engine
 
 
@@ -152,6 +154,7 @@ def prepare(connection: sa.Connection) -> tuple[str, bytes]:
             "id": uuid.uuid4().hex.encode(),
             "secret": os.urandom(32),
         }
+        stored["secret_checksum"] = str(checksum(stored["secret"])).encode()
         rows = [{"name": name, "value": value} for name, value in stored.items()]
         connection.execute(sa.insert(meta), rows)
     version = int(stored["schema_version"])
@@ -161,11 +164,19 @@ def prepare(connection: sa.Connection) -> tuple[str, bytes]:
             "upgrade eb-dagster; nothing was sent"
         )
     if version < SCHEMA_VERSION:
-        _upgrade_from_1(connection)
+        _upgrade_from_1(connection, stored["secret"])
+    elif stored.get("secret_checksum") != str(checksum(stored["secret"])).encode():
+        # With another key, nothing that was bought would be found again.
+        raise LedgerError("the key of the ledger's hashes is damaged: restore it from a backup")
     return stored["id"].decode(), stored["secret"]
 
 
-def _upgrade_from_1(connection: sa.Connection) -> None:
+def keys_checksum(request_id: int, endpoint: str, required: int, asked_keys: bytes) -> int:
+    """Over what of a request never changes."""
+    return checksum(f"{request_id} {endpoint} {required}".encode(), asked_keys)
+
+
+def _upgrade_from_1(connection: sa.Connection, secret: bytes) -> None:
     published.create(connection)
     for statement in (
         "ALTER TABLE requests ADD COLUMN at_risk INTEGER NOT NULL DEFAULT 0",
@@ -179,13 +190,17 @@ def _upgrade_from_1(connection: sa.Connection) -> None:
         connection.execute(sa.text(statement))
     for index in requests.indexes:
         index.create(connection, checkfirst=True)
+    connection.execute(sa.insert(meta).values(name="secret_checksum", value=str(checksum(secret)).encode()))
     column = requests.c
     ids = connection.execute(sa.select(column.id)).scalars().all()
     for request_id in ids:
-        row = connection.execute(
-            sa.select(column.asked_keys, column.outcomes).where(column.id == request_id)
-        ).one()
-        sums = {"keys_checksum": checksum(row.asked_keys), "outcomes_checksum": checksum(row.outcomes)}
+        row = connection.execute(sa.select(requests).where(column.id == request_id)).one()
+        aliases = repack_aliases_of_1(row.aliases)
+        sums = {
+            "keys_checksum": keys_checksum(row.id, row.endpoint, row.required, row.asked_keys),
+            "outcomes_checksum": checksum(row.outcomes, aliases),
+            "aliases": aliases,
+        }
         connection.execute(sa.update(requests).where(column.id == request_id).values(**sums))
         body = connection.execute(
             sa.select(replies.c.body).where(replies.c.request_id == request_id)

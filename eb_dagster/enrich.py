@@ -195,7 +195,7 @@ class Enricher:
         """
         import pandas as pd
 
-        if not isinstance(frame, pd.DataFrame):
+        if not _is_pandas(frame):
             raise InputError(f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}")
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
@@ -204,7 +204,7 @@ class Enricher:
             self._refuse_over_budget(frame)
         batches = list(self._run(_pandas_chunks(frame, layout), layout, total=len(frame)))
         table = pa.Table.from_batches(batches, schema=self._added)
-        added = table.to_pandas(types_mapper=contact_columns.pandas_dtype)
+        added = _arrow(table).to_pandas(types_mapper=contact_columns.pandas_dtype)
         added = contact_columns.enriched_contacts(
             prefix=self._settings.prefix, columns=self._settings.columns
         ).validate(added)
@@ -226,7 +226,7 @@ class Enricher:
             held = pa.Table.from_batches(list(stream), schema=schema)
             self._refuse_over_budget(held)
             stream = iter(held.to_batches())
-        whole = pa.schema([*schema, *self._added])
+        whole = pa.schema([*_arrow(schema), *_arrow(self._added)])
         return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole))
 
     def enrich_parquet(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
@@ -234,14 +234,14 @@ class Enricher:
         path = Path(target)
         self.check_target(path)
         try:
-            file = pq.ParquetFile(source)
+            file = pq.ParquetFile(Path(source))
         except FileNotFoundError:
             raise InputError(f"there is no file {Path(source).name}") from None
         except (OSError, pa.ArrowException):
             raise InputError(f"{Path(source).name} is not a Parquet file") from None
         with file:
             schema = file.schema_arrow.remove_metadata()
-            rows = (batch for batch in file.iter_batches(BLOCK_ROWS))
+            rows = (batch for batch in _arrow(file).iter_batches(BLOCK_ROWS))
             stream = pa.RecordBatchReader.from_batches(schema, rows)
             self.write(self.enrich_batches(stream), path)
         return self.report
@@ -263,9 +263,9 @@ class Enricher:
         """An enriched dataframe as an Arrow table whose added columns have their fixed types."""
         names = [name for name in enriched.columns if name not in self._added.names]
         table = pa.Table.from_pandas(enriched[names]).replace_schema_metadata(None)
-        for one in self._added:
-            column = pa.Array.from_pandas(enriched[one.name], type=one.type)
-            table = table.append_column(one, column)
+        for one in _arrow(self._added):
+            column = _arrow(pa.Array).from_pandas(enriched[one.name], type=one.type)
+            table = _arrow(table).append_column(one, column)
         return table
 
     def check_target(self, path: Path) -> None:
@@ -337,7 +337,9 @@ class Enricher:
 
         for added in self._run(chunks(), layout, total=None):
             mine = inputs.pop(0)
-            yield pa.RecordBatch.from_arrays([*mine.columns, *added.columns], schema=schema)
+            yield _arrow(pa.RecordBatch).from_arrays(
+                [*_arrow(mine).columns, *_arrow(added).columns], schema=schema
+            )
 
     def _run(
         self, chunks: Iterator[pd.DataFrame], layout: Layout, *, total: int | None
@@ -420,8 +422,16 @@ class Enricher:
         contacts = [blank if one is None else one.values for _, one in rows]
         values: list[Sequence[Any]] = [*status]
         values += [[contact[at] for contact in contacts] for at in kept]
-        arrays = [pa.array(column, type=each.type) for column, each in zip(values, self._added, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._added)
+        arrays: list[Any] = [
+            pa.array(column, type=each.type) for column, each in zip(values, _arrow(self._added), strict=True)
+        ]
+        for column, array in zip(
+            contact_columns.select(self._settings.columns),
+            arrays[len(contact_columns.STATUS_COLUMNS) :],
+            strict=True,
+        ):
+            report.filled[column.name] += len(array) - array.null_count
+        return _arrow(pa.RecordBatch).from_arrays(arrays, schema=self._added)
 
     def _withhold(self, block: Block) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
@@ -467,6 +477,9 @@ class Enricher:
             setattr(report, row.status, getattr(report, row.status) + 1)
         if row.status == "matched" and row.question is not None:
             report.matched_by[row.question.identifier.field_type] += 1
+        if row.status in ("matched", "not_found"):
+            asked = (one for one in row.questions if one is row.question or one.state == "missed")
+            report.answered_by.update({one.identifier.field_type for one in asked})
         if contact is not None:
             report.drift.update(contact.drift)
             report.new_fields.update(contact.unknown_keys)
@@ -555,6 +568,11 @@ def _is_pandas(frame: Any) -> bool:
     return isinstance(frame, pd.DataFrame)
 
 
+def _arrow(one: object) -> Any:
+    # pyarrow-stubs leaves the type parameters of what holds fields and arrays unknown.
+    return one
+
+
 def _pandas_chunks(frame: pd.DataFrame, layout: Layout) -> Iterator[pd.DataFrame]:
     wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
     slim = frame.iloc[:, wanted]
@@ -567,7 +585,7 @@ def _pandas_chunks(frame: pd.DataFrame, layout: Layout) -> Iterator[pd.DataFrame
 def _to_pandas(batch: pa.RecordBatch) -> pd.DataFrame:
     import pandas as pd
 
-    return cast("pd.DataFrame", batch.to_pandas(types_mapper=pd.ArrowDtype))
+    return _arrow(batch).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

@@ -15,7 +15,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -24,6 +24,7 @@ from typing import Any, Final, Literal, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy import exc
 
 from eb_dagster import database
 from eb_dagster.errors import LedgerError
@@ -52,6 +53,9 @@ REPLY_PATIENCE: Final = 600.0
 
 IN_FLIGHT_STATES: Final = ("intent", "answered")
 _UNSENT_STATES: Final = ("free", "refused")
+_STATES: Final = frozenset({
+    *IN_FLIGHT_STATES, *_UNSENT_STATES, "in_doubt", "applied", "unreadable", "resolved", "purged",
+})  # fmt: skip
 _HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
 
 _requests, _replies, _meta = database.requests, database.replies, database.meta
@@ -200,7 +204,7 @@ class Ledger:
     def _new_owner(self, url: sa.URL) -> Owner:
         try:
             return FileOwner(self.file) if self.file is not None else DatabaseOwner(url)
-        except (OSError, sa.exc.SQLAlchemyError) as error:
+        except (OSError, exc.SQLAlchemyError) as error:
             raise LedgerError(f"the ledger cannot note who claims ({type(error).__name__})") from None
 
     def close(self) -> None:
@@ -225,7 +229,7 @@ class Ledger:
             return list(connection.execute(query).scalars())
 
     @contextlib.contextmanager
-    def at(self, endpoint: str) -> Iterator[None]:
+    def at(self, endpoint: str) -> Generator[None]:
         """Speak of another endpoint for a while. Not for a ledger that is buying."""
         before, self.endpoint = self.endpoint, endpoint
         try:
@@ -282,6 +286,7 @@ class Ledger:
         rows = connection.execute(
             sa.select(
                 column.id,
+                column.endpoint,
                 column.run,
                 column.state,
                 column.required,
@@ -292,16 +297,31 @@ class Ledger:
                 column.outcomes,
                 column.aliases,
             )
-            .where(column.endpoint == self.endpoint, column.id > after)
-            .where(column.state.not_in(_UNSENT_STATES))
+            .where(column.id > after)
             .order_by(column.id),
             execution_options={"yield_per": 50},
         )
         newest = after
         for row in rows:
+            # Each row is looked at, of whatever endpoint and state, so that none goes missing:
+            # SQLite gives ids without gaps.
+            if self.file is not None and row.id != newest + 1:
+                raise _damaged(f"request {newest + 1}")
             newest = row.id
-            findings.read(row, wanted, wanted_aliases)
+            known = database.keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
+            if known != row.keys_checksum or row.state not in _STATES:
+                raise _damaged(f"request {row.id}")
+            if row.endpoint == self.endpoint and row.state not in _UNSENT_STATES:
+                findings.read(row, wanted, wanted_aliases)
+        if self.file is not None and newest < self._newest_ever(connection):
+            raise _damaged(f"request {newest + 1}")
         return findings.result(), newest
+
+    @staticmethod
+    def _newest_ever(connection: sa.Connection) -> int:
+        # SQLite keeps count of the ids that it gave.
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'requests'"
+        return int(connection.exec_driver_sql(query).scalar() or 0)
 
     def suppressed(self, identifiers: Iterable[Identifier]) -> set[Identifier]:
         """Those of `identifiers` that must never be sent or handed out."""
@@ -315,8 +335,8 @@ class Ledger:
     def _suppression_list(self) -> frozenset[bytes]:
         with self.reading() as connection:
             column = _suppressed.c
-            count, newest = connection.execute(sa.select(sa.func.count(), sa.func.max(column.at))).one()
-            version = (int(count), float(newest or 0.0))
+            row = connection.execute(sa.select(sa.func.count(), sa.func.max(column.at))).one()
+            version = (int(row[0]), float(row[1] or 0.0))
             if version != self._barred[0]:
                 keys = connection.execute(sa.select(column.key)).scalars()
                 self._barred = (version, frozenset(bytes(key) for key in keys))
@@ -366,7 +386,7 @@ class Ledger:
             if resend:
                 self._mark_resent(connection, keys[:granted])
             packed = b"".join(keys[:granted])
-            request_id = connection.execute(
+            inserted = connection.execute(
                 sa.insert(_requests).values(
                     endpoint=self.endpoint,
                     run=run,
@@ -376,12 +396,16 @@ class Ledger:
                     asked=granted,
                     at_risk=granted,
                     created_at=self._clock(),
-                    keys_checksum=checksum(packed),
                     outcomes_checksum=checksum(None),
                     asked_keys=packed,
                 )
-            ).inserted_primary_key[0]
-        return Claim(cast(int, request_id), granted, {})
+            ).inserted_primary_key
+            request_id = cast("tuple[int]", inserted)[0]
+            mark = database.keys_checksum(request_id, self.endpoint, required, packed)
+            connection.execute(
+                sa.update(_requests).where(_requests.c.id == request_id).values(keys_checksum=mark)
+            )
+        return Claim(request_id, granted, {})
 
     def release(self, request_id: int, *, state: Literal["free", "refused"], note: str) -> None:
         """The request cost nothing: its questions may be asked again."""
@@ -469,7 +493,8 @@ class Ledger:
                 state="unreadable" if unreadable == len(questions) else "applied",
                 credits=len(found), records_enriched=_within_database(records_enriched),
                 at_risk=sum(one.position == IN_DOUBT for one in questions), unreadable=unreadable,
-                outcomes=outcomes.tobytes(), outcomes_checksum=checksum(outcomes.tobytes()),
+                outcomes=outcomes.tobytes(),
+                outcomes_checksum=checksum(outcomes.tobytes(), packed.tobytes()),
                 aliases=packed.tobytes(),
             )
         )  # fmt: skip
@@ -505,7 +530,8 @@ class Ledger:
                 ).one_or_none()
             if row is None:
                 raise LedgerError(f"the reply of request {request_id} is gone from the ledger")
-            _check(row.body, row.checksum, f"the reply of request {request_id}")
+            if checksum(row.body) != row.checksum:
+                raise _damaged(f"the reply of request {request_id}")
             body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
             yield StoredReply(
                 request_id, row.run, unpack_keys(row.asked_keys), row.answered_at,
@@ -549,9 +575,10 @@ class Ledger:
         risks = [sa.func.coalesce(sa.func.sum(one), 0) for one in (flying, column.at_risk)]
         mine = column.endpoint == self.endpoint if run is None else column.run == run
         with self.reading() as connection:
-            spent, unreadable = connection.execute(sa.select(*sums).where(mine)).one()
-            in_flight, at_risk = connection.execute(sa.select(*risks).where(mine, column.at_risk > 0)).one()
-        return Spending(int(spent), int(in_flight), int(at_risk) - int(in_flight), int(unreadable))
+            spent, unreadable = map(int, connection.execute(sa.select(*sums).where(mine)).one())
+            risky = sa.select(*risks).where(mine, column.at_risk > 0)
+            in_flight, at_risk = map(int, connection.execute(risky).one())
+        return Spending(spent, in_flight, at_risk - in_flight, unreadable)
 
     def room(self, *, run: str, limits: Limits) -> Room:
         """How many identifiers may be asked now."""
@@ -661,7 +688,7 @@ class Ledger:
         wanted = Wanted(keys)
         column = _requests.c
         rows = connection.execute(
-            sa.select(column.id, column.asked, column.asked_keys, column.outcomes).where(
+            sa.select(column.id, column.asked, column.asked_keys, column.outcomes, column.aliases).where(
                 column.endpoint == self.endpoint, column.state.in_(("in_doubt", "applied", "resolved"))
             )
         ).all()
@@ -670,19 +697,26 @@ class Ledger:
             again = [at for at, _ in wanted.find(row.asked_keys) if outcomes["position"][at] in _HELD]
             if again:
                 outcomes["position"][again] = RESENT
-                self.rewrite_outcomes(connection, row.id, outcomes)
+                self.rewrite_outcomes(connection, row.id, outcomes, aliases=row.aliases)
 
     def rewrite_outcomes(
-        self, connection: sa.Connection, request_id: int, outcomes: npt.NDArray[Any], **values: Any
+        self,
+        connection: sa.Connection,
+        request_id: int,
+        outcomes: npt.NDArray[Any],
+        *,
+        aliases: bytes | None,
+        **values: Any,
     ) -> None:
-        """Replace a request's outcomes, and with them what of it is at risk."""
+        """Replace a request's outcomes and aliases, and with them what of it is at risk."""
         packed = outcomes.tobytes()
         connection.execute(
             sa.update(_requests)
             .where(_requests.c.id == request_id)
             .values(
                 outcomes=packed,
-                outcomes_checksum=checksum(packed),
+                aliases=aliases,
+                outcomes_checksum=checksum(packed, aliases),
                 at_risk=int((outcomes["position"] == IN_DOUBT).sum()),
                 **values,
             )
@@ -729,7 +763,7 @@ class Ledger:
                 pause = min(2 * pause, 5.0)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self) -> Generator[sa.Connection]:
         """One committed step, alone on the ledger: SQLite's write lock, or PostgreSQL's for advice."""
         with self._lock, self._begun(reading=False) as connection:
             if self.file is None:
@@ -739,13 +773,13 @@ class Ledger:
             yield connection
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[sa.Connection]:
+    def reading(self) -> Generator[sa.Connection]:
         """One view of the ledger, beside whoever writes."""
         with self._reading, self._begun(reading=True) as connection:
             yield connection
 
     @contextlib.contextmanager
-    def _begun(self, *, reading: bool) -> Iterator[sa.Connection]:
+    def _begun(self, *, reading: bool) -> Generator[sa.Connection]:
         if self._closed:
             raise LedgerError("the ledger is closed")
         if os.getpid() != self._process:
@@ -756,29 +790,28 @@ class Ledger:
                 yield chosen
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self) -> Generator[None]:
         try:
             yield
-        except sa.exc.SQLAlchemyError as error:
+        except exc.SQLAlchemyError as error:
             cause = type(getattr(error, "orig", None) or error).__name__
-            passing = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError | sa.exc.TimeoutError)
+            passing = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
             kind = Unavailable if passing else LedgerError
             raise kind(f"the ledger's database failed ({cause}: {_reason(error)})") from None
 
 
-def _reason(error: sa.exc.SQLAlchemyError) -> str:
+def _reason(error: exc.SQLAlchemyError) -> str:
     # SQLite's own few words hold no data; what PostgreSQL says may quote a row.
     original = getattr(error, "orig", None)
     known = type(original).__module__ == "sqlite3"
     return str(original) if known else "see the database's log"
 
 
-def _check(packed: bytes, expected: int, what: str) -> None:
-    if checksum(packed) != expected:
-        raise LedgerError(
-            f"{what} is damaged in the ledger; restore it from a backup that is not older than your "
-            "last run, and check the disk. Nothing was sent"
-        )
+def _damaged(what: str) -> LedgerError:
+    return LedgerError(
+        f"{what} is damaged or missing in the ledger; restore it from a backup that is not older than "
+        "your last run, and check the disk. Nothing was sent"
+    )
 
 
 class _Findings:
@@ -793,11 +826,10 @@ class _Findings:
         self._aliases: dict[bytes, dict[int, Known]] = {}
 
     def read(self, row: Any, wanted: Wanted, wanted_aliases: Wanted) -> None:
-        _check(row.asked_keys, row.keys_checksum, f"request {row.id}")
         outcomes: npt.NDArray[Any] | None = None
         for at, key in wanted.find(row.asked_keys):
             if outcomes is None:
-                _check(row.outcomes, row.outcomes_checksum, f"request {row.id}")
+                self._check(row)
                 default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
                 asked = len(row.asked_keys) // KEY_BYTES
                 outcomes = unpack_outcomes(row.outcomes, asked=asked, default=default)
@@ -805,11 +837,19 @@ class _Findings:
             self._note(row, key, position, held | row.required)
         if row.aliases:
             aliases = np.frombuffer(row.aliases, dtype=ALIAS)
-            for at, key in wanted_aliases.find(aliases["key"].tobytes()):
+            hits = list(wanted_aliases.find(aliases["key"].tobytes()))
+            if hits:
+                self._check(row)
+            for at, key in hits:
                 one = aliases[at]
                 if self._holds(int(one["held"])):
                     known = self._contact(row, int(one["position"]), is_alias=True)
                     self._aliases.setdefault(key, {})[int(one["person"])] = known
+
+    @staticmethod
+    def _check(row: Any) -> None:
+        if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
+            raise _damaged(f"request {row.id}")
 
     def _note(self, row: Any, key: bytes, position: int, held: int) -> None:
         if position >= 0:

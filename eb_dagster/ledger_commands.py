@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -27,7 +27,7 @@ def ledger(context: click.Context, where: str | None) -> None:
 
 
 @contextlib.contextmanager
-def _opened(context: click.Context) -> Iterator[Ledger]:
+def _opened(context: click.Context) -> Generator[Ledger]:
     from eb_dagster.errors import EnrichError
     from eb_dagster.ledger import Ledger
 

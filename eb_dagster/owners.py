@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import filelock
 import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
 
 
 class Owner(Protocol):
@@ -91,7 +92,7 @@ class DatabaseOwner:
                 try:
                     self._connection.execute(sa.text("SELECT 1"))
                     return
-                except sa.exc.DBAPIError:
+                except DBAPIError:
                     self._drop()
             self._connection = self._engine.connect()
             self._ask(self._connection, "SELECT pg_try_advisory_lock(:number)", self.name)
@@ -117,7 +118,7 @@ class DatabaseOwner:
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            with contextlib.suppress(sa.exc.DBAPIError):
+            with contextlib.suppress(DBAPIError):
                 connection.invalidate()
             connection.close()
 

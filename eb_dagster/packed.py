@@ -61,6 +61,21 @@ def unpack_outcomes(packed: bytes | None, *, asked: int, default: int) -> npt.ND
     return outcomes
 
 
-def checksum(packed: bytes | None) -> int:
+def checksum(*parts: bytes | None) -> int:
     """Tells a flipped bit: a disk that forgets a purchase must not do so unnoticed."""
-    return zlib.crc32(packed or b"")
+    total = 0
+    for part in parts:
+        total = zlib.crc32(part or b"", total)
+    return total
+
+
+def repack_aliases_of_1(packed: bytes | None) -> bytes | None:
+    """Aliases as schema version 1 packed them, with a longer mark of the person."""
+    if packed is None:
+        return None
+    old = np.frombuffer(packed, dtype=[*ALIAS.descr[:-1], ("person", "<u8")])
+    new = np.zeros(len(old), dtype=ALIAS)
+    for name in ("key", "position", "held"):
+        new[name] = old[name]
+    new["person"] = old["person"] & 0xFFFFFFFF
+    return new.tobytes()

@@ -77,6 +77,7 @@ class Reading:
     contacts: dict[int, Contact] = field(repr=False)
     extra: int
     wrong_count: bool
+    is_whole: bool
 
     @property
     def unreadable(self) -> int:
@@ -97,7 +98,8 @@ def judge(outcome: Reply | NoReply) -> Verdict:
         return "answered"
     if status == 429:
         return "busy"
-    if is_success or status == 408 or status >= 500:
+    # 1xx: an interim answer whose final one was not waited for.
+    if status < 300 or status == 408 or status >= 500:
         # Without its last byte, nobody can have acted on the request.
         return "doubt" if outcome.request_left else "free"
     return "refused"
@@ -408,13 +410,16 @@ class Purchase:
         if reading is None:
             raise LedgerError("a reply was lost inside")
         self._busy_since, self._refusals = None, 0
+        self._report.replies += 1
+        self._report.answers += len(reading.outcomes)
+        self._report.credits_charged += sum(one.position >= 0 for one in reading.outcomes)
         self._report.extra_records += reading.extra
         self._report.wrong_counts += reading.wrong_count
         for question, outcome in zip(done.questions, reading.outcomes, strict=True):
             self._settle(question, outcome, reading)
         if any(one.position == UNREADABLE for one in reading.outcomes):
             self._halt("a reply could not be read; it is kept, and nothing more was sent")
-        elif not reading.stored.complete:
+        elif not reading.is_whole:
             self._halt("a reply broke off; nothing more was sent")
 
     def _halt(self, why: str) -> None:
@@ -551,7 +556,7 @@ def apply_reply(ledger: Ledger, stored: StoredReply) -> Reading:
                 return place
         return None
 
-    alignment = align(parsed, asked=len(stored.keys), find=find, complete=stored.complete and whole)
+    alignment = align(parsed, asked=len(stored.keys), find=find, complete=whole)
     contacts: dict[int, Contact] = {}
     outcomes: list[Outcome] = []
     for key, position in zip(stored.keys, alignment.positions, strict=True):
@@ -577,6 +582,7 @@ def apply_reply(ledger: Ledger, stored: StoredReply) -> Reading:
     return Reading(
         stored, tuple(outcomes), contacts, alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
+        is_whole=whole and parsed.whole,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import phonenumbers
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
@@ -27,12 +27,14 @@ from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers import FieldType, Identifier, canonical
 from eb_dagster.ledger import FORGOTTEN, Ledger, StoredReply
-from eb_dagster.packed import ALIAS, KEY_BYTES, NO_KEY, Wanted, checksum, unpack_outcomes
+from eb_dagster.packed import ALIAS, KEY_BYTES, NO_KEY, Wanted, unpack_outcomes
 from eb_dagster.parquet import read_metadata, write_parquet
 from eb_dagster.purchase import compress, decompress, identifiers_in
 from eb_dagster.wire import IN_DOUBT, Record, encode_reply, parse_reply
 
 _BATCH_ROWS: Final = 8_192
+# pyarrow-stubs leaves much of it unknown.
+compute: Any = pyarrow.compute
 _requests, _replies, _published = database.requests, database.replies, database.published
 
 
@@ -283,8 +285,11 @@ def _write_index(
     outcomes: npt.NDArray[Any],
     aliases: bytes,
 ) -> None:
+    query = sa.select(_requests.c.endpoint, _requests.c.required).where(_requests.c.id == request_id)
+    row = connection.execute(query).one()
+    mark = database.keys_checksum(request_id, row.endpoint, row.required, keys)
     ledger.rewrite_outcomes(
-        connection, request_id, outcomes, asked_keys=keys, keys_checksum=checksum(keys), aliases=aliases
+        connection, request_id, outcomes, aliases=aliases, asked_keys=keys, keys_checksum=mark
     )
 
 
@@ -301,29 +306,28 @@ def _rewrite_without(path: Path, person: Iterable[Identifier]) -> int:
     """Write the table anew without the person's rows; returns how many those were."""
     facts = read_metadata(path)
     pattern = "|".join(f"(?:{_pattern(one)})" for one in sorted(person))
-    with pq.ParquetFile(path) as file:
-        batches = [mask for batch in file.iter_batches(_BATCH_ROWS) if (mask := _rows_of(batch, pattern))]
-        rows = sum(batches)
-        if not rows:
-            return 0
-        schema = file.schema_arrow
-        kept = (batch.filter(pc.invert(_mask(batch, pattern))) for batch in file.iter_batches(_BATCH_ROWS))
-        write_parquet(cast("Any", kept), path, schema=schema, metadata=facts or {})
+    with pq.ParquetFile(path) as opened:
+        file = cast("Any", opened)
+        rows = sum(_rows_of(batch, pattern) for batch in file.iter_batches(_BATCH_ROWS))
+        if rows:
+            batches = file.iter_batches(_BATCH_ROWS)
+            kept = (batch.filter(pa.array(~_mask(batch, pattern))) for batch in batches)
+            write_parquet(kept, path, schema=opened.schema_arrow, metadata=facts or {})
     return rows
 
 
-def _rows_of(batch: pa.RecordBatch, pattern: str) -> int:
-    return int(pc.sum(_mask(batch, pattern)).as_py() or 0)
+def _rows_of(batch: Any, pattern: str) -> int:
+    return int(_mask(batch, pattern).sum())
 
 
-def _mask(batch: pa.RecordBatch, pattern: str) -> pa.Array:
+def _mask(batch: Any, pattern: str) -> npt.NDArray[np.bool_]:
     """For each row, whether any text in it names the person."""
     found = np.zeros(batch.num_rows, dtype=bool)
     for column in batch.columns:
         for rows, texts in _texts(column):
-            hits = pc.match_substring_regex(texts, pattern, ignore_case=True)
-            found[rows[np.asarray(pc.fill_null(hits, False))]] = True
-    return pa.array(found)
+            hits = compute.match_substring_regex(texts, pattern, ignore_case=True)
+            found[rows[np.asarray(compute.fill_null(hits, False))]] = True
+    return found
 
 
 def _texts(column: Any) -> Iterable[tuple[npt.NDArray[Any], Any]]:
@@ -337,9 +341,11 @@ def _texts(column: Any) -> Iterable[tuple[npt.NDArray[Any], Any]]:
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
             yield rows, values
         elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            pending.append((rows[np.asarray(pc.list_parent_indices(values))], pc.list_flatten(values)))
+            pending.append(
+                (rows[np.asarray(compute.list_parent_indices(values))], compute.list_flatten(values))
+            )
         elif pa.types.is_struct(kind):
-            pending += [(rows, pc.struct_field(values, at)) for at in range(kind.num_fields)]
+            pending += [(rows, compute.struct_field(values, at)) for at in range(kind.num_fields)]
         elif str(kind) == "string_view":
             yield rows, values.cast(pa.string())
 

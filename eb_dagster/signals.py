@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from types import FrameType
 from typing import Any
 
@@ -51,7 +51,7 @@ class Interruption:
 
 
 @contextlib.contextmanager
-def marked() -> Iterator[Interruption]:
+def marked() -> Generator[Interruption]:
     """Mark SIGINT and SIGTERM, as far as this thread may; deliver the first at the end."""
     interruption = Interruption()
     if threading.current_thread() is threading.main_thread():

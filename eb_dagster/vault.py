@@ -10,6 +10,7 @@ import base64
 import binascii
 import os
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import Final, Self
 
 from eb_dagster.errors import ConfigError, LedgerError
@@ -37,12 +38,10 @@ class Vault:
             key = b""
         if len(key) != 32:
             raise ConfigError(f"{VARIABLE} must be 32 random bytes in base64")
-        try:
-            import cryptography.hazmat.primitives.ciphers.aead  # noqa: F401
-        except ImportError:
+        if find_spec("cryptography") is None:
             raise ConfigError(
                 f'{VARIABLE} is set, which needs cryptography: pip install "eb-dagster[encryption]"'
-            ) from None
+            )
         return cls(key)
 
     def seal(self, body: bytes, encoding: str) -> tuple[bytes, str]:

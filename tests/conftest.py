@@ -7,10 +7,27 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from eb_dagster import Enricher, sandbox
+from tests.databases import PostgreSQL
 
 # A loaded machine is no fault of the code: examples are counted, not timed.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
+    """A real PostgreSQL, started when the first test asks for it."""
+    server = PostgreSQL(tmp_path_factory.mktemp("postgresql"))
+    yield server
+    server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new ledger may be, on each kind of database in turn."""
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.db")
+    return request.getfixturevalue("postgresql").new_database()
 
 
 @pytest.fixture
