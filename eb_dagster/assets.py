@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 import dagster as dg
@@ -54,7 +54,8 @@ def build_enriched_contacts_asset(
     chosen = {key: wishes.pop(key) for key in _ENRICHMENT & set(wishes)}
     prefix, columns = chosen.get("prefix", "eb_"), chosen.get("columns")
 
-    @dg.asset(
+    # Typed by hand: the overloads of `dg.asset` cannot tell which one `**wishes` asks for.
+    decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = cast(Any, dg.asset)(
         name=name,
         ins={"identifiers": dg.AssetIn(key=dg.AssetKey.from_coercible(source))},
         description=description,
@@ -67,9 +68,10 @@ def build_enriched_contacts_asset(
         code_version=wishes.pop("code_version", str(SCHEMA_VERSION)),
         **wishes,
     )
+
     def enriched_contacts(
         context: AssetExecutionContext, identifiers: Any
-    ) -> Iterator[dg.MaterializeResult[None]]:
+    ) -> Iterator[dg.MaterializeResult[Any]]:
         target = _target(Path(path), context.partition_key if context.has_partition_key else None)
         wishes_here = {"progress": _progress_log(context), **chosen}
         with getattr(context.resources, resource_key).enricher(**wishes_here) as enricher:
@@ -98,7 +100,7 @@ def build_enriched_contacts_asset(
             ],
         )
 
-    return enriched_contacts
+    return decorate(enriched_contacts)
 
 
 _ENRICHMENT = frozenset({
@@ -112,7 +114,7 @@ def column_schema(*, prefix: str = "eb_", columns: list[str] | None = None) -> d
     return dg.TableSchema(
         columns=[
             dg.TableColumn(
-                prefix + one.name, str(one.type), one.description,
+                prefix + one.name, str(_untyped(one.type)), one.description,
                 dg.TableColumnConstraints(nullable=one.nullable),
             )
             for one in (*STATUS_COLUMNS, *select(columns))
@@ -138,7 +140,7 @@ def report_metadata(report: Report) -> dict[str, float | int]:
 def _enrich(enricher: Enricher, identifiers: Any, target: Path) -> pa.Schema:
     if isinstance(identifiers, str | Path):
         enricher.enrich_parquet(identifiers, target)
-        return pq.read_schema(target)
+        return _untyped(pq).read_schema(target)
     if not isinstance(identifiers, pd.DataFrame):
         kind = type(identifiers).__name__
         raise InputError(f"the upstream asset gives a {kind}, not a dataframe or a Parquet path")
@@ -191,6 +193,11 @@ def _progress_log(context: AssetExecutionContext) -> Callable[[Report], None]:
     return show
 
 
+def _untyped(one: object) -> Any:
+    # pyarrow-stubs leaves the type parameters of fields and schemas unknown.
+    return one
+
+
 def _row_count_key(context: AssetExecutionContext) -> str:
     partitioned = context.has_partition_key
     return "dagster/partition_row_count" if partitioned else "dagster/row_count"
@@ -207,6 +214,6 @@ def _table_schema(schema: pa.Schema) -> dg.TableSchema:
                 if field.metadata or field.name.startswith("eb_")
                 else None,
             )
-            for field in schema
+            for field in _untyped(schema)
         ]
     )

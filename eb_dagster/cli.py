@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from eb_dagster import __version__
+from eb_dagster.ledger_commands import ledger
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +25,9 @@ _SUFFIXES = (".csv", ".tsv", ".parquet")
 @click.version_option(__version__, prog_name="eb-dagster")
 def main() -> None:
     """Buy contacts for e-mails, phones and profiles from ExactBuyer, each once."""
+
+
+main.add_command(ledger)
 
 
 def _enrichment(command: Any) -> Any:

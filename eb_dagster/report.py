@@ -26,6 +26,10 @@ class Report:
     from_ledger: int = 0
     """Rows answered without a request in this run."""
     requests: int = 0
+    replies: int = 0
+    """Requests that were answered and read, so far."""
+    answers: int = 0
+    """Identifiers in these replies."""
     matched: int = 0
     not_found: int = 0
     not_asked: int = 0
@@ -33,7 +37,12 @@ class Report:
     unreadable: int = 0
     matched_by: Counter[str] = field(default_factory=Counter[str])
     """Matched rows by the kind of identifier that answered: what each step added."""
+    answered_by: Counter[str] = field(default_factory=Counter[str])
+    """Rows by each kind of identifier that found the person or missed: what each step was asked."""
+    filled: Counter[str] = field(default_factory=Counter[str])
+    """Rows that hold a value, by contact column."""
     credits_charged: int = 0
+    """Grows while the run goes on; at the end it is what the ledger says."""
     credits_in_doubt: int = 0
     credits_saved: int = 0
     """Matched rows that cost nothing: one credit each if every row had been sent."""

@@ -21,8 +21,8 @@ MOST_IDENTIFIERS: Final = 1000
 
 REQUIRED_FIELDS: Final = ("email", "work_email", "personal_email", "phone", "social_profile")
 
-# A reply of 1000 contacts is some 2 MB; a hundred times that is an accident or an attack.
-MOST_DECODED_BYTES: Final = 192 * 2**20
+# A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
+MOST_DECODED_BYTES: Final = 64 * 2**20
 
 MISSED: Final = -1
 IN_DOUBT: Final = -2
@@ -185,6 +185,16 @@ def _salvage(text: str) -> Iterator[Record]:
             continue
         if "enriched_contact" in entry and "value" in entry:
             yield _lenient_record(entry)
+
+
+def encode_reply(records: Sequence[Record], records_enriched: int | None) -> bytes:
+    """A reply with these records at the same positions, as `parse_reply` reads it."""
+    entries: list[bytes] = []
+    for record in records:
+        contact = b"" if not record.readable else b'"enriched_contact":' + (record.contact or _NULL) + b","
+        entries.append(b"{" + contact + b'"value":' + json.dumps(record.echo).encode("ascii") + b"}")
+    count = _NULL if records_enriched is None else str(records_enriched).encode("ascii")
+    return b'{"contacts":[' + b",".join(entries) + b'],"records_enriched":' + count + b"}"
 
 
 def align(parsed: ParsedReply, *, asked: int, find: Callable[[str], int | None], complete: bool) -> Alignment:

@@ -2,8 +2,9 @@ import ast
 from pathlib import Path
 
 ORDER = [
-    "errors", "identifiers", "plan", "wire", "pacer", "client", "ledger", "contacts", "parquet",
-    "report", "settings", "purchase", "enrich", "resource", "assets", "component", "cli",
+    "errors", "identifiers", "plan", "wire", "pacer", "client", "packed", "database", "owners", "vault",
+    "ledger", "contacts", "parquet", "report", "settings", "purchase", "rights", "books", "signals",
+    "enrich", "resource", "assets", "component", "ledger_commands", "cli",
 ]  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "eb_dagster"
 
