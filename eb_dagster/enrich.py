@@ -317,7 +317,7 @@ class Enricher:
 
     def _purchase(self, agenda: Agenda, report: Report) -> Purchase:
         for stored in self._ledger.unapplied():
-            apply_reply(self._ledger, stored)
+            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
         return Purchase(
             settings=self._settings, ledger=self._ledger, client=self._client,
             agenda=agenda, report=report,

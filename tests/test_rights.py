@@ -100,6 +100,17 @@ def test_who_was_bought_twice_under_two_identifiers_is_forgotten_whole(stand_in,
             assert JANE.encode() not in stored.body
 
 
+def test_a_person_is_found_by_a_phone_that_is_only_inside_the_contact(bought, where):
+    _, start, table = bought
+    frame = pd.read_parquet(table)
+    row = next(at for at in (0, 1) if frame["eb_phone"].notna().iloc[at])
+    gone = start().forget("phone", frame["eb_phone"].iloc[row])
+    assert (gone.contacts, gone.rows) == (1, 1)
+    digits = frame["eb_phone"].iloc[row].lstrip("+").encode()
+    for path in files_of(where, table):
+        assert digits not in path.read_bytes()
+
+
 def test_a_table_that_was_moved_away_is_counted(bought):
     _, start, table = bought
     table.rename(table.with_name("moved.parquet"))
