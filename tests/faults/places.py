@@ -82,6 +82,9 @@ class Vendor:
         draft.write_text(json.dumps(script))
         draft.rename(self.folder / f"{case}.json")
 
+    def limit(self, case: str) -> dict[str, Any]:
+        return json.loads((self.folder / f"{case}.json").read_text())["limit"]
+
     def events(self, case: str, *, since: int = 0) -> list[dict[str, Any]]:
         path = self.folder / f"{case}.jsonl"
         if not path.exists():
@@ -157,7 +160,9 @@ class PostgreSQL:
 
     def up(self) -> None:
         """Start again, on the same socket, and let it recover."""
-        self._control("start", "-t", "60", "-l", str(self._server.log), "-o", f'-h "" -k {self._socket_folder()}')
+        self._control(
+            "start", "-t", "60", "-l", str(self._server.log), "-o", f'-h "" -k {self._socket_folder()}'
+        )
 
     def _socket_folder(self) -> str:
         return unquote(self._url.rpartition("host=")[2])
