@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import requests
 
+from . import workers
 from .places import CANARIES, Heard, PostgreSQL, Vendor, holds_key, listening, names_below
 from .server import KEY, Pair, name_of
 from .table import LEADS, Fault
 
 SETTLED = ("matched", "not_found", "in_doubt", "unreadable", "invalid", "suppressed")
+MOST_MEMORY = (192 + 100) << 20
+"""Bytes: the cap on a decoded reply, and what faults.md allows on top."""
 SLACK = 2.0
 """Seconds that a busy machine may add to what is promised within one."""
 
@@ -35,9 +37,12 @@ class Phase:
     """One run of the client, seen from outside."""
 
     frame: pd.DataFrame | None
-    error: BaseException | None
+    ended: str
+    """Name and status of the error that ended it; "" for a frame."""
     report: dict[str, Any]
     seconds: float
+    memory: int = 0
+    """Bytes at the peak beyond those before, for a run in a process of its own."""
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def requests(self) -> int:
@@ -109,6 +114,7 @@ class Figures:
 class Verdict:
     """What was wrong, in words, and the figures of the case."""
 
+    fault: Fault
     complaints: list[str]
     figures: Figures
 
@@ -139,29 +145,42 @@ class Place:
 
 def enrich(frame: pd.DataFrame, settings: dict[str, Any], heard: Heard) -> Phase:
     """One run of ours."""
-    from eb_dagster import EnrichError, Enricher
+    from eb_dagster import Enricher
 
     started = time.monotonic()
     report: dict[str, Any] = {}
-    enriched, error = None, None
+    enriched, ended = None, ""
     try:
         with Enricher(**settings) as enricher:
             try:
                 enriched = enricher.enrich_dataframe(frame)
             finally:
                 report = enricher.report.to_dict()
-    except EnrichError as raised:
-        error = raised
-        heard.hear_error(raised)
-    except Exception as raised:
-        # No promise allows it: the judge complains about the name.
-        error = raised
-        heard.hear_error(raised)
-    return Phase(enriched, error, report, time.monotonic() - started)
+    # Whatever it is: the judge knows which names may end a run.
+    except Exception as error:
+        ended = f"{type(error).__name__} {getattr(error, 'status', '')}".strip()
+        heard.hear_error(error)
+    return Phase(enriched, ended, report, time.monotonic() - started)
 
 
-def run_case(fault: Fault, place: Place, *, client: Callable[..., Phase] = enrich) -> Verdict:
+def enrich_apart(frame: pd.DataFrame, settings: dict[str, Any], heard: Heard) -> Phase:
+    """One run of ours in a process of its own, so that its memory can be measured."""
+    phase, texts = workers.call(_measured, frame, settings)
+    heard.texts += texts
+    return phase
+
+
+def _measured(frame: pd.DataFrame, settings: dict[str, Any]) -> tuple[Phase, list[str]]:
+    with listening() as heard:
+        before = workers.memory_peak()
+        phase = enrich(frame, settings, heard)
+        phase.memory = workers.memory_peak() - before
+    return phase, heard.texts
+
+
+def run_case(fault: Fault, place: Place, *, client: Callable[..., Phase] | None = None) -> Verdict:
     """Run one fault on one database and judge it."""
+    client = client or (enrich_apart if fault.heavy else enrich)
     case, folder, ledger = place.new_case(fault)
     vendor = place.vendor
     with ExitStack() as stack:
@@ -221,12 +240,10 @@ def _address(fault: Fault, place: Place, case: str) -> Iterator[tuple[str, Calla
     healer = threading.Timer(healed, heal) if isinstance(healed, float) else None
     if healer is not None:
         healer.start()
-    trusted = requests.adapters.DEFAULT_CA_BUNDLE_PATH
-    requests.adapters.DEFAULT_CA_BUNDLE_PATH = str(place.certificates["authority"])
     try:
-        yield vendor.url(case, port=port, scheme="https" if certificate else "http"), heal
+        with _environment({"SSL_CERT_FILE": str(place.certificates["authority"])}, vendor):
+            yield vendor.url(case, port=port, scheme="https" if certificate else "http"), heal
     finally:
-        requests.adapters.DEFAULT_CA_BUNDLE_PATH = trusted
         if healer is not None:
             healer.join()
         vendor.shut(port)
@@ -272,7 +289,7 @@ def judge(
     if stray:
         complaints.append(f"another host saw {stray} connections")
     figures.broken = bool(complaints)
-    return Verdict(complaints, figures)
+    return Verdict(fault, complaints, figures)
 
 
 def _last(phases: list[Phase]) -> dict[Pair, str]:
@@ -328,8 +345,8 @@ def _rerun(fault: Fault, _f: Any, phases: list[Phase], _s: Any, figures: Figures
     if len(phases) < 3:
         return
     first, second, third = phases
-    if second.error is not None:
-        complaints.append(f"the clean run ended with {type(second.error).__name__}: {second.error}")
+    if second.ended:
+        complaints.append(f"the clean run ended with {second.ended}")
         return
     settled = {one for one, status in first.statuses().items() if status in SETTLED}
     if again := settled & second.asked():
@@ -396,11 +413,11 @@ def _expectation(
 
 def _end(fault: Fault, _f: Any, phases: list[Phase], settings: Any, figures: Figures, complaints: list[str]) -> None:
     first = phases[0]
-    ended = type(first.error).__name__ if first.error else ""
-    status = getattr(first.error, "status", None)
-    told = f"{ended} {status}" if status else ended
-    if told not in fault.ends:
-        complaints.append(f"ended with {told or 'a frame'} ({first.error}), expected {fault.ends}")
+    if first.ended not in fault.ends:
+        complaints.append(f"ended with {first.ended or 'a frame'}, expected {fault.ends}")
+    figures.memory = first.memory
+    if first.memory > MOST_MEMORY:
+        complaints.append(f"took {first.memory >> 20} MiB, {MOST_MEMORY >> 20} were allowed")
     for name, value in fault.report.items():
         if first.report.get(name) != value:
             complaints.append(f"the report says {name}={first.report.get(name)}, expected {value}")

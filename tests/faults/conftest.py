@@ -41,3 +41,9 @@ def place(
     """Where cases are run, on each database."""
     database = request.getfixturevalue("postgresql") if request.param == "PostgreSQL" else None
     return Place(vendor, database, faults_folder / request.param, certificates)
+
+
+@pytest.fixture(scope="session")
+def sqlite(vendor: Vendor, faults_folder: Path, certificates: dict[str, Path]) -> Place:
+    """Where cases are run that need no particular database."""
+    return Place(vendor, None, faults_folder / "sqlite", certificates)

@@ -149,6 +149,8 @@ class PostgreSQL:
         )  # fmt: skip
 
     def stop(self) -> None:
+        # Nobody needs these databases any more, so nobody waits until they are written out.
+        self.down()
         self._server.cleanup()
 
 
