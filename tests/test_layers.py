@@ -3,7 +3,8 @@ from pathlib import Path
 
 ORDER = [
     "errors", "identifiers", "plan", "wire", "pacer", "client", "ledger", "contacts", "parquet",
-    "report", "settings", "purchase", "enrich", "resource", "assets", "component", "cli",
+    "report", "settings", "purchase", "enrich", "resource", "upstream", "metadata", "checks",
+    "materialize", "assets", "component", "cli",
 ]  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "eb_dagster"
 
