@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 import click
 
 from eb_dagster import __version__
+from eb_dagster.ledger_commands import ledger
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,6 +55,9 @@ Completion of commands, options and column names, for bash (zsh and fish likewis
 @click.version_option(__version__, prog_name="eb-dagster")
 def main() -> None:
     """Buy contacts for e-mails, phones and profiles from ExactBuyer, each once."""
+
+
+main.add_command(ledger)
 
 
 # The options
