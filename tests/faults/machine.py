@@ -509,7 +509,7 @@ class Buying(RuleBasedStateMachine):
         self.nothing_is_charged_twice()
         again = self._wire(())
         self._run(_table(everyone, shared=True), again)
-        assert again.sent == 0, "a further run asked again"
+        assert again.sent == 0, f"a further run asked again for {[*again.values]}"
 
 
 def _kind(value: str) -> FieldType:
