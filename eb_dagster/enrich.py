@@ -24,7 +24,7 @@ from eb_dagster.identifiers import FieldType, Identifier, Layout, find_layout, r
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import check_writable, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, Question, Row, make_plan
-from eb_dagster.purchase import Answer, Purchase, apply_reply, decompress, identifiers_in
+from eb_dagster.purchase import CAP_IS_SPENT, Answer, Purchase, apply_reply, decompress, identifiers_in
 from eb_dagster.report import Report
 from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
 from eb_dagster.signals import Interruption, marked
@@ -317,7 +317,7 @@ class Enricher:
 
     def _purchase(self, agenda: Agenda, report: Report) -> Purchase:
         for stored in self._ledger.unapplied():
-            apply_reply(self._ledger, stored)
+            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
         return Purchase(
             settings=self._settings, ledger=self._ledger, client=self._client,
             agenda=agenda, report=report,
@@ -415,23 +415,15 @@ class Enricher:
         loader.load([row.question for row in block.rows if row.question is not None])
         self._withhold(block)
         rows = [self._finish_row(row, purchase.run, report) for row in block.rows]
-        names = [column.name for column in contact_columns.CONTACT_COLUMNS]
-        kept = [names.index(one.name) for one in contact_columns.select(self._settings.columns)]
-        blank = (None,) * len(names)
-        status = [[one[at] for one, _ in rows] for at in range(len(contact_columns.STATUS_COLUMNS))]
-        contacts = [blank if one is None else one.values for _, one in rows]
-        values: list[Sequence[Any]] = [*status]
-        values += [[contact[at] for contact in contacts] for at in kept]
-        arrays: list[Any] = [
-            pa.array(column, type=each.type) for column, each in zip(values, _arrow(self._added), strict=True)
+        status = [
+            pa.array([one[at] for one, _ in rows], type=column.type)
+            for at, column in enumerate(contact_columns.STATUS_COLUMNS)
         ]
-        for column, array in zip(
-            contact_columns.select(self._settings.columns),
-            arrays[len(contact_columns.STATUS_COLUMNS) :],
-            strict=True,
-        ):
+        kept = contact_columns.select(self._settings.columns)
+        arrays = contact_columns.contact_arrays([one for _, one in rows], columns=self._settings.columns)
+        for column, array in zip(kept, arrays, strict=True):
             report.filled[column.name] += len(array) - array.null_count
-        return _arrow(pa.RecordBatch).from_arrays(arrays, schema=self._added)
+        return _arrow(pa.RecordBatch).from_arrays([*status, *arrays], schema=self._added)
 
     def _withhold(self, block: Block) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
@@ -552,7 +544,8 @@ def _warn(report: Report) -> None:
             f"in {report.wrong_counts} replies the API counted other records than it sent",
             stacklevel=3,
         )
-    if report.stopped and report.unreadable + report.in_doubt:
+    # That the run's own cap is spent is no surprise to who set it.
+    if report.stopped and report.stopped != CAP_IS_SPENT:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
 
 
