@@ -24,7 +24,7 @@ from eb_dagster.identifiers import FieldType, Identifier, Layout, find_layout, r
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import check_writable, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, Question, Row, make_plan
-from eb_dagster.purchase import Answer, Purchase, apply_reply, decompress, identifiers_in
+from eb_dagster.purchase import CAP_IS_SPENT, Answer, Purchase, apply_reply, decompress, identifiers_in
 from eb_dagster.report import Report
 from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
 from eb_dagster.signals import Interruption, marked
@@ -265,7 +265,8 @@ class Enricher:
         table = pa.Table.from_pandas(enriched[names]).replace_schema_metadata(None)
         for one in _arrow(self._added):
             column = _arrow(pa.Array).from_pandas(enriched[one.name], type=one.type)
-            table = _arrow(table).append_column(one, column)
+            # The oldest pandas that is allowed gives large text whatever it is asked for.
+            table = _arrow(table).append_column(one, column.cast(one.type))
         return table
 
     def check_target(self, path: Path) -> None:
@@ -317,7 +318,7 @@ class Enricher:
 
     def _purchase(self, agenda: Agenda, report: Report) -> Purchase:
         for stored in self._ledger.unapplied():
-            apply_reply(self._ledger, stored)
+            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
         return Purchase(
             settings=self._settings, ledger=self._ledger, client=self._client,
             agenda=agenda, report=report,
@@ -544,7 +545,8 @@ def _warn(report: Report) -> None:
             f"in {report.wrong_counts} replies the API counted other records than it sent",
             stacklevel=3,
         )
-    if report.stopped and report.unreadable + report.in_doubt:
+    # That the run's own cap is spent is no surprise to who set it.
+    if report.stopped and report.stopped != CAP_IS_SPENT:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
 
 

@@ -10,7 +10,7 @@ import queue
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -52,11 +52,11 @@ _LONGEST_BACKOFF: Final = 8.0
 _ZSTD: Final = "eb-zstd"
 
 
-_CAP_NAMES: Final[dict[Short, str]] = {
-    "credits": "max_credits",
-    "day": "the daily cap of the ledger",
-    "month": "the monthly cap of the ledger",
-    "risk": "max_credits_at_risk",
+CAP_IS_SPENT: Final = "max_credits is spent"
+_SPENT: Final[dict[Short, str]] = {
+    "credits": CAP_IS_SPENT,
+    "day": "the daily cap on credits is spent",
+    "month": "the monthly cap on credits is spent",
 }
 
 
@@ -311,8 +311,8 @@ class Purchase:
     def _out_of_room(self, short_of: Short | None) -> None:
         if self._flying:
             return
-        if short_of is not None and short_of != "risk":
-            self._halt(_CAP_NAMES[short_of] + " is spent")
+        if short_of in _SPENT:
+            self._halt(_SPENT[short_of])
             return
         whole = self._ledger.spending()
         if whole.in_flight:
@@ -364,7 +364,7 @@ class Purchase:
             request_id, http_status=reply.status, encoding=encoding,
             complete=reply.complete, body=body,
         )  # fmt: skip
-        reading = apply_reply(self._ledger, stored)
+        reading = apply_reply(self._ledger, stored, aliases=self._settings.aliases)
         return _Done(questions, attempt, request_id, "answered", reading=reading)
 
     # Taking in what came back
@@ -540,8 +540,13 @@ def decompress(stored: StoredReply) -> tuple[bytes, bool]:
     return body, whole and stored.complete
 
 
-def apply_reply(ledger: Ledger, stored: StoredReply) -> Reading:
-    """Read a durable reply and note in the ledger what it says."""
+def apply_reply(
+    ledger: Ledger, stored: StoredReply, *, aliases: Sequence[FieldType] = FIELD_TYPES
+) -> Reading:
+    """Read a durable reply and note in the ledger what it says, with aliases of these kinds.
+
+    E-mails and profiles are noted in any case: `forget` finds a person by them.
+    """
     body, whole = decompress(stored)
     parsed = parse_reply(body)
     places = {key: at for at, key in enumerate(stored.keys)}
@@ -576,7 +581,7 @@ def apply_reply(ledger: Ledger, stored: StoredReply) -> Reading:
         outcomes.append(Outcome(position, frozenset(contact.held)))
     ledger.apply(
         stored.request_id, questions=outcomes, records_enriched=parsed.records_enriched,
-        aliases=list(_aliases(ledger, contacts)),
+        aliases=list(_aliases(ledger, contacts, {"email", "social_profile", *aliases})),
     )  # fmt: skip
     count = parsed.records_enriched
     return Reading(
@@ -596,10 +601,9 @@ def _spellings(echo: str) -> Iterable[Identifier]:
             yield one
 
 
-def _aliases(ledger: Ledger, contacts: dict[int, Contact]) -> Iterable[Alias]:
-    # Of every kind, whichever a run chooses to use: `forget` has to find a person by any of them.
+def _aliases(ledger: Ledger, contacts: dict[int, Contact], kinds: Collection[FieldType]) -> Iterable[Alias]:
     for position, contact in contacts.items():
-        found = identifiers_in(contact)
+        found = identifiers_in(contact, kinds)
         # The same person bought twice is one person: told by the profile, else by the contents.
         identity = next((one.value for one in found if one.field_type == "social_profile"), None)
         person = _digest(identity or repr(contact.values))
@@ -607,12 +611,12 @@ def _aliases(ledger: Ledger, contacts: dict[int, Contact]) -> Iterable[Alias]:
             yield Alias(ledger.key(identifier), position, contact.held, person)
 
 
-def identifiers_in(contact: Contact) -> list[Identifier]:
-    """The canonical identifiers inside a contact, each once, profiles first."""
+def identifiers_in(contact: Contact, kinds: Collection[FieldType] = FIELD_TYPES) -> list[Identifier]:
+    """The canonical identifiers of these kinds inside a contact, each once, profiles first."""
     texts: dict[FieldType, tuple[str, ...]] = {
         "social_profile": contact.profiles, "email": contact.emails, "phone": contact.phones,
     }  # fmt: skip
-    ones = (canonical(kind, text) for kind in FIELD_TYPES for text in texts[kind])
+    ones = (canonical(kind, text) for kind in FIELD_TYPES if kind in kinds for text in texts[kind])
     return list(dict.fromkeys(one for one in ones if isinstance(one, Identifier)))
 
 

@@ -146,6 +146,8 @@ class _Person:
         self._persons: set[int] = set()
         self.own: set[Identifier] = set()
         self._find([given], everybody=True)
+        if given.field_type == "phone":
+            self._find_inside(given)
         others = self._identifiers()
         shared = self._find(sorted(others), everybody=False)
         self.own = {one for one in others if one.field_type != "phone"} - shared
@@ -177,6 +179,21 @@ class _Person:
                 else:
                     shared.add(by_key[key])
         return shared
+
+    def _find_inside(self, phone: Identifier) -> None:
+        """Note the contacts that hold a phone, which is no alias unless a run chose so."""
+        digits = phone.value.lstrip("+").encode()
+        for row in self._rows():
+            for stored in self._ledger.replies([row.id] if self._has_reply(row.id) else []):
+                body, _ = decompress(stored)
+                # Nearly always, its last digits are nowhere in the reply.
+                if digits[-4:] not in body:
+                    continue
+                for position, record in enumerate(parse_reply(body).records):
+                    if phone in identifiers_in(_contact(record), ("phone",)):
+                        self._positions.setdefault(row.id, set()).add(position)
+                        persons = _persons_by_position(row.aliases)
+                        self._persons.update({persons[position]} if position in persons else ())
 
     def _rows(self) -> list[Any]:
         column = _requests.c

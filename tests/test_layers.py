@@ -3,8 +3,9 @@ from pathlib import Path
 
 ORDER = [
     "errors", "identifiers", "plan", "wire", "pacer", "client", "packed", "database", "owners", "vault",
-    "ledger", "contacts", "parquet", "report", "settings", "purchase", "rights", "books", "signals",
-    "enrich", "resource", "assets", "component", "ledger_commands", "cli",
+    "ledger", "contacts", "parquet", "report", "report_page", "settings", "purchase", "rights", "books",
+    "signals", "enrich", "delimited", "resource", "upstream", "metadata", "checks", "materialize",
+    "assets", "component", "ledger_commands", "cli",
 ]  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "eb_dagster"
 

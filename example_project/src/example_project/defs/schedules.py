@@ -1,5 +1,6 @@
 import dagster as dg
 
-daily = dg.ScheduleDefinition(
-    name="daily_enrichment", target=dg.AssetSelection.all(), cron_schedule="0 5 * * *"
+enrich_contacts = dg.define_asset_job("enrich_contacts", selection=dg.AssetSelection.groups("contacts"))
+daily_enrichment = dg.ScheduleDefinition(
+    name="daily_enrichment", job=enrich_contacts, cron_schedule="0 5 * * *"
 )
