@@ -184,13 +184,20 @@ def _plain(field_type: FieldType, text: str) -> str | None:
         return text.lower() if _PLAIN_EMAIL.match(text) else None
     if field_type == "phone":
         return text if _is_plain_phone(text) else None
-    found = _PLAIN_LINKEDIN.match(text)
-    return None if found is None else f"linkedin.com/in/{found[1].lower()}"
+    if (found := _PLAIN_LINKEDIN.match(text)) is not None:
+        return f"linkedin.com/in/{found[1].lower()}"
+    if (found := _PLAIN_PROFILE.match(text)) is not None:
+        return found[1].lower() + found[2]
+    return None
 
 
 _PLAIN_LINKEDIN: Final = re.compile(
     # Not the ids that keep their case, and not whoever is logged in.
     r"(?:https?://)?(?:www\.)?linkedin\.com/in/((?!ac[a-z]aa|me/?\Z)[a-z0-9][a-z0-9_-]{0,199})/?\Z",
+    re.ASCII | re.IGNORECASE,
+)
+_PLAIN_PROFILE: Final = re.compile(
+    r"(?:https?://)?(?:www\.)?((?:twitter|x|facebook|github)\.com)(/(?!profile\.php)[a-z0-9_.-]{1,200})/?\Z",
     re.ASCII | re.IGNORECASE,
 )
 _INTERNATIONAL: Final = re.compile(r"\+[1-9][0-9]{6,14}\Z", re.ASCII)

@@ -762,8 +762,8 @@ _near_email = st.one_of(
 _near_profile = st.builds(
     lambda start, host, path, slug, end: start + host + path + slug + end,
     st.sampled_from(["", "https://", "http://www.", "HTTPS://", "www.", "//", "https://cz."]),
-    st.sampled_from(["linkedin.com", "LinkedIn.com", "linkedin.co", "xlinkedin.com"]),
-    st.sampled_from(["/in/", "/IN/", "/pub/", "/in//", "/company/"]),
+    st.sampled_from(["linkedin.com", "LinkedIn.com", "linkedin.co", "X.com", "facebook.com", "github.com"]),
+    st.sampled_from(["/in/", "/IN/", "/pub/", "/in//", "/", "/profile.php"]),
     st.text("aZ0_-é%.", max_size=6) | st.sampled_from(["me", "ME", _MEMBER, "acoaab", "_", "-", "x" * 300]),
     st.sampled_from(["", "/", "//", "?a=1", "#b", "/detail", " "]),
 )
@@ -789,6 +789,8 @@ _wrapped = st.sampled_from(["{}", " {} ", "\t{}\n", "\x1f{}", "<{}>", "mailto:{}
 )
 @example(("social_profile", f"linkedin.com/in/{_MEMBER}"), "{}", None)
 @example(("social_profile", "linkedin.com/in/me"), "{}", None)
+@example(("social_profile", "Facebook.com/profile.php"), "{}", None)
+@example(("social_profile", "https://www.X.com/Ada.B_/"), "{}", None)
 @example(("email", "a@xn--p1ai.example"), "{}", None)
 @example(("email", "a@ab--c.example"), "{}", None)
 @example(("email", "a@firm.test"), "{}", None)
