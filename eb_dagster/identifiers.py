@@ -193,7 +193,7 @@ def _plain(field_type: FieldType, text: str) -> str | None:
 
 _PLAIN_LINKEDIN: Final = re.compile(
     # Not the ids that keep their case, and not whoever is logged in.
-    r"(?:https?://)?(?:www\.)?linkedin\.com/in/((?!ac[a-z]aa|me/?\Z)[a-z0-9][a-z0-9_-]{0,199})/?\Z",
+    r"(?:https?://)?(?:www\.)?linkedin\.com/in/((?!ac[a-z]aa|me/?\Z)[a-z0-9][a-z0-9_.-]{0,199})/?\Z",
     re.ASCII | re.IGNORECASE,
 )
 _PLAIN_PROFILE: Final = re.compile(
