@@ -151,7 +151,8 @@ def _check_settings(settings: EnrichmentSettings) -> None:
     unset: dict[str, Any] = {
         "required_fields": (), "identifiers": None, "default_region": None, "max_credits": None,
         "over_budget": "stop", "max_age": None, "retry_misses_after": None, "partition_size": 1000,
-        "aliases": (), "prefix": "eb_", "columns": None,
+        "aliases": (), "prefix": "eb_", "columns": None, "max_credits_per_day": None,
+        "max_credits_per_month": None,
     }  # fmt: skip
     read_settings(
         api_key="the resource's", base_url=VENDOR_URL, requests_per_minute=198.0, timeout=300.0,

@@ -1,81 +1,183 @@
 """`eb-dagster …`: the same enrichment from a shell.
 
-Exit codes: 0 done · 1 stopped before the end, what was bought is in the ledger · 2 bad input or
-settings, nothing was sent · 3 done, and some rows are in doubt, unreadable or not asked.
+Exit codes: 0 done · 1 stopped before the end, what was bought is in the ledger · 2 nothing was sent:
+bad input or settings, or you said no · 3 done, and some rows are in doubt, unreadable or not asked.
+
+The plan, the report, or with --json one JSON object go to stdout; everything else to stderr. What is
+slow to import is imported where it is used, so that --help answers at once.
 """
 
 from __future__ import annotations
 
+import math
+import re
+import shlex
 import sys
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import click
 
 from eb_dagster import __version__
+from eb_dagster.ledger_commands import ledger
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
-_SUFFIXES = (".csv", ".tsv", ".parquet")
+    from eb_dagster.delimited import TextTable
+    from eb_dagster.enrich import Enricher
+    from eb_dagster.identifiers import FieldType
+    from eb_dagster.plan import Plan
+    from eb_dagster.report import Report
+
+_PLANNED_ROWS: Final = 1_000_000
+"""A plan holds every row. Beyond this, its bound is the rows: no row costs more than one credit."""
+_LINE_SECONDS: Final = 10.0
+
+_EPILOG: Final = """\b
+Exit codes:
+  0  done
+  1  stopped before the end; what was bought is in the ledger, so run it again
+  2  nothing was sent: bad input or settings, or you said no
+  3  done, and some rows are in doubt, unreadable or not asked
+\b
+Completion of commands, options and column names, for bash (zsh and fish likewise):
+  eval "$(_EB_DAGSTER_COMPLETE=bash_source eb-dagster)"
+"""
 
 
-@click.group()
+@click.group(epilog=_EPILOG)
 @click.version_option(__version__, prog_name="eb-dagster")
 def main() -> None:
     """Buy contacts for e-mails, phones and profiles from ExactBuyer, each once."""
 
 
+main.add_command(ledger)
+
+
+# The options
+
+
+def _split_names(_: click.Context, __: click.Parameter, values: Sequence[str]) -> list[str]:
+    """Names that are repeated, or separated by commas."""
+    return [name.strip() for value in values for name in value.split(",") if name.strip()]
+
+
+def _complete_columns(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from eb_dagster.contacts import CONTACT_COLUMNS
+
+    return _complete([one.name for one in CONTACT_COLUMNS], incomplete)
+
+
+def _complete_fields(_: click.Context, __: click.Parameter, incomplete: str) -> list[str]:
+    from eb_dagster.wire import REQUIRED_FIELDS
+
+    return _complete(REQUIRED_FIELDS, incomplete)
+
+
+def _complete(known: Sequence[str], incomplete: str) -> list[str]:
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in known if name.startswith(last)]
+
+
+def _read_separator(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from eb_dagster.delimited import read_separator
+
+    try:
+        return read_separator(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from None
+
+
 def _enrichment(command: Any) -> Any:
     options = [
-        click.option("--ledger", help="Path or database URL. Default: $EB_DAGSTER_LEDGER."),
-        click.option("--base-url", help="Default: $EXACTBUYER_BASE_URL, then the vendor's."),
-        click.option("--required", "required_fields", multiple=True, help="A field that must be found; repeatable."),
-        click.option("--region", "default_region", help="Country of phones without a country code, such as US."),
+        click.option("--social-profile", multiple=True, metavar="COLUMN", help="Column of profile URLs; repeatable."),
+        click.option("--email", multiple=True, metavar="COLUMN", help="Column of e-mail addresses; repeatable."),
+        click.option("--phone", multiple=True, metavar="COLUMN", help="Column of phone numbers; repeatable."),
+        click.option("--region", "default_region", metavar="US", help="Country of phones without a country code."),
+        click.option("--required", "required_fields", multiple=True, metavar="FIELD,…", callback=_split_names, shell_complete=_complete_fields, help="Fields that a contact must have to be found (and paid for)."),
         click.option("--max-credits", type=click.IntRange(min=0), help="Spend no more than this."),
-        click.option("--social-profile", multiple=True, help="Column of profile URLs; repeatable."),
-        click.option("--email", multiple=True, help="Column of e-mail addresses; repeatable."),
-        click.option("--phone", multiple=True, help="Column of phone numbers; repeatable."),
+        click.option("--over-budget", type=click.Choice(["stop", "refuse"]), default="stop", show_default=True, help="Above --max-credits: buy up to it, or nothing."),
+        click.option("--max-age", type=click.IntRange(min=1), metavar="DAYS", help="Buy again what is older. Default: never."),
+        click.option("--retry-misses-after", type=click.IntRange(min=1), metavar="DAYS", help="Ask again what was not found that long ago. Default: never."),
+        click.option("--in-doubt", type=click.Choice(["hold", "resend"]), default="hold", show_default=True, help="What may have been paid for without an answer."),
+        click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), default=198.0, show_default=True),
+        click.option("--price", type=click.FloatRange(min=0), metavar="0.05", help="Of one credit: shows what it costs."),
+        click.option("--encoding", help="Of a CSV or TSV. Default: found out."),
+        click.option("--separator", callback=_read_separator, help="Of a CSV: tab, comma, semicolon, or a character. Default: found out."),
+        click.option("--ledger", metavar="PATH|URL", help="Default: $EB_DAGSTER_LEDGER, then your data folder."),
+        click.option("--base-url", metavar="URL", help="Default: $EXACTBUYER_BASE_URL, then the vendor's."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."),
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
     return click.argument("file", type=click.Path(path_type=Path))(command)
 
 
-@main.command()
+# The commands
+
+
+@main.command(epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05')
 @_enrichment
-def plan(file: Path, **options: Any) -> None:
+def plan(file: Path, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
-    with _errors():
-        frame = _read(file)
-        with _enricher(options) as enricher:
-            click.echo(enricher.plan(frame))
+    with _Outcome(as_json=as_json, price=price) as outcome:
+        table = _open_table(file, encoding=encoding, separator=separator)
+        with _enricher(table, options) as enricher:
+            outcome.plan = enricher.plan(table.reader())
 
 
-@main.command()
+@main.command(
+    epilog="For example: eb-dagster enrich leads.csv -o contacts.parquet --max-credits 5000\n\n"
+    "A run that was stopped is finished by running it again: what was bought is in the ledger."
+)
 @_enrichment
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, TSV or Parquet.")  # fmt: skip
-@click.option("--columns", multiple=True, help="Contact column to keep; repeatable. Default: all.")
-def enrich(file: Path, output: Path, columns: tuple[str, ...], **options: Any) -> None:
+@click.option("--columns", multiple=True, metavar="COLUMN,…", callback=_split_names, shell_complete=_complete_columns, help="Contact columns to keep. Default: all.")  # fmt: skip
+@click.option("--prefix", default="eb_", show_default=True, help="Of the columns that are added.")
+@click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page with plots; no people are in it.")  # fmt: skip
+@click.option("--confirm-above", type=click.IntRange(min=0), metavar="CREDITS", default=1000, show_default=True, help="On a terminal, ask before spending more.")  # fmt: skip
+@click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+def enrich(
+    file: Path,
+    output: Path,
+    page: Path | None,
+    encoding: str | None,
+    separator: str | None,
+    price: float | None,
+    as_json: bool,
+    confirm_above: int,
+    yes: bool,
+    **options: Any,
+) -> None:
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
-    with _errors():
-        _check_suffix(output)
-        frame = None if _is_parquet(file) and _is_parquet(output) else _read(file)
-        with _enricher({**options, "columns": columns or None}) as enricher:
-            if frame is None:
-                enricher.enrich_parquet(file, output)
-            elif _is_parquet(output):
+    with _Outcome(as_json=as_json, price=price) as outcome:
+        _check_targets(file, output, page)
+        table = _open_table(file, encoding=encoding, separator=separator)
+        if _is_parquet(output):
+            _check_names(table)
+        bar = _Bar(table.rows)
+        with _enricher(table, options, progress=bar) as enricher:
+            if _is_parquet(output):
                 enricher.check_target(output)
-                table = enricher.to_table(enricher.enrich_dataframe(frame))
-                enricher.write(table.to_reader(), output)
-            else:
-                _check_folder(output)
-                _write_text(enricher.enrich_dataframe(frame), output)
-        report = enricher.report
-        click.echo(report)
-        click.echo(f"written to {output}")
-    if report.in_doubt or report.unreadable or report.not_asked:
-        sys.exit(3)
+            asks = not yes and sys.stdin.isatty() and sys.stdout.isatty()
+            if (asks or as_json or bar.is_live) and table.rows <= _PLANNED_ROWS:
+                bar.plan = outcome.plan = enricher.plan(table.reader())
+            if asks:
+                _confirm(outcome.plan, table.rows, options["max_credits"], above=confirm_above, price=price)
+            try:
+                with bar:
+                    _write(enricher, table, output, prefix=options["prefix"])
+                outcome.output = output
+            finally:
+                outcome.report = enricher.report
+                if page is not None and (outcome.output or outcome.report.requests):
+                    _write_page(page, outcome)
 
 
 @main.command()
@@ -104,29 +206,158 @@ def sandbox(port: int, bill: Path, credit: int | None, fault: tuple[str, ...], *
         click.echo("stopped")
 
 
-def _enricher(options: dict[str, Any]) -> Any:
-    from eb_dagster.enrich import Enricher
-    from eb_dagster.identifiers import FIELD_TYPES
-
-    # Of the ways to name columns, the command line's order is the default order of asking.
-    named = {kind: list(options.pop(kind)) for kind in FIELD_TYPES}
-    identifiers = {kind: names for kind, names in named.items() if names}
-    return Enricher(**options, identifiers=identifiers or None)  # pyright: ignore[reportArgumentType]
+# What a command tells at its end
 
 
-class _errors:  # noqa: N801 - reads as the function it stands for
-    """Turns our errors into one clear line and an exit code."""
+class _Outcome:
+    """Prints what is known at the end, in words or as JSON, and turns our errors into exit codes."""
 
-    def __enter__(self) -> None:
-        return
+    def __init__(self, *, as_json: bool, price: float | None) -> None:
+        self._as_json, self.price = as_json, price
+        self.plan: Plan | None = None
+        self.report: Report | None = None
+        self.output: Path | None = None
+        self._warnings = warnings.catch_warnings()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: Any) -> None:
-        from eb_dagster.errors import ConfigError, EnrichError, InputError, LedgerError, OverBudget
+    def __enter__(self) -> Self:
+        self._warnings.__enter__()
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = _show_warning
+        return self
 
-        if isinstance(error, EnrichError):
-            click.echo(f"{type(error).__name__}: {error}", err=True)
-            nothing_sent = (ConfigError, InputError, LedgerError, OverBudget)
-            sys.exit(2 if isinstance(error, nothing_sent) else 1)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from eb_dagster.errors import EnrichError
+
+        self._warnings.__exit__(kind, error, trace)
+        if error is not None and not isinstance(error, EnrichError | KeyboardInterrupt | _Declined):
+            return
+        if self._as_json:
+            self._print_json(error)
+        else:
+            self._print_words(error)
+        sys.exit(self._exit_code(error))
+
+    def _print_words(self, error: BaseException | None) -> None:
+        from eb_dagster.plan import text_table
+
+        # After an error, only what a run has spent is of interest.
+        if self.report is not None and (error is None or self.report.requests):
+            click.echo(text_table(self.report.facts(price=self.price)))
+        elif self.plan is not None and error is None:
+            click.echo(text_table(self.plan.facts(price=self.price)))
+        if self.output is not None:
+            click.echo(f"written to {self.output}")
+        if error is not None:
+            click.echo(_say(error), err=True)
+
+    def _print_json(self, error: BaseException | None) -> None:
+        import json
+
+        whole: dict[str, Any] = {}
+        if self.plan is not None:
+            whole["plan"] = self.plan.to_dict(price=self.price)
+        if self.report is not None:
+            whole["report"] = self.report.to_dict(price=self.price)
+        if self.output is not None:
+            whole["output"] = str(self.output)
+        if error is not None:
+            whole["error"] = {"type": type(error).__name__.removeprefix("_"), "message": str(error)}
+            click.echo(_say(error), err=True)
+        click.echo(json.dumps(whole, ensure_ascii=False))
+
+    def _exit_code(self, error: BaseException | None) -> int:
+        from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget
+
+        report = self.report
+        if error is not None:
+            # The ledger may also fail in the middle.
+            sent = report is not None and report.requests > 0
+            before = isinstance(error, ConfigError | InputError | LedgerError | OverBudget | _Declined)
+            return 2 if before and not sent else 1
+        return 3 if report is not None and report.in_doubt + report.unreadable + report.not_asked else 0
+
+
+class _Declined(Exception):
+    """A person said no."""
+
+    def __str__(self) -> str:
+        return "nothing was sent"
+
+
+def _say(error: BaseException) -> str:
+    if isinstance(error, _Declined):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped; what was bought is in the ledger, so running it again asks only for the rest"
+    return f"{type(error).__name__}: {error}"
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    click.echo(f"note: {message}", err=True)
+
+
+# What goes in
+
+
+class _Table(Protocol):
+    """A file of leads."""
+
+    @property
+    def columns(self) -> tuple[str, ...]: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def notes(self) -> list[str]: ...
+    def reader(self) -> pa.RecordBatchReader: ...
+
+
+@dataclass(frozen=True)
+class _ParquetTable:
+    file: Path
+    columns: tuple[str, ...]
+    rows: int
+    notes: list[str]
+
+    @staticmethod
+    def open(file: Path) -> _ParquetTable:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        from eb_dagster.errors import InputError
+
+        try:
+            with pq.ParquetFile(file) as opened:
+                return _ParquetTable(file, tuple(opened.schema_arrow.names), opened.metadata.num_rows, [])
+        except (OSError, pa.ArrowException):
+            raise InputError(f"{file.name} is not a Parquet file") from None
+
+    def reader(self) -> pa.RecordBatchReader:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        opened: Any = pq.ParquetFile(self.file)
+        return pa.RecordBatchReader.from_batches(
+            opened.schema_arrow.remove_metadata(), opened.iter_batches(8_192)
+        )
+
+
+def _open_table(file: Path, *, encoding: str | None, separator: str | None) -> _Table:
+    from eb_dagster.delimited import TextTable
+    from eb_dagster.errors import InputError
+
+    _check_suffix(file)
+    if not file.is_file():
+        raise InputError(f"there is no file {file.name}")
+    if _is_parquet(file):
+        table: _Table = _ParquetTable.open(file)
+    else:
+        table = TextTable(file, encoding=encoding, separator=separator)
+    click.echo(f"{file.name}: {table.rows:,} rows", err=True)
+    for note in table.notes:
+        click.echo(f"  {note}", err=True)
+    return table
 
 
 def _is_parquet(file: Path) -> bool:
@@ -134,72 +365,172 @@ def _is_parquet(file: Path) -> bool:
 
 
 def _check_suffix(file: Path) -> None:
+    from eb_dagster.delimited import SUFFIXES
     from eb_dagster.errors import InputError
 
-    if file.suffix.lower() not in _SUFFIXES:
-        raise InputError(f"{file.name}: only {', '.join(_SUFFIXES)} are read and written")
+    known = (*SUFFIXES, ".parquet")
+    if file.suffix.lower() not in known:
+        hint = "; save it as CSV UTF-8" if file.suffix.lower().startswith(".xls") else ""
+        raise InputError(f"{file.name}: only {', '.join(known)} are read and written{hint}")
 
 
-def _check_folder(file: Path) -> None:
+def _check_names(table: _Table) -> None:
+    from eb_dagster.errors import InputError
+
+    twice = sorted({name for name in table.columns if table.columns.count(name) > 1})
+    if twice:
+        raise InputError(f"more than one column is called {twice}; a Parquet table cannot have that")
+
+
+def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enricher:
+    from datetime import timedelta
+
+    from eb_dagster.enrich import Enricher
+    from eb_dagster.identifiers import FIELD_TYPES, find_layout, suggest
+
+    settings = dict(options)
+    # Of the ways to name columns, the command line's order is the default order of asking.
+    named: dict[FieldType, list[str]] = {kind: [*settings.pop(kind)] for kind in FIELD_TYPES}
+    identifiers: dict[FieldType, list[str]] = {kind: names for kind, names in named.items() if names}
+    layout = find_layout(table.columns, identifiers or None, show=_as_options)
+    for name in ("max_age", "retry_misses_after"):
+        settings[name] = None if settings[name] is None else timedelta(days=settings[name])
+    settings["columns"] = settings.get("columns") or None
+    enricher = Enricher(**settings, identifiers=identifiers or None, **others)
+    steps = [f"{name!r} ({kind})" for kind, name in layout.columns] or ["'value' of each row"]
+    click.echo(f"  asks {', then '.join(steps)}", err=True)
+    likely = suggest([name for name in table.columns if name not in layout.names])
+    if likely and layout.shape == "wide":
+        click.echo(f"  not asked, though it looks like one: {_as_options(likely)}", err=True)
+    return enricher
+
+
+def _as_options(named: Mapping[FieldType, Sequence[str]]) -> str:
+    return " ".join(
+        f"--{kind.replace('_', '-')} {_quoted(name)}" for kind, names in named.items() for name in names
+    )
+
+
+def _quoted(name: str) -> str:
+    if re.fullmatch(r"[\w.…-]+", name):
+        return name
+    # Double quotes are known to every shell; only if something inside them is not do it its way.
+    return shlex.quote(name) if re.search(r'["$`\\!%]', name) else f'"{name}"'
+
+
+# What goes out
+
+
+def _check_targets(file: Path, output: Path, page: Path | None) -> None:
+    from eb_dagster.errors import ConfigError
     from eb_dagster.parquet import check_writable
 
-    check_writable(file)
+    _check_suffix(output)
+    targets = [output] if page is None else [output, page]
+    for target in targets:
+        check_writable(target)
+    paths = [one.resolve() for one in (file, *targets)]
+    if len(set(paths)) < len(paths):
+        raise ConfigError("the input, the output and the report must be different files")
 
 
-def _read(file: Path) -> pd.DataFrame:
-    import pandas as pd
+def _write(enricher: Enricher, table: _Table, output: Path, *, prefix: str) -> None:
+    from eb_dagster.contacts import arrow_schema
+    from eb_dagster.delimited import TextTable, write_text
 
-    from eb_dagster.errors import InputError
-
-    _check_suffix(file)
-    if not file.is_file():
-        raise InputError(f"there is no file {file.name}")
-    try:
-        if _is_parquet(file):
-            return pd.read_parquet(file)
-        # Everything as text: a phone number read as a number has lost its zeros and its plus.
-        comma = "\t" if file.suffix.lower() == ".tsv" else ","
-        text = {"dtype": str, "keep_default_na": False, "na_values": [""], "sep": comma}
-        try:
-            return pd.read_csv(file, encoding=_encoding(file), **text)
-        except UnicodeDecodeError:
-            return pd.read_csv(file, encoding="cp1252", **text)
-    except (ValueError, OSError) as error:
-        raise InputError(f"{file.name} cannot be read ({type(error).__name__})") from None
-
-
-def _encoding(file: Path) -> str:
-    with file.open("rb") as opened:
-        start = opened.read(2)
-    return "utf-16" if start in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if isinstance(table, _ParquetTable) and _is_parquet(output):
+        enricher.enrich_parquet(table.file, output)
+        return
+    reader = enricher.enrich_batches(table.reader())
+    if _is_parquet(output):
+        enricher.write(reader, output)
+        return
+    source: TextTable | None = table if isinstance(table, TextTable) else None
+    like_input = "," if source is None or source.separator == "\t" else source.separator
+    names = reader.schema.names
+    write_text(
+        reader,
+        output,
+        columns=names,
+        ours=set(arrow_schema(prefix=prefix).names) - set(table.columns),
+        # Whoever opens semicolons today opens the result in the same spreadsheet.
+        separator="\t" if output.suffix.lower() in (".tsv", ".txt") else like_input,
+        has_mark=source is not None and source.is_from_spreadsheet,
+    )
 
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+def _write_page(page: Path, outcome: _Outcome) -> None:
+    from eb_dagster.report_page import report_page
+
+    if outcome.report is not None:
+        text = report_page(outcome.report, plan=outcome.plan, price=outcome.price)
+        page.write_text(text, encoding="utf-8")
 
 
-def _write_text(frame: pd.DataFrame, output: Path) -> None:
-    """Write CSV that a spreadsheet opens without running it: formulas become text."""
-    import os
+def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price: float | None) -> None:
+    from eb_dagster.plan import money
 
-    plain = frame.copy()
-    added = [name for name in plain.columns if str(name).startswith("eb_")]
-    for name in added:
-        if plain[name].dtype.kind not in "biufM":
-            plain[name] = plain[name].astype(object).map(_as_safe_text)
-    temporary = output.with_name(f".{output.name}.tmp")
-    descriptor = os.open(temporary, os.O_CREAT | os.O_TRUNC | os.O_WRONLY, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as sink:
-        plain.to_csv(sink, index=False, sep="\t" if output.suffix.lower() == ".tsv" else ",")
-        sink.flush()
-        os.fsync(sink.fileno())
-    temporary.replace(output)
+    most = rows if plan is None else plan.credits_at_most
+    most = most if cap is None else min(most, cap)
+    if most <= above:
+        return
+    cost = "" if price is None else f", {money(most, price)}"
+    if not click.confirm(f"This buys up to {most:,} contacts{cost}. Go on?", err=True):
+        raise _Declined
 
 
-def _as_safe_text(cell: object) -> object:
-    import json
+# While it runs
 
-    if hasattr(cell, "tolist"):
-        return json.dumps(cell.tolist(), ensure_ascii=False)
-    if isinstance(cell, str) and cell.startswith(_FORMULA_STARTS):
-        return f"'{cell}"
-    return cell
+
+class _Bar:
+    """A live bar on a terminal, a line every few seconds elsewhere; both on stderr."""
+
+    def __init__(self, rows: int) -> None:
+        self.plan: Plan | None = None
+        self.is_live = sys.stderr.isatty()
+        self._rows = rows
+        self._bar: Any = None
+        self._last = -math.inf
+
+    def __enter__(self) -> Self:
+        if self.is_live:
+            from tqdm import tqdm
+
+            form = "{desc} {percentage:3.0f}% |{bar}|{postfix} [{elapsed}, {remaining} left]"
+            self._bar = tqdm(
+                total=1.0,
+                desc="Enriching",
+                bar_format=form,
+                file=sys.stderr,
+                leave=False,
+                dynamic_ncols=True,
+                miniters=0,
+                mininterval=0,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def __call__(self, report: Report) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix_str(self._words(report), refresh=False)
+            self._bar.update(max(0.0, self._share(report) - self._bar.n))
+        elif time.monotonic() - self._last >= _LINE_SECONDS:
+            self._last = time.monotonic()
+            click.echo(f"{self._share(report):4.0%}  {self._words(report)}", err=True)
+
+    def _share(self, report: Report) -> float:
+        done = report.rows / self._rows if self._rows else 1.0
+        if self.plan is None or not self.plan.to_ask or done == 1.0:
+            return done
+        # Rows leave in order and in blocks; answers come evenly. A miss leads to the next question.
+        missed = 1 - report.credits_charged / report.answers if report.answers else 0.5
+        further = self.plan.to_ask_at_most - self.plan.to_ask
+        return max(done, min(0.99, report.answers / (self.plan.to_ask + further * missed)))
+
+    def _words(self, report: Report) -> str:
+        found = f", {report.credits_charged / report.answers:.1%} found" if report.answers else ""
+        partitions = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
+        return f"{partitions}, {report.credits_charged:,} credits{found}"

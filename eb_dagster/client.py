@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import socket
 import ssl
+import sys
 import threading
-from collections.abc import Iterator
+import time
+from array import array
+from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from io import BytesIO
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, Literal, cast
 
+import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -22,10 +29,12 @@ from eb_dagster.errors import ConfigError
 from eb_dagster.wire import CONTENT_TYPE, PATH
 
 CONNECT_SECONDS: Final = 10.0
+# A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
 MOST_WIRE_BYTES: Final = 64 * 2**20
-# An error page is kept for the person who looks into it; a whole web site is not.
-MOST_ERROR_BYTES: Final = 64 * 2**10
 _PIECE: Final = 64 * 2**10
+# So long at least is the last byte held back, so that a server that refuses, hangs up or stops
+# reading in mid-request is noticed while the request is still incomplete, and so free.
+_HELD_BACK_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +72,8 @@ class Client:
             # whether the request was read. A fresh one cannot.
             "Connection": "close",
         }
+        # Reading the certificates takes longer than a request does; once is enough.
+        self._trust = _trusted_certificates() if base_url.startswith("https:") else None
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
 
@@ -71,10 +82,11 @@ class Client:
 
         Raises `ConfigError` when the server's certificate cannot be trusted.
         """
-        body = _Form(form)
+        opened: list[socket.socket] = []
+        body = _Form(form, peer=lambda: _peer_of(opened[-1]) if opened else "ready")
         try:
-            with self._deadline() as deadline, _session() as session:
-                response = session.post(
+            with self._deadline(opened) as deadline:
+                response = _session(self._trust).post(
                     self.url,
                     # requests streams what it can iterate over; its stubs ask for less than that.
                     data=body,
@@ -87,7 +99,8 @@ class Client:
         except requests.exceptions.SSLError as error:
             if _is_bad_certificate(error):
                 raise ConfigError(
-                    f"the certificate of {self.url} cannot be trusted; nothing was sent"
+                    f"the certificate of {self.url} cannot be trusted; nothing was sent. For a "
+                    "certificate of your own, name its file in SSL_CERT_FILE"
                 ) from None
             return NoReply(body.left, "the TLS connection broke")
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -101,9 +114,8 @@ class Client:
                 _cut(one)
 
     @contextlib.contextmanager
-    def _deadline(self) -> Iterator[float]:
+    def _deadline(self, opened: list[socket.socket]) -> Generator[float]:
         """Cut the connection when time is up: a drip of bytes outlives any socket timeout."""
-        opened: list[socket.socket] = []
         token = _OPENED.set(_Opened(opened, self._sockets, self._lock))
         timer = threading.Timer(self._timeout, lambda: [_cut(one) for one in opened])
         timer.daemon = True
@@ -115,6 +127,8 @@ class Client:
             _OPENED.reset(token)
             with self._lock:
                 self._sockets.difference_update(opened)
+            for one in opened:
+                one.close()
 
 
 class _Form:
@@ -125,24 +139,44 @@ class _Form:
     stands for "refused" and for "charged, then reset".
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, peer: Callable[[], str]) -> None:
         self._data = memoryview(data)
-        self._position = 0
+        self._peer = peer
         self.left = False
 
     def __len__(self) -> int:
         return len(self._data)
 
     def __iter__(self) -> Iterator[bytes]:
-        while piece := self.read(_PIECE):
-            yield piece
+        last = max(len(self._data) - 1, 0)
+        for start in range(0, last, _PIECE):
+            yield bytes(self._data[start : min(start + _PIECE, last)])
+        time.sleep(_HELD_BACK_SECONDS)
+        while (peer := self._peer()) == "behind":
+            time.sleep(_HELD_BACK_SECONDS / 10)
+        # Without its last byte nobody can act on the request; what came back is read all the same.
+        if peer != "gone":
+            yield bytes(self._data[last:])
+            self.left = True
 
-    def read(self, size: int = -1) -> bytes:
-        end = len(self._data) if size < 0 else self._position + size
-        piece = bytes(self._data[self._position : end])
-        self._position += len(piece)
-        self.left = not piece
-        return piece
+
+def _peer_of(one: socket.socket) -> Literal["ready", "behind", "gone"]:
+    """How far the other side is: has it taken all that was sent, or hung up? Told by Linux only."""
+    if sys.platform != "linux":
+        return "ready"
+    import fcntl
+    import termios
+
+    closed, half_closed = 7, 8
+    try:
+        state = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        if state in (closed, half_closed):
+            return "gone"
+        unacknowledged = array("i", [0])
+        fcntl.ioctl(one.fileno(), termios.TIOCOUTQ, unacknowledged)
+    except OSError:
+        return "gone"
+    return "behind" if unacknowledged[0] > 0 else "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +202,15 @@ def _report(one: Any) -> None:
         opened.add(one)
 
 
+def _hide_our_headers(record: logging.LogRecord) -> bool:
+    """Let no warning about a malformed header through: it quotes it, and it may quote people."""
+    return _OPENED.get() is None or record.levelno < logging.WARNING
+
+
+for _name in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(_name).addFilter(_hide_our_headers)
+
+
 class _Plain(HTTPConnection):
     def connect(self) -> None:
         super().connect()
@@ -181,48 +224,69 @@ class _Secure(HTTPSConnection):
 
 
 class _PlainPool(HTTPConnectionPool):
-    ConnectionCls = _Plain
+    # pyright refuses urllib3's own HTTPConnection there too: its protocol's members are mutable.
+    ConnectionCls = cast(Any, _Plain)
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _Secure
+    ConnectionCls = cast(Any, _Secure)
 
 
 class _Adapter(HTTPAdapter):
+    def __init__(self, trust: ssl.SSLContext | None) -> None:
+        self._trust = trust
+        super().__init__(max_retries=urllib3.Retry(0, redirect=False, read=False))
+
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._trust)
         self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
 
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        # The context has the certificates; requests would read them from disk for each request.
+        del url, verify, cert
+        conn.cert_reqs = "CERT_REQUIRED"
 
-def _session() -> requests.Session:
+
+def _trusted_certificates() -> ssl.SSLContext:
+    # The system's (with OpenSSL's own SSL_CERT_FILE), certifi's, and what requests' users name.
+    trust = ssl.create_default_context()
+    trust.load_verify_locations(cafile=certifi.where())
+    if named := os.environ.get("REQUESTS_CA_BUNDLE"):
+        try:
+            folder = os.path.isdir(named)  # noqa: PTH112 - a text, as ssl takes it
+            trust.load_verify_locations(**{"capath" if folder else "cafile": named})
+        except OSError:
+            raise ConfigError("REQUESTS_CA_BUNDLE names no file or folder of certificates") from None
+    return trust
+
+
+def _session(trust: ssl.SSLContext | None) -> requests.Session:
     session = requests.Session()
     # No .netrc and no proxy from the environment: the key and the people go to one host only.
     session.trust_env = False
     session.headers.clear()
-    adapter = _Adapter(max_retries=urllib3.Retry(0, redirect=False, read=False))
+    adapter = _Adapter(trust)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
 
 
 def _receive(response: requests.Response, *, request_left: bool, deadline: float) -> Reply:
-    most = MOST_WIRE_BYTES if response.status_code < 300 else MOST_ERROR_BYTES
-    pieces: list[bytes] = []
-    received, complete = 0, False
+    body = BytesIO()
+    complete = False
     # What came before the connection broke is kept: whole contacts in it were paid for.
     with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
-        while received <= most and monotonic() < deadline:
+        while body.tell() <= MOST_WIRE_BYTES and monotonic() < deadline:
             # urllib3 documents read1; requests' stubs do not know it.
             piece: bytes = response.raw.read1(_PIECE, decode_content=False)
             if not piece:
                 complete = monotonic() < deadline
                 break
-            pieces.append(piece)
-            received += len(piece)
+            body.write(piece)
     response.close()
     return Reply(
         status=response.status_code,
-        body=b"".join(pieces),
+        body=body.getvalue(),
         encoding=response.headers.get("Content-Encoding", ""),
         complete=complete,
         request_left=request_left,

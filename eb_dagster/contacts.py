@@ -12,16 +12,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import msgspec
 import pyarrow as pa
 
 from eb_dagster.errors import ConfigError
+from eb_dagster.wire import REQUIRED_FIELDS
 
 if TYPE_CHECKING:
     import pandera.pandas as pandera
@@ -99,22 +101,46 @@ CONTACT_COLUMNS: Final[tuple[Column, ...]] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(msgspec.Struct, frozen=True, gc=False):
     """A flattened contact: one value for each of `CONTACT_COLUMNS`. Its repr shows no person.
 
-    `held` is which of the API's required fields it has. `emails`, `phones` and `profiles` are the
-    texts as they came. `unknown_keys` are the paths of keys that no column knows, without values.
-    `drift` are the paths whose value had a type that no column could take; it is in `other`.
+    `held` is which of the API's required fields it has. `unknown_keys` are the paths of keys that
+    no column knows, without values. `drift` are the paths whose value had a type that no column
+    could take; it is in `other`.
     """
 
-    values: tuple[Any, ...] = field(repr=False)
+    values: tuple[Any, ...]
     held: frozenset[str]
-    emails: tuple[str, ...] = field(repr=False)
-    phones: tuple[str, ...] = field(repr=False)
-    profiles: tuple[str, ...] = field(repr=False)
-    unknown_keys: tuple[str, ...]
-    drift: tuple[str, ...]
+    unknown_keys: tuple[str, ...] = ()
+    drift: tuple[str, ...] = ()
+
+    @property
+    def emails(self) -> tuple[str, ...]:
+        """Every distinct address, as it came."""
+        return self.values[_EMAILS] or ()
+
+    @property
+    def phones(self) -> tuple[str, ...]:
+        """Every distinct number, as it came."""
+        return self.values[_PHONES] or ()
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The distinct URLs of its profiles, as they came."""
+        return tuple(dict.fromkeys([url for _, url in self.values[_SOCIAL] or () if url]))
+
+    def __repr__(self) -> str:
+        return f"Contact(held={sorted(self.held)}, unknown_keys={self.unknown_keys}, drift={self.drift})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("held", self.held), ("unknown_keys", self.unknown_keys), ("drift", self.drift)]
+
+
+_NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
+_EMAILS: Final = _NAMES.index("emails")
+_PHONES: Final = _NAMES.index("phones")
+_SOCIAL: Final = _NAMES.index("social_profiles")
+_NOBODY: Final = (None,) * len(_NAMES)
 
 
 def select(columns: Sequence[str] | None) -> tuple[Column, ...]:
@@ -134,6 +160,33 @@ def arrow_schema(*, prefix: str = "eb_", columns: Sequence[str] | None = None) -
         pa.field(prefix + one.name, one.type, one.nullable, {"description": one.description})
         for one in (*STATUS_COLUMNS, *select(columns))
     ])  # fmt: skip
+
+
+def contact_arrays(
+    contacts: Sequence[Contact | None], *, columns: Sequence[str] | None = None
+) -> list[pa.Array[Any]]:
+    """The contact columns of these rows, in declared order; null in rows without a contact."""
+    rows = [_NOBODY if one is None else one.values for one in contacts]
+    # Lists: Arrow reads them a quarter faster than tuples.
+    values = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _NAMES]
+    return [
+        _profile_array(values[at]) if one.type == _PROFILES else pa.array(values[at], type=one.type)
+        for at, one in ((_NAMES.index(one.name), one) for one in select(columns))
+    ]
+
+
+def _profile_array(rows: Sequence[Sequence[tuple[str | None, str | None]] | None]) -> pa.Array[Any]:
+    # Four times as fast as handing the pairs to Arrow one by one.
+    starts: list[int | None] = []
+    pairs: list[tuple[str | None, str | None]] = []
+    for row in rows:
+        starts.append(None if row is None else len(pairs))
+        pairs += row or ()
+    starts.append(len(pairs))
+    networks = pa.array([network for network, _ in pairs], type=pa.string())
+    urls = pa.array([url for _, url in pairs], type=pa.string())
+    entries = cast("Any", pa.StructArray).from_arrays([networks, urls], ["network", "url"])
+    return cast("Any", pa.ListArray).from_arrays(pa.array(starts, type=pa.int32()), entries)
 
 
 def pandas_dtype(kind: pa.DataType) -> Any:
@@ -217,14 +270,26 @@ def __getattr__(name: str) -> Any:
 # Reading a contact
 
 
-def read_contact(raw: bytes) -> Contact:
+def read_contact(raw: bytes | msgspec.Raw) -> Contact:
     """Flatten one contact from its JSON. Its shape never makes it fail.
 
     Raises `ValueError` only if the bytes are no JSON at all.
     """
     try:
         try:
-            return _Reader(_dump).read(msgspec.json.decode(raw))
+            return _read_plain(_decode_plain(raw))
+        except msgspec.ValidationError:
+            return _read_plain(_decode_open(raw), new=_new_sections(raw))
+    # A shape that is not the plain one, or JSON that only a lenient reader takes.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NotPlainError):
+        return read_odd_contact(bytes(raw))
+
+
+def read_odd_contact(raw: bytes) -> Contact:
+    """Flatten a contact of any shape: what `read_contact` does, at a fifth of the speed."""
+    try:
+        try:
+            return _Reader(_dump).read(_decode_sections(raw))
         except (msgspec.DecodeError, UnicodeDecodeError):
             value, damage = _decode_damaged(raw)
         reader = _Reader(_dump_damaged)
@@ -277,16 +342,11 @@ _HOSTS: Final = {f"{network}.com": column for network, column in _NETWORKS.items
 class _Reader:
     """Takes a contact apart: what a column takes is removed, and what is left is `other`."""
 
-    __slots__ = (
-        "_dump", "drift", "emails", "held", "phones", "profiles", "unknown", "values",
-    )  # fmt: skip
+    __slots__ = ("_dump", "drift", "held", "unknown", "values")
 
-    def __init__(self, dump: Callable[[Any], str]) -> None:
+    def __init__(self, dump: Callable[..., str]) -> None:
         self.values: dict[str, Any] = {}
         self.held: set[str] = set()
-        self.emails: tuple[str, ...] = ()
-        self.phones: tuple[str, ...] = ()
-        self.profiles: tuple[str, ...] = ()
         # Dicts, so that each path is told once and in the order of reading.
         self.unknown: dict[str, None] = {}
         self.drift: dict[str, None] = {}
@@ -298,7 +358,7 @@ class _Reader:
             rest = cast("dict[str, Any]", contact)
             self._read_object(rest)
             if rest:
-                self.values["other"] = self._dump(rest)
+                self.values["other"] = self._dump(rest, is_sorted=True)
         elif value is not None:
             self.drift["contact"] = None
             self.values["other"] = None if _is_empty(value) else self._dump(value)
@@ -308,9 +368,6 @@ class _Reader:
         return Contact(
             tuple(map(self.values.get, _NAMES)),
             frozenset(self.held),
-            self.emails,
-            self.phones,
-            self.profiles,
             tuple(self.unknown),
             tuple(self.drift),
         )
@@ -369,32 +426,29 @@ class _Reader:
         several = take(contact, "emails", _EMAIL_KEYS)
         found = _distinct([*current_work, *current_personal, *work, *personal, *several])
         if found:
-            self.emails = found
-            self.values["emails"] = list(found)
+            self.values["emails"] = found
             self.held.add("email")
 
     def _read_phones(self, contact: dict[str, Any]) -> None:
         found = _distinct(self._take_list(contact, "phone_numbers", _PHONE_KEYS))
         if found:
-            self.phones = found
-            self.values["phones"] = list(found)
+            self.values["phones"] = found
             self.values["phone"] = found[0]
             self.held.add("phone")
 
     def _read_profiles(self, contact: dict[str, Any]) -> None:
         given = contact.pop("social_profiles", None)
-        profiles: list[dict[str, str | None]] = []
+        profiles: list[tuple[str | None, str | None]] = []
         left: list[Any] = []
         for entry in _as_list(given):
             network, url, is_all = self._profile_in(entry)
             if network or url:
-                profiles.append({"network": network, "url": url})
+                profiles.append((network, url))
                 self._place_profile(network, url)
             if not is_all:
                 left.append(entry)
         if profiles:
-            self.values["social_profiles"] = profiles
-            self.profiles = _distinct([one["url"] for one in profiles if one["url"]])
+            self.values["social_profiles"] = tuple(profiles)
             self.held.add("social_profile")
         if left:
             contact["social_profiles"] = left if isinstance(given, list) else left[0]
@@ -503,7 +557,12 @@ class _Reader:
 
     def _take_json(self, contact: dict[str, Any], name: str) -> None:
         value = contact.get(name)
-        if _is_empty(value):
+        if isinstance(value, _Listed):
+            self.values[name] = value.text
+            if name == "education":
+                self.values["school_name"] = value.school
+            del contact[name]
+        elif _is_empty(value):
             contact.pop(name, None)
         elif isinstance(value, list | dict | str):
             entries = _as_list(contact.pop(name))
@@ -515,13 +574,13 @@ class _Reader:
             self.drift[name] = None
 
     def _note_unknown(self, source: dict[str, Any], known: frozenset[str], path: str) -> None:
-        for key in [key for key in source if key not in known]:
-            self.unknown[path + _key_name(key)] = None
-            if _is_empty(source[key]):
+        for key, value in list(source.items()):
+            if key not in known:
+                self.unknown[path + _key_name(key)] = None
+            if _is_empty(value):
                 del source[key]
 
 
-_NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
 _FIELD_NAME: Final = re.compile(r"[\w$-]{1,40}", re.ASCII)
 
 
@@ -579,8 +638,262 @@ def _school_name(entry: Any) -> str | None:
     return _as_text(name)
 
 
-def _dump(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _dump(value: Any, *, is_sorted: bool = False) -> str:
+    return msgspec.json.encode(value, order="sorted" if is_sorted else None).decode()
+
+
+# The plain shape: what `_Reader` would come to, for contacts that are as the vendor's mostly are
+
+_Text: TypeAlias = str | None
+
+
+class _Phone(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    number: _Text = msgspec.field(default=None, name="E164")
+
+
+class _Profile(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    network: _Text = None
+    url: _Text = None
+
+
+class _Location(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    city: _Text = None
+    region: _Text = None
+    country: _Text = None
+
+
+class _Job(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    title: _Text = None
+    levels: list[_Text] | _Text = None
+    start_date: _Text = None
+
+
+class _Employment(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    name: _Text = None
+    domain: _Text = None
+    website: _Text = None
+    size: int | _Text = None
+    industry: _Text = None
+    linkedin_url: _Text = None
+    profile_pic_url: _Text = None
+    start_date: _Text = None
+    job: _Job | None = None
+
+
+_ABSENT: Final = msgspec.Raw(b"null")
+
+
+class _Plain(msgspec.Struct, gc=False, forbid_unknown_fields=True):
+    full_name: _Text = None
+    first_name: _Text = None
+    last_name: _Text = None
+    gender: _Text = None
+    current_work_email: _Text = None
+    current_personal_email: _Text = None
+    work_emails: list[_Text] | None = None
+    personal_emails: list[_Text] | None = None
+    emails: list[_Text] | None = None
+    phone_numbers: list[_Phone] | None = None
+    social_profiles: list[_Profile] | None = None
+    location: _Location | None = None
+    employment: _Employment | None = None
+    education: msgspec.Raw = _ABSENT
+    experiences: msgspec.Raw = _ABSENT
+
+
+class _Open(_Plain, gc=False, forbid_unknown_fields=False):
+    """The plain shape, but for keys at the top that are not known."""
+
+
+class _NotPlainError(Exception):
+    """The types are plain, and what they hold is not."""
+
+
+_NO_KEYS: Final[Mapping[str, Any]] = MappingProxyType({})
+_decode_plain = msgspec.json.Decoder(_Plain).decode
+_decode_open = msgspec.json.Decoder(_Open).decode
+_NOWHERE: Final = _Location()
+_UNEMPLOYED: Final = _Employment()
+_NO_JOB: Final = _Job()
+_HELD: Final = tuple(
+    frozenset(name for bit, name in enumerate(REQUIRED_FIELDS) if bits >> bit & 1)
+    for bits in range(2 ** len(REQUIRED_FIELDS))
+)
+
+
+# One function, and long: taken apart into five, it is a quarter slower.
+def _read_plain(one: _Plain, *, new: Mapping[str, Any] = _NO_KEYS) -> Contact:  # noqa: C901
+    held = 0
+    work, personal = one.current_work_email, one.current_personal_email
+    found: dict[str, None] = {}
+    if work:
+        found[work] = None
+    if personal:
+        found[personal] = None
+    for address in one.work_emails or ():
+        if address:
+            found[address] = None
+            work = work or address
+    for address in one.personal_emails or ():
+        if address:
+            found[address] = None
+            personal = personal or address
+    for address in one.emails or ():
+        if address:
+            found[address] = None
+    emails = None
+    if found:
+        emails = tuple(found)
+        held = 1 | (2 if work else 0) | (4 if personal else 0)
+
+    phones = phone = None
+    if one.phone_numbers:
+        phones = tuple({entry.number: None for entry in one.phone_numbers if entry.number}) or None
+        if phones:
+            phone = phones[0]
+            held |= 8
+
+    profiles: list[tuple[_Text, _Text]] = []
+    linkedin = twitter = facebook = github = None
+    for profile in one.social_profiles or ():
+        network, url = profile.network, profile.url
+        if url:
+            column = _NETWORKS.get(network.lower()) if network else _column_of_host(url)
+            if column == "linkedin_url":
+                linkedin = linkedin or url
+            elif column == "twitter_url":
+                twitter = twitter or url
+            elif column == "facebook_url":
+                facebook = facebook or url
+            elif column == "github_url":
+                github = github or url
+            profiles.append((network or None, url))
+        elif network:
+            profiles.append((network, None))
+
+    place = one.location or _NOWHERE
+    employer = one.employment or _UNEMPLOYED
+    job = employer.job or _NO_JOB
+    levels, more = job.levels, None
+    if type(levels) is not list:
+        level = levels
+    elif len(levels) == 1:
+        level = levels[0]
+    else:
+        level, *more = [entry for entry in levels if entry] or (None,)
+    size = employer.size
+    other = None
+    if employer.start_date or employer.website or job.start_date or more or new:
+        other = _plain_rest(employer, job, more, new)
+
+    education = school = experiences = None
+    if one.education is not _ABSENT and (education := _plain_list(one.education)):
+        school = _first_school(one.education)
+    if one.experiences is not _ABSENT:
+        experiences = _plain_list(one.experiences)
+    values = (
+        one.full_name or None, one.first_name or None, one.last_name or None, one.gender or None,
+        work or None, personal or None, emails, phone, phones,
+        linkedin, twitter, facebook, github, tuple(profiles) or None,
+        place.city or None, place.region or None, place.country or None,
+        job.title or None, level or None,
+        employer.name or None, employer.domain or employer.website or None,
+        str(size) if type(size) is int else size or None, employer.industry or None,
+        employer.linkedin_url or None, employer.profile_pic_url or None,
+        school, education, experiences, other,
+    )  # fmt: skip
+    unknown = tuple(dict.fromkeys(map(_key_name, new))) if new else ()
+    return Contact(values, _HELD[held | 16 if profiles else held], unknown)
+
+
+def _plain_rest(
+    employer: _Employment, job: _Job, levels: Sequence[_Text] | None, new: Mapping[str, Any]
+) -> str | None:
+    """What no column takes, as JSON whose keys are sorted."""
+    of_job: dict[str, Any] = {}
+    if levels:
+        of_job["levels"] = levels
+    if job.start_date:
+        of_job["start_date"] = job.start_date
+    of_employer: dict[str, Any] = {"job": of_job} if of_job else {}
+    if employer.start_date:
+        of_employer["start_date"] = employer.start_date
+    if employer.website and employer.domain and employer.website != employer.domain:
+        of_employer["website"] = employer.website
+    left = {"employment": of_employer} if of_employer else {}
+    if new:
+        left |= {name: value for name, value in new.items() if not _is_empty(value)}
+    return _dump(left, is_sorted=bool(new)) if left else None
+
+
+def _new_sections(raw: bytes | msgspec.Raw) -> dict[str, Any]:
+    return {
+        name: msgspec.json.decode(section)
+        for name, section in _decode_raw_sections(raw).items()
+        if name not in _CONTACT_KEYS
+    }
+
+
+# Lists that stay JSON
+
+
+class _Named(msgspec.Struct, gc=False):
+    name: _Text = None
+
+
+class _School(msgspec.Struct, gc=False):
+    school: _Named | _Text = None
+
+
+_decode_schools = msgspec.json.Decoder(list[_School]).decode
+_decode_raw_sections = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _plain_list(raw: msgspec.Raw) -> str | None:
+    """A list of objects as its JSON came; msgspec has seen that it is JSON, but for its UTF-8."""
+    text = str(cast("bytes", raw), "utf-8")
+    if text.startswith('[{"'):
+        return text
+    if text in ("[]", "null"):
+        return None
+    raise _NotPlainError
+
+
+def _first_school(raw: msgspec.Raw) -> str | None:
+    for entry in _decode_schools(raw):
+        school = entry.school
+        if name := school.name if isinstance(school, _Named) else school:
+            return name
+    return None
+
+
+class _Listed(msgspec.Struct, gc=False):
+    """A list of objects that becomes a column as it came."""
+
+    text: str
+    school: str | None
+
+
+def _decode_sections(raw: bytes) -> Any:
+    try:
+        sections = _decode_raw_sections(raw)
+    except msgspec.ValidationError:
+        return msgspec.json.decode(raw)
+    return {
+        name: _as_listed(name, section)
+        if name in ("education", "experiences")
+        else msgspec.json.decode(section)
+        for name, section in sections.items()
+    }
+
+
+def _as_listed(name: str, raw: msgspec.Raw) -> Any:
+    try:
+        text = _plain_list(raw)
+        school = None if text is None or name != "education" else _first_school(raw)
+    except (_NotPlainError, msgspec.ValidationError):
+        return msgspec.json.decode(raw)
+    return None if text is None else _Listed(text, school)
 
 
 # JSON that only a lenient reader takes
@@ -633,8 +946,8 @@ def _decimal(digits: str) -> float | str:
     return number if math.isfinite(number) else digits
 
 
-def _dump_damaged(value: Any) -> str:
-    return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"))
+def _dump_damaged(value: Any, *, is_sorted: bool = False) -> str:
+    return json.dumps(_finite(value), ensure_ascii=False, separators=(",", ":"), sort_keys=is_sorted)
 
 
 def _finite(value: Any) -> Any:

@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eb_dagster import contacts as contact_columns
+from eb_dagster import rights
 from eb_dagster.client import Client
 from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError, LedgerError, OverBudget
@@ -23,9 +24,10 @@ from eb_dagster.identifiers import FieldType, Identifier, Layout, find_layout, r
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import check_writable, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, Question, Row, make_plan
-from eb_dagster.purchase import Answer, Purchase, apply_reply, decompress
+from eb_dagster.purchase import CAP_IS_SPENT, Answer, Purchase, apply_reply, decompress, identifiers_in
 from eb_dagster.report import Report
 from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
+from eb_dagster.signals import Interruption, marked
 from eb_dagster.wire import PATH, parse_reply
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ WINDOW_ROWS: Final = 32_768
 """Rows that are open at once: enough to keep 20 partitions in flight, and memory bounded."""
 
 _REPLIES_KEPT: Final = 16
+_LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
 
 
 class Enricher:
@@ -56,6 +59,8 @@ class Enricher:
         partition_size: identifiers in one request, 1 to 1000.
         requests_per_minute: shared by all processes on one ledger; the vendor refuses above 200.
         max_credits_at_risk: bound on identifiers in flight plus in doubt.
+        max_credits_per_day, max_credits_per_month: credits that all runs on the ledger together may
+            spend in a day or month of UTC; what the ledger itself was told holds as well.
         timeout: seconds for one request, from the first byte to the last.
         in_doubt: "hold" never asks again for what may have been paid; "resend" does.
         aliases: kinds of identifiers inside a bought contact that answer for it.
@@ -86,6 +91,8 @@ class Enricher:
         partition_size: int = 1000,
         requests_per_minute: float = 198,
         max_credits_at_risk: int = 20_000,
+        max_credits_per_day: int | None = None,
+        max_credits_per_month: int | None = None,
         timeout: float = 300.0,
         in_doubt: InDoubtChoice = "hold",
         aliases: Sequence[FieldType] = ("email", "social_profile"),
@@ -99,6 +106,7 @@ class Enricher:
             over_budget=over_budget, max_age=max_age, retry_misses_after=retry_misses_after,
             partition_size=partition_size, requests_per_minute=requests_per_minute,
             max_credits_at_risk=max_credits_at_risk, timeout=timeout, in_doubt=in_doubt,
+            max_credits_per_day=max_credits_per_day, max_credits_per_month=max_credits_per_month,
             aliases=aliases, prefix=prefix, columns=columns, progress=progress,
         )  # fmt: skip
         self._added = contact_columns.arrow_schema(prefix=prefix, columns=self._settings.columns)
@@ -112,6 +120,8 @@ class Enricher:
             timeout=self._settings.timeout,
         )
         self.report = Report()
+        self._purchases: list[Purchase] = []
+        self._check_clock()
 
     def __enter__(self) -> Self:
         return self
@@ -125,8 +135,28 @@ class Enricher:
         self.close()
 
     def close(self) -> None:
-        """Let go of the ledger."""
+        """Take in what is in flight, then let go of the ledger."""
+        for purchase in self._purchases:
+            purchase.finish()
         self._ledger.close()
+
+    def suppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
+        """Keep people from ever being sent or handed out, by (kind, text) in any spelling.
+
+        Returns how many were not suppressed before. Only keyed hashes are kept.
+
+        Raises:
+            InputError: a text is no identifier of its kind; its position is named, not its value.
+
+        """
+        return rights.suppress(self._ledger, identifiers, default_region=self._settings.default_region)
+
+    def forget(self, field_type: FieldType, text: str) -> rights.Forgotten:
+        """Remove a person from the ledger and from the Parquet tables that it published.
+
+        What remains is a keyed hash, so that nobody buys the person again.
+        """
+        return rights.forget(self._ledger, field_type, text, default_region=self._settings.default_region)
 
     def plan(self, frame: Any) -> Plan:
         """What enriching this table would ask and cost at most. Sends nothing.
@@ -165,7 +195,7 @@ class Enricher:
         """
         import pandas as pd
 
-        if not isinstance(frame, pd.DataFrame):
+        if not _is_pandas(frame):
             raise InputError(f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}")
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
@@ -174,7 +204,7 @@ class Enricher:
             self._refuse_over_budget(frame)
         batches = list(self._run(_pandas_chunks(frame, layout), layout, total=len(frame)))
         table = pa.Table.from_batches(batches, schema=self._added)
-        added = table.to_pandas(types_mapper=contact_columns.pandas_dtype)
+        added = _arrow(table).to_pandas(types_mapper=contact_columns.pandas_dtype)
         added = contact_columns.enriched_contacts(
             prefix=self._settings.prefix, columns=self._settings.columns
         ).validate(added)
@@ -196,7 +226,7 @@ class Enricher:
             held = pa.Table.from_batches(list(stream), schema=schema)
             self._refuse_over_budget(held)
             stream = iter(held.to_batches())
-        whole = pa.schema([*schema, *self._added])
+        whole = pa.schema([*_arrow(schema), *_arrow(self._added)])
         return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole))
 
     def enrich_parquet(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
@@ -204,14 +234,14 @@ class Enricher:
         path = Path(target)
         self.check_target(path)
         try:
-            file = pq.ParquetFile(source)
+            file = pq.ParquetFile(Path(source))
         except FileNotFoundError:
             raise InputError(f"there is no file {Path(source).name}") from None
         except (OSError, pa.ArrowException):
             raise InputError(f"{Path(source).name} is not a Parquet file") from None
         with file:
             schema = file.schema_arrow.remove_metadata()
-            rows = (batch for batch in file.iter_batches(BLOCK_ROWS))
+            rows = (batch for batch in _arrow(file).iter_batches(BLOCK_ROWS))
             stream = pa.RecordBatchReader.from_batches(schema, rows)
             self.write(self.enrich_batches(stream), path)
         return self.report
@@ -220,6 +250,8 @@ class Enricher:
         """Publish enriched batches as a Parquet table. Returns the rows."""
         path = Path(target)
         self.check_target(path)
+        # Before it is there: a table that `forget` does not know of would keep who is in it.
+        self._ledger.note_published(str(path.resolve()))
         return write_parquet(
             cast("Iterable[pa.RecordBatch]", reader),
             path,
@@ -231,9 +263,9 @@ class Enricher:
         """An enriched dataframe as an Arrow table whose added columns have their fixed types."""
         names = [name for name in enriched.columns if name not in self._added.names]
         table = pa.Table.from_pandas(enriched[names]).replace_schema_metadata(None)
-        for one in self._added:
-            column = pa.Array.from_pandas(enriched[one.name], type=one.type)
-            table = table.append_column(one, column)
+        for one in _arrow(self._added):
+            column = _arrow(pa.Array).from_pandas(enriched[one.name], type=one.type)
+            table = _arrow(table).append_column(one, column)
         return table
 
     def check_target(self, path: Path) -> None:
@@ -256,6 +288,17 @@ class Enricher:
             "request": str(self._ledger.last_request()),
             "endpoint": self._ledger.endpoint,
         }
+
+    def _check_clock(self) -> None:
+        # A clock that runs years ahead makes everything look old enough to be bought again.
+        ages = self._settings.max_age is not None
+        newest = self._ledger.last_moment() if ages else None
+        if newest is not None and time.time() - newest > _LONGEST_PAUSE_IN_USE.total_seconds():
+            raise LedgerError(
+                "by this machine's clock, the ledger was last used more than two years ago, and max_age "
+                "would buy everything again. If the clock is right, run once without max_age; nothing "
+                "was sent"
+            )
 
     def _check_clash(self, names: Sequence[str]) -> None:
         clashes = sorted(set(names) & set(self._added.names))
@@ -294,7 +337,9 @@ class Enricher:
 
         for added in self._run(chunks(), layout, total=None):
             mine = inputs.pop(0)
-            yield pa.RecordBatch.from_arrays([*mine.columns, *added.columns], schema=schema)
+            yield _arrow(pa.RecordBatch).from_arrays(
+                [*_arrow(mine).columns, *_arrow(added).columns], schema=schema
+            )
 
     def _run(
         self, chunks: Iterator[pd.DataFrame], layout: Layout, *, total: int | None
@@ -303,24 +348,32 @@ class Enricher:
         self.report = report = Report()
         agenda = Agenda()
         purchase = self._purchase(agenda, report)
+        self._purchases.append(purchase)
         loader = _ContactLoader(self._ledger)
-        with _progress(self._settings.progress, report, total) as show:
+        with _progress(self._settings.progress, report, total) as show, marked() as interruption:
             purchase.on_progress = show
+            interruption.on_second = purchase.abort
             try:
                 more = True
                 while more or agenda.blocks:
-                    while more and agenda.open_rows < WINDOW_ROWS:
+                    while more and agenda.open_rows < WINDOW_ROWS and not interruption:
                         chunk = next(chunks, None)
                         more = chunk is not None
                         if chunk is not None:
                             agenda.start(self._take_in(agenda, purchase, chunk, layout, report))
                     for block in agenda.leaving():
-                        yield self._finish_block(block, purchase, loader, report)
+                        batch = self._finish_block(block, purchase, loader, report)
+                        interruption.is_suspended = True
+                        yield batch
+                        interruption.is_suspended = False
                         show()
+                    if interruption:
+                        self._stop(purchase, interruption)
                     if agenda.blocks:
                         purchase.step(all_rows_in=not more)
             finally:
                 purchase.finish()
+                self._purchases.remove(purchase)
                 spent = self._ledger.spending(run=purchase.run)
                 report.credits_charged = spent.credits
                 report.credits_in_doubt = spent.at_risk
@@ -328,6 +381,13 @@ class Enricher:
                 report.seconds = time.monotonic() - started
                 show()
         _warn(report)
+
+    @staticmethod
+    def _stop(purchase: Purchase, interruption: Interruption) -> NoReturn:
+        purchase.finish()
+        interruption.deliver()
+        # Whoever handled the signal let it pass; half a table is still no table.
+        raise KeyboardInterrupt
 
     def _take_in(
         self,
@@ -353,16 +413,31 @@ class Enricher:
         self, block: Block, purchase: Purchase, loader: _ContactLoader, report: Report
     ) -> pa.RecordBatch:
         loader.load([row.question for row in block.rows if row.question is not None])
+        self._withhold(block)
         rows = [self._finish_row(row, purchase.run, report) for row in block.rows]
-        names = [column.name for column in contact_columns.CONTACT_COLUMNS]
-        kept = [names.index(one.name) for one in contact_columns.select(self._settings.columns)]
-        blank = (None,) * len(names)
-        status = [[one[at] for one, _ in rows] for at in range(len(contact_columns.STATUS_COLUMNS))]
-        contacts = [blank if one is None else one.values for _, one in rows]
-        values: list[Sequence[Any]] = [*status]
-        values += [[contact[at] for contact in contacts] for at in kept]
-        arrays = [pa.array(column, type=each.type) for column, each in zip(values, self._added, strict=True)]
-        return pa.RecordBatch.from_arrays(arrays, schema=self._added)
+        status = [
+            pa.array([one[at] for one, _ in rows], type=column.type)
+            for at, column in enumerate(contact_columns.STATUS_COLUMNS)
+        ]
+        kept = contact_columns.select(self._settings.columns)
+        arrays = contact_columns.contact_arrays([one for _, one in rows], columns=self._settings.columns)
+        for column, array in zip(kept, arrays, strict=True):
+            report.filled[column.name] += len(array) - array.null_count
+        return _arrow(pa.RecordBatch).from_arrays([*status, *arrays], schema=self._added)
+
+    def _withhold(self, block: Block) -> None:
+        """Hand out nobody who is suppressed, under whichever identifier they were found."""
+        if not self._ledger.has_suppressed():
+            return
+        inside: dict[int, list[Identifier]] = {}
+        for at, row in enumerate(block.rows):
+            answer = cast("Answer | None", row.question.answer) if row.question is not None else None
+            if row.status == "matched" and answer is not None and answer.contact is not None:
+                inside[at] = identifiers_in(answer.contact)
+        barred = self._ledger.suppressed({one for found in inside.values() for one in found})
+        for at, found in inside.items():
+            if not barred.isdisjoint(found):
+                block.rows[at].status = "suppressed"
 
     def _finish_row(self, row: Row, run: str, report: Report) -> tuple[tuple[Any, ...], Contact | None]:
         question, status = row.question, row.status
@@ -394,6 +469,9 @@ class Enricher:
             setattr(report, row.status, getattr(report, row.status) + 1)
         if row.status == "matched" and row.question is not None:
             report.matched_by[row.question.identifier.field_type] += 1
+        if row.status in ("matched", "not_found"):
+            asked = (one for one in row.questions if one is row.question or one.state == "missed")
+            report.answered_by.update({one.identifier.field_type for one in asked})
         if contact is not None:
             report.drift.update(contact.drift)
             report.new_fields.update(contact.unknown_keys)
@@ -466,7 +544,8 @@ def _warn(report: Report) -> None:
             f"in {report.wrong_counts} replies the API counted other records than it sent",
             stacklevel=3,
         )
-    if report.stopped and report.unreadable + report.in_doubt:
+    # That the run's own cap is spent is no surprise to who set it.
+    if report.stopped and report.stopped != CAP_IS_SPENT:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
 
 
@@ -482,6 +561,11 @@ def _is_pandas(frame: Any) -> bool:
     return isinstance(frame, pd.DataFrame)
 
 
+def _arrow(one: object) -> Any:
+    # pyarrow-stubs leaves the type parameters of what holds fields and arrays unknown.
+    return one
+
+
 def _pandas_chunks(frame: pd.DataFrame, layout: Layout) -> Iterator[pd.DataFrame]:
     wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
     slim = frame.iloc[:, wanted]
@@ -494,7 +578,7 @@ def _pandas_chunks(frame: pd.DataFrame, layout: Layout) -> Iterator[pd.DataFrame
 def _to_pandas(batch: pa.RecordBatch) -> pd.DataFrame:
     import pandas as pd
 
-    return cast("pd.DataFrame", batch.to_pandas(types_mapper=pd.ArrowDtype))
+    return _arrow(batch).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from numbers import Number
@@ -334,8 +334,10 @@ _SPACE: Final = r"[^\S\x1c-\x1f]"
 _GROUPS: Final = re.compile(rf"[;|{_LINES}]+")
 _EMAIL_WORDS: Final = re.compile(rf"(?:[,<>]|{_SPACE})+")
 _MAILTO: Final = re.compile(r"mailto:([^?\s<>;|]*)(?:\?[^\s<>]*)?", re.IGNORECASE)
-# Not at the ";" of "tel:030123;ext=5".
-_PHONES: Final = re.compile(rf"[,|{_LINES}]+|;(?!\s?(?:ext|isub|phone-context)=)|\s/\s|\sor\s", re.IGNORECASE)
+# Not at the ";" of "tel:030123;ext=5", nor at the decimal comma of a number that was rounded.
+_PHONES: Final = re.compile(
+    rf"(?:,(?!\d+E\+\d)|[|{_LINES}])+|;(?!\s?(?:ext|isub|phone-context)=)|\s/\s|\sor\s", re.IGNORECASE
+)
 # Before a space or a comma inside "linkedin.com/in/jane doe" stands another person's address, so
 # these separate only if an address can follow.
 _PROFILES: Final = re.compile(
@@ -384,10 +386,18 @@ def _addresses(group: str) -> list[str]:
 # ---- one table ----------------------------------------------------------------------------------
 
 
+def _as_keyword(named: Mapping[FieldType, Sequence[str]]) -> str:
+    pairs = [f'"{kind}": {[*names]!r}' for kind, names in named.items()]
+    return f"identifiers={{{', '.join(pairs)}}}"
+
+
 def find_layout(
-    available: Sequence[str], identifiers: Mapping[FieldType, str | Sequence[str]] | None
+    available: Sequence[str],
+    identifiers: Mapping[FieldType, str | Sequence[str]] | None,
+    *,
+    show: Callable[[Mapping[FieldType, Sequence[str]]], str] = _as_keyword,
 ) -> Layout:
-    """Find the identifier columns of a table.
+    """Find the identifier columns of a table. `show` spells, for the error, how to name them.
 
     Raises:
         ConfigError: `identifiers` names an unknown kind, nothing, or one column twice.
@@ -401,10 +411,8 @@ def find_layout(
     else:
         layout = Layout("wide", _recognized(available))
     if not layout.names:
-        raise InputError(
-            f"no identifier columns; {_there(available)}. Name them with "
-            'identifiers={"social_profile": …, "email": …, "phone": …}'
-        )
+        likely = suggest(available) or dict.fromkeys(FIELD_TYPES, ("…",))
+        raise InputError(f"no identifier columns; {_there(available)}. Name them, as in {show(likely)}")
     _check_columns(available, layout)
     return layout
 
@@ -433,6 +441,31 @@ def _recognized(available: Sequence[str]) -> tuple[tuple[FieldType, str], ...]:
     return tuple(
         (kind, name) for kind, wanted in _RECOGNIZED for name in names if str(name).strip().lower() == wanted
     )
+
+
+# Names that CRMs and spreadsheets give to identifiers, and to what is only about them.
+_LIKELY: Final[dict[FieldType, re.Pattern[str]]] = {
+    "social_profile": re.compile(r"linked.?in(?!.*(?:connections|bio|member))|profile.?url"),
+    "email": re.compile(r"e-?mail|(?:^|[^a-z])mail$"),
+    "phone": re.compile(r"phone|(?<!auto)mobile|(?:^|[^a-z])(?:cell|tel|direct dial)(?:[^a-z]|$)|telefon"),
+}
+_ABOUT: Final = re.compile(
+    r"company|corporate|bounce|opt|consent|owner|domain|status|date|count|last|first|sent|open|click"
+    r"|deliver|replied|valid|verif|quarantin|subscri|type|source|reason|template|campaign|country"
+    r"|region|\bext|do.?not|\bid\b"
+)
+
+
+def suggest(available: Sequence[str]) -> dict[FieldType, list[str]]:
+    """Columns that may hold identifiers, by their names; never used without being named."""
+    likely: dict[FieldType, list[str]] = {}
+    for name in dict.fromkeys(available):
+        text = str(name).strip().lower()
+        for kind in FIELD_TYPES:
+            if _LIKELY[kind].search(text) and not _ABOUT.search(text):
+                likely.setdefault(kind, []).append(name)
+                break
+    return {kind: likely[kind] for kind in FIELD_TYPES if kind in likely}
 
 
 def _check_columns(available: Sequence[str], layout: Layout) -> None:

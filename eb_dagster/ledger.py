@@ -1,13 +1,12 @@
 """What was asked, what was answered, what it cost. Durable, and the coordinator of all processes.
 
-One row a request. Its identifiers, their outcomes and the aliases found in its contacts are packed
-arrays of 128-bit keyed hashes, so that recording a reply costs the same in a ledger of ten million,
-and so that the index holds no address. The raw reply stands beside it in a table of its own.
+One row a request, its identifiers packed (see `packed`); the raw reply stands beside it in a table
+of its own. Each change of state is one committed transaction:
 
     INTENT ─► free (not sent, 429)     its questions may be asked again
            ─► refused                  likewise
-           ─► in_doubt ─► answered late, resent by choice, or written off; never by a timer
-           ─► answered (raw reply durable) ─► applied | unreadable
+           ─► in_doubt ─► answered late, or resolved by decision; never by a timer
+           ─► answered (raw reply durable) ─► applied | unreadable (raw kept, read again later)
 """
 
 from __future__ import annotations
@@ -16,85 +15,55 @@ import contextlib
 import os
 import threading
 import time
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from hashlib import blake2b
-from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
+from sqlalchemy import exc
 
+from eb_dagster import database
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers import Identifier
+from eb_dagster.owners import DatabaseOwner, FileOwner, Owner
+from eb_dagster.packed import (
+    ALIAS,
+    KEY_BYTES,
+    OUTCOME,
+    Wanted,
+    checksum,
+    unpack_keys,
+    unpack_outcomes,
+)
+from eb_dagster.vault import Vault
 from eb_dagster.wire import IN_DOUBT, MISSED, REQUIRED_FIELDS, UNREADABLE
 
-SCHEMA_VERSION: Final = 1
-BUSY_SECONDS: Final = 90.0
-
-# A question of a lost request that was asked anew by choice.
+# Outcomes besides those of `wire`, by decision. Asked anew; given up; seen on the vendor's bill.
 RESENT: Final = -4
+WRITTEN_OFF: Final = -5
+CHARGED: Final = -6
+FORGOTTEN: Final = -7
 
-_metadata = sa.MetaData()
-_meta = sa.Table(
-    "meta",
-    _metadata,
-    sa.Column("name", sa.String(40), primary_key=True),
-    sa.Column("value", sa.LargeBinary, nullable=False),
-)
-_pacer = sa.Table(
-    "pacer",
-    _metadata,
-    sa.Column("endpoint", sa.String(500), primary_key=True),
-    sa.Column("next_at", sa.Float(53), nullable=False),
-)
-_requests = sa.Table(
-    "requests",
-    _metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("endpoint", sa.String(500), nullable=False),
-    sa.Column("run", sa.String(32), nullable=False, index=True),
-    sa.Column("owner", sa.String(32), nullable=False),
-    sa.Column("state", sa.String(12), nullable=False),
-    sa.Column("required", sa.Integer, nullable=False),
-    sa.Column("asked", sa.Integer, nullable=False),
-    sa.Column("created_at", sa.Float(53), nullable=False),
-    sa.Column("answered_at", sa.Float(53)),
-    sa.Column("http_status", sa.Integer),
-    sa.Column("note", sa.String(200)),
-    sa.Column("credits", sa.Integer, nullable=False, default=0),
-    sa.Column("records_enriched", sa.Integer),
-    sa.Column("in_doubt", sa.Integer, nullable=False, default=0),
-    sa.Column("unreadable", sa.Integer, nullable=False, default=0),
-    sa.Column("asked_keys", sa.LargeBinary, nullable=False),
-    sa.Column("outcomes", sa.LargeBinary),
-    sa.Column("aliases", sa.LargeBinary),
-    sa.Index("requests_by_state", "endpoint", "state"),
-    # An id that was used once must never come back: it orders what was learned.
-    sqlite_autoincrement=True,
-)
-_replies = sa.Table(
-    "replies",
-    _metadata,
-    sa.Column("request_id", sa.Integer, sa.ForeignKey("requests.id"), primary_key=True),
-    sa.Column("encoding", sa.String(100), nullable=False),
-    sa.Column("complete", sa.Boolean, nullable=False),
-    sa.Column("body", sa.LargeBinary, nullable=False),
-)
-_suppressed = sa.Table(
-    "suppressed",
-    _metadata,
-    sa.Column("key", sa.LargeBinary(16), primary_key=True),
-    sa.Column("at", sa.Float(53), nullable=False),
-)
+REPLY_PATIENCE: Final = 600.0
+"""Seconds for which a reply that was paid for waits for a database that cannot take it."""
 
-_OUTCOME = np.dtype([("position", "<i4"), ("held", "u1")])
-_ALIAS = np.dtype([("key", "V16"), ("position", "<i4"), ("held", "u1"), ("person", "<u8")])
+IN_FLIGHT_STATES: Final = ("intent", "answered")
+_UNSENT_STATES: Final = ("free", "refused")
+_STATES: Final = frozenset({
+    *IN_FLIGHT_STATES, *_UNSENT_STATES, "in_doubt", "applied", "unreadable", "resolved", "purged",
+})  # fmt: skip
+_HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
+
+_requests, _replies, _meta = database.requests, database.replies, database.meta
+_pacer, _suppressed, _published = database.pacer, database.suppressed, database.published
 
 Standing = Literal["matched", "missed", "in_flight", "in_doubt", "unreadable"]
+Short = Literal["credits", "day", "month", "risk"]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +89,23 @@ class Freshness:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a claim must stay inside of: credits of this run, and credits at risk on the ledger."""
+    """What a claim must stay inside of, in credits. None: no such limit.
+
+    `max_credits` is of one run, the others are of the whole ledger. Days and months are those of UTC.
+    """
 
     max_credits: int | None
     max_credits_at_risk: int
+    max_credits_per_day: int | None = None
+    max_credits_per_month: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many identifiers may still be asked, and which limit says so."""
+
+    credits: int
+    short_of: Short
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +115,7 @@ class Claim:
     request_id: int | None
     granted: int
     known: Mapping[bytes, Known]
-    short_of: Literal["credits", "risk"] | None = None
+    short_of: Short | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +153,6 @@ class StoredReply:
 class Spending:
     """Totals in credits, of a run or of a whole endpoint."""
 
-    requests: int
     credits: int
     in_flight: int
     in_doubt: int
@@ -183,51 +164,94 @@ class Spending:
         return self.in_flight + self.in_doubt
 
 
+class Unavailable(LedgerError):
+    """The database did not answer; it may do so later."""
+
+
 class Ledger:
     """The one database that every process with the same ledger shares. Safe to use from threads."""
 
-    def __init__(self, where: str | os.PathLike[str], *, endpoint: str) -> None:
-        self._lock = threading.RLock()
+    def __init__(
+        self,
+        where: str | os.PathLike[str],
+        *,
+        endpoint: str,
+        clock: Callable[[], float] = time.time,
+        must_exist: bool = False,
+    ) -> None:
+        self._lock, self._reading = threading.RLock(), threading.RLock()
         self._process = os.getpid()
         self._closed = False
+        self._hurry = threading.Event()
+        self._clock = clock
         self.endpoint = endpoint
-        self._url = _database_url(where)
-        self._path = Path(cast(str, self._url.database)) if _is_sqlite(self._url) else None
-        if self._path is not None:
-            _create_private(self._path)
-        self._engine = _connect(self._url)
+        self._vault = Vault.from_environment()
+        self._barred: tuple[tuple[int, float], frozenset[bytes]] = ((0, 0.0), frozenset())
+        url = database.database_url(where)
+        self.file = database.file_of(url)
+        if must_exist and self.file is not None and not self.file.exists():
+            raise LedgerError(f"there is no ledger {self.file.name} there")
+        self._engine = database.connect(url)
         try:
-            with self._transaction() as connection:
-                _metadata.create_all(connection)
-                self.id, self._secret = _read_or_create_meta(connection)
-            self._owner = _Owner.of(self._path, self._engine)
+            with self.transaction() as connection:
+                self.id, self._secret = database.prepare(connection)
+            self._owner = self._new_owner(url)
         except BaseException:
             self._engine.dispose()
             raise
         self.recover()
 
+    def _new_owner(self, url: sa.URL) -> Owner:
+        try:
+            return FileOwner(self.file) if self.file is not None else DatabaseOwner(url)
+        except (OSError, exc.SQLAlchemyError) as error:
+            raise LedgerError(f"the ledger cannot note who claims ({type(error).__name__})") from None
+
     def close(self) -> None:
         """Let go of the database. What this process had in flight is in doubt from here on."""
-        with self._lock:
+        with self._lock, self._reading:
             if not self._closed:
                 self._closed = True
-                self._owner.leave()
-                self._engine.dispose()
+                is_mine = os.getpid() == self._process
+                if is_mine:
+                    self._owner.leave()
+                # In a forked child, both the lock and the connections are the parent's.
+                self._engine.dispose(close=is_mine)
+
+    def hurry(self) -> None:
+        """Wait no longer for a database that cannot take a reply: the user wants to stop now."""
+        self._hurry.set()
+
+    def endpoints(self) -> list[str]:
+        """Every address that was asked."""
+        with self.reading() as connection:
+            query = sa.select(_requests.c.endpoint).distinct().order_by(_requests.c.endpoint)
+            return list(connection.execute(query).scalars())
+
+    @contextlib.contextmanager
+    def at(self, endpoint: str) -> Generator[None]:
+        """Speak of another endpoint for a while. Not for a ledger that is buying."""
+        before, self.endpoint = self.endpoint, endpoint
+        try:
+            yield
+        finally:
+            self.endpoint = before
 
     def key(self, identifier: Identifier) -> bytes:
         """The identifier's keyed hash at this endpoint: a sandbox's answer is never a real one."""
-        return self._hash(self.endpoint, identifier)
+        return self.key_at(self.endpoint, identifier)
+
+    def key_at(self, endpoint: str, identifier: Identifier) -> bytes:
+        """The identifier's keyed hash at an endpoint; "" stands for all of them."""
+        return self._hash(endpoint, identifier.field_type, identifier.value)
 
     def keys_of_echo(self, echo: str, field_types: Iterable[str]) -> list[bytes]:
         """The keys under which an echoed value, taken literally, may have been asked."""
-        return [self._hash_parts(self.endpoint, kind, echo) for kind in field_types]
+        return [self._hash(self.endpoint, kind, echo) for kind in field_types]
 
-    def _hash(self, scope: str, identifier: Identifier) -> bytes:
-        return self._hash_parts(scope, identifier.field_type, identifier.value)
-
-    def _hash_parts(self, *parts: str) -> bytes:
+    def _hash(self, *parts: str) -> bytes:
         text = "\0".join(parts).encode("utf-8", "surrogatepass")
-        return blake2b(text, key=self._secret, digest_size=16).digest()
+        return blake2b(text, key=self._secret, digest_size=KEY_BYTES).digest()
 
     # Looking up
 
@@ -243,7 +267,7 @@ class Ledger:
 
         A key in `alias_keys` may also be answered by a contact in which it was found.
         """
-        with self._transaction() as connection:
+        with self.reading() as connection:
             return self._lookup(connection, keys, required, alias_keys, freshness, after=0)
 
     def _lookup(
@@ -256,45 +280,74 @@ class Ledger:
         *,
         after: int,
     ) -> tuple[dict[bytes, Known], int]:
-        wanted, wanted_aliases = _Wanted(keys), _Wanted(alias_keys)
+        wanted, wanted_aliases = Wanted(keys), Wanted(alias_keys)
         findings = _Findings(required=required, freshness=freshness)
-        columns = _requests.c
-        rows = connection.execution_options(yield_per=100).execute(
+        column = _requests.c
+        rows = connection.execute(
             sa.select(
-                columns.id,
-                columns.run,
-                columns.state,
-                columns.required,
-                columns.answered_at,
-                columns.asked_keys,
-                columns.outcomes,
-                columns.aliases,
+                column.id,
+                column.endpoint,
+                column.run,
+                column.state,
+                column.required,
+                column.answered_at,
+                column.keys_checksum,
+                column.outcomes_checksum,
+                column.asked_keys,
+                column.outcomes,
+                column.aliases,
             )
-            .where(columns.endpoint == self.endpoint, columns.id > after)
-            .where(columns.state.not_in(("free", "refused", "written_off")))
-            .order_by(columns.id)
+            .where(column.id > after)
+            .order_by(column.id),
+            execution_options={"yield_per": 50},
         )
         newest = after
         for row in rows:
+            # Each row is looked at, of whatever endpoint and state, so that none goes missing:
+            # SQLite gives ids without gaps.
+            if self.file is not None and row.id != newest + 1:
+                raise _damaged(f"request {newest + 1}")
             newest = row.id
-            findings.read(row, wanted, wanted_aliases)
+            known = database.keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
+            if known != row.keys_checksum or row.state not in _STATES:
+                raise _damaged(f"request {row.id}")
+            if row.endpoint == self.endpoint and row.state not in _UNSENT_STATES:
+                findings.read(row, wanted, wanted_aliases)
+        if self.file is not None and newest < self._newest_ever(connection):
+            raise _damaged(f"request {newest + 1}")
         return findings.result(), newest
 
-    def suppressed(self, identifiers: Sequence[Identifier]) -> set[Identifier]:
-        """Those of `identifiers` that must never be sent."""
-        with self._transaction() as connection:
-            rows = connection.execute(sa.select(_suppressed.c.key)).scalars()
-            listed = {bytes(key) for key in rows}
-        if not listed:
-            return set()
-        return {one for one in identifiers if self._hash("", one) in listed}
+    @staticmethod
+    def _newest_ever(connection: sa.Connection) -> int:
+        # SQLite keeps count of the ids that it gave.
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'requests'"
+        return int(connection.exec_driver_sql(query).scalar() or 0)
+
+    def suppressed(self, identifiers: Iterable[Identifier]) -> set[Identifier]:
+        """Those of `identifiers` that must never be sent or handed out."""
+        listed = self._suppression_list()
+        return {one for one in identifiers if self.key_at("", one) in listed} if listed else set()
+
+    def has_suppressed(self) -> bool:
+        """Whether anybody is on the suppression list at all."""
+        return bool(self._suppression_list())
+
+    def _suppression_list(self) -> frozenset[bytes]:
+        with self.reading() as connection:
+            column = _suppressed.c
+            row = connection.execute(sa.select(sa.func.count(), sa.func.max(column.at))).one()
+            version = (int(row[0]), float(row[1] or 0.0))
+            if version != self._barred[0]:
+                keys = connection.execute(sa.select(column.key)).scalars()
+                self._barred = (version, frozenset(bytes(key) for key in keys))
+        return self._barred[1]
 
     def suppress(self, identifiers: Iterable[Identifier]) -> int:
         """Keep these people from ever being sent. Returns how many were not on the list before."""
-        keys = {self._hash("", one) for one in identifiers}
-        with self._transaction() as connection:
+        keys = {self.key_at("", one) for one in identifiers}
+        with self.transaction() as connection:
             present = {bytes(key) for key in connection.execute(sa.select(_suppressed.c.key)).scalars()}
-            rows = [{"key": key, "at": time.time()} for key in sorted(keys - present)]
+            rows = [{"key": key, "at": self._clock()} for key in sorted(keys - present)]
             if rows:
                 connection.execute(sa.insert(_suppressed), rows)
         return len(rows)
@@ -318,24 +371,22 @@ class Ledger:
         In the same transaction, look once more at what others learned after request `seen`.
         If anything did come in, nothing is claimed and `known` says what.
         """
-        with self._transaction() as connection:
+        self._owner.hold()
+        with self.transaction() as connection:
             known, _ = self._lookup(connection, keys, required, alias_keys, freshness, after=seen)
             news = {key: one for key, one in known.items() if not one.is_stale}
             if resend:
                 news = {key: one for key, one in news.items() if one.standing != "in_doubt"}
             if news:
                 return Claim(None, 0, news)
-            if resend:
-                self._mark_resent(connection, keys)
-            spent = self._spending(connection, run=run)
-            ledger = self._spending(connection)
-            used = spent.credits + spent.at_risk + spent.unreadable
-            room = len(keys) if limits.max_credits is None else limits.max_credits - used
-            risk = limits.max_credits_at_risk - ledger.at_risk
-            granted = min(len(keys), room, risk)
+            room = self._room(connection, run=run, limits=limits)
+            granted = min(len(keys), room.credits)
             if granted <= 0:
-                return Claim(None, 0, {}, "credits" if room <= 0 else "risk")
-            request_id = connection.execute(
+                return Claim(None, 0, {}, room.short_of)
+            if resend:
+                self._mark_resent(connection, keys[:granted])
+            packed = b"".join(keys[:granted])
+            inserted = connection.execute(
                 sa.insert(_requests).values(
                     endpoint=self.endpoint,
                     run=run,
@@ -343,47 +394,81 @@ class Ledger:
                     state="intent",
                     required=required,
                     asked=granted,
-                    created_at=time.time(),
-                    asked_keys=b"".join(keys[:granted]),
+                    at_risk=granted,
+                    created_at=self._clock(),
+                    outcomes_checksum=checksum(None),
+                    asked_keys=packed,
                 )
-            ).inserted_primary_key[0]
-        return Claim(cast(int, request_id), granted, {})
+            ).inserted_primary_key
+            request_id = cast("tuple[int]", inserted)[0]
+            mark = database.keys_checksum(request_id, self.endpoint, required, packed)
+            connection.execute(
+                sa.update(_requests).where(_requests.c.id == request_id).values(keys_checksum=mark)
+            )
+        return Claim(request_id, granted, {})
 
     def release(self, request_id: int, *, state: Literal["free", "refused"], note: str) -> None:
         """The request cost nothing: its questions may be asked again."""
-        self._move(request_id, {"intent"}, state=state, note=note[:200])
+        self._move(request_id, {"intent", "in_doubt"}, state=state, at_risk=0, note=note[:200])
 
     def doubt(self, request_id: int, *, http_status: int | None, note: str) -> None:
         """The request may have been paid for, and there is no answer."""
         self._move(
-            request_id, {"intent"}, state="in_doubt", http_status=http_status, note=note[:200],
-            in_doubt=_requests.c.asked,
+            request_id, {"intent", "in_doubt"}, state="in_doubt", http_status=http_status, note=note[:200],
+            at_risk=_requests.c.asked,
         )  # fmt: skip
 
     def record(
         self, request_id: int, *, http_status: int, encoding: str, complete: bool, body: bytes
     ) -> StoredReply:
-        """Make a raw reply durable, before anything looks into it. A late one is welcome too."""
-        at = time.time()
-        with self._transaction() as connection:
+        """Make a raw reply durable, before anything looks into it. A late one is welcome too.
+
+        It was paid for, so a database that cannot take it is asked again for `REPLY_PATIENCE`.
+        """
+        reply = self._patiently(
+            lambda: self._record(
+                request_id, http_status, *self._vault.seal(body, encoding[:100]), complete=complete
+            )
+        )
+        return replace(reply, body=body, encoding=encoding)
+
+    def _record(
+        self, request_id: int, http_status: int, body: bytes, encoding: str, *, complete: bool
+    ) -> StoredReply:
+        at = self._clock()
+        with self.transaction() as connection:
             row = connection.execute(
                 sa.select(_requests.c.state, _requests.c.asked_keys, _requests.c.run).where(
                     _requests.c.id == request_id
                 )
             ).one()
-            if row.state not in ("intent", "in_doubt"):
-                raise LedgerError(f"request {request_id} was answered before; nothing was changed")
-            connection.execute(
-                sa.insert(_replies).values(
-                    request_id=request_id, encoding=encoding[:100], complete=complete, body=body
+            is_stored = connection.execute(
+                sa.select(_replies.c.request_id).where(_replies.c.request_id == request_id)
+            ).scalar()
+            if is_stored is None and row.state in ("intent", "in_doubt", "resolved"):
+                values = {
+                    "encoding": encoding,
+                    "complete": complete,
+                    "body": body,
+                    "checksum": checksum(body),
+                }
+                connection.execute(sa.insert(_replies).values(request_id=request_id, **values))
+                connection.execute(
+                    sa.update(_requests)
+                    .where(_requests.c.id == request_id)
+                    .values(
+                        state="answered",
+                        answered_at=at,
+                        http_status=http_status,
+                        at_risk=_requests.c.asked,
+                        credits=0,
+                    )
                 )
-            )
-            connection.execute(
-                sa.update(_requests)
-                .where(_requests.c.id == request_id)
-                .values(state="answered", answered_at=at, http_status=http_status, in_doubt=0)
-            )
-        return StoredReply(request_id, row.run, _unpack_keys(row.asked_keys), at, encoding, complete, body)
+            elif row.state != "answered":
+                # Answered: the same reply, whose commit was not confirmed the first time.
+                raise LedgerError(f"request {request_id} was answered before; nothing was changed")
+        keys = unpack_keys(row.asked_keys)
+        return StoredReply(request_id, row.run, keys, at, encoding, complete, body)
 
     def apply(
         self,
@@ -394,25 +479,29 @@ class Ledger:
         records_enriched: int | None,
     ) -> None:
         """Note what a stored reply says about each question, in the order they were asked."""
-        outcomes = np.zeros(len(questions), dtype=_OUTCOME)
+        outcomes = np.zeros(len(questions), dtype=OUTCOME)
         outcomes["position"] = [one.position for one in questions]
         outcomes["held"] = [pack_fields(one.held) for one in questions]
-        packed = np.zeros(len(aliases), dtype=_ALIAS)
+        packed = np.zeros(len(aliases), dtype=ALIAS)
         for at, one in enumerate(aliases):
-            packed[at] = (one.key, one.position, pack_fields(one.held), one.person)
+            packed[at] = (one.key, one.position, pack_fields(one.held), one.person & 0xFFFFFFFF)
         found = {one.position for one in questions if one.position >= 0}
         unreadable = sum(one.position == UNREADABLE for one in questions)
-        state = "unreadable" if unreadable == len(questions) else "applied"
-        self._move(
-            request_id, {"answered", "unreadable", "applied"}, state=state,
-            credits=len(found), records_enriched=_within_database(records_enriched),
-            in_doubt=sum(one.position == IN_DOUBT for one in questions), unreadable=unreadable,
-            outcomes=outcomes.tobytes(), aliases=packed.tobytes(),
+        self._patiently(
+            lambda: self._move(
+                request_id, {"answered", "unreadable", "applied"},
+                state="unreadable" if unreadable == len(questions) else "applied",
+                credits=len(found), records_enriched=_within_database(records_enriched),
+                at_risk=sum(one.position == IN_DOUBT for one in questions), unreadable=unreadable,
+                outcomes=outcomes.tobytes(),
+                outcomes_checksum=checksum(outcomes.tobytes(), packed.tobytes()),
+                aliases=packed.tobytes(),
+            )
         )  # fmt: skip
 
     def unapplied(self) -> list[StoredReply]:
         """Replies that were stored by a process that ended before it read them."""
-        with self._transaction() as connection:
+        with self.reading() as connection:
             ids = connection.execute(
                 sa.select(_requests.c.id, _requests.c.owner)
                 .where(_requests.c.endpoint == self.endpoint, _requests.c.state == "answered")
@@ -424,72 +513,162 @@ class Ledger:
     def replies(self, request_ids: Iterable[int]) -> Iterator[StoredReply]:
         """The stored replies of these requests, one at a time."""
         for request_id in request_ids:
-            with self._transaction() as connection:
+            with self.reading() as connection:
+                column = _requests.c
                 row = connection.execute(
-                    sa.select(_requests, _replies)
-                    .join(_replies, _replies.c.request_id == _requests.c.id)
-                    .where(_requests.c.id == request_id)
+                    sa.select(
+                        column.run,
+                        column.asked_keys,
+                        column.answered_at,
+                        _replies.c.encoding,
+                        _replies.c.complete,
+                        _replies.c.checksum,
+                        _replies.c.body,
+                    )
+                    .join(_replies, _replies.c.request_id == column.id)
+                    .where(column.id == request_id)
                 ).one_or_none()
             if row is None:
                 raise LedgerError(f"the reply of request {request_id} is gone from the ledger")
+            if checksum(row.body) != row.checksum:
+                raise _damaged(f"the reply of request {request_id}")
+            body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
             yield StoredReply(
-                request_id, row.run, _unpack_keys(row.asked_keys), row.answered_at,
-                row.encoding, row.complete, bytes(row.body),
+                request_id, row.run, unpack_keys(row.asked_keys), row.answered_at,
+                encoding, row.complete, body,
             )  # fmt: skip
+
+    def rewrite_reply(
+        self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool
+    ) -> None:
+        """Replace a stored reply."""
+        sealed, name = self._vault.seal(body, encoding)
+        connection.execute(
+            sa.update(_replies)
+            .where(_replies.c.request_id == request_id)
+            .values(body=sealed, encoding=name, complete=complete, checksum=checksum(sealed))
+        )
 
     def recover(self) -> int:
         """Put what processes that are gone had in flight in doubt. Returns how many requests."""
-        with self._transaction() as connection:
-            owners = connection.execute(
+        with self.reading() as connection:
+            waiting = connection.execute(
                 sa.select(_requests.c.owner).where(_requests.c.state == "intent").distinct()
             ).scalars()
-            gone = [owner for owner in owners if self._owner.is_gone(owner)]
-            if not gone:
-                return 0
+            gone = [owner for owner in waiting if self._owner.is_gone(owner)]
+        if not gone:
+            return 0
+        with self.transaction() as connection:
             return connection.execute(
                 sa.update(_requests)
                 .where(_requests.c.state == "intent", _requests.c.owner.in_(gone))
-                .values(state="in_doubt", in_doubt=_requests.c.asked, note="its process ended")
+                .values(state="in_doubt", at_risk=_requests.c.asked, note="its process ended")
             ).rowcount
 
     # Money
 
     def spending(self, *, run: str | None = None) -> Spending:
         """What this endpoint cost so far, or one run of it."""
-        with self._transaction() as connection:
-            return self._spending(connection, run=run)
-
-    def _spending(self, connection: sa.Connection, *, run: str | None = None) -> Spending:
         column = _requests.c
-        # A stored reply that is not applied yet has cost what nobody counted: as if in flight.
-        flying = sa.case((column.state.in_(("intent", "answered")), column.asked), else_=0)
-        totals = [sa.func.count(), column.credits, flying, column.in_doubt, column.unreadable]
-        query = sa.select(totals[0], *(sa.func.coalesce(sa.func.sum(one), 0) for one in totals[1:])).where(
-            column.endpoint == self.endpoint, column.state.not_in(("free", "refused"))
+        flying = sa.case((column.state.in_(IN_FLIGHT_STATES), column.at_risk), else_=0)
+        sums = [sa.func.coalesce(sa.func.sum(one), 0) for one in (column.credits, column.unreadable)]
+        risks = [sa.func.coalesce(sa.func.sum(one), 0) for one in (flying, column.at_risk)]
+        mine = column.endpoint == self.endpoint if run is None else column.run == run
+        with self.reading() as connection:
+            spent, unreadable = map(int, connection.execute(sa.select(*sums).where(mine)).one())
+            risky = sa.select(*risks).where(mine, column.at_risk > 0)
+            in_flight, at_risk = map(int, connection.execute(risky).one())
+        return Spending(spent, in_flight, at_risk - in_flight, unreadable)
+
+    def room(self, *, run: str, limits: Limits) -> Room:
+        """How many identifiers may be asked now."""
+        with self.reading() as connection:
+            return self._room(connection, run=run, limits=limits)
+
+    def _room(self, connection: sa.Connection, *, run: str, limits: Limits) -> Room:
+        column = _requests.c
+        # What is in flight, in doubt or unreadable may have been paid for: it counts as spent.
+        used = sa.func.coalesce(sa.func.sum(column.credits + column.at_risk + column.unreadable), 0)
+
+        def left(most: int, *conditions: Any) -> int:
+            return most - int(connection.execute(sa.select(used).where(*conditions)).scalar() or 0)
+
+        at_risk = sa.select(sa.func.coalesce(sa.func.sum(column.at_risk), 0)).where(
+            column.endpoint == self.endpoint, column.at_risk > 0
         )
-        if run is not None:
-            query = query.where(column.run == run)
-        return Spending(*(int(total) for total in connection.execute(query).one()))
+        risked = int(connection.execute(at_risk).scalar() or 0)
+        rooms = [Room(limits.max_credits_at_risk - risked, "risk")]
+        if limits.max_credits is not None:
+            rooms.append(Room(left(limits.max_credits, column.run == run), "credits"))
+        caps = self._caps(connection)
+        day, month = _day_and_month(self._clock())
+        for most, chosen, start, name in (
+            (caps["day"], limits.max_credits_per_day, day, "day"),
+            (caps["month"], limits.max_credits_per_month, month, "month"),
+        ):
+            cap = min((one for one in (most, chosen) if one is not None), default=None)
+            if cap is not None:
+                mine = (column.endpoint == self.endpoint, column.created_at >= start)
+                rooms.append(Room(left(cap, *mine), cast("Short", name)))
+        return min(rooms, key=lambda room: room.credits)
+
+    def caps(self) -> dict[str, int | None]:
+        """The ledger's own caps in credits, by "day" and "month"; None for none."""
+        with self.reading() as connection:
+            return self._caps(connection)
+
+    def _caps(self, connection: sa.Connection) -> dict[str, int | None]:
+        names = {"credits_per_day": "day", "credits_per_month": "month"}
+        rows = connection.execute(sa.select(_meta).where(_meta.c.name.in_(list(names))))
+        stored = {names[row.name]: int(row.value) for row in rows}
+        return {"day": stored.get("day"), "month": stored.get("month")}
+
+    def set_cap(self, period: Literal["day", "month"], most: int | None) -> None:
+        """Cap what all runs on this ledger may spend in a day or month of UTC; None lifts the cap."""
+        name = f"credits_per_{period}"
+        with self.transaction() as connection:
+            connection.execute(sa.delete(_meta).where(_meta.c.name == name))
+            if most is not None:
+                connection.execute(sa.insert(_meta).values(name=name, value=str(most).encode()))
 
     def last_request(self) -> int:
         """The id of the newest request: how far this ledger remembers."""
-        with self._transaction() as connection:
+        with self.reading() as connection:
             newest = connection.execute(sa.select(sa.func.max(_requests.c.id))).scalar()
             return 0 if newest is None else int(newest)
 
+    def last_moment(self) -> float | None:
+        """When the newest request was made or answered, in seconds since the epoch."""
+        with self.reading() as connection:
+            return connection.execute(sa.select(sa.func.max(_requests.c.created_at))).scalar()
+
+    def note_published(self, path: str) -> None:
+        """Remember where a table of contacts was published, so that `forget` finds it."""
+        with self.transaction() as connection:
+            connection.execute(sa.delete(_published).where(_published.c.path == path))
+            connection.execute(sa.insert(_published).values(path=path, at=self._clock()))
+
     # Pacing
 
-    def reserve_slot(self, *, interval: float, now: float) -> float:
-        """Take the next free moment to send and return it, in seconds since the epoch."""
-        with self._transaction() as connection:
+    def reserve_slot(self, *, interval: float) -> float:
+        """Take the next free moment to send; returns the seconds until then."""
+        with self.transaction() as connection:
+            now = self._now(connection)
             slot = max(self._next_slot(connection, now), now)
             self._set_next_slot(connection, slot + interval)
-        return slot
+        return slot - now
 
-    def postpone_slots(self, *, until: float, now: float) -> None:
-        """Give no slot to any process before `until`."""
-        with self._transaction() as connection:
-            self._set_next_slot(connection, max(self._next_slot(connection, now), until))
+    def postpone_slots(self, *, seconds: float) -> None:
+        """Give no slot to any process before that many seconds have passed."""
+        with self.transaction() as connection:
+            now = self._now(connection)
+            self._set_next_slot(connection, max(self._next_slot(connection, now), now + seconds))
+
+    def _now(self, connection: sa.Connection) -> float:
+        if self.file is not None:
+            return self._clock()
+        # Machines disagree about the time; the database they share does not.
+        return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def _next_slot(self, connection: sa.Connection, now: float) -> float:
         query = sa.select(_pacer.c.next_at).where(_pacer.c.endpoint == self.endpoint)
@@ -506,27 +685,65 @@ class Ledger:
     # Inside
 
     def _mark_resent(self, connection: sa.Connection, keys: Sequence[bytes]) -> None:
-        wanted = _Wanted(keys)
+        wanted = Wanted(keys)
+        column = _requests.c
         rows = connection.execute(
-            sa.select(_requests.c.id, _requests.c.asked, _requests.c.asked_keys, _requests.c.outcomes)
-            .where(_requests.c.endpoint == self.endpoint, _requests.c.in_doubt > 0)
-        ).all()  # fmt: skip
-        for row in rows:
-            outcomes = _outcomes_of(row.outcomes, row.asked, IN_DOUBT).copy()
-            for at, _ in wanted.find(row.asked_keys):
-                if outcomes["position"][at] == IN_DOUBT:
-                    outcomes["position"][at] = RESENT
-            connection.execute(
-                sa.update(_requests)
-                .where(_requests.c.id == row.id)
-                .values(
-                    outcomes=outcomes.tobytes(),
-                    in_doubt=int((outcomes["position"] == IN_DOUBT).sum()),
-                )
+            sa.select(column.id, column.asked, column.asked_keys, column.outcomes, column.aliases).where(
+                column.endpoint == self.endpoint, column.state.in_(("in_doubt", "applied", "resolved"))
             )
+        ).all()
+        for row in rows:
+            outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT).copy()
+            again = [at for at, _ in wanted.find(row.asked_keys) if outcomes["position"][at] in _HELD]
+            if again:
+                outcomes["position"][again] = RESENT
+                self.rewrite_outcomes(connection, row.id, outcomes, aliases=row.aliases)
+
+    def rewrite_outcomes(
+        self,
+        connection: sa.Connection,
+        request_id: int,
+        outcomes: npt.NDArray[Any],
+        *,
+        aliases: bytes | None,
+        **values: Any,
+    ) -> None:
+        """Replace a request's outcomes and aliases, and with them what of it is at risk."""
+        packed = outcomes.tobytes()
+        connection.execute(
+            sa.update(_requests)
+            .where(_requests.c.id == request_id)
+            .values(
+                outcomes=packed,
+                aliases=aliases,
+                outcomes_checksum=checksum(packed, aliases),
+                at_risk=int((outcomes["position"] == IN_DOUBT).sum()),
+                **values,
+            )
+        )
+
+    def compact(self) -> None:
+        """Leave nothing of what was deleted in the log or in free space of the database."""
+        with self._lock, self._reading, self._translated():
+            engine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+            if self.file is None:
+                with engine.connect() as connection:
+                    for table in (_requests, _replies):
+                        connection.execute(sa.text(f"VACUUM FULL {table.name}"))
+                return
+            raw = self._engine.raw_connection()
+            try:
+                # What is deleted in the file is overwritten at once (`secure_delete`); here the log.
+                cursor = raw.cursor()
+                is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+                cursor.close()
+            finally:
+                raw.close()
+        if is_busy:
+            raise Unavailable("the ledger is in use, so its log still holds what was removed: run it again")
 
     def _move(self, request_id: int, before: set[str], **values: Any) -> None:
-        with self._transaction() as connection:
+        with self.transaction() as connection:
             moved = connection.execute(
                 sa.update(_requests)
                 .where(_requests.c.id == request_id, _requests.c.state.in_(sorted(before)))
@@ -535,46 +752,66 @@ class Ledger:
         if moved != 1:
             raise LedgerError(f"request {request_id} is not in a state that allows this")
 
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        """One committed step, alone on the ledger: SQLite's write lock, or a lock on one row."""
-        with self._lock:
-            if self._closed:
-                raise LedgerError("the ledger is closed")
-            if os.getpid() != self._process:
-                raise LedgerError("the ledger was opened before a fork; open it in the child")
+    def _patiently(self, step: Callable[[], _T]) -> _T:
+        started, pause = time.monotonic(), 0.05
+        while True:
             try:
-                with self._engine.begin() as connection:
-                    if self._path is None:
-                        # One lock for everything: claims, budget and pacing of all workers.
-                        connection.execute(sa.text("SELECT pg_advisory_xact_lock(1162969172)"))
-                    yield connection
-            except sa.exc.SQLAlchemyError as error:
-                cause = type(getattr(error, "orig", None) or error).__name__
-                raise LedgerError(f"the ledger's database failed ({cause})") from None
+                return step()
+            except Unavailable:
+                if time.monotonic() - started > REPLY_PATIENCE or self._hurry.wait(pause):
+                    raise
+                pause = min(2 * pause, 5.0)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Generator[sa.Connection]:
+        """One committed step, alone on the ledger: SQLite's write lock, or PostgreSQL's for advice."""
+        with self._lock, self._begun(reading=False) as connection:
+            if self.file is None:
+                # One lock for everything: claims, budget and pacing of all workers. So none of
+                # them waits for another in a circle.
+                connection.execute(sa.text("SELECT pg_advisory_xact_lock(1162969172)"))
+            yield connection
+
+    @contextlib.contextmanager
+    def reading(self) -> Generator[sa.Connection]:
+        """One view of the ledger, beside whoever writes."""
+        with self._reading, self._begun(reading=True) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _begun(self, *, reading: bool) -> Generator[sa.Connection]:
+        if self._closed:
+            raise LedgerError("the ledger is closed")
+        if os.getpid() != self._process:
+            raise LedgerError("the ledger was opened before a fork; open it in the child")
+        with self._translated(), self._engine.connect() as connection:
+            chosen = connection.execution_options(reading=reading)
+            with chosen.begin():
+                yield chosen
+
+    @contextlib.contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except exc.SQLAlchemyError as error:
+            cause = type(getattr(error, "orig", None) or error).__name__
+            passing = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
+            kind = Unavailable if passing else LedgerError
+            raise kind(f"the ledger's database failed ({cause}: {_reason(error)})") from None
 
 
-class _Wanted:
-    """Keys to look for, sorted by their first half so that numpy can find them in bulk."""
+def _reason(error: exc.SQLAlchemyError) -> str:
+    # SQLite's own few words hold no data; what PostgreSQL says may quote a row.
+    original = getattr(error, "orig", None)
+    known = type(original).__module__ == "sqlite3"
+    return str(original) if known else "see the database's log"
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        pairs = np.frombuffer(b"".join(keys), dtype=">u8").reshape(-1, 2).astype(np.uint64)
-        self._order = np.argsort(pairs[:, 0], kind="stable")
-        self._first = pairs[self._order, 0]
-        self._keys = keys
 
-    def find(self, packed: bytes) -> Iterator[tuple[int, bytes]]:
-        """Where wanted keys stand in a packed array of keys."""
-        if not len(self._first) or not packed:
-            return
-        there = np.frombuffer(packed, dtype=">u8").reshape(-1, 2)[:, 0].astype(np.uint64)
-        left = np.searchsorted(self._first, there, side="left")
-        right = np.searchsorted(self._first, there, side="right")
-        for at in np.flatnonzero(right > left):
-            mine = packed[16 * int(at) : 16 * int(at) + 16]
-            for place in self._order[left[at] : right[at]]:
-                if self._keys[place] == mine:
-                    yield int(at), mine
+def _damaged(what: str) -> LedgerError:
+    return LedgerError(
+        f"{what} is damaged or missing in the ledger; restore it from a backup that is not older than "
+        "your last run, and check the disk. Nothing was sent"
+    )
 
 
 class _Findings:
@@ -588,20 +825,31 @@ class _Findings:
         self._open: dict[bytes, Known] = {}
         self._aliases: dict[bytes, dict[int, Known]] = {}
 
-    def read(self, row: Any, wanted: _Wanted, wanted_aliases: _Wanted) -> None:
+    def read(self, row: Any, wanted: Wanted, wanted_aliases: Wanted) -> None:
         outcomes: npt.NDArray[Any] | None = None
         for at, key in wanted.find(row.asked_keys):
             if outcomes is None:
-                outcomes = _outcomes_of(row.outcomes, len(row.asked_keys) // 16, _default(row.state))
+                self._check(row)
+                default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
+                asked = len(row.asked_keys) // KEY_BYTES
+                outcomes = unpack_outcomes(row.outcomes, asked=asked, default=default)
             position, held = int(outcomes["position"][at]), int(outcomes["held"][at])
             self._note(row, key, position, held | row.required)
         if row.aliases:
-            aliases = np.frombuffer(row.aliases, dtype=_ALIAS)
-            for at, key in wanted_aliases.find(aliases["key"].tobytes()):
+            aliases = np.frombuffer(row.aliases, dtype=ALIAS)
+            hits = list(wanted_aliases.find(aliases["key"].tobytes()))
+            if hits:
+                self._check(row)
+            for at, key in hits:
                 one = aliases[at]
                 if self._holds(int(one["held"])):
                     known = self._contact(row, int(one["position"]), is_alias=True)
                     self._aliases.setdefault(key, {})[int(one["person"])] = known
+
+    @staticmethod
+    def _check(row: Any) -> None:
+        if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
+            raise _damaged(f"request {row.id}")
 
     def _note(self, row: Any, key: bytes, position: int, held: int) -> None:
         if position >= 0:
@@ -611,8 +859,8 @@ class _Findings:
             # What was not found with fewer conditions is not found with more.
             if row.required & ~self._required == 0:
                 self._missed[key] = Known("missed", row.id, row.run, row.answered_at)
-        elif position == IN_DOUBT:
-            standing = "in_flight" if row.state in ("intent", "answered") else "in_doubt"
+        elif position in _HELD:
+            standing = "in_flight" if row.state in IN_FLIGHT_STATES else "in_doubt"
             self._open[key] = Known(standing, row.id, row.run, None)
         elif position == UNREADABLE:
             self._open[key] = Known("unreadable", row.id, row.run, row.answered_at)
@@ -643,10 +891,7 @@ class _Findings:
                 result[key] = contact
             elif newer.standing == "missed" and newer.request_id > contact.request_id:
                 # Asked again when it was old, and not found: the old contact is the best there is.
-                result[key] = Known(
-                    "matched", contact.request_id, contact.run, contact.at, contact.position,
-                    contact.is_alias,
-                )  # fmt: skip
+                result[key] = replace(contact, is_stale=False)
             elif newer.standing == "missed":
                 result[key] = contact
         return result
@@ -657,199 +902,10 @@ def pack_fields(names: Iterable[str]) -> int:
     return sum(1 << REQUIRED_FIELDS.index(name) for name in set(names))
 
 
-def _default(state: str) -> int:
-    return UNREADABLE if state == "unreadable" else IN_DOUBT
-
-
-def _outcomes_of(packed: bytes | None, asked: int, default: int) -> npt.NDArray[Any]:
-    if packed is not None:
-        return np.frombuffer(packed, dtype=_OUTCOME)
-    outcomes = np.zeros(asked, dtype=_OUTCOME)
-    outcomes["position"] = default
-    return outcomes
-
-
-def _unpack_keys(packed: bytes) -> tuple[bytes, ...]:
-    return tuple(packed[at : at + 16] for at in range(0, len(packed), 16))
+def _day_and_month(now: float) -> tuple[float, float]:
+    day = datetime.fromtimestamp(now, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return day.timestamp(), day.replace(day=1).timestamp()
 
 
 def _within_database(count: int | None) -> int | None:
     return None if count is None else max(-(2**31), min(count, 2**31 - 1))
-
-
-def _database_url(where: str | os.PathLike[str]) -> sa.URL:
-    text = os.fspath(where)
-    if "://" not in text:
-        return sa.URL.create("sqlite", database=str(Path(text).expanduser().absolute()))
-    try:
-        url = sa.make_url(text)
-    except sa.exc.ArgumentError:
-        raise LedgerError("the ledger is neither a path nor a database URL") from None
-    backend = url.get_backend_name()
-    if backend == "sqlite" and url.database and url.database != ":memory:":
-        return sa.URL.create("sqlite", database=str(Path(url.database).absolute()))
-    if backend == "postgresql":
-        return url.set(drivername="postgresql+psycopg")
-    raise LedgerError("the ledger must be a file, or a SQLite or PostgreSQL URL")
-
-
-def _is_sqlite(url: sa.URL) -> bool:
-    return url.get_backend_name() == "sqlite"
-
-
-def _create_private(path: Path) -> None:
-    """Create the file readable by its owner only; SQLite gives its side files the same mode."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        if not os.access(path, os.R_OK | os.W_OK) or path.is_dir():
-            raise PermissionError
-        if os.name == "posix" and path.stat().st_mode & 0o077:
-            raise LedgerError(f"the ledger can be read by others: chmod 600 {path.name}")
-    except OSError:
-        raise LedgerError(f"the ledger {path.name} cannot be written there") from None
-
-
-def _connect(url: sa.URL) -> sa.Engine:
-    try:
-        if not _is_sqlite(url):
-            engine = sa.create_engine(url, hide_parameters=True, pool_size=1, max_overflow=0)
-            sa.event.listen(engine, "connect", _check_postgresql)
-            return engine
-        engine = sa.create_engine(
-            url,
-            hide_parameters=True,
-            poolclass=sa.StaticPool,
-            connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False},
-        )
-    except ImportError:
-        raise LedgerError('a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"') from None
-    sa.event.listen(engine, "connect", _prepare_sqlite)
-    # Take the write lock at once: a lock that is upgraded later can fail half-way.
-    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
-    return engine
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA page_size = 16384")
-    journal = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
-    cursor.execute("PRAGMA synchronous = FULL")
-    synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
-    cursor.close()
-    if journal != "wal" or synchronous != 2:
-        raise LedgerError("SQLite would not promise to keep what is written (WAL, FULL)")
-
-
-def _check_postgresql(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("SHOW synchronous_commit")
-    promised = cursor.fetchone()[0] not in ("off", "local")
-    cursor.close()
-    connection.commit()
-    if not promised:
-        raise LedgerError("PostgreSQL runs with synchronous_commit=off: it may forget a purchase")
-
-
-def _read_or_create_meta(connection: sa.Connection) -> tuple[str, bytes]:
-    stored = {row.name: bytes(row.value) for row in connection.execute(sa.select(_meta))}
-    if not stored:
-        stored = {
-            "schema_version": str(SCHEMA_VERSION).encode(),
-            "id": uuid.uuid4().hex.encode(),
-            "secret": os.urandom(32),
-        }
-        connection.execute(
-            sa.insert(_meta), [{"name": name, "value": value} for name, value in stored.items()]
-        )
-    version = int(stored["schema_version"])
-    if version > SCHEMA_VERSION:
-        raise LedgerError(
-            f"the ledger has schema version {version}, this release knows {SCHEMA_VERSION}: upgrade"
-        )
-    return stored["id"].decode(), stored["secret"]
-
-
-class _Owner:
-    """Tells whether the process behind a claim still lives, by a lock that dies with it.
-
-    A lock, not a time-out: a process that was stopped for an hour and goes on still owns its claims.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    @staticmethod
-    def of(path: Path | None, engine: sa.Engine) -> _Owner:
-        name = uuid.uuid4().hex
-        return _FileOwner(name, path) if path is not None else _DatabaseOwner(name, engine)
-
-    def is_gone(self, owner: str) -> bool:
-        raise NotImplementedError
-
-    def leave(self) -> None:
-        raise NotImplementedError
-
-
-class _FileOwner(_Owner):
-    def __init__(self, name: str, ledger: Path) -> None:
-        super().__init__(name)
-        self._folder = ledger.with_name(ledger.name + "-owners")
-        self._folder.mkdir(exist_ok=True, mode=0o700)
-        self._mine = self._lock_of(name)
-        self._mine.acquire(timeout=0)
-
-    def _lock_of(self, owner: str) -> filelock.BaseFileLock:
-        path = self._folder / f"{owner}.lock"
-        return filelock.FileLock(path, mode=0o600, thread_local=False)
-
-    def is_gone(self, owner: str) -> bool:
-        if owner == self.name:
-            return False
-        path = self._folder / f"{owner}.lock"
-        if not path.exists():
-            return True
-        lock = self._lock_of(owner)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            return False
-        lock.release()
-        path.unlink(missing_ok=True)
-        return True
-
-    def leave(self) -> None:
-        (self._folder / f"{self.name}.lock").unlink(missing_ok=True)
-        self._mine.release()
-
-
-class _DatabaseOwner(_Owner):
-    """A session lock in PostgreSQL, on a connection of its own."""
-
-    def __init__(self, name: str, engine: sa.Engine) -> None:
-        super().__init__(name)
-        self._engine = sa.create_engine(
-            engine.url, hide_parameters=True, poolclass=sa.StaticPool, isolation_level="AUTOCOMMIT"
-        )
-        self._lock = threading.Lock()
-        self._connection = self._engine.connect()
-        self._ask("SELECT pg_advisory_lock(:number)", name)
-
-    def _ask(self, statement: str, owner: str) -> Any:
-        with self._lock:
-            number = int(owner[:15], 16)
-            return self._connection.execute(sa.text(statement), {"number": number}).scalar()
-
-    def is_gone(self, owner: str) -> bool:
-        if owner == self.name:
-            return False
-        if not self._ask("SELECT pg_try_advisory_lock(:number)", owner):
-            return False
-        self._ask("SELECT pg_advisory_unlock(:number)", owner)
-        return True
-
-    def leave(self) -> None:
-        self._connection.close()
-        self._engine.dispose()

@@ -1,14 +1,11 @@
 """What the asset's page shows: figures, schemas, lineage and a table of them. Never a person's data."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, cast
 
 import dagster as dg
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from eb_dagster.contacts import CONTACT_COLUMNS, STATUS_COLUMNS, select
 from eb_dagster.plan import Plan
@@ -54,6 +51,9 @@ def report_figures(report: Report) -> Figures:
     """Every number of the report, and the sum of every count. Dagster plots them over time."""
     figures: Figures = {}
     for one in fields(report):
+        if one.name == "filled":
+            # A sum over the columns says nothing.
+            continue
         value = getattr(report, one.name)
         if isinstance(value, Counter):
             figures[one.name] = sum(cast("Counter[str]", value).values())
@@ -112,60 +112,20 @@ def add_up(parts: Sequence[Mapping[str, int | float]]) -> Figures:
     return total
 
 
-@dataclass
-class Filled:
-    """How many rows have a value in each bought column."""
-
-    prefix: str
-    columns: Sequence[str] | None
-    counts: Counter[str] = field(default_factory=Counter[str])
-    rows: int = 0
-
-    def watch(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """The same stream, counted as it passes."""
-
-        def counted() -> Iterator[pa.RecordBatch]:
-            for batch in reader:
-                self.add(batch)
-                yield batch
-
-        return pa.RecordBatchReader.from_batches(reader.schema, counted())
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Count the rows of a batch."""
-        self.rows += batch.num_rows
-        for one in select(self.columns):
-            column = cast("Any", batch).column(self.prefix + one.name)
-            filled = len(column) - column.null_count
-            if pa.types.is_list(column.type):
-                lengths = cast("Any", pc).list_value_length(column)
-                filled = cast("Any", pc).sum(cast("Any", pc).greater(lengths, 0)).as_py() or 0
-            self.counts[one.name] += filled
-
-    def add_frame(self, frame: pd.DataFrame) -> None:
-        """Count the rows of a dataframe."""
-        self.rows += len(frame)
-        for one in select(self.columns):
-            column: Any = frame[self.prefix + one.name]
-            if pa.types.is_list(one.type):
-                self.counts[one.name] += sum(value is not None and len(value) > 0 for value in column)
-            else:
-                self.counts[one.name] += int(column.notna().sum())
-
-
-def overview(report: Report, filled: Filled) -> dg.MarkdownMetadataValue:
-    """Who answered, and how full the bought columns are, as tables with bars.
+def overview(report: Report, *, prefix: str = "eb_") -> dg.MarkdownMetadataValue:
+    """What each kind of identifier found, and how full the bought columns are, as tables with bars.
 
     Bars of letters: Dagster's page shows no picture that comes with the text.
     """
-    lines = ["| found by | rows | of all matched |", "|---|--:|:--|"]
-    for kind, count in report.matched_by.most_common():
-        lines.append(f"| {kind} | {count:,} | {_bar(count, report.matched)} |")
-    lines += ["", "| column | rows | of all matched |", "|---|--:|:--|"]
+    lines = ["| asked by | rows that asked | matched | |", "|---|--:|--:|:--|"]
+    for kind, asked in report.answered_by.most_common():
+        matched = report.matched_by[kind]
+        lines.append(f"| {kind} | {asked:,} | {matched:,} | {_bar(matched, asked)} |")
+    lines += ["", "| column | filled | of all matched |", "|---|--:|:--|"]
     for one in CONTACT_COLUMNS:
-        if one.name in filled.counts:
-            count = filled.counts[one.name]
-            lines.append(f"| {filled.prefix}{one.name} | {count:,} | {_bar(count, report.matched)} |")
+        if one.name in report.filled:
+            count = report.filled[one.name]
+            lines.append(f"| {prefix}{one.name} | {count:,} | {_bar(count, report.matched)} |")
     return dg.MetadataValue.md("\n".join(lines))
 
 

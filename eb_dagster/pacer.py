@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
 LONGEST_PAUSE: Final = 120.0
-"""Seconds. Twice the vendor's window: a Retry-After beyond it is taken for a mistake."""
+"""Seconds. Twice the vendor's window; a Retry-After beyond it is not believed."""
 
 _FIRST_PAUSE: Final = 1.0
 
@@ -23,49 +23,54 @@ _FIRST_PAUSE: Final = 1.0
 class Slots(Protocol):
     """Where the next free moment to send is kept; the ledger, so that all processes share it."""
 
-    def reserve_slot(self, *, interval: float, now: float) -> float:
-        """Take the next slot and return when it is, in seconds since the epoch."""
+    def reserve_slot(self, *, interval: float) -> float:
+        """Take the next slot and return how many seconds it is away."""
         ...
 
-    def postpone_slots(self, *, until: float, now: float) -> None:
-        """Give no slot before `until`."""
+    def postpone_slots(self, *, seconds: float) -> None:
+        """Give no slot before that many seconds have passed."""
         ...
 
 
 class Pacer:
-    """Hands out moments to send, evenly spaced."""
+    """Hands out moments to send, evenly spaced. Sleeps for nobody."""
 
     def __init__(
         self,
         slots: Slots,
         *,
         requests_per_minute: float,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._slots = slots
         self._interval = 60.0 / requests_per_minute
         self._clock = clock
-        self._sleep = sleep
+        self._slot: float | None = None
 
-    def wait(self) -> None:
-        """Sleep until the next free slot, and take it."""
+    def seconds_to_wait(self) -> float:
+        """Seconds until this process may send; 0 or less when it may send now."""
         now = self._clock()
-        slot = self._slots.reserve_slot(interval=self._interval, now=now)
-        self._sleep(max(0.0, min(slot - now, 2 * LONGEST_PAUSE)))
+        # A slot that was not used in time is let go: others stand close behind it.
+        if self._slot is None or now > self._slot + self._interval:
+            self._slot = now + self._slots.reserve_slot(interval=self._interval)
+        return self._slot - now
+
+    def sent(self) -> None:
+        """The slot was used."""
+        self._slot = None
 
     def pause(self, *, retry_after: str | None, refusals: int) -> float:
         """Hold back every sender on the ledger after a 429. Returns the seconds.
 
         `refusals` counts the 429s in a row; without a usable Retry-After, the pause doubles.
         """
-        now = self._clock()
-        asked = read_retry_after(retry_after, now=now)
+        asked = read_retry_after(retry_after, now=time.time())
         # Not random for security: so that several processes do not come back at once.
         jitter = 1 + random.random() / 4  # noqa: S311
         backoff = _FIRST_PAUSE * 2 ** min(refusals, 6) * jitter
         seconds = min(backoff if asked is None else max(asked, 0.1), LONGEST_PAUSE)
-        self._slots.postpone_slots(until=now + seconds, now=now)
+        self._slots.postpone_slots(seconds=seconds)
+        self._slot = None
         return seconds
 
 
@@ -78,8 +83,8 @@ def read_retry_after(text: str | None, *, now: float) -> float | None:
     except ValueError:
         try:
             moment = parsedate_to_datetime(text)
-        except ValueError:
+            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
+        except (ValueError, TypeError, OverflowError):
             return None
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
-    # Zero or less is no answer to "too many"; neither is not-a-number.
-    return min(seconds, LONGEST_PAUSE) if seconds > 0 else None
+    # Zero or less is no answer to "too many", nor is not-a-number; an hour is taken for a mistake.
+    return seconds if 0 < seconds <= LONGEST_PAUSE else None

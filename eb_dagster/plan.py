@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from eb_dagster.identifiers import Candidates, Identifier
@@ -225,11 +225,16 @@ class Plan:
         """At the pace of `requests_per_minute`, for the first step."""
         return self.requests / self.requests_per_minute
 
-    def facts(self) -> list[tuple[str, str]]:
-        """The plan line by line."""
+    def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
+        """The plan line by line; with the price of a credit, what it costs."""
         cap = "none" if self.max_credits is None else f"{self.max_credits:,}"
         invalid = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.invalid.items()))
-        return [
+        most = self.credits_at_most
+        within = most if self.max_credits is None else min(most, self.max_credits)
+        requests = f"{self.requests:,}"
+        if self.requests_at_most > self.requests:
+            requests += f" to {self.requests_at_most:,}"
+        facts = [
             ("rows", f"{self.rows:,}"),
             ("distinct identifiers", f"{self.identifiers:,}"),
             ("rows without a usable one", invalid or "0"),
@@ -241,27 +246,68 @@ class Plan:
             ),
             ("rows in doubt", f"{self.in_doubt:,}"),
             ("identifiers to ask first", f"{self.to_ask:,}"),
-            ("requests", f"{self.requests:,} to {self.requests_at_most:,}"),
-            ("credits at most", f"{self.credits_at_most:,}"),
-            ("max_credits", cap),
+            ("requests", requests),
             ("minutes at least", f"{self.minutes_at_least:.1f}"),
+            ("credits at most", f"{most:,}"),
+            ("max_credits", cap),
         ]
+        return facts if price is None else [*facts, ("costs at most", money(within, price))]
+
+    def to_dict(self, *, price: float | None = None) -> dict[str, Any]:
+        """The plan as plain numbers and dicts."""
+        plain = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain |= {"invalid": dict(self.invalid), "minutes_at_least": self.minutes_at_least}
+        if price is not None:
+            cap = self.credits_at_most if self.max_credits is None else self.max_credits
+            plain["cost_at_most"] = round(min(self.credits_at_most, cap) * price, 6)
+        return plain
 
     def __str__(self) -> str:
-        width = max(len(name) for name, _ in self.facts())
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in self.facts())
+        return text_table(self.facts())
 
     def _repr_html_(self) -> str:
-        return html_table(self.facts())
+        return html_table(self.facts(), title="Plan: nothing was sent")
 
 
-def html_table(facts: Sequence[tuple[str, str]]) -> str:
-    """Names and values as a small table for a notebook."""
-    rows = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
-        for name, value in facts
+def money(bought: int, price: float) -> str:
+    """What that many credits cost, with the way it was worked out."""
+    return f"{bought * price:,.2f} ({bought:,} at {price:g})"
+
+
+def _split(value: str) -> tuple[str, str]:
+    """A leading number, which is aligned, and the words after it."""
+    head, space, rest = value.partition(" ")
+    return (head, space + rest) if head[:1].isdigit() or not rest else ("", value)
+
+
+def text_table(facts: Sequence[tuple[str, str]]) -> str:
+    """Names and values in two columns, the numbers below each other."""
+    names = max(len(name) for name, _ in facts)
+    numbers = max(len(_split(value)[0]) for _, value in facts)
+    lines = ((name, *_split(value)) for name, value in facts)
+    return "\n".join(f"{name:<{names}}  {number:>{numbers}}{rest}" for name, number, rest in lines)
+
+
+def html_table(facts: Sequence[tuple[str, str]], *, title: str) -> str:
+    """Names and values as a small table for a notebook, in its own colors and fonts."""
+    name_style = "text-align:left;font-weight:normal;padding:2px 16px 2px 0;opacity:.75"
+    value_style = "text-align:left;padding:2px 0;font-variant-numeric:tabular-nums;white-space:pre-wrap"
+    number_style = f"{value_style};text-align:right;font-weight:600"
+    rows: list[str] = []
+    for name, value in facts:
+        number, rest = _split(value)
+        # White space at the start stands for "a part of the line above".
+        indent = (len(name) - len(name.lstrip())) * 8
+        rows.append(
+            f"<tr><th scope='row' style='{name_style};padding-left:{indent}px'>{html.escape(name.strip())}</th>"
+            f"<td style='{number_style}'>{html.escape(number)}</td>"
+            f"<td style='{value_style}'>{html.escape(rest)}</td></tr>"
+        )
+    caption = "caption-side:top;text-align:left;font-weight:600;padding-bottom:4px;color:inherit"
+    return (
+        f"<table style='border-collapse:collapse'><caption style='{caption}'>{html.escape(title)}</caption>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    return f"<table>{rows}</table>"
 
 
 def make_plan(

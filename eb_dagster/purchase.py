@@ -5,10 +5,12 @@ The order of each request: intent durable → bytes leave → raw reply durable 
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import random
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -22,16 +24,19 @@ from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical
 from eb_dagster.ledger import (
+    FORGOTTEN,
     Alias,
     Freshness,
     Known,
     Ledger,
     Limits,
+    Short,
     StoredReply,
     pack_fields,
 )
 from eb_dagster.ledger import Question as Outcome
 from eb_dagster.pacer import Pacer
+from eb_dagster.packed import NO_KEY
 from eb_dagster.plan import Agenda, Question
 from eb_dagster.report import Report
 from eb_dagster.settings import Settings
@@ -39,8 +44,20 @@ from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE, align, encode_form, in
 
 MOST_THREADS: Final = 48
 MOST_ATTEMPTS: Final = 5
+SHORTEST_PATIENCE: Final = 20.0
+"""Seconds of 429 that are waited out at least, however short `timeout` is."""
+
 _POLL_SECONDS: Final = 0.2
+_LONGEST_BACKOFF: Final = 8.0
 _ZSTD: Final = "eb-zstd"
+
+
+CAP_IS_SPENT: Final = "max_credits is spent"
+_SPENT: Final[dict[Short, str]] = {
+    "credits": CAP_IS_SPENT,
+    "day": "the daily cap on credits is spent",
+    "month": "the monthly cap on credits is spent",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +77,37 @@ class Reading:
     contacts: dict[int, Contact] = field(repr=False)
     extra: int
     wrong_count: bool
+    is_whole: bool
+
+    @property
+    def unreadable(self) -> int:
+        """Questions whose answer cannot be read."""
+        return sum(one.position == UNREADABLE for one in self.outcomes)
+
+
+Verdict = Literal["answered", "free", "busy", "doubt", "refused"]
+
+
+def judge(outcome: Reply | NoReply) -> Verdict:
+    """Whether money may be gone, by what left and what came back. The only place that decides it."""
+    if isinstance(outcome, NoReply):
+        return "doubt" if outcome.request_left else "free"
+    status, is_success = outcome.status, 200 <= outcome.status < 300
+    # A body with contacts is an answer whatever its status: they were paid for.
+    if (is_success and outcome.request_left) or _has_contacts(outcome):
+        return "answered"
+    if status == 429:
+        return "busy"
+    # 1xx: an interim answer whose final one was not waited for.
+    if status < 300 or status == 408 or status >= 500:
+        # Without its last byte, nobody can have acted on the request.
+        return "doubt" if outcome.request_left else "free"
+    return "refused"
+
+
+def _has_contacts(reply: Reply) -> bool:
+    body, _ = inflate(reply.body, reply.encoding)
+    return b'"contacts"' in body and bool(parse_reply(body).records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +117,7 @@ class _Done:
     questions: list[Question]
     attempt: int
     request_id: int
-    kind: Literal["answered", "free", "busy", "doubt", "refused", "failed"]
+    kind: Verdict | Literal["failed"]
     reading: Reading | None = None
     status: int = 0
     retry_after: str | None = None
@@ -90,7 +138,12 @@ class Purchase:
         self._agenda = agenda
         self._report = report
         self._required = pack_fields(settings.required_fields)
-        self._limits = Limits(settings.max_credits, settings.max_credits_at_risk)
+        self._limits = Limits(
+            settings.max_credits,
+            settings.max_credits_at_risk,
+            settings.max_credits_per_day,
+            settings.max_credits_per_month,
+        )
         self._pacer = Pacer(ledger, requests_per_minute=settings.requests_per_minute)
         self._freshness = freshness(settings)
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
@@ -100,6 +153,7 @@ class Purchase:
         self._threads = max(1, min(MOST_THREADS, self._settings.max_credits_at_risk))
         self._pool: ThreadPoolExecutor | None = None
         self._not_before = 0.0
+        self._looked_elsewhere = 0.0
         self._busy_since: float | None = None
         self._refusals = 0
         self.stopping = False
@@ -151,7 +205,7 @@ class Purchase:
 
     def step(self, *, all_rows_in: bool) -> None:
         """Do the next useful thing: send a partition, or wait for something to happen."""
-        if not self._take_finished(block=False) and not self._send(all_rows_in=all_rows_in):
+        if not self._take_finished(seconds=0) and not self._send(all_rows_in=all_rows_in):
             self._wait()
 
     @property
@@ -164,33 +218,47 @@ class Purchase:
 
     def _send(self, *, all_rows_in: bool) -> bool:
         if self.stopping:
-            self._agenda.give_up()
-            for questions, _ in self._retries:
-                for question in questions:
-                    self._agenda.settle(question, "not_asked")
-            self._retries.clear()
+            self._ask_no_more()
             return False
         if self._flying >= self._threads or time.monotonic() < self._not_before:
             return False
-        room = self._room()
-        size = min(self._settings.partition_size, room)
+        if not self._retries and not self._is_worth_sending(all_rows_in=all_rows_in):
+            return False
+        if (seconds := self._pacer.seconds_to_wait()) > 0:
+            # Meanwhile replies are taken in, and a refusal or a signal stops the run at once.
+            if not self._take_finished(seconds=min(seconds, _POLL_SECONDS)):
+                self._look_elsewhere_sometimes()
+            return True
+        room = self._ledger.room(run=self.run, limits=self._limits)
+        size = min(self._settings.partition_size, room.credits)
         if size < self._settings.partition_size and self._flying:
             # Near a limit: what is in flight may cost less than it could.
             return False
         questions, attempt = self._next_partition(max(size, 1), all_rows_in=all_rows_in)
-        if not questions:
-            return False
-        self._pacer.wait()
-        return self._claim_and_send(questions, attempt)
+        return bool(questions) and self._claim_and_send(questions, attempt)
 
-    def _room(self) -> int:
-        spent = self._ledger.spending(run=self.run)
-        whole = self._ledger.spending()
-        room = self._settings.max_credits_at_risk - whole.at_risk
-        if self._settings.max_credits is not None:
-            used = spent.credits + spent.at_risk + spent.unreadable
-            room = min(room, self._settings.max_credits - used)
-        return room
+    def _ask_no_more(self) -> None:
+        self._agenda.give_up()
+        for questions, _ in self._retries:
+            for question in questions:
+                self._agenda.settle(question, "not_asked")
+        self._retries.clear()
+        for question in self._elsewhere:
+            self._agenda.settle(question, "not_asked")
+        self._elsewhere.clear()
+
+    def _is_worth_sending(self, *, all_rows_in: bool) -> bool:
+        return self._next_step(all_rows_in=all_rows_in) is not None
+
+    def _next_step(self, *, all_rows_in: bool) -> int | None:
+        step = self._agenda.full_step(self._settings.partition_size)
+        if step is not None:
+            return step
+        step = self._agenda.first_step()
+        # The rest of the first step goes once all rows are in; the rest of a later one, and
+        # that of a full window, once nothing in flight can add to it.
+        may_grow = self._flying or self._elsewhere
+        return None if may_grow and not (step == 0 and all_rows_in) else step
 
     def _next_partition(self, size: int, *, all_rows_in: bool) -> tuple[list[Question], int]:
         if self._retries:
@@ -198,15 +266,8 @@ class Purchase:
             if len(questions) > size:
                 self._retries.insert(0, (questions[size:], attempt))
             return questions[:size], attempt
-        step = self._agenda.full_step(self._settings.partition_size)
-        if step is None:
-            step = self._agenda.first_step()
-            # The rest of the first step goes once all rows are in; the rest of a later one, and
-            # that of a full window, once nothing in flight can add to it.
-            may_grow = self._flying or self._elsewhere
-            if step is None or (may_grow and not (step == 0 and all_rows_in)):
-                return [], 0
-        return self._agenda.cut_step(step, size), 0
+        step = self._next_step(all_rows_in=all_rows_in)
+        return ([], 0) if step is None else (self._agenda.cut_step(step, size), 0)
 
     def _claim_and_send(self, questions: list[Question], attempt: int) -> bool:
         claim = self._ledger.claim(
@@ -225,15 +286,20 @@ class Purchase:
         asked = questions[: claim.granted]
         for question in asked:
             question.state = "asked"
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eb_dagster")
+        self._pacer.sent()
+        try:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eb_dagster")
+            self._pool.submit(self._exchange, asked, attempt, claim.request_id)
+        except BaseException:
+            # Nobody was there to send it.
+            self._ledger.release(claim.request_id, state="free", note="not sent")
+            raise
         self._flying += 1
         self._report.requests += 1
-        self._pool.submit(self._exchange, asked, attempt, claim.request_id)
         return True
 
-    def _learn(self, questions: list[Question], news: dict[bytes, Known] | object) -> None:
-        known = dict(news) if isinstance(news, dict) else {}
+    def _learn(self, questions: list[Question], known: Mapping[bytes, Known]) -> None:
         rest: list[Question] = []
         for question in questions:
             question.state = "open"
@@ -242,12 +308,11 @@ class Purchase:
                 rest.append(question)
         self._agenda.put_back(rest)
 
-    def _out_of_room(self, short_of: Literal["credits", "risk"] | None) -> None:
+    def _out_of_room(self, short_of: Short | None) -> None:
         if self._flying:
             return
-        if short_of == "credits":
-            self._report.stopped = "max_credits is spent"
-            self.stopping = True
+        if short_of in _SPENT:
+            self._halt(_SPENT[short_of])
             return
         whole = self._ledger.spending()
         if whole.in_flight:
@@ -258,7 +323,7 @@ class Purchase:
         raise OutcomeUnknown(
             f"{whole.in_doubt:,} credits are in doubt, as many as max_credits_at_risk allows "
             f"({self._settings.max_credits_at_risk:,}); what was bought is in the ledger. Compare "
-            "with the vendor's bill, then run with in_doubt='resend' or a higher limit"
+            "with the vendor's bill, then run `eb-dagster ledger resolve`, or choose a higher limit"
         )
 
     # Sending, in threads
@@ -274,34 +339,24 @@ class Purchase:
         identifiers = [one.identifier for one in questions]
         form = encode_form(identifiers, required_fields=self._settings.required_fields)
         try:
-            reply = self._client.send(form)
+            outcome = self._client.send(form)
         except EnrichError:
             self._ledger.release(request_id, state="free", note="not sent")
             raise
-        if isinstance(reply, NoReply):
-            return self._no_reply(questions, attempt, request_id, reply)
-        if 200 <= reply.status < 300 or (reply.status < 500 and b'"contacts"' in reply.body):
-            return self._answered(questions, attempt, request_id, reply)
-        status, reason = reply.status, f"HTTP {reply.status}"
-        if status == 429 or (not reply.request_left and status >= 500):
-            self._ledger.release(request_id, state="free", note=reason)
-            kind = "busy" if status == 429 else "free"
-            return _Done(
-                questions, attempt, request_id, kind, status=status,
-                retry_after=reply.retry_after, reason=reason,
-            )  # fmt: skip
-        if status >= 500 or status == 408:
+        verdict = judge(outcome)
+        if isinstance(outcome, Reply) and verdict == "answered":
+            return self._answered(questions, attempt, request_id, outcome)
+        status = outcome.status if isinstance(outcome, Reply) else None
+        reason = outcome.reason if isinstance(outcome, NoReply) else f"HTTP {status}"
+        if verdict == "doubt":
             self._ledger.doubt(request_id, http_status=status, note=reason)
-            return _Done(questions, attempt, request_id, "doubt", status=status, reason=reason)
-        self._ledger.release(request_id, state="refused", note=reason)
-        return _Done(questions, attempt, request_id, "refused", status=status, reason=reason)
-
-    def _no_reply(self, questions: list[Question], attempt: int, request_id: int, reply: NoReply) -> _Done:
-        if reply.request_left:
-            self._ledger.doubt(request_id, http_status=None, note=reply.reason)
-            return _Done(questions, attempt, request_id, "doubt", reason=reply.reason)
-        self._ledger.release(request_id, state="free", note=reply.reason)
-        return _Done(questions, attempt, request_id, "free", reason=reply.reason)
+        else:
+            state = "refused" if verdict == "refused" else "free"
+            self._ledger.release(request_id, state=state, note=reason)
+        return _Done(
+            questions, attempt, request_id, verdict, status=status or 0, reason=reason,
+            retry_after=outcome.retry_after if isinstance(outcome, Reply) else None,
+        )  # fmt: skip
 
     def _answered(self, questions: list[Question], attempt: int, request_id: int, reply: Reply) -> _Done:
         body, encoding = compress(reply.body, reply.encoding)
@@ -314,9 +369,9 @@ class Purchase:
 
     # Taking in what came back
 
-    def _take_finished(self, *, block: bool) -> bool:
+    def _take_finished(self, *, seconds: float) -> bool:
         try:
-            done = self._done.get(timeout=_POLL_SECONDS if block else 0.0)
+            done = self._done.get(timeout=seconds) if seconds > 0 else self._done.get_nowait()
         except queue.Empty:
             return False
         self._flying -= 1
@@ -327,8 +382,13 @@ class Purchase:
     def _wait(self) -> None:
         if not self._flying and not self._elsewhere:
             time.sleep(0.02)
-        elif not self._take_finished(block=True) and self._elsewhere:
+        elif not self._take_finished(seconds=_POLL_SECONDS):
+            self._look_elsewhere_sometimes()
+
+    def _look_elsewhere_sometimes(self) -> None:
+        if self._elsewhere and time.monotonic() - self._looked_elsewhere > _POLL_SECONDS:
             self._look_elsewhere()
+            self._looked_elsewhere = time.monotonic()
 
     def _look_elsewhere(self) -> None:
         self._ledger.recover()
@@ -350,13 +410,16 @@ class Purchase:
         if reading is None:
             raise LedgerError("a reply was lost inside")
         self._busy_since, self._refusals = None, 0
+        self._report.replies += 1
+        self._report.answers += len(reading.outcomes)
+        self._report.credits_charged += sum(one.position >= 0 for one in reading.outcomes)
         self._report.extra_records += reading.extra
         self._report.wrong_counts += reading.wrong_count
         for question, outcome in zip(done.questions, reading.outcomes, strict=True):
             self._settle(question, outcome, reading)
         if any(one.position == UNREADABLE for one in reading.outcomes):
             self._halt("a reply could not be read; it is kept, and nothing more was sent")
-        elif not reading.stored.complete:
+        elif not reading.is_whole:
             self._halt("a reply broke off; nothing more was sent")
 
     def _halt(self, why: str) -> None:
@@ -387,12 +450,14 @@ class Purchase:
         now = time.monotonic()
         if self._busy_since is None:
             self._busy_since = now
-        if now - self._busy_since > self._settings.timeout:
+        pause = self._pacer.pause(retry_after=done.retry_after, refusals=self._refusals)
+        patience = max(self._settings.timeout, SHORTEST_PATIENCE)
+        if now + pause - self._busy_since > patience:
             raise Busy(
-                f"the API answered 429 for {self._settings.timeout:.0f} s; nothing was charged for "
-                "that. Run again later, or lower requests_per_minute"
+                f"the API has answered 429 for {now - self._busy_since:.0f} s and asks for more than the "
+                f"{patience:.0f} s of patience; nothing was charged for that. Run again later, which "
+                "asks only for the rest, or lower requests_per_minute"
             )
-        self._pacer.pause(retry_after=done.retry_after, refusals=self._refusals)
         self._refusals += 1
         self._retries.append((done.questions, done.attempt))
 
@@ -403,7 +468,9 @@ class Purchase:
                 f"the API could not be reached in {attempt} attempts ({done.reason}); nothing was "
                 "charged for that. Check base_url and the network, then run again"
             )
-        self._not_before = time.monotonic() + min(0.25 * 2**attempt, 8.0)
+        # Not random for security: so that several senders do not come back at once.
+        jitter = 1 + random.random() / 4  # noqa: S311
+        self._not_before = time.monotonic() + jitter * min(0.125 * 2**attempt, _LONGEST_BACKOFF)
         self._retries.append((done.questions, attempt))
 
     def _on_refused(self, done: _Done) -> None:
@@ -430,18 +497,21 @@ class Purchase:
         self.stopping = True
         try:
             while self._flying:
-                try:
-                    self._take_finished(block=True)
-                except EnrichError:
-                    # One error is on its way already, or this one has been reported.
-                    continue
+                # One error is on its way already; the others are in the ledger.
+                with contextlib.suppress(Exception):
+                    self._take_finished(seconds=_POLL_SECONDS)
         except BaseException:
-            # A second Ctrl-C: stop at once. What is cut off here is in doubt.
-            self._client.abort()
+            self.abort()
             raise
         finally:
             if self._pool is not None:
                 self._pool.shutdown(wait=True)
+
+    def abort(self) -> None:
+        """Stop at once. What is cut off is in doubt."""
+        self.stopping = True
+        self._ledger.hurry()
+        self._client.abort()
 
 
 def freshness(settings: Settings) -> Freshness:
@@ -470,8 +540,13 @@ def decompress(stored: StoredReply) -> tuple[bytes, bool]:
     return body, whole and stored.complete
 
 
-def apply_reply(ledger: Ledger, stored: StoredReply, *, aliases: Sequence[FieldType]) -> Reading:
-    """Read a durable reply and note in the ledger what it says."""
+def apply_reply(
+    ledger: Ledger, stored: StoredReply, *, aliases: Sequence[FieldType] = FIELD_TYPES
+) -> Reading:
+    """Read a durable reply and note in the ledger what it says, with aliases of these kinds.
+
+    E-mails and profiles are noted in any case: `forget` finds a person by them.
+    """
     body, whole = decompress(stored)
     parsed = parse_reply(body)
     places = {key: at for at, key in enumerate(stored.keys)}
@@ -486,24 +561,33 @@ def apply_reply(ledger: Ledger, stored: StoredReply, *, aliases: Sequence[FieldT
                 return place
         return None
 
-    alignment = align(parsed, asked=len(stored.keys), find=find, complete=stored.complete and whole)
+    alignment = align(parsed, asked=len(stored.keys), find=find, complete=whole)
     contacts: dict[int, Contact] = {}
     outcomes: list[Outcome] = []
-    for position in alignment.positions:
+    for key, position in zip(stored.keys, alignment.positions, strict=True):
+        if key == NO_KEY:
+            outcomes.append(Outcome(FORGOTTEN))
+            continue
         if position < 0:
             outcomes.append(Outcome(position))
             continue
-        raw = parsed.records[position].contact or b"null"
-        contacts[position] = contact = read_contact(raw)
+        try:
+            contact = read_contact(parsed.records[position].contact or b"null")
+        except ValueError:
+            # No JSON after all. It is kept, and read again after an upgrade.
+            outcomes.append(Outcome(UNREADABLE))
+            continue
+        contacts[position] = contact
         outcomes.append(Outcome(position, frozenset(contact.held)))
     ledger.apply(
         stored.request_id, questions=outcomes, records_enriched=parsed.records_enriched,
-        aliases=list(_aliases(ledger, contacts, aliases)),
+        aliases=list(_aliases(ledger, contacts, {"email", "social_profile", *aliases})),
     )  # fmt: skip
     count = parsed.records_enriched
     return Reading(
         stored, tuple(outcomes), contacts, alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
+        is_whole=whole and parsed.whole,
     )  # fmt: skip
 
 
@@ -517,25 +601,25 @@ def _spellings(echo: str) -> Iterable[Identifier]:
             yield one
 
 
-def _aliases(ledger: Ledger, contacts: dict[int, Contact], kinds: Sequence[FieldType]) -> Iterable[Alias]:
+def _aliases(ledger: Ledger, contacts: dict[int, Contact], kinds: Collection[FieldType]) -> Iterable[Alias]:
     for position, contact in contacts.items():
-        texts: dict[FieldType, tuple[str, ...]] = {
-            "email": contact.emails, "phone": contact.phones, "social_profile": contact.profiles,
-        }  # fmt: skip
-        found = {kind: _canonical_all(kind, texts[kind]) for kind in FIELD_TYPES if kind in kinds}
+        found = identifiers_in(contact, kinds)
         # The same person bought twice is one person: told by the profile, else by the contents.
-        identity = next(iter(found.get("social_profile", ())), None)
-        person = _digest(identity.value if identity else repr(contact.values))
-        for identifiers in found.values():
-            for identifier in identifiers:
-                yield Alias(ledger.key(identifier), position, frozenset(contact.held), person)
+        identity = next((one.value for one in found if one.field_type == "social_profile"), None)
+        person = _digest(identity or repr(contact.values))
+        for identifier in found:
+            yield Alias(ledger.key(identifier), position, contact.held, person)
 
 
-def _canonical_all(kind: FieldType, texts: Sequence[str]) -> list[Identifier]:
-    ones = (canonical(kind, text) for text in texts)
+def identifiers_in(contact: Contact, kinds: Collection[FieldType] = FIELD_TYPES) -> list[Identifier]:
+    """The canonical identifiers of these kinds inside a contact, each once, profiles first."""
+    texts: dict[FieldType, tuple[str, ...]] = {
+        "social_profile": contact.profiles, "email": contact.emails, "phone": contact.phones,
+    }  # fmt: skip
+    ones = (canonical(kind, text) for kind in FIELD_TYPES if kind in kinds for text in texts[kind])
     return list(dict.fromkeys(one for one in ones if isinstance(one, Identifier)))
 
 
 def _digest(text: str) -> int:
     data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
+    return int.from_bytes(blake2b(data, digest_size=4).digest(), "little")

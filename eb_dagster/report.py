@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from eb_dagster.plan import html_table
+from eb_dagster.plan import html_table, money, text_table
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,6 +26,10 @@ class Report:
     from_ledger: int = 0
     """Rows answered without a request in this run."""
     requests: int = 0
+    replies: int = 0
+    """Requests that were answered and read, so far."""
+    answers: int = 0
+    """Identifiers in these replies."""
     matched: int = 0
     not_found: int = 0
     not_asked: int = 0
@@ -33,7 +37,12 @@ class Report:
     unreadable: int = 0
     matched_by: Counter[str] = field(default_factory=Counter[str])
     """Matched rows by the kind of identifier that answered: what each step added."""
+    answered_by: Counter[str] = field(default_factory=Counter[str])
+    """Rows by each kind of identifier that found the person or missed: what each step was asked."""
+    filled: Counter[str] = field(default_factory=Counter[str])
+    """Rows that hold a value, by contact column."""
     credits_charged: int = 0
+    """Grows while the run goes on; at the end it is what the ledger says."""
     credits_in_doubt: int = 0
     credits_saved: int = 0
     """Matched rows that cost nothing: one credit each if every row had been sent."""
@@ -57,23 +66,24 @@ class Report:
         known = self.matched + self.not_found
         return self.matched / known if known else None
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, price: float | None = None) -> dict[str, Any]:
         """The report as plain numbers, texts and dicts."""
         values = {one.name: getattr(self, one.name) for one in fields(self)}
         plain = {
             name: dict(cast("Counter[str]", value)) if isinstance(value, Counter) else value
             for name, value in values.items()
         }
-        return {**plain, "match_rate": self.match_rate}
+        plain["match_rate"] = self.match_rate
+        return plain if price is None else {**plain, "cost": round(self.credits_charged * price, 6)}
 
-    def facts(self) -> list[tuple[str, str]]:
-        """The report line by line."""
+    def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
+        """The report line by line; with the price of a credit, what it cost."""
         rate = "unknown" if self.match_rate is None else f"{self.match_rate:.1%}"
         facts = [
             ("rows", f"{self.rows:,}"),
             ("distinct identifiers", f"{self.identifiers:,}"),
             ("matched", f"{self.matched:,} ({rate} of those answered)"),
-            ("  by", _counts(self.matched_by)),
+            *((f"  by {kind}", text) for kind, text in self._steps()),
             ("not found", f"{self.not_found:,}"),
             ("invalid", _counts(self.invalid)),
             ("suppressed", f"{self.suppressed:,}"),
@@ -86,18 +96,26 @@ class Report:
             ("credits charged", f"{self.credits_charged:,}"),
             ("credits saved", f"{self.credits_saved:,}"),
             ("credits in doubt", f"{self.credits_in_doubt:,}"),
+            *(() if price is None else (("cost", money(self.credits_charged, price)),)),
             ("unexpected types", _counts(self.drift)),
             ("new fields", _counts(self.new_fields)),
             ("seconds", f"{self.seconds:.1f}"),
         ]
         return [*facts, ("stopped", self.stopped)] if self.stopped else facts
 
+    def _steps(self) -> list[tuple[str, str]]:
+        """What each kind of identifier added, most rows first."""
+        kinds = sorted(self.answered_by | self.matched_by, key=lambda kind: -self.answered_by[kind])
+        return [
+            (kind, f"{self.matched_by[kind]:,} of {self.answered_by[kind]:,} rows that asked it")
+            for kind in kinds
+        ]
+
     def __str__(self) -> str:
-        width = max(len(name) for name, _ in self.facts())
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in self.facts())
+        return text_table(self.facts())
 
     def _repr_html_(self) -> str:
-        return html_table(self.facts())
+        return html_table(self.facts(), title="Report")
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -38,6 +38,8 @@ class Settings:
     partition_size: int
     requests_per_minute: float
     max_credits_at_risk: int
+    max_credits_per_day: int | None
+    max_credits_per_month: int | None
     timeout: float
     in_doubt: InDoubtChoice
     aliases: tuple[FieldType, ...]
@@ -52,8 +54,9 @@ class Settings:
         _check_choice("in_doubt", self.in_doubt, get_args(InDoubtChoice))
         _check_whole("partition_size", self.partition_size, least=1, most=MOST_IDENTIFIERS)
         _check_whole("max_credits_at_risk", self.max_credits_at_risk, least=1)
-        if self.max_credits is not None:
-            _check_whole("max_credits", self.max_credits, least=0)
+        for name in ("max_credits", "max_credits_per_day", "max_credits_per_month"):
+            if (most := getattr(self, name)) is not None:
+                _check_whole(name, most, least=0)
         _check_positive("requests_per_minute", self.requests_per_minute)
         _check_positive("timeout", self.timeout)
         _check_age("max_age", self.max_age)

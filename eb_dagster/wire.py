@@ -6,7 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import urlencode
 
@@ -21,8 +21,8 @@ MOST_IDENTIFIERS: Final = 1000
 
 REQUIRED_FIELDS: Final = ("email", "work_email", "personal_email", "phone", "social_profile")
 
-# A reply of 1000 contacts is some 2 MB; a hundred times that is an accident or an attack.
-MOST_DECODED_BYTES: Final = 192 * 2**20
+# A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
+MOST_DECODED_BYTES: Final = 64 * 2**20
 
 MISSED: Final = -1
 IN_DOUBT: Final = -2
@@ -39,13 +39,21 @@ def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[
     return urlencode(fields).encode("ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One entry of a reply: what it answers, and the contact as raw JSON, or None for a miss."""
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One entry of a reply: what it answers, and the contact as raw JSON, or None for a miss.
 
-    echo: str | None = field(repr=False)
-    contact: bytes | None = field(repr=False)
+    The raw JSON is a view into the reply's bytes. Its repr shows no person.
+    """
+
+    echo: str | None
+    contact: msgspec.Raw | None
     readable: bool = True
+
+    def __repr__(self) -> str:
+        return f"Record(readable={self.readable})"
+
+    def __rich_repr__(self) -> list[tuple[str, bool]]:
+        return [("readable", self.readable)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +75,30 @@ class Alignment:
 
 
 class _Entry(msgspec.Struct, gc=False):
-    value: msgspec.Raw = msgspec.Raw(b"null")
-    enriched_contact: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    """An entry as documented."""
+
+    value: str
+    enriched_contact: msgspec.Raw
 
 
 class _Envelope(msgspec.Struct, gc=False):
     contacts: list[_Entry]
+    records_enriched: int | None = None
+
+
+class _OddEntry(msgspec.Struct, gc=False):
+    value: msgspec.Raw = msgspec.Raw(b"null")
+    enriched_contact: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _OddEnvelope(msgspec.Struct, gc=False):
+    contacts: list[_OddEntry]
     records_enriched: msgspec.Raw = msgspec.Raw(b"null")
 
 
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
-_NULL: Final = b"null"
+_decode_odd_envelope = msgspec.json.Decoder(_OddEnvelope).decode
+_NULL: Final = msgspec.Raw(b"null")
 
 
 def inflate(body: bytes, encoding: str) -> tuple[bytes, bool]:
@@ -111,22 +132,32 @@ def _inflate_once(body: bytes) -> tuple[bytes, bool]:
 def parse_reply(body: bytes) -> ParsedReply:
     """Read a decoded reply. Never raises: what cannot be read is simply not in it."""
     try:
-        # msgspec does not look into raw slices, so broken UTF-8 has to be found first.
-        body.decode("utf-8")
-        envelope = _decode_envelope(body)
-        records = tuple(_record(entry) for entry in envelope.contacts)
-        return ParsedReply(records, _count(envelope.records_enriched), whole=True)
+        try:
+            envelope = _decode_envelope(body)
+        except msgspec.ValidationError:
+            return _parse_odd(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _parse_leniently(body.decode("utf-8", "replace"))
+    records = tuple([
+        Record(entry.value, None if entry.enriched_contact == _NULL else entry.enriched_contact)
+        for entry in envelope.contacts
+    ])  # fmt: skip
+    return ParsedReply(records, envelope.records_enriched, whole=True)
 
 
-def _record(entry: _Entry) -> Record:
+def _parse_odd(body: bytes) -> ParsedReply:
+    """A reply in which a key is missing or of another type."""
+    envelope = _decode_odd_envelope(body)
+    records = tuple(_odd_record(entry) for entry in envelope.contacts)
+    return ParsedReply(records, _count(envelope.records_enriched), whole=True)
+
+
+def _odd_record(entry: _OddEntry) -> Record:
+    echo = _echo(msgspec.json.decode(entry.value))
     contact = entry.enriched_contact
     if isinstance(contact, msgspec.UnsetType):
-        return Record(_echo(msgspec.json.decode(entry.value)), None, readable=False)
-    raw = bytes(contact)
-    echo = _echo(msgspec.json.decode(entry.value))
-    return Record(echo, None if raw.strip() == _NULL else raw)
+        return Record(echo, None, readable=False)
+    return Record(echo, None if contact == _NULL else contact)
 
 
 def _echo(value: object) -> str | None:
@@ -165,7 +196,7 @@ def _lenient_record(entry: dict[str, Any]) -> Record:
         return Record(echo, None, readable=False)
     contact = entry["enriched_contact"]
     # ASCII, so that lone surrogates survive until `contacts` deals with them.
-    return Record(echo, None if contact is None else json.dumps(contact).encode("ascii"))
+    return Record(echo, None if contact is None else msgspec.Raw(json.dumps(contact).encode("ascii")))
 
 
 _RECORD_START = re.compile(r'\{\s*"(?:enriched_contact|value)"\s*:')
@@ -185,6 +216,18 @@ def _salvage(text: str) -> Iterator[Record]:
             continue
         if "enriched_contact" in entry and "value" in entry:
             yield _lenient_record(entry)
+
+
+def encode_reply(records: Sequence[Record], records_enriched: int | None) -> bytes:
+    """A reply with these records at the same positions, as `parse_reply` reads it."""
+    entries: list[bytes] = []
+    for record in records:
+        contact = (
+            b"" if not record.readable else b'"enriched_contact":' + bytes(record.contact or _NULL) + b","
+        )
+        entries.append(b"{" + contact + b'"value":' + json.dumps(record.echo).encode("ascii") + b"}")
+    count = b"null" if records_enriched is None else str(records_enriched).encode("ascii")
+    return b'{"contacts":[' + b",".join(entries) + b'],"records_enriched":' + count + b"}"
 
 
 def align(parsed: ParsedReply, *, asked: int, find: Callable[[str], int | None], complete: bool) -> Alignment:

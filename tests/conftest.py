@@ -1,3 +1,4 @@
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,10 +8,29 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from eb_dagster import Enricher, sandbox
+from tests.databases import PostgreSQL
 
 # A loaded machine is no fault of the code: examples are counted, not timed.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQL]:
+    """A real PostgreSQL, started when the first test asks for it."""
+    # Not pytest's own folder: the path of a socket must be short, and another user has to get in.
+    with tempfile.TemporaryDirectory(prefix="ledger") as folder:
+        server = PostgreSQL(Path(folder) / "data")
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a new ledger may be, on each kind of database in turn."""
+    if request.param == "sqlite":
+        return str(tmp_path / "ledger.db")
+    return request.getfixturevalue("postgresql").new_database()
 
 
 @pytest.fixture

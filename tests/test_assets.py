@@ -146,7 +146,7 @@ def test_its_overview_counts_who_answered_and_how_full_each_column_is(run, tmp_p
     metadata = made_by(run(people()))
     overview, matched = metadata["exactbuyer/overview"], metadata["exactbuyer/matched"]
     table = pq.read_table(tmp_path / "out.parquet").to_pandas()
-    assert f"| email | {matched} | `████████████████████` 100%" in overview
+    assert re.search(rf"\| email \| 30 \| {matched} \| `█+░*` \d+% \|", overview)
     for name in ("eb_full_name", "eb_city"):
         assert f"| {name} | {table[name].notna().sum()} |" in overview
     assert f"| eb_emails | {sum(len(one) > 0 for one in table['eb_emails'] if one is not None)} |" in overview
@@ -433,4 +433,4 @@ def test_the_event_log_tells_progress_now_and_then(run, instance):
     result = run(people(50), partition_size=10, pace=60)
     lines = [one.user_message for one in instance.all_logs(result.run_id) if "partitions" in one.user_message]
     assert 1 <= len(lines) <= 3
-    assert re.fullmatch(r"\d partitions sent, \d+ of 50 rows done, \d+ credits.*", lines[0])
+    assert re.fullmatch(r"\d partitions done, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])

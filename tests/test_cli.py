@@ -1,47 +1,408 @@
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
 import pandas as pd
-from click.testing import CliRunner
+import pytest
 
 from eb_dagster.cli import main
+from eb_dagster.sandbox import Fault
+
+COMMAND = [sys.executable, "-c", "from eb_dagster.cli import main; main(prog_name='eb-dagster')"]
+CANARY = "canary@firm.example"
 
 
-def call(*arguments: str, **environment: str):
-    return CliRunner().invoke(main, list(arguments), env=environment)
+@dataclass
+class Ran:
+    code: int
+    out: str
+    said: str
+
+    @property
+    def json(self):
+        return json.loads(self.out)
 
 
-def environment(api, tmp_path) -> dict[str, str]:
-    return {
-        "EXACTBUYER_API_KEY": "k", "EXACTBUYER_BASE_URL": api.url,
-        "EB_DAGSTER_LEDGER": str(tmp_path / "l.db"),
-    }  # fmt: skip
+@pytest.fixture
+def shell(tmp_path, monkeypatch, capsys):
+    """Run `eb-dagster …` in a folder of its own, against the sandbox that is given."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXACTBUYER_API_KEY", "canary-key")
+    monkeypatch.setenv("EB_DAGSTER_LEDGER", str(tmp_path / "ledger.db"))
+
+    def run(api, *arguments: str) -> Ran:
+        monkeypatch.setenv("EXACTBUYER_BASE_URL", api.url)
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments], prog_name="eb-dagster")
+        told = capsys.readouterr()
+        assert "canary" not in told.out + told.err
+        return Ran(int(ended.value.code or 0), told.out, told.err)
+
+    return run
 
 
-def test_a_csv_is_planned_and_enriched(stand_in, tmp_path):
-    settings = environment(stand_in(), tmp_path)
-    (tmp_path / "leads.csv").write_text("Email,n\na@firm.example,01\nb@firm.example,02\n")
-    plan = call("plan", str(tmp_path / "leads.csv"), **settings)
-    assert "identifiers to ask first       2" in plan.output
-    done = call("enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.csv"), **settings)
-    assert done.exit_code == 0, done.output
-    assert pd.read_csv(tmp_path / "out.csv", dtype=str)["n"].tolist() == ["01", "02"]
-    done = call("enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.parquet"), **settings)
-    assert done.exit_code == 0, done.output
-    assert len(pd.read_parquet(tmp_path / "out.parquet")) == 2
+def leads(count: int, *, name: str = "leads.csv") -> None:
+    lines = [f"p{at}@firm.example,{at:03}" for at in range(count)]
+    Path(name).write_text("\n".join(["Email,n", *lines, ""]))
 
 
-def test_bad_input_is_one_line_and_exit_2(stand_in, tmp_path):
-    api = stand_in()
-    (tmp_path / "leads.csv").write_text("name\nx\n")
-    done = call(
-        "enrich",
-        str(tmp_path / "leads.csv"),
-        "-o",
-        str(tmp_path / "o.csv"),
-        **environment(api, tmp_path),
+# The ways in and out
+
+
+@pytest.mark.parametrize("source", ["leads.csv", "leads.parquet"])
+@pytest.mark.parametrize("target", ["out.csv", "out.tsv", "out.txt", "out.parquet"])
+def test_every_form_goes_in_and_out(stand_in, shell, source, target):
+    leads(3)
+    pd.read_csv("leads.csv", dtype=str).to_parquet("leads.parquet")
+    done = shell(stand_in(match_rate=1.0), "enrich", source, "-o", target)
+    assert done.code == 0, done.said
+    assert f"written to {target}" in done.out
+    made = (
+        pd.read_parquet(target)
+        if target.endswith("parquet")
+        else pd.read_csv(target, dtype=str, sep="," if target.endswith("csv") else "\t")
     )
-    assert done.exit_code == 2
-    assert "no identifier columns" in done.output
+    assert made["n"].tolist() == ["000", "001", "002"]
+    assert made["eb_query"].tolist() == ["p0@firm.example", "p1@firm.example", "p2@firm.example"]
+    assert made["eb_full_name"].notna().all()
+
+
+def test_a_second_run_costs_nothing(stand_in, shell):
+    api = stand_in(match_rate=1.0)
+    leads(5)
+    shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    first = Path("out.csv").read_text()
+    again = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--json")
+    assert again.json["report"]["credits_charged"] == 0
+    assert Path("out.csv").read_text() == first.replace(",false,", ",true,")
+    assert api.requests() == 1
+
+
+def test_formulas_of_ours_are_text_whatever_the_prefix_and_lists_are_json(stand_in, shell):
+    lines = [f"p{at}@firm.example,=1+{at}" for at in range(60)]
+    Path("leads.csv").write_text("\n".join(["email,+sum", *lines, ""]))
+    done = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv", "--prefix", "bought_")
+    assert done.code == 0
+    made = pd.read_csv("out.csv", dtype=str, keep_default_na=False)
+    assert made["+sum"].tolist() == [f"=1+{at}" for at in range(60)]
+    ours = [name for name in made.columns if name.startswith("bought_")]
+    assert len(ours) > 30
+    phones = [phone for phone in made["bought_phone"] if phone]
+    assert phones
+    assert all(phone.startswith("'+") for phone in phones)
+    assert not made[ours].map(lambda cell: cell.startswith(("=", "+", "-", "@"))).any(axis=None)
+    assert {type(json.loads(cell)) for cell in made["bought_emails"] if cell} == {list}
+    assert isinstance(json.loads(made["bought_social_profiles"].max())[0]["network"], str)
+
+
+def test_columns_and_required_fields_are_chosen_with_commas_or_one_by_one(stand_in, shell):
+    leads(30)
+    named = ("--columns", "full_name, work_email", "--columns", "city", "--required", "work_email,phone")
+    done = shell(stand_in(), "enrich", "leads.csv", "-o", "out.csv", "--json", *named)
+    assert done.code == 0
+    made = pd.read_csv("out.csv", dtype=str)
+    assert list(made.columns[-3:]) == ["eb_full_name", "eb_work_email", "eb_city"]
+    assert made.loc[made["eb_status"] == "matched", "eb_work_email"].notna().all()
+    wrong = shell(stand_in(), "enrich", "leads.csv", "-o", "out.csv", "--columns", "nonsense")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "choose from" in wrong.said
+
+
+def test_columns_of_one_name_pass_through_text_but_not_to_parquet(stand_in, shell):
+    Path("leads.csv").write_text("email,x,x\na@firm.example,1,2\n")
+    api = stand_in(match_rate=1.0)
+    assert shell(api, "enrich", "leads.csv", "-o", "out.csv").code == 0
+    with Path("out.csv").open(newline="") as made:
+        assert next(csv.reader(made))[:3] == ["email", "x", "x"]
+    refused = shell(api, "enrich", "leads.csv", "-o", "out.parquet")
+    assert refused.code == 2
+    assert "more than one column is called ['x']" in refused.said
+
+
+# What it tells
+
+
+def test_a_plan_is_a_table_with_its_price(stand_in, shell):
+    api = stand_in()
+    leads(1200)
+    planned = shell(api, "plan", "leads.csv", "--price", "0.05")
+    assert planned.code == 0
+    lines = dict(line.split("  ", 1) for line in planned.out.splitlines())
+    assert lines["costs at most"].strip() == "60.00 (1,200 at 0.05)"
+    assert lines["requests"].split() == ["2"]
+    # The numbers stand below each other.
+    assert (
+        len(
+            {
+                line.index(number) + len(number)
+                for line in planned.out.splitlines()
+                for number in ["1,200"]
+                if line.endswith(number)
+            }
+        )
+        == 1
+    )
+    capped = shell(api, "plan", "leads.csv", "--price", "0.05", "--max-credits", "100")
+    assert "5.00 (100 at 0.05)" in capped.out
     assert api.requests() == 0
 
 
-def test_a_wrong_fault_is_a_usage_error():
-    assert call("sandbox", "--fault", "nonsense").exit_code == 2
+def test_json_is_alone_on_stdout(stand_in, shell):
+    api = stand_in(match_rate=1.0)
+    leads(3)
+    planned = shell(api, "plan", "leads.csv", "--json", "--price", "2")
+    assert planned.json["plan"]["to_ask"] == 3
+    assert planned.json["plan"]["cost_at_most"] == 6
+    done = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--json", "--price", "2")
+    assert done.json["plan"] == planned.json["plan"]
+    assert done.json["report"]["matched_by"] == {"email": 3}
+    assert done.json["report"]["cost"] == 6
+    assert done.json["output"] == "out.csv"
+    failed = shell(api, "enrich", "missing.csv", "-o", "out.csv", "--json")
+    assert failed.code == 2
+    assert failed.json == {"error": {"type": "InputError", "message": "there is no file missing.csv"}}
+
+
+def test_columns_that_are_not_recognized_are_listed_with_the_options_that_name_them(stand_in, shell):
+    api = stand_in()
+    Path("leads.csv").write_text(f"Name,E-Mail Address,Cell $,Opt-in email date\nx,{CANARY},1,2\n")
+    refused = shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    assert (refused.code, refused.out) == (2, "")
+    assert "there are 'Name', 'E-Mail Address', 'Cell $', 'Opt-in email date'" in refused.said
+    assert """as in --email "E-Mail Address" --phone 'Cell $'\n""" in refused.said
+    Path("leads.csv").write_text("a,b\n1,2\n")
+    assert "--social-profile … --email … --phone …\n" in shell(api, "plan", "leads.csv").said
+    assert api.requests() == 0
+
+
+def test_an_unknown_column_is_told_with_those_there_are(stand_in, shell):
+    leads(1)
+    refused = shell(stand_in(), "plan", "leads.csv", "--email", "Emial")
+    assert refused.code == 2
+    assert "no column 'Emial'; there are 'Email', 'n'" in refused.said
+
+
+def test_a_line_tells_how_far_it_is_where_there_is_no_terminal(stand_in, shell):
+    leads(30)
+    done = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv")
+    assert "1 partition, 30 credits, 100.0% found\n" in done.said
+
+
+def test_the_page_has_plots_and_no_people(stand_in, shell):
+    Path("leads.csv").write_text(f"email\n{CANARY}\n")
+    done = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv", "--report", "report.html")
+    assert done.code == 0
+    page = Path("report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 4
+    assert "canary" not in page
+    name = pd.read_csv("out.csv")["eb_last_name"][0]
+    assert name not in page
+
+
+# Exit codes
+
+
+def test_bad_targets_are_refused_before_anything_is_sent(stand_in, shell):
+    api = stand_in()
+    leads(2)
+    Path("file").write_text("")
+    for output in ("leads.csv", "out.xlsx", "file/out.csv", "file/out.parquet"):
+        refused = shell(api, "enrich", "leads.csv", "-o", output)
+        assert (refused.code, refused.out) == (2, ""), output
+    same = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--report", "out.csv")
+    assert same.code == 2
+    assert api.requests() == 0
+
+
+def test_a_fault_late_in_the_file_is_found_before_anything_is_sent(stand_in, shell):
+    api = stand_in()
+    leads(20_000)
+    with Path("leads.csv").open("a") as file:
+        file.write("x@firm.example,1,2\n")
+    refused = shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    assert refused.code == 2
+    assert "line 20002: 3 cells" in refused.said
+    assert api.requests() == 0
+
+
+def test_a_run_that_is_stopped_tells_what_it_spent_and_is_finished_by_the_next(stand_in, shell):
+    leads(1500)
+    short = stand_in(match_rate=1.0, credits=1200)
+    stopped = shell(
+        short, "enrich", "leads.csv", "-o", "out.csv", "--price", "1", "--report", "report.html",
+        "--requests-per-minute", "200",
+    )  # fmt: skip
+    assert stopped.code == 1
+    assert "Refused: the API refused with HTTP 403" in stopped.said
+    assert "1,000.00 (1,000 at 1)" in stopped.out
+    assert Path("report.html").exists()
+    assert not Path("out.csv").exists()
+
+
+def test_rows_without_an_answer_are_exit_3(stand_in, shell):
+    leads(10)
+    capped = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "4")
+    assert capped.code == 3
+    assert pd.read_csv("out.csv")["eb_status"].value_counts().to_dict() == {"not_asked": 6, "matched": 4}
+
+
+def test_more_than_the_cap_is_refused_if_so_chosen(stand_in, shell):
+    api = stand_in()
+    leads(10)
+    refused = shell(
+        api, "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "4", "--over-budget", "refuse"
+    )
+    assert refused.code == 2
+    assert "OverBudget: this may cost 10 credits" in refused.said
+    assert api.requests() == 0
+
+
+def test_what_is_in_doubt_is_held_until_it_is_sent_again_by_choice(stand_in, shell):
+    api = stand_in(match_rate=1.0, faults=[Fault("reset-after", 1)])
+    leads(3)
+    held = shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    assert held.code == 3
+    assert shell(api, "enrich", "leads.csv", "-o", "out.csv").code == 3
+    assert api.requests() == 1
+    assert shell(api, "enrich", "leads.csv", "-o", "out.csv", "--in-doubt", "resend").code == 0
+
+
+def test_a_wrong_option_is_a_usage_error(stand_in, shell):
+    api = stand_in()
+    leads(1)
+    for wrong in (["--separator", "colon"], ["--price", "-1"], ["--max-age", "0"], ["--over-budget", "x"]):
+        assert shell(api, "plan", "leads.csv", *wrong).code == 2
+    assert shell(api, "sandbox", "--fault", "nonsense").code == 2
+
+
+# On a terminal
+
+
+@pytest.fixture
+def terminal(tmp_path, shell):
+    """Run `eb-dagster …` on a terminal of its own and answer its question."""
+    pty, termios = pytest.importorskip("pty"), pytest.importorskip("termios")
+    # It gives the folder, the key and the ledger.
+    del shell
+
+    def run(api, *arguments: str, answer: str = "", **pipes: int) -> tuple[int, str]:
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (40, 120))
+        environment = {**os.environ, "EXACTBUYER_BASE_URL": api.url}
+        streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **pipes}
+        process = subprocess.Popen([*COMMAND, *arguments], env=environment, cwd=tmp_path, **streams)
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 65_536)
+            except OSError:
+                # So Linux says that nobody has the terminal open any more.
+                piece = b""
+            if not piece:
+                break
+            shown += piece
+            if answer and b"[y/N]" in shown:
+                os.write(ours, f"{answer}\n".encode())
+                answer = ""
+        os.close(ours)
+        return process.wait(60), shown.decode()
+
+    return run
+
+
+def test_a_person_is_asked_above_the_threshold(stand_in, terminal):
+    api = stand_in(match_rate=1.0)
+    leads(20)
+    asking = ("enrich", "leads.csv", "-o", "out.csv", "--confirm-above", "19", "--price", "0.5")
+    code, shown = terminal(api, *asking, answer="n")
+    assert "This buys up to 20 contacts, 10.00 (20 at 0.5). Go on? [y/N]" in shown
+    assert code == 2
+    assert "nothing was sent" in shown
+    assert api.requests() == 0
+    code, shown = terminal(api, *asking, answer="y")
+    assert code == 0
+    assert api.requests() == 1
+    # A live bar, which made way for the report.
+    assert "Enriching" in shown
+    assert "1 partition, 20 credits, 100.0% found" in shown
+    assert "written to out.csv" in shown
+
+
+def test_nobody_is_asked_below_the_threshold_with_yes_or_without_a_terminal(stand_in, terminal):
+    api = stand_in()
+    leads(20)
+    for more in (
+        ["--confirm-above", "20"],
+        ["--confirm-above", "0", "--yes"],
+        ["--confirm-above", "0", "--max-credits", "0"],
+    ):
+        code, shown = terminal(api, "enrich", "leads.csv", "-o", "out.csv", *more)
+        assert "[y/N]" not in shown
+        assert code in (0, 3)
+    code, shown = terminal(
+        api, "enrich", "leads.csv", "-o", "out.csv", "--confirm-above", "0", stdout=subprocess.DEVNULL
+    )
+    assert "[y/N]" not in shown
+    assert code == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_ctrl_c_lets_what_was_asked_arrive(stand_in, shell, tmp_path):
+    api = stand_in(match_rate=1.0, latency=1.0)
+    leads(4000)
+    environment = {**os.environ, "EXACTBUYER_BASE_URL": api.url}
+    process = subprocess.Popen(
+        [*COMMAND, "enrich", "leads.csv", "-o", "out.csv", "--requests-per-minute", "30"],
+        env=environment, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    while "1 partition," not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    out, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "what was bought is in the ledger" in said
+    assert "credits charged" in out
+    assert api.credits() < 4000
+    assert not Path("out.csv").exists()
+    # What was charged is known: nothing is in doubt, and the rest is bought by the next run.
+    again = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--requests-per-minute", "1000", "--json")
+    assert again.code == 0
+    assert api.charged_twice() == 0
+
+
+# At the prompt
+
+
+def test_help_answers_at_once():
+    heavy = "{'pandas', 'pyarrow', 'dagster', 'sqlalchemy', 'numpy', 'tqdm', 'requests', 'pandera'}"
+    code = f"import sys\ntry:\n    from eb_dagster.cli import main; main(['--help'])\nfinally:\n    print({heavy} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.endswith("set()\n")
+    assert "Exit codes" in ran.stdout
+    assert "_EB_DAGSTER_COMPLETE=bash_source" in ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("eb-dagster en", "enrich"),
+        ("eb-dagster enrich --colu", "--columns"),
+        ("eb-dagster enrich --columns full", "full_name"),
+        ("eb-dagster enrich --columns full_name,work", "full_name,work_email"),
+        ("eb-dagster plan --required personal", "personal_email"),
+    ],
+)
+def test_the_shell_completes(words, completed):
+    environment = {
+        **os.environ, "_EB_DAGSTER_COMPLETE": "bash_complete",
+        "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1),
+    }  # fmt: skip
+    ran = subprocess.run(COMMAND, env=environment, capture_output=True, text=True, check=False)
+    assert f"plain,{completed}" in ran.stdout.splitlines()

@@ -50,6 +50,48 @@ def test_a_reset_in_mid_body_is_free():
     assert not reply.request_left
 
 
+def test_a_server_that_answers_and_hangs_up_in_mid_request_leaves_nothing_in_doubt():
+    def answer(connection: socket.socket) -> None:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)
+
+    reply = client(serve(answer)).send(b"x" * 50_000)
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.request_left) == (503, False)
+
+
+def test_a_server_that_hangs_up_in_a_small_request_leaves_nothing_in_doubt():
+    def answer(connection: socket.socket) -> None:
+        connection.recv(300)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+
+    reply = client(serve(answer)).send(b"x" * 50_000)
+    assert isinstance(reply, NoReply)
+    assert not reply.request_left
+
+
+def test_a_server_that_stops_reading_leaves_nothing_in_doubt():
+    def answer(connection: socket.socket) -> None:
+        connection.recv(300)
+        time.sleep(2.0)
+
+    reply = client(serve(answer), timeout=1.0).send(b"x" * 4_000_000)
+    assert isinstance(reply, NoReply)
+    assert not reply.request_left
+
+
+def test_a_malformed_header_is_in_no_log(caplog):
+    def answer(connection: socket.socket) -> None:
+        read_all(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\ncanary jane@firm.example\r\nContent-Length: 0\r\n\r\n")
+
+    caplog.set_level(0)
+    client(serve(answer)).send(b"x=1")
+    assert "canary" not in caplog.text
+
+
 def test_silence_after_the_whole_request_is_in_doubt():
     reply = client(serve(read_all)).send(b"x=1")
     assert isinstance(reply, NoReply)

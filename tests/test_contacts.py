@@ -1,16 +1,26 @@
+import copy
 import json
 import math
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import msgspec
 import pandas as pd
 import pandera.errors
 import pyarrow as pa
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eb_dagster import contacts
-from eb_dagster.contacts import CONTACT_COLUMNS, STATUS_COLUMNS, Contact, read_contact
+from eb_dagster.contacts import (
+    CONTACT_COLUMNS,
+    STATUS_COLUMNS,
+    Contact,
+    contact_arrays,
+    read_contact,
+    read_odd_contact,
+)
 from eb_dagster.errors import ConfigError
 
 NAMES = [column.name for column in CONTACT_COLUMNS]
@@ -25,7 +35,9 @@ def flat(contact: object) -> dict:
 
 
 def named(contact: Contact) -> dict:
-    return dict(zip(NAMES, contact.values, strict=True))
+    """The columns of a row, as they come back from Arrow."""
+    arrays = contact_arrays([contact])
+    return {name: array[0].as_py() for name, array in zip(NAMES, arrays, strict=True)}
 
 
 def left_over(contact: object) -> object:
@@ -54,7 +66,7 @@ def test_a_contact_becomes_flat_columns():
         ["a@b.example"],
     )
     assert row["linkedin_url"] == "linkedin.com/in/a"
-    assert (row["school_name"], row["education"]) == ("Here", '[{"school":{"name":"Here"}}]')
+    assert (row["school_name"], row["education"]) == ("Here", '[{"school": {"name": "Here"}}]')
     assert row["other"] is None
 
 
@@ -394,6 +406,252 @@ def test_bytes_are_read_or_refused(raw):
         assert str(error) == "the contact is not JSON"  # noqa: PT017 - most are
 
 
+# The plain path and the one for odd shapes, side by side with a slow reading written for clarity
+
+_plain_text = (
+    st.none()
+    | _text
+    | st.sampled_from(["", " ", "=1+1", "NUL\x00", "Žofie", "雅子", "😀", 'a"b\\c', "é" * 999])
+)
+_odd = st.one_of(
+    _json,
+    st.sampled_from([
+        10**30, 2**64, -(2**63), 0, 0.0, 2.5, 1e300, math.nan, math.inf, True, [], {}, [[]], [None],
+        ["a", 1, None], {"E164": "+1", "number": "+2"}, {"email": "a", "address": "b"}, {"address": "c"},
+        [{"city": "d"}], "\ud800", "2020-13-45", "", None,
+    ]),
+)  # fmt: skip
+
+
+def _object(**fields):
+    return st.fixed_dictionaries({}, optional=fields)
+
+
+_texts = st.lists(_plain_text, max_size=3)
+_network = st.sampled_from(["linkedin", "LinkedIn", "x", "twitter", "facebook", "github", "xing", "", None])
+_url = st.sampled_from(
+    ["linkedin.com/in/a", "https://x.com/b", "https://cz.linkedin.com/in/c", "https://[", "", None]
+)
+_plain = _object(
+    full_name=_plain_text,
+    first_name=_plain_text,
+    gender=_plain_text,
+    current_work_email=_plain_text,
+    current_personal_email=_plain_text,
+    work_emails=_texts,
+    personal_emails=_texts,
+    emails=_texts,
+    phone_numbers=st.lists(_object(E164=_plain_text), max_size=3),
+    social_profiles=st.lists(_object(network=_network, url=_url), max_size=3),
+    location=st.none() | _object(city=_plain_text, region=_plain_text, country=_plain_text),
+    employment=_object(
+        name=_plain_text,
+        domain=st.sampled_from(["larch.example", "", None]),
+        website=st.sampled_from(["larch.example", "www.larch.example", "", None]),
+        size=st.integers(0, 10**6) | _plain_text,
+        start_date=_plain_text,
+        job=_object(title=_plain_text, levels=_texts | _plain_text, start_date=_plain_text),
+    ),
+    education=st.lists(
+        _object(school=_object(name=_plain_text) | _plain_text, year=st.integers()), max_size=2
+    ),
+    experiences=st.lists(_object(title=_plain_text, company=_json), max_size=2),
+)
+
+
+@st.composite
+def _likely(draw):
+    """A contact of the plain shape, or one with a few oddities put anywhere in it."""
+    contact = draw(_plain)
+    for _ in range(draw(st.sampled_from([0, 0, 1, 1, 1, 2]))):
+        place = draw(st.sampled_from(list(containers(contact))))
+        # A copy, for the next oddity may be put into this one.
+        odd = copy.deepcopy(draw(_odd))
+        if isinstance(place, list):
+            place.insert(draw(st.integers(0, len(place))), odd)
+        else:
+            place[draw(st.sampled_from([*place, "new", "skills", "ada@x.example", "size", "emails"]))] = odd
+    return contact
+
+
+def containers(value):
+    if isinstance(value, dict | list):
+        yield value
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from containers(one)
+
+
+_spelling = st.fixed_dictionaries({
+    "ensure_ascii": st.booleans(), "indent": st.sampled_from([None, None, 1]),
+    "separators": st.sampled_from([(",", ":"), (", ", ": ")]),
+})  # fmt: skip
+
+
+def spelled(contact: object, spelling: dict) -> bytes:
+    return json.dumps(contact, **spelling).encode("utf-8", "surrogatepass")
+
+
+@settings(max_examples=400)
+@given(_likely(), _spelling)
+@example({"education": [{"school": "a", "gpa": 1}], "experiences": [{"x": "\ud800"}]}, {})
+@example({"employment": {"job": {"levels": ["a", "", "b"], "start_date": ""}, "start_date": None}}, {})
+@example({"employment": {"size": 10**400, "domain": "", "website": "w"}, "new": 1, "newer": None}, {})
+def test_both_paths_read_the_same(contact, spelling):
+    raw = spelled(contact, spelling)
+    assert read_contact(raw) == read_odd_contact(raw)
+
+
+@settings(max_examples=400)
+@given(_likely(), _spelling)
+def test_columns_are_what_a_slow_and_clear_reading_finds(contact, spelling):
+    raw = spelled(contact, spelling)
+    try:
+        msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return
+    found = read_contact(raw)
+    row = named(found)
+    expected, held = clear_reading(json.loads(raw))
+    assert {name: row[name] for name in expected} == expected
+    assert found.held == held
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"full_name": "a", "full_name": null}',
+        b'{"full_name": 5, "full_name": "a"}',
+        b'{"full_name": "A\xff"}',
+        b'{"experiences": [{"a": "\xff"}]}',
+        b'{"experiences": [{"a": 1e999, "b": 1.50}]}',
+        b'{"education": [{"gpa": 1e999, "school": {"name": "b"}}]}',
+        b'{"education": [ ], "experiences": [ {"a": 1} ]}',
+        b'{"education": [{"school": 7}, {"school": "c"}]}',
+        b'{"employment": {"size": 250.0}}',
+        b'{"employment": {"size": ' + b"9" * 5000 + b"}}",
+        b'{"skills": 1e999}',
+        b'{"experiences": [{"a": ' + b"[" * 3000 + b"]" * 3000 + b"}]}",
+        b' {"full_name" : "a" } ',
+        b'{"\xff": 1}',
+        b"[null]",
+    ],
+)
+def test_both_paths_read_the_same_of_what_python_would_not_write(raw):
+    assert read_contact(raw) == read_odd_contact(raw)
+
+
+def test_json_columns_keep_their_text_as_it_came():
+    raw = b'{"experiences":[{"b":1.50,"a":"\\u017d"}],"education":[{"year":1e999}]}'
+    row = named(read_contact(raw))
+    assert row["experiences"] == '[{"b":1.50,"a":"\\u017d"}]'
+    assert row["education"] == '[{"year":1e999}]'
+
+
+def test_what_is_left_over_is_sorted_so_that_equal_contacts_give_equal_text():
+    one = flat(
+        {"zeta": 1, "employment": {"start_date": "a", "job": {"start_date": "b"}}, "alpha": {"b": 1, "a": 2}}
+    )
+    assert one["other"] == (
+        '{"alpha":{"a":2,"b":1},"employment":{"job":{"start_date":"b"},"start_date":"a"},"zeta":1}'
+    )
+
+
+def test_an_empty_start_date_is_not_left_over():
+    assert flat({"employment": {"start_date": None, "job": {"start_date": ""}}})["other"] is None
+
+
+def clear_reading(contact: object) -> tuple[dict, set[str]]:
+    """Every column but `other` and the two of JSON, and which required fields are held."""
+    contact = section(contact)
+    place, employer = section(contact.get("location")), section(contact.get("employment"))
+    job = section(employer.get("job"))
+    emails = {key: texts(contact.get(key), "email", "address") for key in _EMAIL_SOURCES}
+    works = emails["current_work_email"] + emails["work_emails"]
+    personals = emails["current_personal_email"] + emails["personal_emails"]
+    current = emails["current_work_email"] + emails["current_personal_email"]
+    all_emails = distinct([*current, *works, *personals, *emails["emails"]])
+    phones = distinct(texts(contact.get("phone_numbers"), "E164", "e164", "number", "phone"))
+    profiles = [one for one in map(profile, entries(contact.get("social_profiles"))) if any(one.values())]
+    row = {name: text(contact.get(name)) for name in ("full_name", "first_name", "last_name", "gender")}
+    row |= {name: text(place.get(name)) for name in ("city", "region", "country")}
+    row |= {
+        "work_email": first(works), "personal_email": first(personals), "emails": all_emails or None,
+        "phone": first(phones), "phones": phones or None, "social_profiles": profiles or None,
+        "job_title": text(job.get("title")), "job_level": first(texts(job.get("levels"))),
+        "company_name": text(employer.get("name")), "company_size": text(employer.get("size")),
+        "company_domain": text(employer.get("domain")) or text(employer.get("website")),
+        "company_industry": text(employer.get("industry")),
+        "linkedin_url": first([one["url"] for one in profiles if network_of(one) == "linkedin" and one["url"]]),
+        "twitter_url": first([one["url"] for one in profiles if network_of(one) in ("twitter", "x") and one["url"]]),
+        "github_url": first([one["url"] for one in profiles if network_of(one) == "github" and one["url"]]),
+    }  # fmt: skip
+    has = {
+        "email": all_emails, "work_email": works, "personal_email": personals, "phone": phones,
+        "social_profile": profiles,
+    }  # fmt: skip
+    return row, {name for name, values in has.items() if values}
+
+
+_EMAIL_SOURCES = (
+    "current_work_email", "current_personal_email", "work_emails", "personal_emails", "emails",
+)  # fmt: skip
+
+
+def section(value: object) -> dict:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, dict) else {}
+
+
+def entries(value: object) -> list:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else [value]
+
+
+def text(value: object) -> str | None:
+    if isinstance(value, bool) or value is None or value == "":
+        return None
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value) if isinstance(value, str | int | float) else None
+
+
+def texts(value: object, *keys: str) -> list[str]:
+    found = [
+        first([text(entry.get(key)) for key in keys if text(entry.get(key))])
+        if isinstance(entry, dict)
+        else text(entry)
+        for entry in entries(value)
+    ]
+    return [one for one in found if one]
+
+
+def profile(entry: object) -> dict:
+    if isinstance(entry, dict):
+        return {"network": text(entry.get("network")), "url": text(entry.get("url"))}
+    return {"network": None, "url": text(entry)}
+
+
+def network_of(one: dict) -> str | None:
+    if one["network"]:
+        return one["network"].lower()
+    try:
+        host = urlsplit(one["url"] if "//" in one["url"] else "//" + one["url"]).hostname or ""
+    except ValueError:
+        return None
+    name = ".".join(host.split(".")[-2:])
+    return name.removesuffix(".com") if name.endswith(".com") else None
+
+
+def first(values: list) -> object:
+    return values[0] if values else None
+
+
+def distinct(values: list) -> list:
+    return list(dict.fromkeys(values))
+
+
 def leaves(value):
     """Every scalar that says something, with its type, for 1 == True."""
     if isinstance(value, dict):
@@ -426,11 +684,9 @@ def strict_json(text):
 
 
 def to_arrow(*read_ones: Contact) -> pa.Table:
-    columns = zip(*[one.values for one in read_ones], strict=True)
-    arrays = [
-        pa.array(values, type=column.type) for values, column in zip(columns, CONTACT_COLUMNS, strict=True)
-    ]
-    return pa.table(arrays, names=NAMES)
+    table = pa.table(contact_arrays(read_ones), names=NAMES)
+    table.validate(full=True)
+    return table
 
 
 # The table of columns

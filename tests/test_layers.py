@@ -2,9 +2,10 @@ import ast
 from pathlib import Path
 
 ORDER = [
-    "errors", "identifiers", "plan", "wire", "pacer", "client", "ledger", "contacts", "parquet",
-    "report", "settings", "purchase", "enrich", "resource", "upstream", "metadata", "checks",
-    "materialize", "assets", "component", "cli",
+    "errors", "identifiers", "plan", "wire", "pacer", "client", "packed", "database", "owners", "vault",
+    "ledger", "contacts", "parquet", "report", "report_page", "settings", "purchase", "rights", "books",
+    "signals", "enrich", "delimited", "resource", "upstream", "metadata", "checks", "materialize", "assets",
+    "component", "ledger_commands", "cli",
 ]  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "eb_dagster"
 

@@ -1,0 +1,307 @@
+"""Open a ledger's database, and refuse one that cannot be trusted to remember.
+
+One schema for SQLite and PostgreSQL. What is in its tables is for `ledger` to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any, Final, cast
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError
+
+from eb_dagster.errors import LedgerError
+from eb_dagster.packed import checksum, repack_aliases_of_1
+
+SCHEMA_VERSION: Final = 2
+BUSY_SECONDS: Final = 90.0
+
+metadata = sa.MetaData()
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+pacer = sa.Table(
+    "pacer",
+    metadata,
+    sa.Column("endpoint", sa.String(500), primary_key=True),
+    sa.Column("next_at", sa.Float(53), nullable=False),
+)
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("endpoint", sa.String(500), nullable=False),
+    sa.Column("run", sa.String(32), nullable=False),
+    sa.Column("owner", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("required", sa.Integer, nullable=False),
+    sa.Column("asked", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Float(53), nullable=False),
+    sa.Column("answered_at", sa.Float(53)),
+    sa.Column("http_status", sa.Integer),
+    sa.Column("note", sa.String(200)),
+    sa.Column("credits", sa.Integer, nullable=False, default=0),
+    sa.Column("records_enriched", sa.Integer),
+    # Identifiers that may have been paid for and have no answer: all while in flight or in doubt.
+    sa.Column("at_risk", sa.Integer, nullable=False, default=0),
+    sa.Column("unreadable", sa.Integer, nullable=False, default=0),
+    sa.Column("keys_checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("outcomes_checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("asked_keys", sa.LargeBinary, nullable=False),
+    sa.Column("outcomes", sa.LargeBinary),
+    sa.Column("aliases", sa.LargeBinary),
+    # Each sum that a claim needs is in one of these, whatever the ledger's size.
+    sa.Index("requests_by_state", "endpoint", "state"),
+    sa.Index("requests_at_risk", "endpoint", "at_risk"),
+    sa.Index("requests_of_run", "run", "credits", "at_risk", "unreadable"),
+    sa.Index("requests_by_day", "endpoint", "created_at", "credits", "at_risk", "unreadable"),
+    # An id that was used once must never come back: it orders what was learned.
+    sqlite_autoincrement=True,
+)
+replies = sa.Table(
+    "replies",
+    metadata,
+    sa.Column("request_id", sa.Integer, sa.ForeignKey("requests.id"), primary_key=True),
+    sa.Column("encoding", sa.String(120), nullable=False),
+    sa.Column("complete", sa.Boolean, nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+suppressed = sa.Table(
+    "suppressed",
+    metadata,
+    sa.Column("key", sa.LargeBinary(16), primary_key=True),
+    sa.Column("at", sa.Float(53), nullable=False),
+)
+published = sa.Table(
+    "published",
+    metadata,
+    sa.Column("path", sa.String(4000), primary_key=True),
+    sa.Column("at", sa.Float(53), nullable=False),
+)
+
+
+def database_url(where: str | os.PathLike[str]) -> sa.URL:
+    """The ledger's address, from a path or a URL. A link is followed, so that it has one name."""
+    text = os.fspath(where)
+    if "://" not in text:
+        return sa.URL.create("sqlite", database=str(_resolved(Path(text).expanduser())))
+    try:
+        url = sa.make_url(text)
+    except ArgumentError:
+        raise LedgerError("the ledger is neither a path nor a database URL") from None
+    backend = url.get_backend_name()
+    if backend == "sqlite" and url.database and url.database != ":memory:":
+        return sa.URL.create("sqlite", database=str(_resolved(Path(url.database))))
+    if backend == "postgresql":
+        return url.set(drivername="postgresql+psycopg")
+    raise LedgerError("the ledger must be a file, or a SQLite or PostgreSQL URL")
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise LedgerError("the path of the ledger leads nowhere") from None
+
+
+def file_of(url: sa.URL) -> Path | None:
+    """The file of a SQLite ledger; None for PostgreSQL."""
+    return Path(cast(str, url.database)) if url.get_backend_name() == "sqlite" else None
+
+
+def connect(url: sa.URL) -> sa.Engine:
+    """An engine whose every connection has promised to keep what is committed.
+
+    Two connections: one that writes, and one that reads meanwhile.
+    """
+    common: dict[str, Any] = {"hide_parameters": True, "poolclass": sa.QueuePool, "pool_size": 2, "max_overflow": 0}  # fmt: skip
+    path = file_of(url)
+    if path is not None:
+        _create_private(path)
+        options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
+        engine = sa.create_engine(url, connect_args=options, **common)
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    try:
+        engine = sa.create_engine(url, pool_pre_ping=True, **common)
+    except ImportError:
+        raise LedgerError('a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"') from None
+    event.listen(engine, "connect", _check_postgresql)
+    return engine
+
+
+def prepare(connection: sa.Connection) -> tuple[str, bytes]:
+    """Create or upgrade the tables. Returns the ledger's id and the key of its hashes."""
+    if connection.dialect.name == "postgresql":
+        # The tables are made by one process, however many come at once.
+        connection.execute(sa.text("SELECT pg_advisory_xact_lock(1162969172)"))
+    meta.create(connection, checkfirst=True)
+    stored = {row.name: bytes(row.value) for row in connection.execute(sa.select(meta))}
+    if not stored:
+        metadata.create_all(connection)
+        stored = {
+            "schema_version": str(SCHEMA_VERSION).encode(),
+            "id": uuid.uuid4().hex.encode(),
+            "secret": os.urandom(32),
+        }
+        stored["secret_checksum"] = str(checksum(stored["secret"])).encode()
+        rows = [{"name": name, "value": value} for name, value in stored.items()]
+        connection.execute(sa.insert(meta), rows)
+    version = int(stored["schema_version"])
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema version {version}, this release knows {SCHEMA_VERSION}: "
+            "upgrade eb-dagster; nothing was sent"
+        )
+    if version < SCHEMA_VERSION:
+        _upgrade_from_1(connection, stored["secret"])
+    elif stored.get("secret_checksum") != str(checksum(stored["secret"])).encode():
+        # With another key, nothing that was bought would be found again.
+        raise LedgerError("the key of the ledger's hashes is damaged: restore it from a backup")
+    return stored["id"].decode(), stored["secret"]
+
+
+def keys_checksum(request_id: int, endpoint: str, required: int, asked_keys: bytes) -> int:
+    """Over what of a request never changes."""
+    return checksum(f"{request_id} {endpoint} {required}".encode(), asked_keys)
+
+
+def _upgrade_from_1(connection: sa.Connection, secret: bytes) -> None:
+    published.create(connection)
+    for statement in (
+        "ALTER TABLE requests ADD COLUMN at_risk INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE requests ADD COLUMN keys_checksum BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE requests ADD COLUMN outcomes_checksum BIGINT NOT NULL DEFAULT 0",
+        "ALTER TABLE replies ADD COLUMN checksum BIGINT NOT NULL DEFAULT 0",
+        "UPDATE requests SET at_risk = CASE WHEN state IN ('intent', 'answered') THEN asked ELSE in_doubt END",
+        "ALTER TABLE requests DROP COLUMN in_doubt",
+        "DROP INDEX ix_requests_run",
+    ):
+        connection.execute(sa.text(statement))
+    for index in requests.indexes:
+        index.create(connection, checkfirst=True)
+    connection.execute(sa.insert(meta).values(name="secret_checksum", value=str(checksum(secret)).encode()))
+    column = requests.c
+    ids = connection.execute(sa.select(column.id)).scalars().all()
+    for request_id in ids:
+        row = connection.execute(sa.select(requests).where(column.id == request_id)).one()
+        aliases = repack_aliases_of_1(row.aliases)
+        sums = {
+            "keys_checksum": keys_checksum(row.id, row.endpoint, row.required, row.asked_keys),
+            "outcomes_checksum": checksum(row.outcomes, aliases),
+            "aliases": aliases,
+        }
+        connection.execute(sa.update(requests).where(column.id == request_id).values(**sums))
+        body = connection.execute(
+            sa.select(replies.c.body).where(replies.c.request_id == request_id)
+        ).scalar()
+        if body is not None:
+            connection.execute(
+                sa.update(replies).where(replies.c.request_id == request_id).values(checksum=checksum(body))
+            )
+    connection.execute(
+        sa.update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION).encode())
+    )
+
+
+# SQLite
+
+
+def _create_private(path: Path) -> None:
+    """Create the file readable by its owner only; SQLite gives its side files the same mode."""
+    try:
+        for folder in reversed([one for one in path.parents if not one.exists()]):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        if (kind := network_file_system(path, _mounts())) is not None:
+            raise LedgerError(
+                f"the ledger is on a network file system ({kind}), where SQLite's locks and syncs do "
+                "not hold; put it on a local disk, or use PostgreSQL"
+            )
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        if path.is_dir() or not os.access(path, os.R_OK | os.W_OK):
+            raise PermissionError
+        facts = path.stat()
+    except OSError:
+        raise LedgerError(f"the ledger {path.name} cannot be written there; nothing was sent") from None
+    if os.name == "posix" and facts.st_mode & 0o077:
+        raise LedgerError(f"the ledger can be read by others: chmod 600 {path.name}; nothing was sent")
+    if facts.st_nlink > 1:
+        raise LedgerError(f"the ledger {path.name} has more than one hard link, and SQLite needs one")
+
+
+def _mounts() -> str:
+    try:
+        return Path("/proc/self/mountinfo").read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+_NETWORK: Final = frozenset({
+    "nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "ceph", "lustre", "beegfs", "gpfs",
+    "fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.rclone", "fuse.glusterfs", "fuse.ceph-fuse",
+    "fuse.blobfuse2", "fuse.mount-s3",
+})  # fmt: skip
+
+
+def network_file_system(path: Path, mounts: str) -> str | None:
+    """The kind of network file system that a path is on, by the text of Linux's mountinfo."""
+    kinds: dict[str, str] = {}
+    for line in mounts.splitlines():
+        # mount id, parent, device, root, mount point, options … "-" file system …
+        left, _, right = line.partition(" - ")
+        if len(fields := left.split(" ")) > 4 and right:
+            point = fields[4].encode().decode("unicode_escape")
+            kinds[point] = right.split(" ")[0]
+    for folder in (path, *path.parents):
+        if kind := kinds.get(str(folder)):
+            return kind if kind in _NETWORK else None
+    return None
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA page_size = 16384")
+    journal = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    cursor.execute("PRAGMA synchronous = FULL")
+    synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
+    # What is deleted is overwritten: a person who is forgotten is not left in a free page.
+    cursor.execute("PRAGMA secure_delete = ON")
+    cursor.close()
+    if journal != "wal" or synchronous != 2:
+        raise LedgerError("SQLite would not promise to keep what is written (WAL, FULL); nothing was sent")
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A lock that is upgraded later can fail half-way, so who may write takes the write lock at once.
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+# PostgreSQL
+
+
+def _check_postgresql(connection: Any, _record: Any) -> None:
+    with connection.cursor() as cursor:
+        settings: dict[str, str] = {}
+        for name in ("synchronous_commit", "fsync", "transaction_read_only"):
+            cursor.execute(f"SHOW {name}")
+            settings[name] = cursor.fetchone()[0]
+    connection.commit()
+    if settings["synchronous_commit"] in ("off", "local") or settings["fsync"] != "on":
+        raise LedgerError(
+            "PostgreSQL runs with synchronous_commit or fsync off: it may forget a purchase; nothing was sent"
+        )
+    if settings["transaction_read_only"] != "off":
+        raise LedgerError("PostgreSQL is read-only there (a replica?); nothing was sent")

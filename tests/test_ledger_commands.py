@@ -1,0 +1,151 @@
+import json
+from contextlib import closing
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from eb_dagster import sandbox
+from eb_dagster.cli import main
+from eb_dagster.ledger import Ledger
+
+
+def leads(count: int = 30) -> pd.DataFrame:
+    return pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(count)]})
+
+
+@pytest.fixture
+def call(where):
+    def run(*arguments: str, stdin: str | None = None):
+        return CliRunner().invoke(main, ["ledger", "--ledger", where, *arguments], input=stdin)
+
+    return run
+
+
+@pytest.fixture
+def doubtful(stand_in, enricher, where):
+    """A ledger in which ten people were bought and ten are in doubt."""
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("502", 2)])
+    one = enricher(api, ledger=where, partition_size=10, max_credits_at_risk=10)
+    one.enrich_dataframe(leads(20))
+    one.close()
+    return api
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_show_tells_what_was_bought_and_what_is_in_doubt(call):
+    shown = call("show")
+    assert shown.exit_code == 0, shown.output
+    assert "in doubt: up to 10 credits in 1 requests" in shown.output
+    assert "HTTP 502" in shown.output
+    facts = json.loads(call("show", "--json").output)
+    assert facts["months"][0]["credits"] == 10
+    assert facts["doubts"][0]["at_risk"] == 10
+    assert "firm.example" not in shown.output
+
+
+@pytest.mark.parametrize(
+    ("decision", "requests"), [("--resend", 1), ("--write-off", 0), ("--charged", 0)]
+)  # fmt: skip
+def test_resolve_lets_the_next_run_ask_again_or_not(doubtful, call, enricher, where, decision, requests):
+    done = call("resolve", "2", decision)
+    assert done.exit_code == 0, done.output
+    assert "nothing is in doubt" in call("show").output
+    one = enricher(doubtful, ledger=where)
+    one.enrich_dataframe(leads(20))
+    assert one.report.requests == requests
+    assert call("check").output.startswith("no faults")
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_resolve_wants_a_decision_and_requests(call):
+    assert call("resolve", "2").exit_code == 2
+    assert call("resolve", "--resend").exit_code == 2
+    assert call("resolve", "99", "--resend").exit_code == 2
+    assert call("resolve", "--all", "--charged").output.startswith("10 identifiers of 1 requests")
+
+
+def test_reread_reads_what_an_older_release_could_not(stand_in, enricher, where, call):
+    import sqlalchemy as sa
+
+    from eb_dagster import database
+    from eb_dagster.packed import unpack_outcomes
+    from eb_dagster.wire import UNREADABLE
+
+    api = stand_in(match_rate=1.0)
+    first = enricher(api, ledger=where).enrich_dataframe(leads())
+    with closing(Ledger(where, endpoint="")) as ledger, ledger.transaction() as connection:
+        # As if nothing in the reply had been understood.
+        connection.execute(sa.update(database.requests).values(state="unreadable", credits=0, unreadable=30))
+        outcomes = unpack_outcomes(None, asked=30, default=UNREADABLE)
+        ledger.rewrite_outcomes(connection, 1, outcomes, aliases=None)
+    assert set(enricher(api, ledger=where).enrich_dataframe(leads())["eb_status"]) == {"unreadable"}
+    done = call("reread")
+    assert "1 replies read again: 30 more contacts, 0 identifiers" in done.output
+    again = enricher(api, ledger=where)
+    assert again.enrich_dataframe(leads())["eb_full_name"].equals(first["eb_full_name"])
+    assert api.requests() == 1
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_forget_takes_the_identifier_from_standard_input(call):
+    done = call("forget", "-", stdin="P1@firm.example\n")
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("removed 1 contacts from replies")
+    assert "firm.example" not in done.output
+
+
+def test_suppress_reads_text_and_tables(call, doubtful, tmp_path, enricher, where):
+    (tmp_path / "people.txt").write_text("p40@firm.example\n\np41@firm.example\n")
+    (tmp_path / "people.csv").write_text("Email,n\nP42@firm.example,1\n")
+    assert call("suppress", str(tmp_path / "people.txt")).output.startswith("2 people")
+    assert call("suppress", str(tmp_path / "people.csv")).output.startswith("1 people")
+    enriched = enricher(doubtful, ledger=where).enrich_dataframe(leads(43).iloc[39:])
+    assert enriched["eb_status"].tolist() == ["matched", "suppressed", "suppressed", "suppressed"]
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_receipts_are_exported(call, tmp_path):
+    done = call("export", "-o", str(tmp_path / "receipts.parquet"))
+    assert done.output.startswith("2 receipts")
+    assert len(pd.read_parquet(tmp_path / "receipts.parquet")) == 2
+
+
+def test_a_cap_holds_until_it_is_lifted(stand_in, enricher, where, call):
+    api = stand_in(match_rate=1.0)
+    enricher(api, ledger=where).enrich_dataframe(leads(1))
+    assert "day: 5 credits" in call("cap", "--daily", "5").output
+    one = enricher(api, ledger=where)
+    with pytest.warns(UserWarning, match="daily cap"):
+        enriched = one.enrich_dataframe(leads(20))
+    assert api.credits() == 5
+    assert (enriched["eb_status"] == "not_asked").sum() == 15
+    call("cap", "--lift")
+    enricher(api, ledger=where).enrich_dataframe(leads(20))
+    assert api.credits() == 20
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_purge_drops_what_is_old(call):
+    assert "of 0 requests" in call("purge", "--older-than", "30").output
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_check_finds_a_fault_and_exits_1(call, where):
+    import sqlalchemy as sa
+
+    from eb_dagster import database
+
+    with closing(Ledger(where, endpoint="")) as ledger, ledger.transaction() as connection:
+        connection.execute(sa.update(database.requests).values(credits=7))
+    done = call("check")
+    assert done.exit_code == 1
+    assert "7 credits are noted for 10 contacts" in done.output
+
+
+def test_a_ledger_that_is_not_there_is_not_made(tmp_path):
+    done = CliRunner().invoke(main, ["ledger", "--ledger", str(tmp_path / "no.db"), "show"])
+    assert done.exit_code == 2
+    assert "there is no ledger no.db" in done.output
+    assert not (tmp_path / "no.db").exists()
+    assert CliRunner().invoke(main, ["ledger", "show"], env={"EB_DAGSTER_LEDGER": ""}).exit_code == 2

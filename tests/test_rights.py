@@ -1,0 +1,165 @@
+from contextlib import closing
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from eb_dagster import InputError, books
+from eb_dagster.ledger import Ledger
+
+JANE, JOHN = "jane@firm.example", "john@firm.example"
+
+
+def leads(*addresses: str) -> pd.DataFrame:
+    return pd.DataFrame({"id": [f"lead{n}" for n in range(len(addresses))], "email": list(addresses)})
+
+
+@pytest.fixture
+def bought(stand_in, enricher, where, tmp_path):
+    """Jane and John, bought into one table; gives the API, a way to open enrichers, and the table."""
+    api = stand_in(match_rate=1.0)
+
+    def start(**settings):
+        return enricher(api, ledger=where, **settings)
+
+    leads(JANE, JOHN).to_parquet(tmp_path / "leads.parquet", index=False)
+    start().enrich_parquet(tmp_path / "leads.parquet", tmp_path / "out.parquet")
+    return api, start, tmp_path / "out.parquet"
+
+
+def text_of(frame: pd.DataFrame, row: int) -> list[str]:
+    """What names a person: addresses, profiles and the full name."""
+    one = frame.iloc[row]
+    return [
+        *one["eb_emails"],
+        *(profile["url"] for profile in one["eb_social_profiles"]),
+        one["eb_full_name"],
+    ]
+
+
+def files_of(where: str, table: Path) -> list[Path]:
+    beside = [] if "://" in where else list(Path(where).parent.glob(Path(where).name + "*"))
+    return [path for path in (*beside, table) if path.is_file()]
+
+
+def test_who_is_forgotten_is_in_no_byte_of_ledger_and_tables(bought, where):
+    _, start, table = bought
+    before = pd.read_parquet(table)
+    jane, john = text_of(before, 0), text_of(before, 1)
+    one = start()
+    gone = one.forget("email", "JANE@Firm.example")
+    one.close()
+    assert (gone.contacts, gone.rows, gone.tables) == (1, 1, 1)
+    left = pd.read_parquet(table)
+    assert left["id"].tolist() == ["lead1"]
+    assert text_of(left, 0) == john
+    for path in files_of(where, table):
+        data = path.read_bytes().lower()
+        for text in (JANE, *jane):
+            assert text.lower().encode() not in data, path.name
+    assert table.stat().st_mode & 0o777 == 0o600
+
+
+def test_who_is_forgotten_is_never_bought_again_under_any_address(bought, where):
+    api, start, table = bought
+    own = text_of(pd.read_parquet(table), 0)[:-1]
+    start().forget("email", JANE)
+    spent = api.credits()
+    frame = pd.DataFrame({"email": [JANE, JOHN, None], "linkedin_url": [None, None, next(t for t in own if "linkedin" in t)]})  # fmt: skip
+    again = start()
+    enriched = again.enrich_dataframe(frame)
+    assert enriched["eb_status"].tolist() == ["suppressed", "matched", "suppressed"]
+    assert enriched["eb_query"].isna().tolist() == [True, False, True]
+    assert api.credits() == spent
+    with closing(Ledger(where, endpoint="")) as ledger:
+        assert books.check(ledger) == []
+        assert books.reread(ledger).contacts == 0
+
+
+def test_the_raw_reply_keeps_everybody_else(bought):
+    api, start, _ = bought
+    first = start().enrich_dataframe(leads(JOHN))
+    start().forget("email", JANE)
+    again = start()
+    second = again.enrich_dataframe(leads(JOHN))
+    assert again.report.requests == 0
+    pd.testing.assert_frame_equal(first, second, check_flags=False)
+    assert api.charged_twice() == 0
+
+
+def test_who_was_bought_twice_under_two_identifiers_is_forgotten_whole(stand_in, enricher, where):
+    api = stand_in(match_rate=1.0)
+    first = enricher(api, ledger=where, aliases=()).enrich_dataframe(leads(JANE))
+    profile = first["eb_linkedin_url"].iloc[0]
+    enricher(api, ledger=where, aliases=()).enrich_dataframe(pd.DataFrame({"linkedin_url": [profile]}))
+    gone = enricher(api, ledger=where).forget("social_profile", profile)
+    assert gone.contacts >= 1
+    with closing(Ledger(where, endpoint="")) as ledger:
+        for stored in ledger.replies([1]):
+            assert JANE.encode() not in stored.body
+
+
+def test_a_person_is_found_by_a_phone_that_is_only_inside_the_contact(bought, where):
+    _, start, table = bought
+    frame = pd.read_parquet(table)
+    row = next(at for at in (0, 1) if frame["eb_phone"].notna().iloc[at])
+    gone = start().forget("phone", frame["eb_phone"].iloc[row])
+    assert (gone.contacts, gone.rows) == (1, 1)
+    digits = frame["eb_phone"].iloc[row].lstrip("+").encode()
+    for path in files_of(where, table):
+        assert digits not in path.read_bytes()
+
+
+def test_a_table_that_was_moved_away_is_counted(bought):
+    _, start, table = bought
+    table.rename(table.with_name("moved.parquet"))
+    assert start().forget("email", JANE).missing_tables == 1
+
+
+def test_nobody_is_forgotten_by_what_is_no_identifier(bought):
+    _, start, _ = bought
+    with pytest.raises(InputError, match="email_syntax") as error:
+        start().forget("email", "canary no address")
+    assert "canary" not in str(error.value)
+
+
+def test_who_is_suppressed_is_not_sent_and_not_handed_out(bought):
+    api, start, _ = bought
+    one = start()
+    assert one.suppress([("email", " JANE@firm.example ")]) == 1
+    assert one.suppress([("email", JANE)]) == 0
+    spent = api.credits()
+    enriched = one.enrich_dataframe(leads(JANE, JOHN))
+    assert enriched["eb_status"].tolist() == ["suppressed", "matched"]
+    assert enriched["eb_full_name"].isna().tolist() == [True, False]
+    assert one.report.suppressed == 1
+    assert api.credits() == spent
+
+
+def test_who_is_suppressed_by_another_address_is_not_handed_out_either(stand_in, enricher, where):
+    api = stand_in(match_rate=1.0)
+    probe = enricher(api, ledger=where).enrich_dataframe(leads(JANE))
+    one = enricher(api, ledger=where)
+    one.suppress([("social_profile", probe["eb_linkedin_url"].iloc[0])])
+    enriched = one.enrich_dataframe(leads(JANE))
+    assert enriched["eb_status"].tolist() == ["suppressed"]
+    assert enriched["eb_matched"].isna().all()
+    assert enriched["eb_linkedin_url"].isna().all()
+
+
+def test_nobody_is_suppressed_if_one_of_the_texts_is_no_identifier(bought):
+    _, start, _ = bought
+    one = start()
+    with pytest.raises(InputError, match="positions 1"):
+        one.suppress([("email", JANE), ("email", "canary no address")])
+    assert one.enrich_dataframe(leads(JANE))["eb_status"].tolist() == ["matched"]
+
+
+def test_the_rewritten_table_is_still_known_to_its_ledger(bought, tmp_path):
+    _, start, table = bought
+    start().forget("email", JANE)
+    again = start()
+    again.enrich_parquet(tmp_path / "leads.parquet", table)
+    assert again.report.requests == 0
+    assert pq.read_table(table)["eb_status"].to_pylist() == ["suppressed", "matched"]
