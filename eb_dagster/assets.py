@@ -151,12 +151,12 @@ def _check_settings(settings: EnrichmentSettings) -> None:
     unset: dict[str, Any] = {
         "required_fields": (), "identifiers": None, "default_region": None, "max_credits": None,
         "over_budget": "stop", "max_age": None, "retry_misses_after": None, "partition_size": 1000,
-        "aliases": (), "prefix": "eb_", "columns": None, "max_credits_per_day": None,
-        "max_credits_per_month": None,
+        "aliases": (), "prefix": "eb_", "columns": None,
     }  # fmt: skip
     read_settings(
         api_key="the resource's", base_url=VENDOR_URL, requests_per_minute=198.0, timeout=300.0,
-        max_credits_at_risk=1, in_doubt="hold", progress=None, **(unset | dict[str, Any](settings)),
+        max_credits_at_risk=1, max_credits_per_day=None, max_credits_per_month=None, in_doubt="hold",
+        progress=None, **(unset | dict[str, Any](settings)),
     )  # fmt: skip
     identifiers = settings.get("identifiers")
     if identifiers is not None:

@@ -55,8 +55,6 @@ class EnrichmentSettings(TypedDict, total=False):
     identifiers: Mapping[FieldType, str | Sequence[str]] | None
     default_region: str | None
     max_credits: int | None
-    max_credits_per_day: int | None
-    max_credits_per_month: int | None
     over_budget: OverBudgetChoice
     max_age: timedelta | None
     retry_misses_after: timedelta | None

@@ -615,10 +615,13 @@ def test_an_empty_table_has_no_rows() -> None:
 
 
 TEXT_DTYPES = [
-    "object", "str", "string", "string[pyarrow]", "category",
-    pd.ArrowDtype(pa.string()), pd.ArrowDtype(pa.large_string()), pd.ArrowDtype(pa.string_view()),
+    "object", "string", "string[pyarrow]", "category",
+    pd.ArrowDtype(pa.string()), pd.ArrowDtype(pa.large_string()),
     pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string())),
 ]  # fmt: skip
+if int(pd.__version__.partition(".")[0]) >= 3:
+    # pandas 2 makes the text "None" of a blank in the first, and does not know the second.
+    TEXT_DTYPES += ["str", pd.ArrowDtype(pa.string_view())]
 
 
 @pytest.mark.parametrize("dtype", TEXT_DTYPES, ids=str)

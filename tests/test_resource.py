@@ -1,4 +1,5 @@
 import dagster as dg
+import pandas as pd
 import pytest
 
 from eb_dagster import ConfigError, ExactBuyerResource
@@ -74,6 +75,18 @@ def test_nobody_falls_back_on_the_default_address_at_launch(resource):
     with pytest.raises(dg.DagsterError) as caught:
         run_with(resource, FROM_ENVIRONMENT)
     assert "base_url" in str(caught.value.__cause__)
+
+
+def test_it_carries_the_budgets_of_day_and_month(stand_in, tmp_path):
+    api = stand_in()
+    resource = ExactBuyerResource(
+        api_key=KEY, base_url=api.url, ledger=str(tmp_path / "l.db"), requests_per_minute=60_000,
+        max_credits_per_day=3, max_credits_per_month=9,
+    )  # fmt: skip
+    frame = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(30)]})
+    with resource.enricher() as enricher, pytest.warns(UserWarning, match="day"):
+        enricher.enrich_dataframe(frame)
+    assert api.credits() == 3
 
 
 def test_what_is_in_doubt_may_be_decided_at_launch(resource):
