@@ -237,6 +237,8 @@ class _Table:
             value = _enriched_like(upstream.value, enricher, upstream)
             rows = len(value)
         report = enricher.report
+        if report.stopped:
+            self.context.log.warning(f"{report.stopped} ({report.not_asked:,} rows were not asked)")
         figures = report_figures(report) | {"input_rows": upstream.rows, "rows": rows}
         if plan is not None:
             figures |= plan_figures(plan)

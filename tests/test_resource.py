@@ -84,7 +84,7 @@ def test_it_carries_the_budgets_of_day_and_month(stand_in, tmp_path):
         max_credits_per_day=3, max_credits_per_month=9,
     )  # fmt: skip
     frame = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(30)]})
-    with resource.enricher() as enricher, pytest.warns(UserWarning, match="day"):
+    with resource.enricher() as enricher, pytest.warns(UserWarning, match="daily"):
         enricher.enrich_dataframe(frame)
     assert api.credits() == 3
 
