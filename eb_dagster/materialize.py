@@ -26,8 +26,10 @@ from eb_dagster.metadata import (
     column_lineage,
     column_schema,
     figures_in,
+    fill_rates,
+    found_by,
     named,
-    overview,
+    picture,
     plan_figures,
     plan_table,
     remaining_figures,
@@ -256,8 +258,10 @@ class _Table:
                 upstream.columns, source=self.enrichment.source, identifiers=layout.names,
                 prefix=prefix, columns=columns,
             ),
+            PREFIX + "picture": picture(report),
+            PREFIX + "found_by": found_by(report),
+            PREFIX + "fill_rates": fill_rates(report, prefix=prefix),
             **named(figures),
-            PREFIX + "overview": overview(report, prefix=prefix),
         }  # fmt: skip
         if report.stopped:
             metadata[PREFIX + "stopped"] = report.stopped
