@@ -438,9 +438,9 @@ def _end(
             n for one in arrived for n in one["extra"]
         }:
             complaints.append(f"headers were sent that were never asked for: {sorted(odd)}")
-        if most := max((len(one["values"]) for one in phase.events if one["what"] == "asked"), default=0):
-            if most > 1000:
-                complaints.append(f"{most} identifiers in one request")
+        most = max((len(one["values"]) for one in phase.events if one["what"] == "asked"), default=0)
+        if most > 1000:
+            complaints.append(f"{most} identifiers in one request")
     if fault.stops:
         at = min(first.faulty(), default=0)
         later = sum(event["what"] == "arrived" and event["request"] > at + 2 for event in first.events)

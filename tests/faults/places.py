@@ -157,7 +157,9 @@ class PostgreSQL:
 
     def up(self) -> None:
         """Start again, on the same socket, and let it recover."""
-        self._control("start", "-t", "60", "-l", str(self._server.log), "-o", f'-h "" -k {self._socket_folder()}')
+        self._control(
+            "start", "-t", "60", "-l", str(self._server.log), "-o", f'-h "" -k {self._socket_folder()}'
+        )
 
     def _socket_folder(self) -> str:
         return unquote(self._url.rpartition("host=")[2])

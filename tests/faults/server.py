@@ -655,7 +655,7 @@ REARRANGED: dict[str, Callable[[Exchange], Records]] = {
             "phone_numbers": {"E164": 17734745555},
             "education": 7,
         }
-    ),  # fmt: skip
+    ),
     "contact a text": _mapped(
         lambda one: {**one, "enriched_contact": one["enriched_contact"] and "Canaryname as text"}
     ),

@@ -29,7 +29,6 @@ from .campaign import SLACK, Figures, Phase, Place, Verdict, enrich
 from .places import CANARIES, PostgreSQL, holds_key, listening, names_below, wait_for
 from .server import KEY, Pair, name_of
 
-
 UNTRUSTED = ("LedgerError", "Unavailable")
 """How a run ends that cannot trust its ledger, or cannot reach it."""
 
@@ -136,7 +135,9 @@ class Scene:
         figures.in_doubt = len(doubtful)
         figures.in_doubt_free = sum(one not in charged for one in doubtful)
         figures.largest_doubt = len(doubtful) / self.bound if self.bound else 0.0
-        self.expect(len(doubtful) <= self.bound, f"{len(doubtful)} in doubt, {self.bound} at most were expected")
+        self.expect(
+            len(doubtful) <= self.bound, f"{len(doubtful)} in doubt, {self.bound} at most were expected"
+        )
         figures.rerun_requests = third.requests()
         self.expect(not third.requests(), f"a third run sent {third.requests()} requests")
         said = [hit for text in self.texts for hit in CANARIES.findall(text)]
@@ -351,7 +352,7 @@ def no_connection_left(place: Place) -> Verdict:
 
 def _publish(scene: Scene, **settings: Any) -> Callable[..., str]:
     """Enrich into a table; gives a function that does it once more and says how it ended."""
-    from eb_dagster import EnrichError, Enricher
+    from eb_dagster import Enricher, EnrichError
 
     source, target = scene.folder / "leads.parquet", scene.folder / "enriched.parquet"
     leads(0, 60).to_parquet(source, index=False)
@@ -448,7 +449,7 @@ def _newer(ledger: Path) -> Callable[[], None]:
     def say(change: str) -> None:
         with closing(sqlite3.connect(ledger)) as connection:
             was = connection.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()[0]
-            now = str(eval(f"{int(was)} {change}")).encode()  # noqa: S307 - one of two constants
+            now = str(eval(f"{int(was)} {change}")).encode()
             connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", (now,))
             connection.commit()
 
@@ -490,7 +491,9 @@ def _write_private(ledger: Path, data: bytes) -> None:
 SPOILED: dict[str, Callable[[Path], Callable[[], None]]] = {
     "open permissions": _open_to_all,
     "a newer schema": _newer,
-    "a file that is no database": _swapped(lambda ledger: _write_private(ledger, b"canary no database" * 900)),
+    "a file that is no database": _swapped(
+        lambda ledger: _write_private(ledger, b"canary no database" * 900)
+    ),
     "a folder": _swapped(lambda ledger: ledger.mkdir()),
 }
 
@@ -604,7 +607,9 @@ def edge_of_age(place: Place) -> Verdict:
     counts = Phase(None, "", {}, 0.0, events=scene.vendor.events(scene.case)).charged()
     most = max(counts.values())
     scene.expect(most <= 2, f"bought {most} times; once, and once more when old, were allowed")
-    verdict = Verdict(f"{scene.name}, {place.database}", scene.complaints, Figures(cases=1, variants={scene.name}))
+    verdict = Verdict(
+        f"{scene.name}, {place.database}", scene.complaints, Figures(cases=1, variants={scene.name})
+    )
     verdict.figures.charged = charged
     return verdict
 
