@@ -14,6 +14,7 @@ from dagster_shared.libraries import DagsterLibraryRegistry
 
 if TYPE_CHECKING:
     from eb_dagster.assets import build_enriched_contacts_asset as build_enriched_contacts_asset
+    from eb_dagster.checks import EnrichmentChecks as EnrichmentChecks
     from eb_dagster.component import EnrichedContactsComponent as EnrichedContactsComponent
     from eb_dagster.enrich import Enricher as Enricher
     from eb_dagster.enrich import enrich_dataframe as enrich_dataframe
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from eb_dagster.errors import OutcomeUnknown as OutcomeUnknown
     from eb_dagster.errors import OverBudget as OverBudget
     from eb_dagster.errors import Refused as Refused
+    from eb_dagster.materialize import Enrichment as Enrichment
+    from eb_dagster.materialize import LaunchConfig as LaunchConfig
     from eb_dagster.plan import Plan as Plan
     from eb_dagster.report import Report as Report
     from eb_dagster.resource import ExactBuyerResource as ExactBuyerResource
@@ -40,8 +43,11 @@ _PUBLIC = {
     "EnrichedContacts": "contacts",
     "EnrichedContactsComponent": "component",
     "Enricher": "enrich",
+    "Enrichment": "materialize",
+    "EnrichmentChecks": "checks",
     "ExactBuyerResource": "resource",
     "InputError": "errors",
+    "LaunchConfig": "materialize",
     "LedgerError": "errors",
     "OutcomeUnknown": "errors",
     "OverBudget": "errors",

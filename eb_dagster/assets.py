@@ -1,219 +1,214 @@
-"""The asset: a table of identifiers in, a Parquet table of contacts out."""
+"""The asset factory: what Dagster needs to know before anything runs."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from hashlib import sha256
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import quote
+from typing import Any, TypedDict, Unpack, cast
 
 import dagster as dg
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from dagster import AssetExecutionContext
 
-from eb_dagster.contacts import CONTACT_COLUMNS, SCHEMA_VERSION, STATUS_COLUMNS, select
-from eb_dagster.enrich import Enricher
-from eb_dagster.errors import Busy, EnrichError, InputError
-from eb_dagster.report import Report
+from eb_dagster.checks import EnrichmentChecks
+from eb_dagster.contacts import SCHEMA_VERSION
+from eb_dagster.errors import ConfigError
+from eb_dagster.identifiers import find_layout
+from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event, LaunchConfig
+from eb_dagster.metadata import column_schema
+from eb_dagster.settings import VENDOR_URL, read_settings
 
-_PROGRESS_SECONDS = 2.0
-_DEFAULT_DESCRIPTION = "Contacts bought from ExactBuyer, one row for each input row."
+Execute = Callable[[dg.AssetExecutionContext, Enrichment, Any], Iterator[Event]]
+
+_DESCRIPTION = "Contacts bought from ExactBuyer, one row for each row of the input."
+_KIND_TAG = "dagster/kind/"
+
+
+class SpecAttributes(TypedDict, total=False):
+    """What `dg.AssetSpec` takes."""
+
+    description: str | None
+    metadata: Mapping[str, Any] | None
+    group_name: str | None
+    code_version: str | None
+    automation_condition: dg.AutomationCondition[Any] | None
+    freshness_policy: dg.FreshnessPolicy | None
+    owners: Sequence[str] | None
+    tags: Mapping[str, str] | None
+    kinds: set[str] | None
+    partitions_def: dg.PartitionsDefinition[Any] | None
+
+
+class OpAttributes(TypedDict, total=False):
+    """What `dg.multi_asset` takes."""
+
+    backfill_policy: dg.BackfillPolicy | None
+    hooks: Set[dg.HookDefinition] | None
+    op_tags: Mapping[str, Any] | None
+    pool: str | None
+    retry_policy: dg.RetryPolicy | None
+
+
+class AssetKeywords(EnrichmentSettings, SpecAttributes, OpAttributes, total=False):
+    """Everything that `build_enriched_contacts_asset` passes on."""
 
 
 def build_enriched_contacts_asset(
     *,
-    name: str,
-    source: str | Sequence[str] | dg.AssetKey,
-    path: str | Path,
+    source: str | Sequence[str] | dg.AssetKey | dg.AssetDep | dg.AssetSpec | dg.AssetsDefinition,
+    path: str | os.PathLike[str] | None,
+    name: str | None = None,
+    key_prefix: str | Sequence[str] | None = None,
+    spec: dg.AssetSpec | None = None,
+    deps: Iterable[Any] = (),
     resource_key: str = "exactbuyer",
-    min_match_rate: float = 0.0,
-    max_match_rate: float = 1.0,
-    settings: Mapping[str, Any] | None = None,
-    description: str = _DEFAULT_DESCRIPTION,
-    group_name: str | None = None,
-    partitions_def: dg.PartitionsDefinition[Any] | None = None,
-    **enrichment_and_asset: Any,
+    io_manager_key: str | None = None,
+    min_match_rate: float | None = None,
+    max_match_rate: float | None = None,
+    checks: EnrichmentChecks | Mapping[str, Any] | None = None,
+    execute: Execute | None = None,
+    **keywords: Unpack[AssetKeywords],
 ) -> dg.AssetsDefinition:
-    """An asset that enriches the dataframe (or the Parquet file at the path) that `source` gives.
+    """An asset that enriches the table of identifiers that `source` gives.
+
+    The value of `source` is a pandas dataframe, a Polars or Arrow table, or the path of a Parquet
+    file. It is read in batches: beyond the value itself, memory does not grow with the rows.
 
     Args:
-        name: of the asset.
-        source: the upstream asset: a pandas dataframe, or the path of a Parquet file, streamed.
-        path: the Parquet table. With Dagster partitions, a folder with one file for each.
+        source: the upstream asset; a `dg.AssetDep` if it needs a partition mapping.
+        path: the Parquet table; with Dagster partitions, a folder with a file for each. None hands
+            the enriched table to an I/O manager, as the kind of table that came in (pandas for the
+            path of a file); it then has to fit into memory.
+        name: of the asset, after `key_prefix`.
+        key_prefix: of the asset's key.
+        spec: a whole `dg.AssetSpec` in place of name, prefix and attributes.
+        deps: more assets that this one waits for.
         resource_key: of the `ExactBuyerResource`.
-        min_match_rate, max_match_rate: the check `match_rate` fails outside of them.
-        settings: the same as the keywords below, as a mapping.
-        description, group_name, partitions_def: as in `dg.asset`.
-        **enrichment_and_asset: any keyword of `Enricher` but key, address and ledger; any other
-            keyword goes to `dg.asset` (owners, tags, retry_policy, automation_condition, …).
+        io_manager_key: of the I/O manager that takes the table if `path` is None.
+        min_match_rate: the check `match_rate` fails below it.
+        max_match_rate: the check `match_rate` fails above it.
+        checks: see `EnrichmentChecks`; a mapping changes what it names, such as
+            `{"nothing_in_doubt": {"severity": "ERROR", "blocking": True}, "schema_drift": None}`.
+        execute: called in place of `Enrichment.materialize`, with the context, the `Enrichment` and
+            the value of `source`.
+        **keywords: the keywords of `Enricher` but key, address, ledger and progress; and of those of
+            `dg.asset`: description, metadata, group_name, owners, tags, kinds, code_version,
+            partitions_def, automation_condition, freshness_policy, backfill_policy, pool,
+            retry_policy, op_tags, hooks.
+
+    Raises:
+        ConfigError: a keyword or its value is wrong.
 
     """
-    wishes = {**(settings or {}), **enrichment_and_asset}
-    chosen = {key: wishes.pop(key) for key in _ENRICHMENT & set(wishes)}
-    prefix, columns = chosen.get("prefix", "eb_"), chosen.get("columns")
+    settings, attributes, of_op = _sort(keywords)
+    dep = dg.AssetDep.from_coercible(source)
+    if path is not None and io_manager_key is not None:
+        raise ConfigError("the table goes to path or to the I/O manager: give one of them")
+    named = _named_spec(spec, name=name, key_prefix=key_prefix, attributes=attributes)
+    whole = _complete(named, [dep, *deps], settings=settings, path=path)
+    if path is None:
+        whole = whole.with_io_manager_key(io_manager_key or "io_manager")
+    chosen = _read_checks(checks, {"min": min_match_rate, "max": max_match_rate})
 
-    # Typed by hand: the overloads of `dg.asset` cannot tell which one `**wishes` asks for.
-    decorate: Callable[[Callable[..., Any]], dg.AssetsDefinition] = cast(Any, dg.asset)(
-        name=name,
-        ins={"identifiers": dg.AssetIn(key=dg.AssetKey.from_coercible(source))},
-        description=description,
-        group_name=group_name,
-        partitions_def=partitions_def,
+    @dg.multi_asset(
+        name=whole.key.to_python_identifier(),
+        specs=[whole],
+        check_specs=chosen.specs(whole.key),
+        ins={"identifiers": dg.AssetIn(key=dep.asset_key, partition_mapping=dep.partition_mapping)},
         required_resource_keys={resource_key},
-        metadata={"dagster/column_schema": column_schema(prefix=prefix, columns=columns)},
-        kinds={"parquet", "exactbuyer"},
-        check_specs=[dg.AssetCheckSpec("match_rate", asset=name)],
-        code_version=wishes.pop("code_version", str(SCHEMA_VERSION)),
-        **wishes,
+        # So that a dry run need not pretend that it made the table.
+        can_subset=True,
+        **of_op,
     )
-
     def enriched_contacts(
-        context: AssetExecutionContext, identifiers: Any
-    ) -> Iterator[dg.MaterializeResult[Any]]:
-        target = _target(Path(path), context.partition_key if context.has_partition_key else None)
-        wishes_here = {"progress": _progress_log(context), **chosen}
-        with getattr(context.resources, resource_key).enricher(**wishes_here) as enricher:
-            try:
-                schema = _enrich(enricher, identifiers, target)
-            except EnrichError as error:
-                # An error's cause may quote a person; its message never does.
-                raise _failure(context, enricher.report, error) from None
-        report = enricher.report
-        rate = report.match_rate
-        passed = rate is None or min_match_rate <= rate <= max_match_rate
-        yield dg.MaterializeResult(
-            metadata={
-                _row_count_key(context): report.rows,
-                "dagster/column_schema": _table_schema(schema),
-                "dagster/uri": target.resolve().as_uri(),
-                **report_metadata(report),
-            },
-            check_results=[
-                dg.AssetCheckResult(
-                    check_name="match_rate",
-                    passed=passed,
-                    metadata={"min": min_match_rate, "max": max_match_rate}
-                    | ({} if rate is None else {"match_rate": rate}),
-                )
-            ],
-        )
+        context: dg.AssetExecutionContext, config: LaunchConfig, identifiers: Any
+    ) -> Iterator[Event]:
+        enrichment = Enrichment(
+            exactbuyer=getattr(context.resources, resource_key), key=whole.key, source=dep.asset_key,
+            path=None if path is None else Path(path), settings=config.settings(settings), checks=chosen,
+            dry_run=config.dry_run,
+        )  # fmt: skip
+        if execute is not None:
+            yield from execute(context, enrichment, identifiers)
+        else:
+            yield from enrichment.materialize(context, identifiers)
 
-    return decorate(enriched_contacts)
+    return enriched_contacts
 
 
-_ENRICHMENT = frozenset({
-    "required_fields", "identifiers", "default_region", "max_credits", "over_budget", "max_age",
-    "retry_misses_after", "partition_size", "aliases", "prefix", "columns", "progress",
-})  # fmt: skip
+def _sort(keywords: AssetKeywords) -> tuple[EnrichmentSettings, SpecAttributes, OpAttributes]:
+    unknown = sorted(set(keywords) - set(AssetKeywords.__annotations__))
+    if unknown:
+        raise ConfigError(f"no such keyword: {unknown}; there are {sorted(AssetKeywords.__annotations__)}")
+
+    def of(kind: type) -> Any:
+        return {name: value for name, value in keywords.items() if name in kind.__annotations__}
+
+    settings = of(EnrichmentSettings)
+    _check_settings(settings)
+    return settings, of(SpecAttributes), of(OpAttributes)
 
 
-def column_schema(*, prefix: str = "eb_", columns: list[str] | None = None) -> dg.TableSchema:
-    """The added columns with their descriptions, as Dagster shows them."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                prefix + one.name, str(_untyped(one.type)), one.description,
-                dg.TableColumnConstraints(nullable=one.nullable),
-            )
-            for one in (*STATUS_COLUMNS, *select(columns))
-        ]
-    )  # fmt: skip
-
-
-def report_metadata(report: Report) -> dict[str, float | int]:
-    """The report as numbers that Dagster plots over time."""
-    numbers: dict[str, float | int] = {
-        f"exactbuyer/{name}": getattr(report, name)
-        for name in (
-            "credits_charged", "credits_saved", "credits_in_doubt", "requests", "matched",
-            "not_found", "in_doubt", "unreadable", "not_asked", "from_ledger", "seconds",
-        )
+def _check_settings(settings: EnrichmentSettings) -> None:
+    """Find a wrong setting when the definitions load, not when a run has begun."""
+    unset: dict[str, Any] = {
+        "required_fields": (), "identifiers": None, "default_region": None, "max_credits": None,
+        "over_budget": "stop", "max_age": None, "retry_misses_after": None, "partition_size": 1000,
+        "aliases": (), "prefix": "eb_", "columns": None,
     }  # fmt: skip
-    numbers["exactbuyer/invalid"] = sum(report.invalid.values())
-    if report.match_rate is not None:
-        numbers["exactbuyer/match_rate"] = report.match_rate
-    return numbers
+    read_settings(
+        api_key="the resource's", base_url=VENDOR_URL, requests_per_minute=198.0, timeout=300.0,
+        max_credits_at_risk=1, max_credits_per_day=None, max_credits_per_month=None, in_doubt="hold",
+        progress=None, **(unset | dict[str, Any](settings)),
+    )  # fmt: skip
+    identifiers = settings.get("identifiers")
+    if identifiers is not None:
+        named = [[one] if isinstance(one, str) else one for one in identifiers.values()]
+        find_layout(list(dict.fromkeys(name for names in named for name in names)), identifiers)
 
 
-def _enrich(enricher: Enricher, identifiers: Any, target: Path) -> pa.Schema:
-    if isinstance(identifiers, str | Path):
-        enricher.enrich_parquet(identifiers, target)
-        return _untyped(pq).read_schema(target)
-    if not isinstance(identifiers, pd.DataFrame):
-        kind = type(identifiers).__name__
-        raise InputError(f"the upstream asset gives a {kind}, not a dataframe or a Parquet path")
-    # Before anything is sent: a table that cannot be written is no reason to buy.
-    enricher.check_target(target)
-    table = enricher.to_table(enricher.enrich_dataframe(identifiers))
-    enricher.write(table.to_reader(), target)
-    return table.schema
+def _named_spec(
+    spec: dg.AssetSpec | None,
+    *,
+    name: str | None,
+    key_prefix: str | Sequence[str] | None,
+    attributes: SpecAttributes,
+) -> dg.AssetSpec:
+    if spec is not None:
+        if name is not None or key_prefix is not None or attributes:
+            raise ConfigError("give a spec, or a name and attributes, not both")
+        return spec
+    if name is None:
+        raise ConfigError("the asset needs a name or a spec")
+    prefix = [key_prefix] if isinstance(key_prefix, str) else [*(key_prefix or ())]
+    return dg.AssetSpec([*prefix, name], **attributes)
 
 
-def _failure(context: AssetExecutionContext, report: Report, error: EnrichError) -> dg.Failure:
-    # Output metadata of a failed step is lost; an observation stays on the asset's page.
-    context.log_event(
-        dg.AssetObservation(
-            asset_key=context.asset_key,
-            description="what a failed run spent",
-            metadata=report_metadata(report),
-            partition=context.partition_key if context.has_partition_key else None,
-        )
+def _complete(
+    spec: dg.AssetSpec, deps: Sequence[Any], *, settings: EnrichmentSettings, path: object
+) -> dg.AssetSpec:
+    """The spec with what it does not say itself."""
+    schema = column_schema({}, prefix=settings.get("prefix", "eb_"), columns=settings.get("columns"))
+    mine = [dg.AssetDep.from_coercible(one) for one in deps]
+    others = [one for one in spec.deps if one.asset_key not in {each.asset_key for each in mine}]
+    # Dagster leaves parameters of its types partly untyped.
+    return cast("Any", spec).replace_attributes(
+        deps=[*others, *mine],
+        description=spec.description or _DESCRIPTION,
+        code_version=spec.code_version or str(SCHEMA_VERSION),
+        metadata={"dagster/column_schema": schema, **spec.metadata},
+        tags={name: value for name, value in spec.tags.items() if not name.startswith(_KIND_TAG)},
+        kinds=spec.kinds or ({"exactbuyer"} if path is None else {"exactbuyer", "parquet"}),
     )
-    return dg.Failure(
-        f"{type(error).__name__}: {error}",
-        metadata=report_metadata(report),
-        allow_retries=isinstance(error, Busy),
-    )
 
 
-def _target(path: Path, partition: str | None) -> Path:
-    if partition is None:
-        return path
-    # A key may hold slashes and dots, and be longer than a file name.
-    name = quote(partition, safe="").replace(".", "%2E")
-    if len(name) > 150:
-        name = f"{name[:80]}-{sha256(partition.encode()).hexdigest()[:32]}"
-    return path / f"{name}.parquet"
-
-
-def _progress_log(context: AssetExecutionContext) -> Callable[[Report], None]:
-    """One line in the event log every few seconds, however many requests there are."""
-    last = time.monotonic()
-
-    def show(report: Report) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _PROGRESS_SECONDS:
-            last = time.monotonic()
-            context.log.info(
-                f"{report.requests:,} requests sent, {report.rows:,} rows done, {report.matched:,} matched"
-            )
-
-    return show
-
-
-def _untyped(one: object) -> Any:
-    # pyarrow-stubs leaves the type parameters of fields and schemas unknown.
-    return one
-
-
-def _row_count_key(context: AssetExecutionContext) -> str:
-    partitioned = context.has_partition_key
-    return "dagster/partition_row_count" if partitioned else "dagster/row_count"
-
-
-def _table_schema(schema: pa.Schema) -> dg.TableSchema:
-    added = {column.name: column.description for column in (*STATUS_COLUMNS, *CONTACT_COLUMNS)}
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                field.name,
-                str(field.type),
-                next((text for name, text in added.items() if field.name.endswith(name)), None)
-                if field.metadata or field.name.startswith("eb_")
-                else None,
-            )
-            for field in _untyped(schema)
-        ]
-    )
+def _read_checks(
+    checks: EnrichmentChecks | Mapping[str, Any] | None, bounds: Mapping[str, float | None]
+) -> EnrichmentChecks:
+    given = {name: value for name, value in bounds.items() if value is not None}
+    try:
+        chosen = EnrichmentChecks.model_validate(checks or {})
+        if not given:
+            return chosen
+        whole = {name: getattr(chosen, name) for name in type(chosen).model_fields}
+        of_match_rate = chosen.match_rate.model_dump() if chosen.match_rate is not None else {}
+        return EnrichmentChecks.model_validate({**whole, "match_rate": {**of_match_rate, **given}})
+    except ValueError as error:
+        raise ConfigError(f"checks: {error}") from None

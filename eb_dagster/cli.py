@@ -106,10 +106,10 @@ def _enrichment(command: Any) -> Any:
         click.option("--max-age", type=click.IntRange(min=1), metavar="DAYS", help="Buy again what is older. Default: never."),
         click.option("--retry-misses-after", type=click.IntRange(min=1), metavar="DAYS", help="Ask again what was not found that long ago. Default: never."),
         click.option("--in-doubt", type=click.Choice(["hold", "resend"]), default="hold", show_default=True, help="What may have been paid for without an answer."),
-        click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), default=198.0, show_default=True),
-        click.option("--price", type=click.FloatRange(min=0), metavar="0.05", help="Of one credit: shows what it costs."),
-        click.option("--encoding", help="Of a CSV or TSV. Default: found out."),
-        click.option("--separator", callback=_read_separator, help="Of a CSV: tab, comma, semicolon, or a character. Default: found out."),
+        click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), default=198.0, show_default=True, help="The vendor refuses above 200."),
+        click.option("--price", type=click.FloatRange(min=0), metavar="0.05", help="Price of one credit: costs are shown in money."),
+        click.option("--encoding", help="Encoding of a CSV or TSV. Default: found out."),
+        click.option("--separator", callback=_read_separator, help="What separates the cells of a CSV: comma, semicolon, tab, bar or a character. Default: found out."),
         click.option("--ledger", metavar="PATH|URL", help="Default: $EB_DAGSTER_LEDGER, then your data folder."),
         click.option("--base-url", metavar="URL", help="Default: $EXACTBUYER_BASE_URL, then the vendor's."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."),
@@ -122,7 +122,10 @@ def _enrichment(command: Any) -> Any:
 # The commands
 
 
-@main.command(epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05')
+@main.command(
+    short_help="Show what enriching a file would ask and cost.",
+    epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05',
+)
 @_enrichment
 def plan(file: Path, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
@@ -133,16 +136,17 @@ def plan(file: Path, encoding: str | None, separator: str | None, price: float |
 
 
 @main.command(
+    short_help="Enrich a CSV, TSV or Parquet file.",
     epilog="For example: eb-dagster enrich leads.csv -o contacts.parquet --max-credits 5000\n\n"
-    "A run that was stopped is finished by running it again: what was bought is in the ledger."
+    "A run that was stopped is finished by running it again: what was bought is in the ledger.",
 )
-@_enrichment
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, TSV or Parquet.")  # fmt: skip
 @click.option("--columns", multiple=True, metavar="COLUMN,…", callback=_split_names, shell_complete=_complete_columns, help="Contact columns to keep. Default: all.")  # fmt: skip
-@click.option("--prefix", default="eb_", show_default=True, help="Of the columns that are added.")
+@click.option("--prefix", default="eb_", show_default=True, help="Start of the names of added columns.")
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page with plots; no people are in it.")  # fmt: skip
 @click.option("--confirm-above", type=click.IntRange(min=0), metavar="CREDITS", default=1000, show_default=True, help="On a terminal, ask before spending more.")  # fmt: skip
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@_enrichment
 def enrich(
     file: Path,
     output: Path,
@@ -180,7 +184,7 @@ def enrich(
                     _write_page(page, outcome)
 
 
-@main.command()
+@main.command(short_help="Run a local stand-in for the API.")
 @click.option("--port", default=8765, show_default=True)
 @click.option("--bill", type=click.Path(path_type=Path), default=Path("sandbox-bill.db"), show_default=True, help="SQLite file of every charge.")  # fmt: skip
 @click.option("--credits", "credit", type=click.IntRange(min=0), help="Credits there are. Default: any number.")  # fmt: skip

@@ -1,41 +1,171 @@
 """The component for `dg`: the asset factory, from YAML."""
 
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from dagster.components.resolved.core_models import OpSpec
+from pydantic import BaseModel, Field
 
 from eb_dagster.assets import build_enriched_contacts_asset
+from eb_dagster.checks import EnrichmentChecks
+from eb_dagster.identifiers import FieldType
+from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event
+
+RequiredField = Literal["email", "work_email", "personal_email", "phone", "social_profile"]
 
 
+class ScaffoldParams(BaseModel):
+    """What `dg scaffold defs eb_dagster.EnrichedContactsComponent` may be told."""
+
+    source: str = Field(default="leads", description="Key of the asset that gives the identifiers.")
+
+
+class EnrichedContactsScaffolder(dg.Scaffolder[ScaffoldParams]):
+    """Writes a defs.yaml that loads, and names what to look at next."""
+
+    @classmethod
+    def get_scaffold_params(cls) -> type[ScaffoldParams]:  # noqa: D102
+        return ScaffoldParams
+
+    def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:  # noqa: D102
+        name = request.target_path.name
+        attributes = {
+            "asset": {"key": name, "group_name": "contacts"},
+            "source": request.params.source,
+            "path": f"data/{name}.parquet",
+            "identifiers": {"social_profile": "linkedin_url", "email": "email"},
+            "max_credits": 1000,
+            "checks": {"match_rate": {"min": 0.3}},
+        }
+        dg.scaffold_component(request, attributes)
+        if request.scaffold_format == "yaml" and not request.append:
+            file = request.target_path / "defs.yaml"
+            file.write_text(_SCAFFOLD_NOTE + file.read_text("utf-8"), "utf-8")
+
+
+_SCAFFOLD_NOTE = """\
+# Set: source, the asset with the identifiers; identifiers, its columns in the order of asking;
+# path, relative to the project; max_credits. The project needs the resource once:
+#   dg.Definitions(resources={"exactbuyer": eb_dagster.ExactBuyerResource(
+#       api_key=dg.EnvVar("EXACTBUYER_API_KEY"), ledger=dg.EnvVar("EB_DAGSTER_LEDGER"))})
+# A first run with the config {"dry_run": true} shows what it may cost, and sends nothing.
+"""
+
+
+def _says(description: str) -> dg.Resolver:
+    return dg.Resolver.default(description=description)
+
+
+@dg.scaffold_with(EnrichedContactsScaffolder)
 class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
-    """Enrich the identifiers that an asset gives into a Parquet table of contacts.
+    """Enrich the identifiers that an asset gives: buy each contact once, write a Parquet table.
 
-    The project defines the `ExactBuyerResource`, once, under `resource_key`.
+    The project defines the `ExactBuyerResource`, once, under `resource_key`. A subclass may override
+    `get_asset_spec` and `execute`.
     """
 
-    name: str = Field(description="Name of the asset.")
-    source: str = Field(description="Key of the asset that gives the identifiers, a/b/c.")
-    path: str = Field(description="The Parquet table, relative to the working directory.")
-    resource_key: str = Field(default="exactbuyer", description="Key of the resource.")
-    group_name: str | None = Field(default=None, description="Group of the asset.")
-    min_match_rate: float = Field(default=0.0, description="The check fails below it.")
-    max_match_rate: float = Field(default=1.0, description="The check fails above it.")
-    settings: dict[str, Any] = Field(
-        default_factory=dict, description="Keywords of Enricher, such as max_credits."
+    asset: Annotated[dg.ResolvedAssetSpec, _says("Key and attributes of the asset.")]
+    source: Annotated[dg.ResolvedAssetKey, _says("Key of the asset that gives the identifiers.")]
+    path: Annotated[
+        str | None,
+        _says(
+            "The Parquet table, or a folder with a file for each Dagster partition; relative to the "
+            "project. null hands the table to the I/O manager."
+        ),
+    ]
+    io_manager_key: Annotated[
+        str | None, _says("Key of the I/O manager that takes the table if path is null.")
+    ] = None
+    resource_key: Annotated[str, _says("Key of the project's ExactBuyerResource.")] = "exactbuyer"
+    identifiers: Annotated[
+        dict[FieldType, str | list[str]] | None,
+        _says(
+            "Columns with social_profile, email and phone, in the order of asking; found by their "
+            "names if not given."
+        ),
+    ] = None
+    required_fields: Annotated[
+        Sequence[RequiredField],
+        _says("Fields that a contact must hold to count as found, and to be charged."),
+    ] = ()
+    default_region: Annotated[str | None, _says("Two-letter country for phones without a country code.")] = (
+        None
     )
+    max_credits: Annotated[int | None, _says("Credits that a run may spend; null for no cap.")] = None
+    over_budget: Annotated[
+        Literal["stop", "refuse"],
+        _says("stop buys in order up to max_credits; refuse sends nothing if the plan costs more."),
+    ] = "stop"
+    max_age_days: Annotated[float | None, _says("Buy contacts again that are older; null for never.")] = None
+    retry_misses_after_days: Annotated[
+        float | None, _says("Ask again for misses that are older; null for never.")
+    ] = None
+    partition_size: Annotated[int, _says("Identifiers in one request, 1 to 1000.")] = 1000
+    aliases: Annotated[
+        Sequence[FieldType], _says("Kinds of identifiers inside a bought contact that answer for it.")
+    ] = ("email", "social_profile")
+    prefix: Annotated[str, _says("Of every column that is added.")] = "eb_"
+    columns: Annotated[list[str] | None, _says("Contact columns to keep; null for all.")] = None
+    checks: Annotated[
+        EnrichmentChecks, _says("Bounds, severity and blocking of each check; null leaves one out.")
+    ] = EnrichmentChecks()
+    op: Annotated[OpSpec | None, _says("Tags, pool and backfill policy of the step.")] = None
+    max_retries: Annotated[
+        int, _says("Of a step that failed because the API was busy; what was bought is not bought again.")
+    ] = 0
 
-    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
-        """The asset and its check."""
+    def get_asset_spec(self) -> dg.AssetSpec:
+        """The spec of the asset. Override it to change the key, add tags, and so on."""
+        return self.asset
+
+    def execute(
+        self, context: dg.AssetExecutionContext, enrichment: Enrichment, identifiers: Any
+    ) -> Iterator[Event]:
+        """Enrich the value of the source. Override it to do something before, after or in between."""
+        yield from enrichment.materialize(context, identifiers)
+
+    def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
+        """The asset and its checks."""
+        op = self.op or OpSpec()
         asset = build_enriched_contacts_asset(
-            name=self.name,
-            source=dg.AssetKey(self.source.split("/")),
-            path=Path(self.path),
+            spec=self.get_asset_spec(),
+            source=self.source,
+            path=None if self.path is None else _in_project(context, self.path),
             resource_key=self.resource_key,
-            group_name=self.group_name,
-            min_match_rate=self.min_match_rate,
-            max_match_rate=self.max_match_rate,
-            settings=self.settings,
+            io_manager_key=self.io_manager_key,
+            checks=self.checks,
+            execute=self.execute,
+            pool=op.pool,
+            op_tags=op.tags,
+            backfill_policy=op.backfill_policy,
+            retry_policy=dg.RetryPolicy(max_retries=self.max_retries, delay=60) if self.max_retries else None,
+            **self._settings(),
         )
         return dg.Definitions(assets=[asset])
+
+    def _settings(self) -> EnrichmentSettings:
+        return {
+            "identifiers": self.identifiers,
+            "required_fields": self.required_fields,
+            "default_region": self.default_region,
+            "max_credits": self.max_credits,
+            "over_budget": self.over_budget,
+            "max_age": _days(self.max_age_days),
+            "retry_misses_after": _days(self.retry_misses_after_days),
+            "partition_size": self.partition_size,
+            "aliases": self.aliases,
+            "prefix": self.prefix,
+            "columns": self.columns,
+        }
+
+
+def _days(count: float | None) -> timedelta | None:
+    return None if count is None else timedelta(days=count)
+
+
+def _in_project(context: dg.ComponentLoadContext, path: str) -> Path:
+    # A run may start in any folder.
+    return context.project_root / Path(path).expanduser()

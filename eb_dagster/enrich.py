@@ -265,7 +265,8 @@ class Enricher:
         table = pa.Table.from_pandas(enriched[names]).replace_schema_metadata(None)
         for one in _arrow(self._added):
             column = _arrow(pa.Array).from_pandas(enriched[one.name], type=one.type)
-            table = _arrow(table).append_column(one, column)
+            # The oldest pandas that is allowed gives large text whatever it is asked for.
+            table = _arrow(table).append_column(one, column.cast(one.type))
         return table
 
     def check_target(self, path: Path) -> None:

@@ -10,22 +10,25 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import email_validator
+import msgspec
 import phonenumbers
 
 from eb_dagster.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pandera.pandas as pa
+    import pandera.pandas as pandera
+    import pyarrow as pa
 
-    ContactIdentifiers: pa.DataFrameSchema
+    ContactIdentifiers: pandera.DataFrameSchema
     """The contract of the long form: columns `field_type` and `value`."""
 
 FieldType = Literal["email", "phone", "social_profile"]
@@ -46,16 +49,23 @@ _SHORT_NAME: Final[dict[FieldType, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Identifier:
-    """A contact identifier in canonical form. Equal identifiers are billed once."""
+class Identifier(msgspec.Struct, frozen=True, order=True, gc=False):
+    """A contact identifier in canonical form. Equal identifiers are billed once.
+
+    Its repr shows no person.
+    """
 
     field_type: FieldType
-    value: str = field(repr=False)
+    value: str
+
+    def __repr__(self) -> str:
+        return f"Identifier(field_type={self.field_type!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("field_type", self.field_type)]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidates:
+class Candidates(msgspec.Struct, frozen=True, gc=False):
     """What one row offers, in order of asking, and why the rest of it is of no use.
 
     `reasons` are slugs such as `email_syntax`, each once; `("blank",)` when every cell is blank.
@@ -113,6 +123,14 @@ _LOST: Final = "\ufffd"
 
 def canonical(field_type: FieldType, text: str, *, default_region: str | None = None) -> Identifier | str:
     """Give the identifier in canonical form, or the reason (a short slug) why it is none."""
+    value = _plain(field_type, text)
+    if value is None:
+        return canonical_thoroughly(field_type, text, default_region)
+    return Identifier(field_type, value)
+
+
+def canonical_thoroughly(field_type: FieldType, text: str, default_region: str | None) -> Identifier | str:
+    """What `canonical` gives, for every value by way of the libraries."""
     kind = _SHORT_NAME[field_type]
     # Lengths come first: nothing below is asked to work through a megabyte.
     if len(text) > _LONGEST_CELL:
@@ -145,6 +163,67 @@ def _without_scheme(field_type: FieldType, text: str) -> str:
     if field_type == "phone" and colon and scheme.lower() == "tel":
         return unquote(rest.lstrip("/"))
     return text
+
+
+# ---- one plain value -----------------------------------------------------------------------------
+
+# Nearly every value in a clean table is one of these, and its canonical form can be told without the
+# libraries: they come to the same, twenty times slower.
+# In lower case already, and too short for any part to be too long. Without "--" there is no Punycode.
+_PLAIN_EMAIL: Final = re.compile(
+    r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}", re.ASCII
+)
+_SHORT: Final = 64
+
+
+def _plain(field_type: FieldType, text: str) -> str | None:
+    """The canonical form of a value that is plainly one; None if only the libraries can tell."""
+    if field_type == "email":
+        text = text.strip(" \t\r\n").lower()
+        return text if len(text) <= _SHORT and _PLAIN_EMAIL.fullmatch(text) else None
+    if field_type == "phone":
+        return text if _is_plain_phone(text) else None
+    if (found := _PLAIN_LINKEDIN.match(text)) is not None:
+        return f"linkedin.com/in/{found[1].lower()}"
+    if (found := _PLAIN_PROFILE.match(text)) is not None:
+        return found[1].lower() + found[2]
+    return None
+
+
+_PLAIN_LINKEDIN: Final = re.compile(
+    # Not the ids that keep their case, and not whoever is logged in.
+    r"(?:https?://)?(?:www\.)?linkedin\.com/in/((?!ac[a-z]aa|me/?\Z)[a-z0-9][a-z0-9_.-]{0,199})/?\Z",
+    re.ASCII | re.IGNORECASE,
+)
+_PLAIN_PROFILE: Final = re.compile(
+    r"(?:https?://)?(?:www\.)?((?:twitter|x|facebook|github)\.com)(/(?!profile\.php)[a-z0-9_.-]{1,200})/?\Z",
+    re.ASCII | re.IGNORECASE,
+)
+_INTERNATIONAL: Final = re.compile(r"\+[1-9][0-9]{6,14}\Z", re.ASCII)
+
+
+def _is_plain_phone(text: str) -> bool:
+    """Whether phonenumbers would give back the number as it is, by its own tables."""
+    if not _INTERNATIONAL.match(text):
+        return False
+    for digits in (1, 2, 3):
+        # No calling code is the beginning of another.
+        if (plan := _numbering_plan(int(text[1 : digits + 1]))) is not None:
+            lengths, prefix = plan
+            national = text[digits + 1 :]
+            return len(national) in lengths and not (prefix and prefix.match(national))
+    return False
+
+
+@cache
+def _numbering_plan(calling_code: int) -> tuple[frozenset[int], re.Pattern[str] | None] | None:
+    """Lengths of national numbers, and what the library would take off their start."""
+    region = phonenumbers.region_code_for_country_code(calling_code)
+    plan = phonenumbers.PhoneMetadata.metadata_for_region(region, None)
+    if plan is None or plan.general_desc is None:
+        return None
+    prefix = plan.national_prefix_for_parsing
+    return frozenset(plan.general_desc.possible_length), re.compile(prefix) if prefix else None
 
 
 # ---- e-mail -------------------------------------------------------------------------------------
@@ -490,16 +569,16 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:30]) + more
 
 
-def schema(layout: Layout) -> pa.DataFrameSchema:
+def schema(layout: Layout) -> pandera.DataFrameSchema:
     """Build the contract of the input: each identifier column is there and holds text or nothing.
 
     The check answers for a whole column at once, so pandera has no values to put in its report.
     """
     # pandera and pandas take most of a second to import; only who has a table pays for it.
-    import pandera.pandas as pa
+    import pandera.pandas as pandera
 
-    column = pa.Column(nullable=True, checks=[pa.Check(_is_text, name="is_text", ignore_na=False)])
-    return pa.DataFrameSchema(dict.fromkeys(layout.names, column), name="ContactIdentifiers")
+    column = pandera.Column(nullable=True, checks=[pandera.Check(_is_text, name="is_text", ignore_na=False)])
+    return pandera.DataFrameSchema(dict.fromkeys(layout.names, column), name="ContactIdentifiers")
 
 
 if not TYPE_CHECKING:
@@ -524,12 +603,13 @@ def _is_text(series: pd.Series[Any]) -> bool:
 
 def _is_arrow_text(dtype: object) -> bool:
     import pandas as pd
-    import pyarrow as pa
 
-    if not isinstance(dtype, pd.ArrowDtype):
-        return False
-    held = cast(Any, dtype).pyarrow_dtype
-    if pa.types.is_dictionary(held):
+    return isinstance(dtype, pd.ArrowDtype) and _holds_text(dtype.pyarrow_dtype)
+
+
+# pyarrow's stubs leave types and arrays partly untyped, hence `Any` from here on.
+def _holds_text(held: Any) -> bool:
+    if str(held).startswith("dictionary"):
         held = held.value_type
     # By name, because `string_view` is younger than the oldest pyarrow that is allowed.
     return str(held) in ("string", "large_string", "string_view")
@@ -546,10 +626,28 @@ def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None
     region = None if default_region is None else check_region(default_region)
     _check_columns([*frame.columns], layout)
     _check_text(frame, layout)
-    if layout.shape == "long":
-        return _read_long(frame, region)
-    columns = [_read_column(kind, _texts(frame[name]), region) for kind, name in layout.columns]
-    return [_row(cells) for cells in zip(*columns, strict=True)]
+    return _read_columns([_texts(frame[name]) for name in layout.names], layout, region)
+
+
+def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | None) -> list[Candidates]:
+    """Read what each row of an Arrow table offers: what `read_rows` does, without pandas.
+
+    Raises:
+        ConfigError: `default_region` is no country.
+        InputError: an identifier column is missing, there twice, or holds values that are not text.
+
+    """
+    region = None if default_region is None else check_region(default_region)
+    _check_columns(batch.schema.names, layout)
+    columns: dict[str, Any] = {name: batch.column(name) for name in layout.names}
+    faults = [
+        f"{name}: {len(column) - column.null_count:,} of {len(column):,} values are {_kind_of(column.type)}, not text"
+        for name, column in columns.items()
+        if column.null_count < len(column) and not _holds_text(column.type)
+    ]
+    if faults:
+        raise InputError(f"{'; '.join(faults)}; cast the column to text")
+    return _read_columns([_texts_of(column) for column in columns.values()], layout, region)
 
 
 def _check_text(frame: pd.DataFrame, layout: Layout) -> None:
@@ -588,43 +686,94 @@ def _kind(cell: object) -> str:
     return "dates" if isinstance(cell, date) else "objects"
 
 
+def _kind_of(held: Any) -> str:
+    from pyarrow import types
+
+    if types.is_dictionary(held):
+        held = held.value_type
+    if types.is_boolean(held):
+        return "booleans"
+    if types.is_integer(held) or types.is_floating(held) or types.is_decimal(held):
+        return "numbers"
+    if types.is_binary(held) or types.is_large_binary(held) or types.is_fixed_size_binary(held):
+        return "bytes"
+    return "dates" if types.is_timestamp(held) or types.is_date(held) else "objects"
+
+
 def _texts(series: pd.Series[Any]) -> list[str | None]:
     if _is_arrow_text(series.dtype):
         # Arrow's own way out: pandas cannot take every kind of Arrow text (`string_view`) apart.
-        return cast("list[str | None]", series.array.__arrow_array__().to_pylist())
+        return _texts_of(series.array.__arrow_array__())
     present = series.notna()
     if not bool(present.any()):
         return [None] * len(series)
     return cast("list[str | None]", series.astype(object).where(present, None).tolist())
 
 
-def _read_column(field_type: FieldType, texts: Sequence[str | None], region: str | None) -> list[_Cell]:
-    # Each distinct text is read once.
-    known = {text: read_cell(field_type, text, default_region=region) for text in set(texts)}
+def _texts_of(column: Any) -> list[str | None]:
+    import pyarrow as pa
+
+    if isinstance(column, pa.ChunkedArray):
+        chunks: list[Any] = cast("Any", column).chunks
+        return [text for chunk in chunks for text in _texts_of(chunk)]
+    if column.null_count == len(column):
+        return [None] * len(column)
+    if pa.types.is_dictionary(column.type):
+        # Each text once, however many rows it has.
+        distinct = [*_texts_of(column.dictionary), None]
+        codes: list[int] = column.indices.fill_null(len(distinct) - 1).to_numpy().tolist()
+        return [distinct[code] for code in codes]
+    if str(column.type) == "string_view":
+        column = column.cast(pa.string())
+    # By way of numpy, ten times as fast as `to_pylist`.
+    return cast("list[str | None]", column.to_numpy(zero_copy_only=False).tolist())
+
+
+def _read_columns(
+    columns: Sequence[Sequence[str | None]], layout: Layout, region: str | None
+) -> list[Candidates]:
+    if layout.shape == "long":
+        kinds, texts = columns
+        pairs = list(zip(kinds, texts, strict=True))
+        known = {(kind, text): _read_pair(kind, text, region) for kind, text in set(pairs)}
+        return [known[pair] for pair in pairs]
+    read = [
+        _read_column(kind, texts, region) for (kind, _), texts in zip(layout.columns, columns, strict=True)
+    ]
+    return read[0] if len(read) == 1 else [_row(cells) for cells in zip(*read, strict=True)]
+
+
+def _read_column(field_type: FieldType, texts: Sequence[str | None], region: str | None) -> list[Candidates]:
+    # Each distinct text is read once, and equal cells share what was read.
+    known: dict[str | None, Candidates] = {}
+    for text in set(texts):
+        value = None if text is None else _plain(field_type, text)
+        if value is None:
+            known[text] = _candidates(read_cell(field_type, text, default_region=region))
+        else:
+            known[text] = Candidates((Identifier(field_type, value),), ())
     return [known[text] for text in texts]
-
-
-def _read_long(frame: pd.DataFrame, region: str | None) -> list[Candidates]:
-    kinds, texts = _texts(frame["field_type"]), _texts(frame["value"])
-    known = {pair: _read_pair(*pair, region) for pair in set(zip(kinds, texts, strict=True))}
-    return [known[pair] for pair in zip(kinds, texts, strict=True)]
 
 
 def _read_pair(kind: str | None, text: str | None, region: str | None) -> Candidates:
     name = (kind or "").strip(_WRAPPING).lower()
     for field_type in FIELD_TYPES:
         if name == field_type:
-            return _row((read_cell(field_type, text, default_region=region),))
+            return _candidates(read_cell(field_type, text, default_region=region))
     blank = not name and not (text or "").strip(_WRAPPING)
     return _BLANK if blank else Candidates((), ("field_type",))
 
 
-def _row(cells: Sequence[_Cell]) -> Candidates:
-    useful = [cell for cell in cells if cell is not _NOTHING]
+def _candidates(cell: _Cell) -> Candidates:
+    return _BLANK if cell is _NOTHING else Candidates(*cell)
+
+
+def _row(cells: Sequence[Candidates]) -> Candidates:
+    useful = [cell for cell in cells if cell is not _BLANK]
     if not useful:
         return _BLANK
     if len(useful) == 1:
-        return Candidates(*useful[0])
-    identifiers = dict.fromkeys(one for found, _ in useful for one in found)
-    reasons = dict.fromkeys(reason for _, against in useful for reason in against)
+        return useful[0]
+    identifiers = dict.fromkeys(one for cell in useful for one in cell.identifiers)
+    reasons = dict.fromkeys(reason for cell in useful for reason in cell.reasons)
     return Candidates(tuple(identifiers), tuple(reasons))

@@ -1,44 +1,62 @@
 """The main job, against the sandbox: plan, enrich through Dagster, load, report."""
 
+import os
+from urllib.parse import urlsplit
+
 import dagster as dg
 import duckdb
-import example_project.defs.resources  # noqa: F401 - sets the sandbox as the default
 import pandas as pd
-from example_project.definitions import defs
-from example_project.defs.assets import DATA, DATABASE, TABLE
 
+import example_project.defs.resources  # noqa: F401 - sets the sandbox as the default
 from eb_dagster import Enricher, sandbox
+from example_project.definitions import defs
+from example_project.defs.assets import IDENTIFIERS, MAX_CREDITS
+from example_project.paths import DATA, DATABASE, TABLE, export
+
+FIVE_ROWS = """
+    SELECT LeadId, eb_full_name AS name, eb_job_title AS title, eb_company_name AS company,
+           eb_field_type AS found_by
+    FROM contacts ORDER BY LeadId LIMIT 5
+"""
 
 
 def main() -> None:
-    with sandbox.running(port=8765, bill=DATA / "sandbox-bill.db") as stand_in:
-        with Enricher(
-            identifiers={"social_profile": "LinkedIn", "email": "Email", "phone": "Phone"},
-            default_region="US",
-            max_credits=12_000,
-        ) as enricher:
-            print(
-                f"The plan (nothing is sent):\n{enricher.plan(pd.read_csv(DATA / 'leads.csv', dtype=str))}\n"
-            )
-        with dg.DagsterInstance.ephemeral() as instance:
-            job = defs().resolve_implicit_global_asset_job_def()
-            result = job.execute_in_process(instance=instance)
-            (made,) = result.asset_materializations_for_node("enriched_contacts")
-        print("\nThe report:")
-        for name, value in made.metadata.items():
-            if name.startswith("exactbuyer/"):
-                print(f"  {name.removeprefix('exactbuyer/'):<18} {value.value:g}")
+    DATA.mkdir(parents=True, exist_ok=True)
+    # The ledger remembers an answer by the API's address, so a second run needs the same port.
+    port = urlsplit(os.environ["EXACTBUYER_BASE_URL"]).port or 0
+    with sandbox.running(port=port, bill=DATA / "sandbox-bill.db") as stand_in:
+        os.environ["EXACTBUYER_BASE_URL"] = stand_in.url
+        show_plan()
+        show_report(run_the_job())
         print(
-            f"\nThe sandbox billed {stand_in.credits():,} credits in {stand_in.requests():,} requests; "
+            f"\nThe sandbox billed {stand_in.credits():,} credits in {stand_in.requests():,} requests so far; "
             f"charged twice: {stand_in.charged_twice()}"
         )
     print(f"Parquet: {TABLE}\nDuckDB:  {DATABASE}\n")
-    with duckdb.connect(str(DATABASE), read_only=True) as connection:
-        print(
-            connection.sql(
-                "SELECT LeadId, eb_full_name, eb_job_title, eb_company_name, eb_field_type FROM contacts ORDER BY LeadId LIMIT 5"
-            )
-        )
+    with duckdb.connect(str(DATABASE), read_only=True) as warehouse:
+        print(warehouse.sql(FIVE_ROWS))
+
+
+def show_plan() -> None:
+    with Enricher(identifiers=IDENTIFIERS, default_region="US", max_credits=MAX_CREDITS) as enricher:
+        plan = enricher.plan(pd.read_csv(export("leads.csv"), dtype=str))
+    print(f"The plan (nothing is sent):\n{plan}\n")
+
+
+def run_the_job() -> dg.AssetMaterialization:
+    job = defs().resolve_job_def("enrich_contacts")
+    info = {"loggers": {"console": {"config": {"log_level": "INFO"}}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, run_config=info)
+        (made,) = result.asset_materializations_for_node("enriched_contacts")
+    return made
+
+
+def show_report(made: dg.AssetMaterialization) -> None:
+    print("\nThe report:")
+    for name, value in made.metadata.items():
+        if name.startswith("exactbuyer/") and isinstance(value.value, int | float):
+            print(f"  {name.removeprefix('exactbuyer/'):<26} {value.value:>10,.6g}")
 
 
 if __name__ == "__main__":

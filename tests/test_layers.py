@@ -4,7 +4,8 @@ from pathlib import Path
 ORDER = [
     "errors", "identifiers", "plan", "wire", "pacer", "client", "packed", "database", "owners", "vault",
     "ledger", "contacts", "parquet", "report", "report_page", "settings", "purchase", "rights", "books",
-    "signals", "enrich", "delimited", "resource", "assets", "component", "ledger_commands", "cli",
+    "signals", "enrich", "delimited", "resource", "upstream", "metadata", "checks", "materialize",
+    "assets", "component", "ledger_commands", "cli",
 ]  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "eb_dagster"
 

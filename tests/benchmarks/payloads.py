@@ -183,7 +183,7 @@ def contact(chance: random.Random) -> dict[str, Any]:
                 "start_date": f"{1990 + at}-01",
                 "end_date": None,
                 "location": {"city": chance.choice(_CITIES)[0]},
-                "summary": " ".join(chance.choices(_WORDS, k=chance.randrange(10, 30))),
+                "summary": " ".join(chance.choices(_WORDS, k=chance.randrange(12, 34))),
             }
             for at in range(chance.randrange(2, 8))
         ],

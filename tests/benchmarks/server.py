@@ -6,6 +6,7 @@ It bills nothing and checks nothing: it is only there to be faster than what is 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import socket
 import socketserver
@@ -14,12 +15,15 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tests.benchmarks.payloads import Template, lead, make_template
+from tests.faults.certificates import make_certificates
 
 _LEAD: Final = re.compile(lead(0).partition("0")[0].encode() + rb"\d+(?=%40)")
 _DOMAIN: Final = lead(0).partition("@")[2].encode()
@@ -46,13 +50,17 @@ class _Handler(socketserver.BaseRequestHandler):
                 return False
             data += piece
         head, body = data[:end], bytearray(data[end + 4 :])
+        if head.startswith(b"GET /arrivals"):
+            self._send(link, json.dumps(self.server.arrivals).encode(), b"")
+            return False
         found = _LENGTH.search(head)
         length = int(found[1]) if found else 0
         while len(body) < length:
             body += link.recv(1 << 20)
+        self.server.arrivals.append(time.monotonic())
         echoes = [name + b"@" + _DOMAIN for name in _LEAD.findall(body)]
         # The same leads get the same contacts, whoever asks for them.
-        template = self.server.templates[hash(echoes[0]) % len(self.server.templates)]
+        template = self.server.templates[zlib.crc32(echoes[0]) % len(self.server.templates)]
         encoding = b""
         if self.server.gzip and _GZIP.search(head):
             reply = template.reply_gzip(echoes)
@@ -60,11 +68,14 @@ class _Handler(socketserver.BaseRequestHandler):
         else:
             reply = template.reply(echoes)
         time.sleep(self.server.latency)
+        self._send(link, reply, encoding)
+        return b"connection: close" not in head.lower()
+
+    def _send(self, link: socket.socket, body: bytes, encoding: bytes) -> None:
         link.sendall(
             b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n%bContent-Length: %d\r\n\r\n%b"
-            % (encoding, len(reply), reply)
+            % (encoding, len(body), body)
         )
-        return b"connection: close" not in head.lower()
 
 
 class _Server(socketserver.ThreadingTCPServer):
@@ -74,6 +85,7 @@ class _Server(socketserver.ThreadingTCPServer):
 
     def __init__(self, templates: list[Template], *, gzip: bool, latency: float, context: Any) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
+        self.arrivals: list[float] = []
         self.templates, self.gzip, self.latency, self._context = templates, gzip, latency, context
 
     def secure(self, link: socket.socket) -> socket.socket:
@@ -83,11 +95,16 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server in a process of its own, and the certificate that it shows, if any."""
+    """A server in a process of its own, and who vouches for it, if it has a certificate."""
 
     url: str
-    certificate: Path | None
-    process: int
+    authority: Path | None
+
+    def arrivals(self) -> list[float]:
+        """When each request was there, in seconds."""
+        context = ssl.create_default_context(cafile=self.authority) if self.authority else None
+        with urllib.request.urlopen(self.url + "/arrivals", context=context) as reply:
+            return json.load(reply)
 
 
 @contextlib.contextmanager
@@ -95,11 +112,11 @@ def running(
     folder: Path, *, gzip: bool = True, tls: bool = False, latency: float = 0.0, templates: int = 4
 ) -> Iterator[Running]:
     """Start a server; it ends with the block."""
-    certificate = make_certificate(folder) if tls else None
+    certificates = make_certificates(folder) if tls else {}
     process = subprocess.Popen(
         [
             sys.executable, "-m", "tests.benchmarks.server", str(int(gzip)), str(latency), str(templates),
-            *([str(certificate)] if certificate else []),
+            *([str(certificates["good"])] if tls else []),
         ],
         stdout=subprocess.PIPE,
         stdin=subprocess.PIPE,
@@ -107,25 +124,10 @@ def running(
     )  # fmt: skip
     try:
         port = int(process.stdout.readline())
-        yield Running(f"http{'s' if tls else ''}://127.0.0.1:{port}", certificate, process.pid)
+        yield Running(f"http{'s' if tls else ''}://127.0.0.1:{port}", certificates.get("authority"))
     finally:
         # It ends when its input does, so also when this process is killed.
         process.communicate()
-
-
-def make_certificate(folder: Path) -> Path:
-    """A certificate for 127.0.0.1 that vouches for itself, with its key, in one PEM file."""
-    path = folder / "server.pem"
-    if not path.exists():
-        subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-        command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-        subprocess.run(
-            [*command, "-keyout", str(path), "-out", str(folder / "certificate.pem")],
-            check=True,
-            capture_output=True,
-        )
-        path.write_text(path.read_text() + (folder / "certificate.pem").read_text())
-    return path
 
 
 def _main(gzip: str, latency: str, templates: str, certificate: str | None = None) -> None:

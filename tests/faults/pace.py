@@ -43,7 +43,13 @@ class Pace:
 
 
 def run_at_pace(
-    place: Place, *, windows: tuple[str, ...], processes: int, window_seconds: int, seconds: float
+    place: Place,
+    *,
+    windows: tuple[str, ...],
+    processes: int,
+    allowed: int,
+    window_seconds: int,
+    seconds: float,
 ) -> list[Pace]:
     """Run against each window at the same time, each on a ledger of its own."""
     each = int(SHARE * allowed * seconds / window_seconds / processes) + 2

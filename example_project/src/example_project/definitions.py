@@ -1,8 +1,8 @@
 from pathlib import Path
 
-import dagster as dg
+from dagster import definitions, load_from_defs_folder
 
 
-@dg.definitions
+@definitions
 def defs():
-    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    return load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -1,0 +1,373 @@
+"""One run of the asset: enrich, and tell Dagster what came of it, also when it ends early."""
+
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from hashlib import sha256
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TypedDict, cast
+from urllib.parse import quote
+
+import dagster as dg
+import pandas as pd
+from pydantic import Field
+
+from eb_dagster.checks import EnrichmentChecks
+from eb_dagster.enrich import Enricher
+from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
+from eb_dagster.identifiers import FieldType, find_layout
+from eb_dagster.metadata import (
+    PREFIX,
+    Figures,
+    add_up,
+    column_lineage,
+    column_schema,
+    figures_in,
+    fill_rates,
+    found_by,
+    named,
+    picture,
+    plan_figures,
+    plan_table,
+    remaining_figures,
+    report_figures,
+)
+from eb_dagster.plan import Plan
+from eb_dagster.report import Report
+from eb_dagster.resource import ExactBuyerResource
+from eb_dagster.settings import OverBudgetChoice
+from eb_dagster.upstream import Upstream, is_polars, read_upstream
+
+Event = dg.MaterializeResult[Any] | dg.AssetObservation | dg.AssetCheckResult
+
+_FIRST_PROGRESS_SECONDS = 2.0
+_PROGRESS_SECONDS = 30.0
+# Whoever cancels does not want to wait for the plan of what is left.
+_ROWS_PLANNED_WHEN_CANCELLED = 100_000
+_LONGEST_NAME = 150
+
+
+class EnrichmentSettings(TypedDict, total=False):
+    """What can be chosen about an enrichment; `Enricher` says what each one means."""
+
+    required_fields: Sequence[str]
+    identifiers: Mapping[FieldType, str | Sequence[str]] | None
+    default_region: str | None
+    max_credits: int | None
+    over_budget: OverBudgetChoice
+    max_age: timedelta | None
+    retry_misses_after: timedelta | None
+    partition_size: int
+    aliases: Sequence[FieldType]
+    prefix: str
+    columns: Sequence[str] | None
+
+
+class LaunchConfig(dg.Config):
+    """What whoever launches a run may choose. Key, address and ledger are the resource's alone."""
+
+    max_credits: int | None = Field(
+        default=None, ge=0, description="Credits that this run may spend, in place of the asset's own cap."
+    )
+    dry_run: bool = Field(
+        default=False, description="Show the plan and what it costs at most. Sends and writes nothing."
+    )
+    refresh: float | None = Field(
+        default=None, ge=0, description="Buy contacts again that are older than so many days."
+    )
+
+    def settings(self, usual: EnrichmentSettings) -> EnrichmentSettings:
+        """The asset's usual settings with what was chosen at launch."""
+        chosen = usual.copy()
+        if self.max_credits is not None:
+            chosen["max_credits"] = self.max_credits
+        if self.refresh is not None:
+            chosen["max_age"] = timedelta(days=self.refresh)
+        return chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enrichment:
+    """What a run of the asset is about to do. `materialize` does it."""
+
+    exactbuyer: ExactBuyerResource
+    key: dg.AssetKey
+    source: dg.AssetKey
+    path: Path | None
+    settings: EnrichmentSettings
+    checks: EnrichmentChecks
+    dry_run: bool = False
+
+    def materialize(self, context: dg.AssetExecutionContext, identifiers: Any) -> Iterator[Event]:
+        """Enrich what the upstream asset gave: one table, or one for each partition of the run."""
+        if not context.selected_asset_keys:
+            # Only checks were asked for, and a check is no reason to buy.
+            yield from self._judge(context, *_last_run(context, self.key))
+            return
+        parts = self._parts(context, identifiers)
+        made: list[_Made] = []
+        for partition, value in parts:
+            spent = sum(int(one.figures["credits_charged"]) for one in made)
+            one = yield from _Table(self._within(spent), context, partition).make(value)
+            if one is not None:
+                made.append(one)
+                if len(parts) > 1:
+                    context.add_asset_metadata(one.metadata, asset_key=self.key, partition_key=partition)
+        if made:
+            yield self._result(context, made)
+
+    def _parts(self, context: dg.AssetExecutionContext, value: Any) -> list[tuple[str | None, Any]]:
+        """The tables to make, with their partition keys."""
+        if context.has_partition_key:
+            return [(context.partition_key, value)]
+        if not context.has_partition_key_range or self.path is None:
+            # An I/O manager that gives the rows of many partitions at once takes them so, too.
+            return [(None, value)]
+        keys = [str(key) for key in context.partition_keys]
+        if not isinstance(value, Mapping) or not set(keys) <= set(cast("Mapping[str, Any]", value)):
+            raise dg.Failure(
+                f"the upstream asset does not give a table for each of the {len(keys)} partitions of this "
+                "run; run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run()",
+                allow_retries=False,
+            )
+        return [(key, value[key]) for key in keys]
+
+    def _within(self, spent: int) -> "Enrichment":
+        """The same with what is left of the budget."""
+        settings = self.settings.copy()
+        cap = settings.get("max_credits")
+        if cap is not None:
+            settings["max_credits"] = max(0, cap - spent)
+        return replace(self, settings=settings)
+
+    def _result(self, context: dg.AssetExecutionContext, made: "list[_Made]") -> Event:
+        if len(made) == 1:
+            figures, metadata = made[0].figures, made[0].metadata
+        else:
+            figures = add_up([one.figures for one in made])
+            metadata = named(figures)
+        checks = list(self._judge(context, figures, _match_rates(context, self.key)))
+        if self.path is not None:
+            return dg.MaterializeResult(asset_key=self.key, metadata=metadata, check_results=checks)
+        return dg.MaterializeResult(
+            asset_key=self.key, value=made[0].value, metadata=metadata, check_results=checks
+        )
+
+    def _judge(
+        self, context: dg.AssetExecutionContext, figures: Figures, history: Sequence[float]
+    ) -> Iterator[dg.AssetCheckResult]:
+        asked = frozenset(one.name for one in context.selected_asset_check_keys)
+        return self.checks.results(figures, history, asset=self.key, among=asked)
+
+
+def partition_file(partition: str) -> str:
+    """A file name for a partition key, which may hold slashes and dots and be longer than a name may be."""
+    name = quote(partition, safe="").replace(".", "%2E")
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[: _LONGEST_NAME // 2]}-{sha256(partition.encode()).hexdigest()}"
+    return f"{name}.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """A table that was made."""
+
+    figures: Figures
+    metadata: dict[str, Any]
+    value: Any = field(repr=False)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table to make: the whole one, or that of a Dagster partition."""
+
+    enrichment: Enrichment
+    context: dg.AssetExecutionContext
+    partition: str | None
+
+    def make(self, value: Any) -> Generator[Event, None, "_Made | None"]:
+        """Make it, unless this is a dry run. Yields observations of what else there is to tell."""
+        progress = _ProgressLog(self.context.log.info)
+        upstream: Upstream | None = None
+        settings = self.enrichment.settings
+        with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
+            try:
+                upstream = read_upstream(value)
+                progress.rows = upstream.rows
+                if self._target is not None:
+                    # Before anything is sent: a table that cannot be written is no reason to buy.
+                    enricher.check_target(self._target)
+                plan = self._plan(enricher, upstream)
+                made = None if self.enrichment.dry_run else self._enrich(enricher, upstream, plan)
+            except Exception as error:
+                figures = self._spent(enricher, error)
+                figures |= self._remaining(enricher, upstream, error)
+                yield self._observe("what a failed run spent", named(figures))
+                # Its causes may quote a person; our own messages never do.
+                raise _failure(error, figures) from None
+            except BaseException as error:
+                figures = self._spent(enricher, error)
+                # At once: whoever cancels may not leave the time for more.
+                yield self._observe("what a cancelled run spent", named(figures))
+                remaining = self._remaining(enricher, upstream, error)
+                if remaining:
+                    yield self._observe("what a cancelled run left to do", named(figures | remaining))
+                raise
+        if plan is not None and self.enrichment.dry_run:
+            shown = named(plan_figures(plan)) | {PREFIX + "plan": plan_table(plan)}
+            yield self._observe("the plan of a dry run: nothing was sent, nothing was written", shown)
+        return made
+
+    @property
+    def _target(self) -> Path | None:
+        path = self.enrichment.path
+        return path if path is None or self.partition is None else path / partition_file(self.partition)
+
+    def _plan(self, enricher: Enricher, upstream: Upstream) -> Plan | None:
+        if self.enrichment.dry_run or self.enrichment.checks.credits_within_plan is not None:
+            return enricher.plan(_plannable(upstream))
+        return None
+
+    def _enrich(self, enricher: Enricher, upstream: Upstream, plan: Plan | None) -> _Made:
+        value = None
+        if self._target is not None:
+            rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
+        else:
+            value = _enriched_like(upstream.value, enricher, upstream)
+            rows = len(value)
+        report = enricher.report
+        if report.stopped:
+            self.context.log.warning(f"{report.stopped} ({report.not_asked:,} rows were not asked)")
+        figures = report_figures(report) | {"input_rows": upstream.rows, "rows": rows}
+        if plan is not None:
+            figures |= plan_figures(plan)
+        return _Made(figures=figures, metadata=self._metadata(upstream, report, figures), value=value)
+
+    def _metadata(self, upstream: Upstream, report: Report, figures: Figures) -> dict[str, Any]:
+        settings, target = self.enrichment.settings, self._target
+        layout = find_layout(list(upstream.columns), settings.get("identifiers"))
+        prefix, columns = settings.get("prefix", "eb_"), settings.get("columns")
+        partitioned = self.context.has_partition_key or self.context.has_partition_key_range
+        metadata: dict[str, Any] = {
+            "dagster/partition_row_count" if partitioned else "dagster/row_count": figures["rows"],
+            "dagster/column_schema": column_schema(upstream.columns, prefix=prefix, columns=columns),
+            "dagster/column_lineage": column_lineage(
+                upstream.columns, source=self.enrichment.source, identifiers=layout.names,
+                prefix=prefix, columns=columns,
+            ),
+            PREFIX + "picture": picture(report),
+            PREFIX + "found_by": found_by(report),
+            PREFIX + "fill_rates": fill_rates(report, prefix=prefix),
+            **named(figures),
+        }  # fmt: skip
+        if report.stopped:
+            metadata[PREFIX + "stopped"] = report.stopped
+        if target is not None and self.enrichment.path is not None:
+            metadata["dagster/uri"] = target.resolve().as_uri()
+            metadata["dagster/table_name"] = self.enrichment.path.stem
+        return metadata
+
+    def _spent(self, enricher: Enricher, error: BaseException) -> Figures:
+        # Ends the streams that the frames of the error still hold open: only then the report is whole.
+        traceback.clear_frames(error.__traceback__)
+        return report_figures(enricher.report)
+
+    def _remaining(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
+        """What is left to do and what it costs at most. Sends nothing."""
+        if upstream is None or isinstance(error, ConfigError | InputError):
+            return {}
+        if not isinstance(error, Exception) and upstream.rows > _ROWS_PLANNED_WHEN_CANCELLED:
+            return {}
+        try:
+            return remaining_figures(enricher.plan(_plannable(upstream)))
+        except EnrichError:
+            # The first error is the one to tell.
+            return {}
+
+    def _observe(self, what: str, metadata: Mapping[str, Any]) -> dg.AssetObservation:
+        # Output metadata of a failed step is lost; an observation stays on the asset's page.
+        return dg.AssetObservation(
+            self.enrichment.key, description=what, metadata=metadata, partition=self.partition
+        )
+
+
+def _plannable(upstream: Upstream) -> Any:
+    return upstream.value if isinstance(upstream.value, pd.DataFrame) else upstream.batches()
+
+
+def _enriched_like(value: Any, enricher: Enricher, upstream: Upstream) -> Any:
+    """The whole enriched table, as the kind of table that came in."""
+    if isinstance(value, str | Path):
+        value = pd.read_parquet(value)
+    if isinstance(value, pd.DataFrame):
+        return enricher.enrich_dataframe(value)
+    table = enricher.enrich_batches(upstream.batches()).read_all()
+    if is_polars(value):
+        return import_module("polars").from_arrow(table)
+    return table
+
+
+def _failure(error: Exception, figures: Figures) -> dg.Failure:
+    if isinstance(error, EnrichError):
+        words = f"{type(error).__name__}: {error}"
+        return dg.Failure(words, metadata=named(figures), allow_retries=isinstance(error, Busy))
+    where = " ← ".join(
+        f"{Path(frame.filename).name}:{frame.lineno}"
+        for frame in reversed(traceback.extract_tb(error.__traceback__))
+    )
+    why = f" ({error.strerror})" if isinstance(error, OSError) else ""
+    return dg.Failure(
+        f"{type(error).__name__}{why} at {where}. Its text is withheld, because it may quote a person. "
+        "What was bought is in the ledger: running again asks only for the rest",
+        metadata=named(figures),
+    )
+
+
+def _match_rates(context: dg.AssetExecutionContext, key: dg.AssetKey) -> list[float]:
+    """Those of the asset's materializations, newest first."""
+    return [one["match_rate"] for one in _earlier(context, key) if "match_rate" in one]
+
+
+def _last_run(context: dg.AssetExecutionContext, key: dg.AssetKey) -> tuple[Figures, list[float]]:
+    """The figures of the newest materialization, and the match rates before it."""
+    earlier = _earlier(context, key)
+    if not earlier:
+        raise dg.Failure("there is no materialization to check yet", allow_retries=False)
+    return earlier[0], [one["match_rate"] for one in earlier[1:] if "match_rate" in one]
+
+
+def _earlier(context: dg.AssetExecutionContext, key: dg.AssetKey, *, most: int = 100) -> list[Figures]:
+    records = context.instance.fetch_materializations(key, limit=most).records
+    made = [record.asset_materialization for record in records]
+    return [figures_in(one.metadata) for one in made if one is not None]
+
+
+class _ProgressLog:
+    """A line in the event log now and then, however many requests there are."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.rows = 0
+        self._say = say
+        self._started = time.monotonic()
+        self._due = self._started + _FIRST_PROGRESS_SECONDS
+
+    def __call__(self, report: Report) -> None:
+        now = time.monotonic()
+        if now < self._due:
+            return
+        elapsed = now - self._started
+        # Sparser as it takes longer, but never silent for long.
+        self._due = now + min(elapsed, _PROGRESS_SECONDS)
+        self._say(
+            f"{report.replies:,} partitions done, {report.rows:,} of {self.rows:,} rows, "
+            f"{report.credits_charged:,} credits{self._left(report, elapsed)}"
+        )
+
+    def _left(self, report: Report, elapsed: float) -> str:
+        if not report.rows or report.rows >= self.rows:
+            return ""
+        seconds = elapsed * (self.rows - report.rows) / report.rows
+        return f", about {seconds:,.0f} s left" if seconds < 120 else f", about {seconds / 60:,.0f} min left"

@@ -1,0 +1,137 @@
+"""What an upstream asset may give, read as a stream of batches, any number of times."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eb_dagster.errors import InputError
+
+_BATCH_ROWS = 8_192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upstream:
+    """A table of identifiers. Nothing of it is copied before a batch is asked for."""
+
+    rows: int
+    columns: Mapping[str, str]
+    """Names and types."""
+    batches: Callable[[], pa.RecordBatchReader] = field(repr=False)
+    """The table from its start, each time it is called."""
+    value: Any = field(repr=False)
+    """What the upstream asset gave."""
+
+
+def read_upstream(value: Any) -> Upstream:
+    """Understand what an asset gave: a pandas dataframe, a Polars or Arrow table, or the path of a Parquet file.
+
+    Raises:
+        InputError: it is something else, or holds a column that no table can hold.
+
+    """
+    if isinstance(value, pd.DataFrame):
+        return _pandas(value)
+    if isinstance(value, str | os.PathLike):
+        return _parquet(Path(cast("str", value)))
+    if is_polars(value):
+        return _polars(value)
+    if hasattr(value, "__arrow_c_stream__"):
+        return _arrow(value, pa.table(value))
+    if isinstance(value, Mapping):
+        count = len(cast("Mapping[Any, Any]", value))
+        raise InputError(
+            f"the upstream asset gives {count} partitions at once, which one table cannot keep apart; "
+            "run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run()"
+        )
+    raise InputError(
+        f"the upstream asset gives a {type(value).__name__}; what can be enriched is a pandas dataframe, "
+        "a Polars or Arrow table, or the path of a Parquet file"
+    )
+
+
+def is_polars(value: Any) -> bool:
+    """Whether it is a Polars frame. Polars itself need not be there to know."""
+    return type(value).__module__.partition(".")[0] == "polars"
+
+
+def _parquet(path: Path) -> Upstream:
+    try:
+        with pq.ParquetFile(path) as file:
+            schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path.name}") from None
+    except (OSError, pa.ArrowException):
+        raise InputError(f"{path.name} is not a Parquet file") from None
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with pq.ParquetFile(path) as file:
+            yield from cast("Any", file).iter_batches(_BATCH_ROWS)
+
+    return _stream(path, schema, rows, batches)
+
+
+def _polars(value: Any) -> Upstream:
+    # What Arrow's own protocol hands over holds string views, which few readers of Parquet know.
+    frame = value.collect() if hasattr(value, "collect") else value
+    return _arrow(frame, frame.to_arrow())
+
+
+def _arrow(value: Any, table: pa.Table) -> Upstream:
+    schema = table.schema.remove_metadata()
+    bare = table.replace_schema_metadata(None)
+    return _stream(value, schema, table.num_rows, lambda: iter(bare.to_batches(_BATCH_ROWS)))
+
+
+def _pandas(frame: pd.DataFrame) -> Upstream:
+    view = frame.copy(deep=False)
+    view.columns = pd.Index([str(name) for name in frame.columns])
+    # An index that nobody named is a row number; one with a name is data.
+    keep_index = any(name is not None for name in frame.index.names)
+    schema = _schema(view, keep_index=keep_index)
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for start in range(0, len(view), _BATCH_ROWS):
+            piece = view.iloc[start : start + _BATCH_ROWS]
+            yield pa.RecordBatch.from_pandas(piece, schema=schema, preserve_index=keep_index)
+
+    return _stream(frame, schema, len(frame), batches)
+
+
+def _schema(frame: pd.DataFrame, *, keep_index: bool) -> pa.Schema:
+    repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
+    if repeated:
+        raise InputError(f"the dataframe has columns of the same name: {repeated}")
+    try:
+        return pa.Schema.from_pandas(frame, preserve_index=keep_index).remove_metadata()
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        # Its text quotes a value.
+        mixed = [str(name) for name in frame.columns if not _has_one_type(frame[name])]
+        raise InputError(
+            f"columns {mixed or 'of the index'} hold values of several types, which a table cannot "
+            "keep in one column; make them text, or leave them out"
+        ) from None
+
+
+def _has_one_type(column: Any) -> bool:
+    try:
+        cast("Any", pa).Array.from_pandas(column)
+    except (pa.ArrowException, TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
+def _stream(
+    value: Any, schema: pa.Schema, rows: int, batches: Callable[[], Iterator[pa.RecordBatch]]
+) -> Upstream:
+    return Upstream(
+        rows=rows,
+        columns=dict(zip(schema.names, map(str, schema.types), strict=True)),
+        batches=lambda: pa.RecordBatchReader.from_batches(schema, batches()),
+        value=value,
+    )

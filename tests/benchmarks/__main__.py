@@ -1,0 +1,66 @@
+"""Measure every goal and print one table: `python -m tests.benchmarks [--long] [--only NAME …]`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from tests.benchmarks import flatten, folding, ledgers, pacing, runs
+from tests.benchmarks.goals import table
+
+Step = Callable[..., dict[str, float]]
+
+# What each form measures, in how many rounds and on how much.
+STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
+    "tiny": [
+        (flatten.measure, {"rounds": 1, "replies": 1}),
+        (folding.measure, {"rounds": 1, "addresses": 2_000}),
+        (runs.measure, {"rounds": 1, "rows": 1_000, "folder": None, "encodings": ("gzip",)}),
+        (ledgers.measure, {"known": 6_000, "folder": None}),
+    ],
+    "short": [
+        (flatten.measure, {"rounds": 7, "replies": 4}),
+        (folding.measure, {"rounds": 3, "addresses": 50_000}),
+        (runs.measure, {"rounds": 3, "rows": 15_000, "folder": None}),
+        (runs.measure_start_up, {"rounds": 3}),
+    ],
+    "long": [
+        (flatten.measure, {"rounds": 15, "replies": 8}),
+        (folding.measure, {"rounds": 7, "addresses": 1_000_000}),
+        (runs.measure, {"rounds": 7, "rows": 100_000, "folder": None}),
+        (runs.measure_start_up, {"rounds": 7}),
+        (ledgers.measure, {"known": 10_000_000, "folder": None}),
+        (runs.measure_memory, {"sizes": (250_000, 1_000_000, 10_000_000), "folder": None}),
+        (pacing.measure, {"requests": 600, "folder": None}),
+        (pacing.measure_fast, {"requests": 1_000, "folder": None}),
+    ],
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("--long", dest="form", action="store_const", const="long", default="short")
+    parser.add_argument("--tiny", dest="form", action="store_const", const="tiny", help="only to see it run")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="such as flatten or runs.measure_memory")
+    parser.add_argument("--folder", type=Path, help="where ledgers and tables are written; a temporary one")
+    chosen = parser.parse_args()
+    figures: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
+        for step, settings in STEPS[chosen.form]:
+            name = f"{step.__module__.rpartition('.')[2]}.{step.__name__}"
+            if chosen.only and not any(one in (name, name.partition(".")[0]) for one in chosen.only):
+                continue
+            started = time.perf_counter()
+            given = {**settings, "folder": Path(folder)} if "folder" in settings else settings
+            figures |= step(**given)
+            print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
+    print(table(figures, form=chosen.form))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Measure things side by side, so that a busy machine slows all of them alike."""
+
+from __future__ import annotations
+
+import gc
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+
+def interleaved(
+    things: Mapping[str, Callable[[], Any]], *, rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
+    """Seconds of each thing in each round; a round runs all of them once, each time in another order.
+
+    Before the first, each runs once unmeasured.
+    """
+    for thing in things.values():
+        thing()
+    seconds: dict[str, list[float]] = {name: [] for name in things}
+    # What was imported is not what is measured.
+    gc.collect()
+    gc.freeze()
+    names = list(things)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            gc.collect()
+            started = clock()
+            things[name]()
+            seconds[name].append(clock() - started)
+    gc.unfreeze()
+    return seconds
+
+
+def ratio(above: list[float], below: list[float]) -> float:
+    """The median over the rounds of the ratio within a round."""
+    return statistics.median(one / other for one, other in zip(above, below, strict=True))
+
+
+def memory(what: str) -> float:
+    """`VmHWM` (the high-water mark) or `VmRSS` of this process, in MB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(what):
+            return int(line.split()[1]) / 1024
+    raise LookupError(what)
+
+
+def forget_high_water_mark() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def quick_folder() -> Path | None:
+    """A folder whose fsync costs nothing, for what is not about disks; None for the usual one."""
+    folder = Path("/dev/shm")
+    return folder if folder.is_dir() and os.access(folder, os.W_OK) else None

@@ -1,0 +1,215 @@
+"""From the bytes of replies to Arrow columns, against pandas, json, orjson and the typed decode alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pyarrow as pa
+
+from eb_dagster.contacts import contact_arrays, read_contact
+from eb_dagster.wire import parse_reply
+from tests.benchmarks.clocks import interleaved, ratio
+from tests.benchmarks.payloads import lead, make_template
+
+Text = str | None
+
+
+class School(msgspec.Struct, gc=False):
+    name: Text = None
+    domain: Text = None
+
+
+class Study(msgspec.Struct, gc=False):
+    school: School | None = None
+    degrees: list[str] | None = None
+    start_date: Text = None
+    end_date: Text = None
+
+
+class Company(msgspec.Struct, gc=False):
+    name: Text = None
+    size: Text = None
+    industry: Text = None
+
+
+class Place(msgspec.Struct, gc=False):
+    city: Text = None
+    region: Text = None
+    country: Text = None
+
+
+class Experience(msgspec.Struct, gc=False):
+    company: Company | None = None
+    title: Text = None
+    start_date: Text = None
+    end_date: Text = None
+    location: Place | None = None
+    summary: Text = None
+
+
+class Phone(msgspec.Struct, gc=False):
+    E164: Text = None
+
+
+class Profile(msgspec.Struct, gc=False):
+    network: Text = None
+    url: Text = None
+
+
+class Job(msgspec.Struct, gc=False):
+    title: Text = None
+    levels: list[str] | None = None
+
+
+class Employment(msgspec.Struct, gc=False):
+    name: Text = None
+    domain: Text = None
+    website: Text = None
+    size: int | Text = None
+    industry: Text = None
+    linkedin_url: Text = None
+    profile_pic_url: Text = None
+    start_date: Text = None
+    job: Job | None = None
+
+
+class Person(msgspec.Struct, gc=False):
+    """Every key that the made-up contacts have, with its type: what the typed decode has to read."""
+
+    full_name: Text = None
+    first_name: Text = None
+    last_name: Text = None
+    gender: Text = None
+    current_work_email: Text = None
+    current_personal_email: Text = None
+    work_emails: list[str] | None = None
+    personal_emails: list[str] | None = None
+    phone_numbers: list[Phone] | None = None
+    social_profiles: list[Profile] | None = None
+    location: Place | None = None
+    employment: Employment | None = None
+    education: list[Study] | None = None
+    experiences: list[Experience] | None = None
+    seniority_score: int | None = None
+    skills: list[str] | None = None
+
+
+class Entry(msgspec.Struct, gc=False):
+    value: str
+    enriched_contact: Person | None
+
+
+class Envelope(msgspec.Struct, gc=False):
+    contacts: list[Entry]
+    records_enriched: int
+
+
+typed_decode = msgspec.json.Decoder(Envelope).decode
+
+
+def make_bodies(replies: int) -> list[bytes]:
+    """Replies as text, half of them escaped to ASCII and half not."""
+    return [
+        make_template(seed).reply([lead(1000 * seed + at).encode() for at in range(1000)])
+        for seed in range(replies)
+    ]
+
+
+def spoil(body: bytes) -> bytes:
+    """The same reply with one contact whose shape is odd in several places."""
+    reply = json.loads(body)
+    contact = next(one["enriched_contact"] for one in reply["contacts"][500:] if one["enriched_contact"])
+    contact |= {
+        "full_name": {"first": "Ada"},
+        "phone_numbers": "+15125550100",
+        "location": ["Brno", "Zürich"],
+    }
+    return json.dumps(reply, separators=(",", ":"), ensure_ascii=b"\\u" in body).encode()
+
+
+def flatten(body: bytes) -> list[pa.Array]:
+    """What the package does with a reply."""
+    return contact_arrays([
+        None if one.contact is None else read_contact(one.contact) for one in parse_reply(body).records
+    ])  # fmt: skip
+
+
+def flatten_with_pandas(bodies: Sequence[bytes]) -> pd.DataFrame:
+    return pd.concat([pd.json_normalize(json.loads(body), "contacts") for body in bodies])
+
+
+def flatten_with_orjson(body: bytes) -> pa.Table:
+    """What a plain script does: a dict a row with the columns that are easy to reach."""
+    import orjson
+
+    return pa.Table.from_pylist([_row(one) for one in orjson.loads(body)["contacts"]])
+
+
+def _each(read: Callable[[bytes], Any], bodies: Sequence[bytes]) -> Callable[[], None]:
+    # Nothing is kept: what is measured is reading, not memory.
+    def run() -> None:
+        for body in bodies:
+            read(body)
+
+    return run
+
+
+def _row(entry: dict[str, Any]) -> dict[str, Any]:
+    contact = entry["enriched_contact"] or {}
+    employment = contact.get("employment") or {}
+    location = contact.get("location") or {}
+    return {
+        "value": entry["value"],
+        **{name: contact.get(name) for name in ("full_name", "first_name", "last_name", "gender")},
+        "work_email": contact.get("current_work_email"),
+        "personal_email": contact.get("current_personal_email"),
+        "emails": [*contact.get("work_emails", ()), *contact.get("personal_emails", ())],
+        "phones": [one["E164"] for one in contact.get("phone_numbers", ())],
+        "profiles": contact.get("social_profiles"),
+        **{name: location.get(name) for name in ("city", "region", "country")},
+        "company": employment.get("name"),
+        "company_size": str(employment.get("size")),
+        "company_domain": employment.get("domain"),
+        "company_industry": employment.get("industry"),
+        "job_title": (employment.get("job") or {}).get("title"),
+        "education": json.dumps(contact.get("education")),
+        "experiences": json.dumps(contact.get("experiences")),
+    }
+
+
+def measure(*, rounds: int, replies: int) -> dict[str, float]:
+    bodies = make_bodies(replies)
+    odd = [spoil(body) for body in bodies]
+    # Through the same hands, so that only the odd records differ.
+    clean = [
+        json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=b"\\u" in body).encode()
+        for body in bodies
+    ]
+    things: dict[str, Any] = {
+        "ours": _each(flatten, bodies),
+        "pandas": lambda: flatten_with_pandas(bodies),
+        "typed": _each(typed_decode, bodies),
+        "json": _each(json.loads, bodies),
+        "clean": _each(flatten, clean),
+        "odd": _each(flatten, odd),
+    }
+    try:
+        import orjson  # noqa: F401
+
+        things["orjson"] = _each(flatten_with_orjson, bodies)
+    except ImportError:
+        pass
+    seconds = interleaved(things, rounds=rounds)
+    figures = {
+        "flatten_pandas": ratio(seconds["pandas"], seconds["ours"]),
+        "flatten_typed": ratio(seconds["ours"], seconds["typed"]),
+        "flatten_json": ratio(seconds["ours"], seconds["json"]),
+        "flatten_odd": ratio(seconds["clean"], seconds["odd"]),
+    }
+    if "orjson" in seconds:
+        figures["flatten_orjson"] = ratio(seconds["orjson"], seconds["ours"])
+    return figures

@@ -1,0 +1,128 @@
+"""The ledger when it remembers ten million identifiers.
+
+As a program: `python -m tests.benchmarks.ledgers JOB URL LEDGER KNOWN`, which prints its figures as JSON.
+The ledger lies where fsync costs nothing, if there is such a place: its layout is measured, not a disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from tests.benchmarks.clocks import forget_high_water_mark, memory, quick_folder
+from tests.benchmarks.payloads import FOUND, lead
+
+ALIASES_OF_A_CONTACT: Final = 4
+
+
+def _identifiers(start: int, count: int, kind: Any = "email") -> list[Any]:
+    from eb_dagster.identifiers import Identifier
+
+    return [Identifier(kind, lead(one)) for one in range(start, start + count)]
+
+
+def _record(ledger: Any, start: int, body: bytes) -> None:
+    """One partition's life, through the ledger's own functions."""
+    from eb_dagster.ledger import Alias, Limits, Question
+    from eb_dagster.wire import MISSED
+
+    keys = [ledger.key(one) for one in _identifiers(start, 1000)]
+    last = ledger.last_request()
+    claim = ledger.claim(keys, run="benchmark", required=0, limits=Limits(None, 10**9), seen=last)
+    ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
+    found = [at for at in range(1000) if at % 10 < FOUND * 10]
+    held = frozenset(("email", "work_email"))
+    noise = random.Random(start).randbytes(16 * ALIASES_OF_A_CONTACT * len(found))
+    aliases = [
+        Alias(noise[16 * at : 16 * at + 16], found[at // ALIASES_OF_A_CONTACT], held, at)
+        for at in range(ALIASES_OF_A_CONTACT * len(found))
+    ]
+    questions = [Question(at, held) if at % 10 < FOUND * 10 else Question(MISSED) for at in range(1000)]
+    ledger.apply(claim.request_id, questions=questions, aliases=aliases, records_enriched=len(found))
+
+
+def build(url: str, where: Path, known: int) -> dict[str, float]:
+    """Fill an empty ledger. The first and the last partitions tell what recording costs."""
+    from eb_dagster.ledger import Ledger
+
+    seconds: list[float] = []
+    ledger = Ledger(where, endpoint=url + "/v1/bulk-enrich")
+    for start in range(0, known, 1000):
+        begun = time.process_time()
+        _record(ledger, start, b"[]")
+        seconds.append(time.process_time() - begun)
+    ledger.close()
+    few = max(len(seconds) // 50, 3)
+    # Not the very first, which prepare the statements.
+    return {"record": median(seconds[-few:]) / median(seconds[few : 2 * few])}
+
+
+def look_up(url: str, where: Path, known: int) -> dict[str, float]:
+    """A tenth as many identifiers as are known, half of them new."""
+    from eb_dagster.ledger import Ledger
+
+    ledger = Ledger(where, endpoint=url + "/v1/bulk-enrich")
+    many = known // 10
+    numbers = [2 * known * at // many for at in range(many)]
+    keys = [ledger.key(one) for number in numbers for one in _identifiers(number, 1)]
+    random.Random(1).shuffle(keys)
+    before = memory("VmRSS")
+    forget_high_water_mark()
+    begun = time.perf_counter()
+    found, _ = ledger.lookup(keys, required=0, alias_keys=keys)
+    seconds = time.perf_counter() - begun
+    assert len(found) == many // 2
+    return {"known_seconds": seconds, "known_memory": memory("VmHWM") - before}
+
+
+def small_run(url: str, where: Path, known: int) -> dict[str, float]:
+    """A hundred new leads, from opening the ledger to the table."""
+    import pandas as pd
+
+    from eb_dagster import Enricher
+    from tests.benchmarks.runs import UNBOUND
+
+    frame = pd.DataFrame({"email": [lead(known + at) for at in range(100)]})
+    # What the first run in a process imports is told by the start-up goals.
+    with Enricher(base_url=url, ledger=where.with_name("other.db"), **UNBOUND) as enricher:
+        enricher.enrich_dataframe(frame[:1])
+    begun = time.perf_counter()
+    with Enricher(base_url=url, ledger=where, **UNBOUND) as enricher:
+        enriched = enricher.enrich_dataframe(frame)
+    assert enriched["eb_matched"].notna().all()
+    return {"small_run": time.perf_counter() - begun}
+
+
+def measure(*, known: int, folder: Path) -> dict[str, float]:
+    import tempfile
+
+    from tests.benchmarks.server import running
+
+    figures: dict[str, float] = {}
+    with (
+        tempfile.TemporaryDirectory(dir=quick_folder() or folder) as place,
+        running(folder, gzip=True) as server,
+    ):
+        for job in (build, look_up, small_run):
+            done = subprocess.run(
+                [sys.executable, "-m", __name__, job.__name__, server.url, f"{place}/ledger.db", str(known)],
+                stdout=subprocess.PIPE,
+                env=dict(os.environ),
+                check=True,
+            )
+            figures |= json.loads(done.stdout)
+    return figures
+
+
+JOBS: Final[dict[str, Any]] = {one.__name__: one for one in (build, look_up, small_run)}
+
+if __name__ == "__main__":
+    job, url, where, known = sys.argv[1:]
+    print(json.dumps(JOBS[job](url, Path(where), int(known))))

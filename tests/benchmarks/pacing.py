@@ -1,0 +1,47 @@
+"""Whether the vendor is kept busy, and never more than it allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.goals import GOALS
+from tests.benchmarks.runs import fresh_folder, in_process, paced
+from tests.benchmarks.server import running
+
+# The clock runs ten times as fast: latencies, the limit's window and the rate alike.
+FASTER: Final = 10
+PARTITION: Final = 100
+
+
+def measure(*, requests: int, folder: Path) -> dict[str, float]:
+    figures: dict[str, float] = {"refusals": 0}
+    for name in [goal.name for goal in GOALS if goal.name.startswith("pace_")]:
+        latency = float(name.removeprefix("pace_")) / FASTER
+        with (
+            running(folder, latency=latency) as server,
+            fresh_folder(folder, requests * PARTITION) as place,
+        ):
+            in_process(paced, server, place, requests * PARTITION, str(198 * FASTER), str(PARTITION))
+            arrivals = sorted(server.arrivals())
+        figures[name] = rate(arrivals) / (198 * FASTER)
+        figures["refusals"] += refused(arrivals, most=200, window=60 / FASTER)
+    return figures
+
+
+def measure_fast(*, requests: int, folder: Path) -> dict[str, float]:
+    """A contract with ten times the limit, with full partitions, in real time."""
+    with running(folder, latency=1.0) as server, fresh_folder(folder, requests * 1000) as place:
+        took = in_process(paced, server, place, requests * 1000, "2000", "1000")
+        arrivals = sorted(server.arrivals())
+    return {"fast_rate": rate(arrivals) / 2000, "fast_cores": took["cpu"] / took["wall"]}
+
+
+def rate(arrivals: list[float]) -> float:
+    """Requests a minute between the first and the last."""
+    return 60 * (len(arrivals) - 1) / (arrivals[-1] - arrivals[0])
+
+
+def refused(arrivals: list[float], *, most: int, window: float) -> int:
+    """How many requests a moving window would have refused."""
+    return sum(later - earlier < window for earlier, later in zip(arrivals, arrivals[most:], strict=False))

@@ -1,0 +1,62 @@
+import gzip
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.benchmarks.goals import GOALS, Goal, table
+from tests.benchmarks.pacing import rate, refused
+from tests.benchmarks.payloads import REPLY_RECORDS, lead, make_template
+
+
+def test_the_command_measures_and_prints_every_goal():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks", "--tiny"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    rows = done.stdout.splitlines()[4:]
+    assert [row.split(" | ")[0].removeprefix("| ") for row in rows] == [goal.what for goal in GOALS]
+    measured = [row for row in rows if "–" not in row.split(" | ")[2]]
+    assert len(measured) >= 12
+
+
+def test_a_goal_is_judged_by_its_mark():
+    assert Goal("a", "", "≥", 2).passes(2)
+    assert not Goal("a", "", "≤", 2).passes(2.1)
+    assert Goal("a", "").passes(1) is None
+    name = next(goal.name for goal in GOALS if goal.at == "≤" and goal.mark is not None)
+    assert "✓" in table({name: 0.0}, form="short")
+    assert "✗" in table({name: 1e9}, form="short")
+
+
+def test_replies_are_seeded_and_the_same_packed():
+    echoes = [lead(at).encode() for at in range(REPLY_RECORDS)]
+    template = make_template(7)
+    plain = template.reply(echoes)
+    assert plain == make_template(7).reply(echoes)
+    assert gzip.decompress(template.reply_gzip(echoes)) == plain
+    assert gzip.decompress(template.reply_gzip(echoes[:3])) == template.reply(echoes[:3])
+
+
+def test_replies_are_shaped_as_the_vendors():
+    reply = json.loads(make_template(1).reply([lead(at).encode() for at in range(REPLY_RECORDS)]))
+    found = [one["enriched_contact"] for one in reply["contacts"] if one["enriched_contact"]]
+    assert [one["value"] for one in reply["contacts"]] == [lead(at) for at in range(REPLY_RECORDS)]
+    assert reply["records_enriched"] == len(found)
+    assert 650 < len(found) < 750
+    size = sum(len(json.dumps(one, separators=(",", ":"), ensure_ascii=False).encode()) for one in found)
+    assert 2_200 < size / len(found) < 2_600
+    assert any("seniority_score" in one for one in found)
+    assert any(one["location"] is None for one in found)
+    assert any("education" not in one for one in found)
+
+
+def test_a_moving_window_refuses_what_is_too_fast():
+    quick, even = ([interval * at for at in range(500)] for interval in (0.29, 0.303))
+    assert refused(quick, most=200, window=60) == 300
+    assert refused(even, most=200, window=60) == 0
+    assert round(rate(even)) == 198

@@ -1,0 +1,178 @@
+import dagster as dg
+import pandas as pd
+import pytest
+from pydantic import ValidationError
+
+from eb_dagster import EnrichmentChecks, ExactBuyerResource, build_enriched_contacts_asset, sandbox
+
+ENRICHED = dg.AssetKey("enriched")
+GOOD = {
+    "match_rate": 0.7, "rows": 10, "input_rows": 10, "in_doubt": 0, "credits_in_doubt": 0, "unreadable": 0,
+    "drift": 0, "wrong_counts": 0, "new_fields": 0, "credits_charged": 7, "plan_credits_at_most": 10,
+}  # fmt: skip
+EVERY = EnrichmentChecks.model_validate({"credits_within_plan": {}})
+
+
+def results(facts, history=(), checks=EVERY):
+    among = frozenset(checks.chosen())
+    return {
+        one.check_name: one for one in checks.results(facts, history, asset=ENRICHED, among=among)
+    }  # fmt: skip
+
+
+def failed(facts, history=(), checks=EVERY):
+    return {name for name, one in results(facts, history, checks).items() if not one.passed}
+
+
+def test_a_good_run_passes_all_of_them():
+    assert failed(GOOD, history=[0.7, 0.6, 0.8]) == set()
+
+
+@pytest.mark.parametrize(
+    ("worse", "name"),
+    [
+        ({"in_doubt": 3}, "nothing_in_doubt"),
+        ({"credits_in_doubt": 3}, "nothing_in_doubt"),
+        ({"unreadable": 1}, "nothing_in_doubt"),
+        ({"drift": 1}, "schema_drift"),
+        ({"wrong_counts": 1}, "schema_drift"),
+        ({"rows": 9}, "one_row_each"),
+        ({"credits_charged": 11}, "credits_within_plan"),
+        ({"credits_in_doubt": 4}, "credits_within_plan"),
+    ],
+)
+def test_each_fails_by_what_it_looks_at(worse, name):
+    assert name in failed({**GOOD, **worse})
+
+
+def test_the_match_rate_stays_within_bounds():
+    bounded = EnrichmentChecks.model_validate({"match_rate": {"min": 0.3, "max": 0.9}})
+    rates = {
+        rate: "match_rate" in failed({**GOOD, "match_rate": rate}, checks=bounded)
+        for rate in (0.29, 0.3, 0.9, 0.91)
+    }
+    assert rates == {0.29: True, 0.3: False, 0.9: False, 0.91: True}
+
+
+def test_no_known_answer_is_no_match_rate():
+    unknown = {name: value for name, value in GOOD.items() if name != "match_rate"}
+    assert failed(unknown, history=[0.7] * 5) == set()
+
+
+def test_the_match_rate_stays_near_its_own_past():
+    strict = EnrichmentChecks.model_validate({"match_rate_history": {"tolerance": 0.1, "runs": 3}})
+    assert failed(GOOD, history=[0.9, 0.9], checks=strict) == set(), "too little to compare with"
+    assert failed(GOOD, history=[0.9, 0.9, 0.9], checks=strict) == {"match_rate_history"}
+    assert failed(GOOD, history=[0.7, 0.75, 0.1, 0.9, 0.9, 0.9], checks=strict) == set(), (
+        "only the newest count"
+    )
+
+
+def test_new_fields_alone_are_no_drift():
+    found = results({**GOOD, "new_fields": 12})["schema_drift"]
+    assert found.passed
+    assert found.metadata["new_fields"].value == 12
+
+
+def test_severity_and_blocking_are_the_users():
+    checks = EnrichmentChecks.model_validate(
+        {"nothing_in_doubt": {"severity": "ERROR", "blocking": True}, "schema_drift": None}
+    )
+    found = results({**GOOD, "in_doubt": 1}, checks=checks)
+    assert found["nothing_in_doubt"].severity == dg.AssetCheckSeverity.ERROR
+    assert found["match_rate_history"].severity == dg.AssetCheckSeverity.WARN
+    specs = {one.name: one for one in checks.specs(ENRICHED)}
+    assert specs["nothing_in_doubt"].blocking
+    assert not specs["match_rate"].blocking
+    assert "schema_drift" not in specs
+    assert all(one.description for one in specs.values())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"match_rat": {}}, {"match_rate": {"mini": 0.3}}, {"match_rate": {"min": 30}}]
+)
+def test_a_misspelt_check_is_named(wrong):
+    with pytest.raises(ValidationError, match="match_rat"):
+        EnrichmentChecks.model_validate(wrong)
+
+
+# In runs
+
+
+@pytest.fixture
+def run(stand_in, tmp_path):
+    ran = []
+
+    @dg.asset
+    def leads():
+        return pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(30)]})
+
+    @dg.asset(deps=["enriched"])
+    def downstream():
+        ran.append("downstream")
+
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def start(api=None, *, selection=None, faults=(), **keywords):
+            api = api or stand_in(faults=list(faults))
+            asset = build_enriched_contacts_asset(
+                name="enriched", source="leads", path=tmp_path / "out.parquet", **keywords
+            )
+            resource = ExactBuyerResource(
+                api_key="key", base_url=api.url, ledger=str(tmp_path / "l.db"), requests_per_minute=60_000,
+                timeout=2.0,
+            )  # fmt: skip
+            ran.clear()
+            result = dg.materialize(
+                [leads, asset, downstream], resources={"exactbuyer": resource}, instance=instance,
+                raise_on_error=False, selection=selection,
+            )  # fmt: skip
+            return result, ran
+
+        yield start
+
+
+def verdicts(result):
+    return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+
+
+def test_a_run_reports_them_all(run):
+    result, ran = run()
+    assert verdicts(result) == dict.fromkeys(EnrichmentChecks().chosen(), True)
+    assert ran == ["downstream"]
+
+
+def test_a_reply_that_never_came_is_warned_about(run):
+    result, _ = run(faults=[sandbox.Fault("no-reply", 1)])
+    assert result.success
+    assert verdicts(result)["nothing_in_doubt"] is False
+
+
+def test_a_blocking_error_holds_up_what_is_downstream(run):
+    result, ran = run(checks={"match_rate": {"min": 0.999, "blocking": True}})
+    assert verdicts(result)["match_rate"] is False
+    assert ran == []
+
+
+def test_the_plan_bounds_the_credits(run):
+    result, _ = run(checks={"credits_within_plan": {"severity": "ERROR"}})
+    assert verdicts(result)["credits_within_plan"] is True
+    (made,) = result.asset_materializations_for_node("enriched")
+    assert made.metadata["exactbuyer/plan_credits_at_most"].value == 30
+
+
+def test_history_is_that_of_the_asset(run, stand_in):
+    for _ in range(3):
+        assert verdicts(run()[0])["match_rate_history"] is True
+    poor = stand_in(match_rate=0.0)
+    assert verdicts(run(poor)[0])["match_rate_history"] is False
+
+
+def test_checks_alone_are_run_again_without_buying(run, stand_in):
+    api = stand_in()
+    run(api)
+    before = api.requests()
+    only = dg.AssetSelection.checks(dg.AssetCheckKey(ENRICHED, "match_rate"))
+    result, ran = run(api, selection=only, min_match_rate=0.999)
+    assert verdicts(result) == {"match_rate": False}
+    assert (api.requests(), ran) == (before, [])
