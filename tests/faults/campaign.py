@@ -436,23 +436,6 @@ def _end(
     for name, value in fault.report.items():
         if first.report.get(name) != value:
             complaints.append(f"the report says {name}={first.report.get(name)}, expected {value}")
-<<<<<<< HEAD
-=======
-    for phase in phases:
-        arrived = [event for event in phase.events if event["what"] == "arrived"]
-        if odd := {"authorization", "cookie", "proxy-authorization"} & {
-            n for one in arrived for n in one["extra"]
-        }:
-            complaints.append(f"headers were sent that were never asked for: {sorted(odd)}")
-        most = max((len(one["values"]) for one in phase.events if one["what"] == "asked"), default=0)
-        if most > 1000:
-            complaints.append(f"{most} identifiers in one request")
-    if fault.stops:
-        at = min(first.faulty(), default=0)
-        later = sum(event["what"] == "arrived" and event["request"] > at + 2 for event in first.events)
-        if later:
-            complaints.append(f"{later} requests were sent after the one that should have been the last")
->>>>>>> main
     if fault.within:
         figures.overshoot = max(0.0, first.seconds - fault.within)
         if figures.overshoot > 1.0 + SLACK:
