@@ -35,15 +35,6 @@ def certificates(faults_folder: Path) -> dict[str, Path]:
     return make_certificates(faults_folder / "certificates")
 
 
-@pytest.fixture(scope="session", params=["SQLite", "PostgreSQL"])
-def place(
-    request: pytest.FixtureRequest, vendor: Vendor, faults_folder: Path, certificates: dict[str, Path]
-) -> Place:
-    """Where cases are run, on each database."""
-    database = request.getfixturevalue("postgresql") if request.param == "PostgreSQL" else None
-    return Place(vendor, database, faults_folder / request.param, certificates)
-
-
 class Verdicts:
     """The verdicts on all cases that were chosen, which are run several at once."""
 
@@ -78,3 +69,11 @@ def verdicts(
 def sqlite(vendor: Vendor, faults_folder: Path, certificates: dict[str, Path]) -> Place:
     """Where cases are run that need no particular database."""
     return Place(vendor, None, faults_folder / "sqlite", certificates)
+
+
+@pytest.fixture(scope="session")
+def on_postgresql(
+    vendor: Vendor, postgresql: PostgreSQL, faults_folder: Path, certificates: dict[str, Path]
+) -> Place:
+    """Where cases are run on PostgreSQL."""
+    return Place(vendor, postgresql, faults_folder / "postgresql", certificates)

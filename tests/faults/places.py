@@ -82,6 +82,9 @@ class Vendor:
         draft.write_text(json.dumps(script))
         draft.rename(self.folder / f"{case}.json")
 
+    def limit(self, case: str) -> dict[str, Any]:
+        return json.loads((self.folder / f"{case}.json").read_text())["limit"]
+
     def events(self, case: str, *, since: int = 0) -> list[dict[str, Any]]:
         path = self.folder / f"{case}.jsonl"
         if not path.exists():

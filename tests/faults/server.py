@@ -473,7 +473,7 @@ DAMAGES: dict[str, Callable[[Exchange], bytes]] = {
     ),
     "lone surrogate": lambda ex: _first_contact(ex, '"\\ud800"'),
     "deep in a contact": lambda ex: _first_contact(ex, "[" * 100_000 + "]" * 100_000),
-    "deep and cut": lambda ex: b'{"contacts": ' + b"[" * 100_000,
+    "deep and cut": lambda _: b'{"contacts": ' + b"[" * 100_000,
     "deep at the top": lambda ex: b"[" * 100_000 + ex.body() + b"]" * 100_000,
     "list at the top": lambda ex: json.dumps(ex.records()).encode(),
     "contacts by value": lambda ex: json.dumps(
@@ -659,7 +659,7 @@ REARRANGED: dict[str, Callable[[Exchange], Records]] = {
     "contact a text": _mapped(
         lambda one: {**one, "enriched_contact": one["enriched_contact"] and "Canaryname as text"}
     ),
-    "contact an empty object": _in_contact(lambda one: {}),
+    "contact an empty object": _in_contact(lambda _: {}),
     "contact false": _mapped(lambda one: {**one, "enriched_contact": one["enriched_contact"] or False}),
     "wrong count": lambda ex: (ex.records(), 3),
     "count a text": lambda ex: (ex.records(), "many"),

@@ -1,0 +1,47 @@
+"""Several processes on one ledger, signals, failing databases and the pace, in their short form."""
+
+import pytest
+
+from . import together
+from .campaign import Place
+from .pace import run_at_pace
+
+SHORT = {
+    "97 overlapping input, one killed": lambda place: together.overlapping(
+        place, processes=3, people=240, killed=1
+    ),
+    "caps": lambda place: together.caps(place, processes=2, daily=False),
+}
+# On one database here, on both in the long form: what does not depend on it.
+ON_SQLITE = {
+    **SHORT,
+    **{
+        name: together.ON_BOTH[name]
+        for name in ("73, 92 stopped, then continued", "71 SIGTERM", "71 SIGINT twice", "91 ten years on")
+    },
+    **together.ON_SQLITE,
+}
+ON_POSTGRESQL = {
+    "97 overlapping input, one killed": SHORT["97 overlapping input, one killed"],
+    **{name: together.ON_BOTH[name] for name in ("75 the second waits", "71 SIGINT", "84, 96 an older copy")},
+    **{name: play for name, play in together.ON_POSTGRESQL.items() if not name.startswith("95")},
+}
+
+
+@pytest.mark.parametrize("name", ON_SQLITE)
+def test_the_promises_hold_on_sqlite(sqlite: Place, name: str):
+    assert ON_SQLITE[name](sqlite).complaints == []
+
+
+@pytest.mark.parametrize("name", ON_POSTGRESQL)
+def test_the_promises_hold_on_postgresql(on_postgresql: Place, name: str):
+    assert ON_POSTGRESQL[name](on_postgresql).complaints == []
+
+
+def test_two_processes_send_as_fast_as_is_allowed_and_are_not_refused(sqlite: Place):
+    (pace,) = run_at_pace(sqlite, windows=("moving",), processes=2, allowed=40, window_seconds=4, seconds=8)
+    assert pace.ended == ("done", "done")
+    assert pace.charged_twice == 0
+    # Scaled down, the margin for jitter is 40 ms; a busy machine may be late by more.
+    assert pace.refused <= 3
+    assert pace.share > 0.6
