@@ -154,7 +154,7 @@ def prepare(connection: sa.Connection) -> tuple[str, bytes]:
             "id": uuid.uuid4().hex.encode(),
             "secret": os.urandom(32),
         }
-        stored["secret_checksum"] = str(checksum(stored["secret"])).encode()
+        stored["secret_checksum"] = _mark(stored["secret"], stored["id"])
         rows = [{"name": name, "value": value} for name, value in stored.items()]
         connection.execute(sa.insert(meta), rows)
     version = int(stored["schema_version"])
@@ -164,11 +164,15 @@ def prepare(connection: sa.Connection) -> tuple[str, bytes]:
             "upgrade eb-dagster; nothing was sent"
         )
     if version < SCHEMA_VERSION:
-        _upgrade_from_1(connection, stored["secret"])
-    elif stored.get("secret_checksum") != str(checksum(stored["secret"])).encode():
+        _upgrade_from_1(connection, _mark(stored["secret"], stored["id"]))
+    elif stored.get("secret_checksum") != _mark(stored["secret"], stored["id"]):
         # With another key, nothing that was bought would be found again.
         raise LedgerError("the key of the ledger's hashes is damaged: restore it from a backup")
     return stored["id"].decode(), stored["secret"]
+
+
+def _mark(secret: bytes, ledger_id: bytes) -> bytes:
+    return str(checksum(secret, ledger_id)).encode()
 
 
 def keys_checksum(request_id: int, endpoint: str, required: int, asked_keys: bytes) -> int:
@@ -176,7 +180,7 @@ def keys_checksum(request_id: int, endpoint: str, required: int, asked_keys: byt
     return checksum(f"{request_id} {endpoint} {required}".encode(), asked_keys)
 
 
-def _upgrade_from_1(connection: sa.Connection, secret: bytes) -> None:
+def _upgrade_from_1(connection: sa.Connection, mark: bytes) -> None:
     published.create(connection)
     for statement in (
         "ALTER TABLE requests ADD COLUMN at_risk INTEGER NOT NULL DEFAULT 0",
@@ -190,7 +194,7 @@ def _upgrade_from_1(connection: sa.Connection, secret: bytes) -> None:
         connection.execute(sa.text(statement))
     for index in requests.indexes:
         index.create(connection, checkfirst=True)
-    connection.execute(sa.insert(meta).values(name="secret_checksum", value=str(checksum(secret)).encode()))
+    connection.execute(sa.insert(meta).values(name="secret_checksum", value=mark))
     column = requests.c
     ids = connection.execute(sa.select(column.id)).scalars().all()
     for request_id in ids:

@@ -193,7 +193,7 @@ class Ledger:
             raise LedgerError(f"there is no ledger {self.file.name} there")
         self._engine = database.connect(url)
         try:
-            with self.transaction() as connection:
+            with _whole("the table `meta`"), self.transaction() as connection:
                 self.id, self._secret = database.prepare(connection)
             self._owner = self._new_owner(url)
         except BaseException:
@@ -209,14 +209,16 @@ class Ledger:
 
     def close(self) -> None:
         """Let go of the database. What this process had in flight is in doubt from here on."""
+        if self.is_forked:
+            # The lock and the connections are the parent's.
+            self._closed = True
+            self._engine.dispose(close=False)
+            return
         with self._lock, self._reading:
             if not self._closed:
                 self._closed = True
-                is_mine = os.getpid() == self._process
-                if is_mine:
-                    self._owner.leave()
-                # In a forked child, both the lock and the connections are the parent's.
-                self._engine.dispose(close=is_mine)
+                self._owner.leave()
+                self._engine.dispose()
 
     def hurry(self) -> None:
         """Wait no longer for a database that cannot take a reply: the user wants to stop now."""
@@ -267,7 +269,7 @@ class Ledger:
 
         A key in `alias_keys` may also be answered by a contact in which it was found.
         """
-        with self.reading() as connection:
+        with _whole("the table `requests`"), self.reading() as connection:
             return self._lookup(connection, keys, required, alias_keys, freshness, after=0)
 
     def _lookup(
@@ -372,7 +374,7 @@ class Ledger:
         If anything did come in, nothing is claimed and `known` says what.
         """
         self._owner.hold()
-        with self.transaction() as connection:
+        with _whole("the table `requests`"), self.transaction() as connection:
             known, _ = self._lookup(connection, keys, required, alias_keys, freshness, after=seen)
             news = {key: one for key, one in known.items() if not one.is_stale}
             if resend:
@@ -513,7 +515,7 @@ class Ledger:
     def replies(self, request_ids: Iterable[int]) -> Iterator[StoredReply]:
         """The stored replies of these requests, one at a time."""
         for request_id in request_ids:
-            with self.reading() as connection:
+            with _whole(f"request {request_id}"), self.reading() as connection:
                 column = _requests.c
                 row = connection.execute(
                     sa.select(
@@ -765,6 +767,7 @@ class Ledger:
     @contextlib.contextmanager
     def transaction(self) -> Generator[sa.Connection]:
         """One committed step, alone on the ledger: SQLite's write lock, or PostgreSQL's for advice."""
+        self._check_usable()
         with self._lock, self._begun(reading=False) as connection:
             if self.file is None:
                 # One lock for everything: claims, budget and pacing of all workers. So none of
@@ -775,19 +778,28 @@ class Ledger:
     @contextlib.contextmanager
     def reading(self) -> Generator[sa.Connection]:
         """One view of the ledger, beside whoever writes."""
+        self._check_usable()
         with self._reading, self._begun(reading=True) as connection:
             yield connection
 
     @contextlib.contextmanager
     def _begun(self, *, reading: bool) -> Generator[sa.Connection]:
-        if self._closed:
-            raise LedgerError("the ledger is closed")
-        if os.getpid() != self._process:
-            raise LedgerError("the ledger was opened before a fork; open it in the child")
         with self._translated(), self._engine.connect() as connection:
             chosen = connection.execution_options(reading=reading)
             with chosen.begin():
                 yield chosen
+
+    @property
+    def is_forked(self) -> bool:
+        """Whether this is a child of the process that opened the ledger."""
+        return os.getpid() != self._process
+
+    def _check_usable(self) -> None:
+        # Before any lock is waited for: in a child, nobody may be there to let it go.
+        if self.is_forked:
+            raise LedgerError("the ledger was opened before a fork; open it in the child")
+        if self._closed:
+            raise LedgerError("the ledger is closed")
 
     @contextlib.contextmanager
     def _translated(self) -> Generator[None]:
@@ -812,6 +824,16 @@ def _damaged(what: str) -> LedgerError:
         f"{what} is damaged or missing in the ledger; restore it from a backup that is not older than "
         "your last run, and check the disk. Nothing was sent"
     )
+
+
+@contextlib.contextmanager
+def _whole(what: str) -> Generator[None]:
+    """A value that is of no kind that was ever written there is damage."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError):
+        # Without the cause: it may quote what it could not read.
+        raise _damaged(what) from None
 
 
 class _Findings:

@@ -22,13 +22,14 @@ from eb_dagster.identifiers import FieldType, find_layout
 from eb_dagster.metadata import (
     PREFIX,
     Figures,
-    Filled,
     add_up,
     column_lineage,
     column_schema,
     figures_in,
+    fill_rates,
+    found_by,
     named,
-    overview,
+    picture,
     plan_figures,
     plan_table,
     remaining_figures,
@@ -231,35 +232,37 @@ class _Table:
         return None
 
     def _enrich(self, enricher: Enricher, upstream: Upstream, plan: Plan | None) -> _Made:
-        prefix = self.enrichment.settings.get("prefix", "eb_")
-        filled = Filled(prefix, self.enrichment.settings.get("columns"))
         value = None
         if self._target is not None:
-            enricher.write(filled.watch(enricher.enrich_batches(upstream.batches())), self._target)
+            rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
         else:
-            value = _enriched_like(upstream.value, enricher, upstream, filled)
+            value = _enriched_like(upstream.value, enricher, upstream)
+            rows = len(value)
         report = enricher.report
-        figures = report_figures(report) | {"input_rows": upstream.rows, "rows": filled.rows}
+        if report.stopped:
+            self.context.log.warning(f"{report.stopped} ({report.not_asked:,} rows were not asked)")
+        figures = report_figures(report) | {"input_rows": upstream.rows, "rows": rows}
         if plan is not None:
             figures |= plan_figures(plan)
-        return _Made(figures=figures, metadata=self._metadata(upstream, report, filled, figures), value=value)
+        return _Made(figures=figures, metadata=self._metadata(upstream, report, figures), value=value)
 
-    def _metadata(
-        self, upstream: Upstream, report: Report, filled: Filled, figures: Figures
-    ) -> dict[str, Any]:
+    def _metadata(self, upstream: Upstream, report: Report, figures: Figures) -> dict[str, Any]:
         settings, target = self.enrichment.settings, self._target
         layout = find_layout(list(upstream.columns), settings.get("identifiers"))
-        shape: dict[str, Any] = {"prefix": filled.prefix, "columns": filled.columns}
+        prefix, columns = settings.get("prefix", "eb_"), settings.get("columns")
         partitioned = self.context.has_partition_key or self.context.has_partition_key_range
         metadata: dict[str, Any] = {
-            "dagster/partition_row_count" if partitioned else "dagster/row_count": filled.rows,
-            "dagster/column_schema": column_schema(upstream.columns, **shape),
+            "dagster/partition_row_count" if partitioned else "dagster/row_count": figures["rows"],
+            "dagster/column_schema": column_schema(upstream.columns, prefix=prefix, columns=columns),
             "dagster/column_lineage": column_lineage(
-                upstream.columns, source=self.enrichment.source, identifiers=layout.names, **shape
+                upstream.columns, source=self.enrichment.source, identifiers=layout.names,
+                prefix=prefix, columns=columns,
             ),
+            PREFIX + "picture": picture(report),
+            PREFIX + "found_by": found_by(report),
+            PREFIX + "fill_rates": fill_rates(report, prefix=prefix),
             **named(figures),
-            PREFIX + "overview": overview(report, filled),
-        }
+        }  # fmt: skip
         if report.stopped:
             metadata[PREFIX + "stopped"] = report.stopped
         if target is not None and self.enrichment.path is not None:
@@ -295,15 +298,13 @@ def _plannable(upstream: Upstream) -> Any:
     return upstream.value if isinstance(upstream.value, pd.DataFrame) else upstream.batches()
 
 
-def _enriched_like(value: Any, enricher: Enricher, upstream: Upstream, filled: Filled) -> Any:
+def _enriched_like(value: Any, enricher: Enricher, upstream: Upstream) -> Any:
     """The whole enriched table, as the kind of table that came in."""
     if isinstance(value, str | Path):
         value = pd.read_parquet(value)
     if isinstance(value, pd.DataFrame):
-        frame = enricher.enrich_dataframe(value)
-        filled.add_frame(frame)
-        return frame
-    table = filled.watch(enricher.enrich_batches(upstream.batches())).read_all()
+        return enricher.enrich_dataframe(value)
+    table = enricher.enrich_batches(upstream.batches()).read_all()
     if is_polars(value):
         return import_module("polars").from_arrow(table)
     return table
@@ -361,7 +362,7 @@ class _ProgressLog:
         # Sparser as it takes longer, but never silent for long.
         self._due = now + min(elapsed, _PROGRESS_SECONDS)
         self._say(
-            f"{report.requests:,} partitions sent, {report.rows:,} of {self.rows:,} rows done, "
+            f"{report.replies:,} partitions done, {report.rows:,} of {self.rows:,} rows, "
             f"{report.credits_charged:,} credits{self._left(report, elapsed)}"
         )
 

@@ -1,14 +1,12 @@
 """What the asset's page shows: figures, schemas, lineage and a table of them. Never a person's data."""
 
+from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, cast
 
 import dagster as dg
-import pandas as pd
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from eb_dagster.contacts import CONTACT_COLUMNS, STATUS_COLUMNS, select
 from eb_dagster.plan import Plan
@@ -17,7 +15,15 @@ from eb_dagster.report import Report
 Figures = dict[str, int | float]
 
 PREFIX = "exactbuyer/"
+
+_FIRST = ("credits_charged", "credits_saved", "credits_in_doubt", "rows", "matched", "not_found", "requests")
+# What they count is shown one by one.
+_NOT_SUMMED = ("filled", "matched_by", "answered_by")
 _BAR = 20
+_STATUSES = {
+    "matched": "#2b8a3e", "not_found": "#adb5bd", "invalid": "#f08c00", "suppressed": "#495057",
+    "not_asked": "#74c0fc", "in_doubt": "#e03131", "unreadable": "#9c36b5",
+}  # fmt: skip
 
 
 def column_schema(
@@ -51,29 +57,26 @@ def column_lineage(
 
 
 def report_figures(report: Report) -> Figures:
-    """Every number of the report, and the sum of every count. Dagster plots them over time."""
-    figures: Figures = {}
+    """The report as numbers, those first that people look for. Dagster plots them over time."""
+    figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}
+    figures |= {name: getattr(report, name) for name in _FIRST}
     for one in fields(report):
         value = getattr(report, one.name)
         if isinstance(value, Counter):
-            figures[one.name] = sum(cast("Counter[str]", value).values())
+            if one.name not in _NOT_SUMMED:
+                figures[one.name] = sum(cast("Counter[str]", value).values())
         elif isinstance(value, int | float):
             figures[one.name] = value
-    figures |= {f"matched_by_{kind}": count for kind, count in report.matched_by.items()}
-    if report.match_rate is not None:
-        figures["match_rate"] = report.match_rate
-    return figures
+    figures["seconds"] = round(report.seconds, 1)
+    return figures | {f"matched_{kind}": count for kind, count in report.matched_by.items()}
 
 
 def plan_figures(plan: Plan) -> Figures:
     """What a run would ask, and cost at most."""
     return {
-        "plan_rows": plan.rows,
-        "plan_identifiers_to_ask": plan.to_ask,
-        "plan_identifiers_to_ask_at_most": plan.to_ask_at_most,
-        "plan_requests": plan.requests,
-        "plan_requests_at_most": plan.requests_at_most,
         "plan_credits_at_most": plan.credits_at_most,
+        "plan_identifiers": plan.to_ask,
+        "plan_requests": plan.requests,
     }
 
 
@@ -112,61 +115,45 @@ def add_up(parts: Sequence[Mapping[str, int | float]]) -> Figures:
     return total
 
 
-@dataclass
-class Filled:
-    """How many rows have a value in each bought column."""
-
-    prefix: str
-    columns: Sequence[str] | None
-    counts: Counter[str] = field(default_factory=Counter[str])
-    rows: int = 0
-
-    def watch(self, reader: pa.RecordBatchReader) -> pa.RecordBatchReader:
-        """The same stream, counted as it passes."""
-
-        def counted() -> Iterator[pa.RecordBatch]:
-            for batch in reader:
-                self.add(batch)
-                yield batch
-
-        return pa.RecordBatchReader.from_batches(reader.schema, counted())
-
-    def add(self, batch: pa.RecordBatch) -> None:
-        """Count the rows of a batch."""
-        self.rows += batch.num_rows
-        for one in select(self.columns):
-            column = cast("Any", batch).column(self.prefix + one.name)
-            filled = len(column) - column.null_count
-            if pa.types.is_list(column.type):
-                lengths = cast("Any", pc).list_value_length(column)
-                filled = cast("Any", pc).sum(cast("Any", pc).greater(lengths, 0)).as_py() or 0
-            self.counts[one.name] += filled
-
-    def add_frame(self, frame: pd.DataFrame) -> None:
-        """Count the rows of a dataframe."""
-        self.rows += len(frame)
-        for one in select(self.columns):
-            column: Any = frame[self.prefix + one.name]
-            if pa.types.is_list(one.type):
-                self.counts[one.name] += sum(value is not None and len(value) > 0 for value in column)
-            else:
-                self.counts[one.name] += int(column.notna().sum())
-
-
-def overview(report: Report, filled: Filled) -> dg.MarkdownMetadataValue:
-    """Who answered, and how full the bought columns are, as tables with bars.
-
-    Bars of letters: Dagster's page shows no picture that comes with the text.
-    """
-    lines = ["| found by | rows | of all matched |", "|---|--:|:--|"]
-    for kind, count in report.matched_by.most_common():
-        lines.append(f"| {kind} | {count:,} | {_bar(count, report.matched)} |")
-    lines += ["", "| column | rows | of all matched |", "|---|--:|:--|"]
-    for one in CONTACT_COLUMNS:
-        if one.name in filled.counts:
-            count = filled.counts[one.name]
-            lines.append(f"| {filled.prefix}{one.name} | {count:,} | {_bar(count, report.matched)} |")
+def found_by(report: Report) -> dg.MarkdownMetadataValue:
+    """What each kind of identifier was asked and found."""
+    lines = ["| asked by | rows that asked | matched | |", "|---|--:|--:|:--|"]
+    for kind, asked in report.answered_by.most_common():
+        matched = report.matched_by[kind]
+        lines.append(f"| {kind} | {asked:,} | {matched:,} | {_bar(matched, asked)} |")
     return dg.MetadataValue.md("\n".join(lines))
+
+
+def fill_rates(report: Report, *, prefix: str = "eb_") -> dg.MarkdownMetadataValue:
+    """How many of the matched rows hold a value, by column."""
+    lines = ["| column | filled | of all matched |", "|---|--:|:--|"]
+    for one in CONTACT_COLUMNS:
+        if one.name in report.filled:
+            count = report.filled[one.name]
+            lines.append(f"| {prefix}{one.name} | {count:,} | {_bar(count, report.matched)} |")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def picture(report: Report) -> dg.MarkdownMetadataValue:
+    """What became of the rows, as a bar.
+
+    Dagster's page shows a picture that is in the text itself, and without a click if the text is
+    shorter than 1000 characters.
+    """
+    counts = {name: getattr(report, name) for name in _STATUSES}
+    counts["invalid"] = sum(report.invalid.values())
+    whole, at, bars, words = max(report.rows, 1), 0.0, "", ""
+    for name, count in counts.items():
+        if count:
+            width = 440 * count / whole
+            bars += f'<path fill="{_STATUSES[name]}" d="M{at:.0f} 0h{max(width, 1):.0f}v16h-{max(width, 1):.0f}"/>'
+            words += f'<tspan fill="{_STATUSES[name]}">{name} {count / whole:.0%} </tspan>'
+            at += width
+    drawing = (
+        '<svg xmlns="http://www.w3.org/2000/svg" width="440" height="36">'
+        f'{bars}<text y="32" font-size="11">{words}</text></svg>'
+    )
+    return dg.MetadataValue.md(f"![rows](data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()})")
 
 
 def plan_table(plan: Plan) -> dg.MarkdownMetadataValue:

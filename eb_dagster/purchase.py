@@ -495,6 +495,9 @@ class Purchase:
     def finish(self) -> None:
         """Let what is in flight arrive and be stored; send nothing more."""
         self.stopping = True
+        if self._ledger.is_forked:
+            # Those who wait for replies are threads of the parent.
+            return
         try:
             while self._flying:
                 # One error is on its way already; the others are in the ledger.

@@ -37,6 +37,12 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
     max_credits_at_risk: int = Field(
         default=20_000, description="Bound on identifiers in flight plus in doubt."
     )
+    max_credits_per_day: int | None = Field(
+        default=None, description="Credits that all runs on the ledger may spend in a day of UTC."
+    )
+    max_credits_per_month: int | None = Field(
+        default=None, description="Credits that all runs on the ledger may spend in a month of UTC."
+    )
     timeout: float = Field(default=300.0, description="Seconds for one request.")
     in_doubt: Literal["hold", "resend"] = Field(
         default="hold", description='"hold" never asks again for what may have been paid; "resend" does.'

@@ -38,14 +38,14 @@ class Settings:
     partition_size: int
     requests_per_minute: float
     max_credits_at_risk: int
-    max_credits_per_day: int | None
-    max_credits_per_month: int | None
     timeout: float
     in_doubt: InDoubtChoice
     aliases: tuple[FieldType, ...]
     prefix: str
     columns: tuple[str, ...] | None
     progress: bool | Callable[..., None] | None
+    max_credits_per_day: int | None = None
+    max_credits_per_month: int | None = None
 
     def __post_init__(self) -> None:
         _check_names("required_fields", self.required_fields, REQUIRED_FIELDS)

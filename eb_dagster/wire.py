@@ -99,6 +99,8 @@ class _OddEnvelope(msgspec.Struct, gc=False):
 _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_odd_envelope = msgspec.json.Decoder(_OddEnvelope).decode
 _NULL: Final = msgspec.Raw(b"null")
+# Other ways to say that nobody was found. An empty object is a contact: somebody, of whom nothing is known.
+_NOBODY: Final = frozenset({b"null", b"false", b"0", b'""', b"[]"})
 
 
 def inflate(body: bytes, encoding: str) -> tuple[bytes, bool]:
@@ -139,7 +141,7 @@ def parse_reply(body: bytes) -> ParsedReply:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _parse_leniently(body.decode("utf-8", "replace"))
     records = tuple([
-        Record(entry.value, None if entry.enriched_contact == _NULL else entry.enriched_contact)
+        Record(entry.value, None if _is_nobody(entry.enriched_contact) else entry.enriched_contact)
         for entry in envelope.contacts
     ])  # fmt: skip
     return ParsedReply(records, envelope.records_enriched, whole=True)
@@ -157,7 +159,14 @@ def _odd_record(entry: _OddEntry) -> Record:
     contact = entry.enriched_contact
     if isinstance(contact, msgspec.UnsetType):
         return Record(echo, None, readable=False)
-    return Record(echo, None if contact == _NULL else contact)
+    return Record(echo, None if _is_nobody(contact) else contact)
+
+
+def _is_nobody(contact: msgspec.Raw) -> bool:
+    if contact == _NULL:
+        return True
+    raw = memoryview(contact)
+    return len(raw) < 8 and raw.tobytes().strip() in _NOBODY
 
 
 def _echo(value: object) -> str | None:
@@ -196,7 +205,8 @@ def _lenient_record(entry: dict[str, Any]) -> Record:
         return Record(echo, None, readable=False)
     contact = entry["enriched_contact"]
     # ASCII, so that lone surrogates survive until `contacts` deals with them.
-    return Record(echo, None if contact is None else msgspec.Raw(json.dumps(contact).encode("ascii")))
+    raw = msgspec.Raw(json.dumps(contact).encode("ascii"))
+    return Record(echo, None if _is_nobody(raw) else raw)
 
 
 _RECORD_START = re.compile(r'\{\s*"(?:enriched_contact|value)"\s*:')

@@ -1,7 +1,8 @@
-"""Write data/leads.csv: 10,000 leads, made up from a seed, as messy as a CRM's."""
+"""Write data/leads.csv and data/attendees.csv: made up from a seed, as messy as a CRM's."""
 
 import csv
 import random
+from collections.abc import Iterable
 from pathlib import Path
 
 FIRST = ["Ada", "Mei", "Ngozi", "Søren", "José", "Olga", "Finn", "Priya", "Łukasz", "Aïcha"]
@@ -38,14 +39,26 @@ def lead(number: int, dice: random.Random) -> list[str]:
     ]
 
 
-def main() -> None:
-    dice = random.Random(20_261)
-    target = Path(__file__).parent / "data" / "leads.csv"
+def attendee(number: int) -> list[str]:
+    # Two of three are leads already; the others nobody has bought yet.
+    person = number * 100 if number % 3 else 9_000 + number
+    return [f"p{person}@firm{person % 700}.example", "yes" if number % 4 else "no"]
+
+
+def write(name: str, header: list[str], rows: Iterable[list[str]]) -> None:
+    target = Path(__file__).parent / "data" / name
     target.parent.mkdir(exist_ok=True)
     with target.open("w", encoding="utf-8", newline="") as sink:
         writer = csv.writer(sink)
-        writer.writerow(["LeadId", "Name", "LinkedIn", "Email", "Phone"])
-        writer.writerows(lead(number, dice) for number in range(10_000))
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def main() -> None:
+    dice = random.Random(20_261)
+    leads = (lead(number, dice) for number in range(10_000))
+    write("leads.csv", ["LeadId", "Name", "LinkedIn", "Email", "Phone"], leads)
+    write("attendees.csv", ["Work e-mail", "Came"], (attendee(number) for number in range(60)))
 
 
 if __name__ == "__main__":

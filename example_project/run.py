@@ -11,7 +11,7 @@ import example_project.defs.resources  # noqa: F401 - sets the sandbox as the de
 from eb_dagster import Enricher, sandbox
 from example_project.definitions import defs
 from example_project.defs.assets import IDENTIFIERS, MAX_CREDITS
-from example_project.paths import DATA, DATABASE, TABLE, leads_file
+from example_project.paths import DATA, DATABASE, TABLE, export
 
 FIVE_ROWS = """
     SELECT LeadId, eb_full_name AS name, eb_job_title AS title, eb_company_name AS company,
@@ -39,7 +39,7 @@ def main() -> None:
 
 def show_plan() -> None:
     with Enricher(identifiers=IDENTIFIERS, default_region="US", max_credits=MAX_CREDITS) as enricher:
-        plan = enricher.plan(pd.read_csv(leads_file(), dtype=str))
+        plan = enricher.plan(pd.read_csv(export("leads.csv"), dtype=str))
     print(f"The plan (nothing is sent):\n{plan}\n")
 
 
@@ -56,7 +56,7 @@ def show_report(made: dg.AssetMaterialization) -> None:
     print("\nThe report:")
     for name, value in made.metadata.items():
         if name.startswith("exactbuyer/") and isinstance(value.value, int | float):
-            print(f"  {name.removeprefix('exactbuyer/'):<18} {value.value:>10,.6g}")
+            print(f"  {name.removeprefix('exactbuyer/'):<26} {value.value:>10,.6g}")
 
 
 if __name__ == "__main__":

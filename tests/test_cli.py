@@ -334,20 +334,28 @@ def test_a_person_is_asked_above_the_threshold(stand_in, terminal):
     assert "written to out.csv" in shown
 
 
-def test_nobody_is_asked_below_the_threshold_with_yes_or_without_a_terminal(stand_in, terminal):
-    api = stand_in()
-    leads(20)
-    for more in (
+@pytest.mark.parametrize(
+    "more",
+    [
         ["--confirm-above", "20"],
         ["--confirm-above", "0", "--yes"],
         ["--confirm-above", "0", "--max-credits", "0"],
-    ):
-        code, shown = terminal(api, "enrich", "leads.csv", "-o", "out.csv", *more)
-        assert "[y/N]" not in shown
-        assert code in (0, 3)
+    ],
+)
+def test_nobody_is_asked_below_the_threshold_or_with_yes(stand_in, terminal, more):
+    leads(20)
+    code, shown = terminal(stand_in(), "enrich", "leads.csv", "-o", "out.csv", *more, answer="n")
+    assert "[y/N]" not in shown
+    assert code in (0, 3)
+
+
+@pytest.mark.parametrize("stream", ["stdin", "stdout"])
+def test_nobody_is_asked_without_a_terminal(stand_in, terminal, stream):
+    leads(20)
     code, shown = terminal(
-        api, "enrich", "leads.csv", "-o", "out.csv", "--confirm-above", "0", stdout=subprocess.DEVNULL
-    )
+        stand_in(), "enrich", "leads.csv", "-o", "out.csv", "--confirm-above", "0",
+        answer="n", **{stream: subprocess.DEVNULL},
+    )  # fmt: skip
     assert "[y/N]" not in shown
     assert code == 0
 

@@ -1,15 +1,20 @@
 import csv
-import os
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 PROJECT = Path(__file__).parents[1] / "example_project"
-ASSETS = {"leads", "enriched_contacts", "contacts"}
+# Dagster's own, when it reads a defs.yaml.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
+    pytest.mark.filterwarnings("ignore::dagster.BetaWarning"),
+]
 
 
 @pytest.fixture
@@ -26,12 +31,21 @@ def example(stand_in, tmp_path, monkeypatch):
     api = stand_in()
     for name, value in {
         "EXAMPLE_DATA": data, "EXACTBUYER_BASE_URL": api.url, "EB_DAGSTER_LEDGER": tmp_path / "ledger.db",
-        "DAGSTER_HOME": home, "HOME": home, "DAGSTER_DISABLE_TELEMETRY": "1",
+        "EXACTBUYER_API_KEY": "sandbox", "DAGSTER_HOME": home, "HOME": home,
+        "DAGSTER_DISABLE_TELEMETRY": "1",
     }.items():  # fmt: skip
         monkeypatch.setenv(name, str(value))
     before = sorted(PROJECT.rglob("data/*"))
     yield api, data
     assert sorted(PROJECT.rglob("data/*")) == before
+
+
+@pytest.fixture
+def definitions(example):  # noqa: ARG001 - it sets where everything is
+    """The definitions, loaded for this data folder."""
+    yield importlib.import_module("example_project.definitions").defs()
+    for name in [name for name in sys.modules if name.startswith("example_project")]:
+        del sys.modules[name]
 
 
 def command(*words: str) -> str:
@@ -44,10 +58,19 @@ def dg_command(*words: str) -> str:
     return command(str(Path(sys.executable).with_name("dg")), *words)
 
 
-def rows_in(data: Path, table: str) -> int:
-    with duckdb.connect(str(data / "warehouse.duckdb"), read_only=True) as warehouse:
-        (count,) = warehouse.execute(f"SELECT count(*) FROM {table}").fetchone()
-    return count
+def enrich(definitions: dg.Definitions, **launched) -> dict:
+    """Run the daily job and return the figures of the enrichment."""
+    job = definitions.resolve_job_def("enrich_contacts")
+    config = {"ops": {"enriched_contacts": {"config": launched}}}
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(instance=instance, run_config=config)
+    (made,) = result.asset_materializations_for_node("enriched_contacts")
+    return {name: value.value for name, value in made.metadata.items()}
+
+
+def ask(data: Path, query: str) -> list[tuple]:
+    with duckdb.connect(str(data / "warehouse.duckdb")) as warehouse:
+        return warehouse.execute(query).fetchall()
 
 
 @pytest.mark.usefixtures("example")
@@ -56,28 +79,73 @@ def test_dg_finds_nothing_wrong():
     assert "loaded successfully" in dg_command("check", "defs")
 
 
-@pytest.mark.usefixtures("example")
-def test_dg_lists_the_component():
-    assert "eb_dagster.EnrichedContactsComponent" in dg_command("list", "components")
-
-
-def test_dg_launch_makes_the_tables_and_a_second_one_costs_nothing(example):
-    api, data = example
-    dg_command("launch", "--assets", "*")
-    bill, rows = (api.requests(), api.credits()), rows_in(data, "contacts")
-    assert pq.read_metadata(data / "enriched_contacts.parquet").num_rows == 300
-    assert 0 < rows <= bill[1]
-    dg_command("launch", "--assets", ",".join(sorted(ASSETS)))
-    assert (api.requests(), api.credits()) == bill
-    assert rows_in(data, "contacts") == rows
-
-
-def test_the_main_job_shows_plan_report_paths_and_five_rows(example):
+def test_dg_launch_makes_every_table(example):
     _, data = example
-    bill = data / "sandbox-bill.db"
-    os.environ["EXACTBUYER_BASE_URL"] = "http://127.0.0.1:0"
+    dg_command("launch", "--assets", "*")
+    assert pq.read_metadata(data / "enriched_contacts.parquet").num_rows == 300
+    assert pq.read_metadata(data / "enriched_attendees.parquet").num_rows == 60
+    assert ask(data, "SELECT count(*) > 0 FROM contacts") == [(True,)]
+
+
+def test_the_main_job_shows_plan_report_paths_and_five_rows(example, monkeypatch):
+    _, data = example
+    monkeypatch.setenv("EXACTBUYER_BASE_URL", "http://127.0.0.1:0")
     shown = command(sys.executable, str(PROJECT / "run.py"))
     for words in ("credits at most", "credits_charged", str(data / "enriched_contacts.parquet"), "company"):
         assert words in shown
     assert "DEBUG" not in shown
-    assert bill.exists()
+    assert (data / "sandbox-bill.db").exists()
+
+
+def test_a_second_run_costs_nothing_and_adds_no_row(example, definitions):
+    api, data = example
+    enrich(definitions)
+    before = api.requests(), api.credits(), ask(data, "SELECT count(*) FROM contacts")
+    assert enrich(definitions)["exactbuyer/credits_charged"] == 0
+    assert before == (api.requests(), api.credits(), ask(data, "SELECT count(*) FROM contacts"))
+    assert ask(data, "SELECT count(*) FROM contacts GROUP BY person HAVING count(*) > 1") == []
+
+
+def test_the_sensor_enriches_new_leads_only(example, definitions):
+    api, data = example
+    sensor = definitions.resolve_sensor_def("new_leads")
+
+    def tick(cursor):
+        with dg.build_sensor_context(cursor=cursor, definitions=definitions) as context:
+            (sensor_data := sensor.evaluate_tick(context))
+        return len(sensor_data.run_requests), sensor_data.cursor
+
+    asked, cursor = tick(None)
+    assert asked == 1
+    enrich(definitions)
+    assert tick(cursor) == (0, cursor)
+    with (data / "leads.csv").open("a", encoding="utf-8") as leads:
+        leads.writelines(f"N{number},New,,new{number}@canary.example,\n" for number in range(5))
+    asked, _ = tick(cursor)
+    assert asked == 1
+    before = api.credits(), api.requests()
+    enrich(definitions)
+    assert 0 < api.credits() - before[0] <= 5
+    assert api.requests() - before[1] == 1
+
+
+def test_the_monthly_refresh_stays_inside_its_budget_and_finds_job_changes(example, definitions):
+    api, data = example
+    schedule = definitions.resolve_schedule_def("monthly_refresh")
+    (request,) = schedule.evaluate_tick(dg.build_schedule_context()).run_requests
+    assert request.run_config["ops"]["enriched_contacts"]["config"] == {
+        "refresh": 90.0,
+        "max_credits": 2000,
+        "dry_run": False,
+    }
+    enrich(definitions)
+    ask(data, "UPDATE contacts SET eb_company_name = 'Old Corp'")
+    before = api.credits()
+    enrich(definitions, refresh=0, max_credits=7)
+    assert api.credits() - before == 7
+    changes = ask(data, "SELECT old_company, new_company, old_title = new_title FROM job_changes")
+    assert 0 < len(changes) <= 7
+    assert {old for old, _, _ in changes} == {"Old Corp"}
+    assert "Old Corp" not in {new for _, new, _ in changes}
+    enrich(definitions)
+    assert len(ask(data, "FROM job_changes")) == len(changes)

@@ -82,12 +82,16 @@ def test_columns_are_measured_by_the_rows_that_were_found():
     assert {"full_name", "100% (600)", "city", "25% (150)"} <= set(shown)
 
 
+def widths(page: str) -> list[float]:
+    return [float(one) for one in re.findall(r"width='([\d.]+)' height='16' rx='3' class='found'", page)]
+
+
 def test_bars_are_as_long_as_what_they_stand_for():
-    page = section(report_page(report()), "Fill rate by column")
-    full, quarter = [
-        float(width) for width in re.findall(r"width='([\d.]+)' height='16' rx='3' class='found'", page)
-    ]
+    full, quarter = widths(section(report_page(report()), "Fill rate by column"))
     assert quarter == pytest.approx(full / 4, abs=0.1)
+    email, profile = widths(section(report_page(report()), "Match rate by identifier"))
+    assert email == pytest.approx(full * 400 / 700, abs=0.1)
+    assert profile == pytest.approx(full * 200 / 250, abs=0.1)
 
 
 def test_costs_are_in_money_when_there_is_a_price():

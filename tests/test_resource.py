@@ -1,5 +1,10 @@
+import json
+
 import dagster as dg
+import pandas as pd
 import pytest
+from click.testing import CliRunner
+from dagster_graphql.cli import ui as graphql
 
 from eb_dagster import ConfigError, ExactBuyerResource
 
@@ -76,6 +81,37 @@ def test_nobody_falls_back_on_the_default_address_at_launch(resource):
     assert "base_url" in str(caught.value.__cause__)
 
 
+def test_it_carries_the_budgets_of_day_and_month(stand_in, tmp_path):
+    api = stand_in()
+    resource = ExactBuyerResource(
+        api_key=KEY, base_url=api.url, ledger=str(tmp_path / "l.db"), requests_per_minute=60_000,
+        max_credits_per_day=3, max_credits_per_month=9,
+    )  # fmt: skip
+    frame = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(30)]})
+    with resource.enricher() as enricher, pytest.warns(UserWarning, match="daily"):
+        enricher.enrich_dataframe(frame)
+    assert api.credits() == 3
+
+
 def test_what_is_in_doubt_may_be_decided_at_launch(resource):
     launched = {**FROM_ENVIRONMENT, "base_url": {"env": "SOME_URL"}, "in_doubt": "resend"}
     assert run_with(resource, launched).in_doubt == "resend"
+
+
+def test_the_page_shows_no_key_that_was_written_down(tmp_path, monkeypatch):
+    (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    resource = f"ExactBuyerResource(api_key={KEY!r}, ledger='postgresql://me:{KEY}@host/db')"
+    (tmp_path / "plain.py").write_text(
+        "import dagster as dg\nfrom eb_dagster import ExactBuyerResource\n"
+        f"defs = dg.Definitions(resources={{'exactbuyer': {resource}}})\n"
+    )
+    query = """{ topLevelResourceDetailsOrError(resourceSelector: {
+      repositoryLocationName: "plain.py", repositoryName: "__repository__", resourceName: "exactbuyer"
+    }) { ... on ResourceDetails { configuredValues { key value } } } }"""
+    shown = CliRunner().invoke(graphql, ["-f", str(tmp_path / "plain.py"), "-t", query])
+    assert shown.exit_code == 0, shown.output
+    details = json.loads(shown.output[shown.output.index("{") :])["data"]["topLevelResourceDetailsOrError"]
+    values = {one["key"]: one["value"] for one in details["configuredValues"]}
+    assert values["api_key"] == values["ledger"] == "********"
+    assert KEY not in shown.output

@@ -11,8 +11,10 @@ import os
 import threading
 import time
 import unicodedata
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,7 +116,7 @@ class Figures:
 class Verdict:
     """What was wrong, in words, and the figures of the case."""
 
-    fault: Fault
+    name: str
     complaints: list[str]
     figures: Figures
 
@@ -127,16 +129,14 @@ class Place:
     postgresql: PostgreSQL | None
     folder: Path
     certificates: dict[str, Path]
-    count: int = 0
 
     @property
     def database(self) -> str:
         return "PostgreSQL" if self.postgresql else "SQLite"
 
-    def new_case(self, fault: Fault) -> tuple[str, Path, str]:
+    def new_case(self, label: str) -> tuple[str, Path, str]:
         """A name, a folder and a ledger that nobody has used."""
-        self.count += 1
-        name = f"{self.database.lower()}{os.getpid()}n{self.count}f{fault.number}"
+        name = f"{self.database.lower()}{label}{uuid.uuid4().hex[:12]}"
         folder = self.folder / name
         folder.mkdir(parents=True, mode=0o700)
         ledger = self.postgresql.database(name) if self.postgresql else str(folder / "ledger.db")
@@ -163,25 +163,22 @@ def enrich(frame: pd.DataFrame, settings: dict[str, Any], heard: Heard) -> Phase
     return Phase(enriched, ended, report, time.monotonic() - started)
 
 
-def enrich_apart(frame: pd.DataFrame, settings: dict[str, Any], heard: Heard) -> Phase:
-    """One run of ours in a process of its own, so that its memory can be measured."""
-    phase, texts = workers.call(_measured, frame, settings)
-    heard.texts += texts
-    return phase
+def run_cases(cases: list[tuple[Fault, Place]], *, at_once: int) -> list[Future[Verdict]]:
+    """Run cases in several processes; those whose memory is watched have one each."""
+    many = ProcessPoolExecutor(at_once, mp_context=workers.CONTEXT)
+    alone = ThreadPoolExecutor(1)
+    futures = [
+        alone.submit(workers.call, run_case, *case) if case[0].heavy else many.submit(run_case, *case)
+        for case in cases
+    ]
+    many.shutdown(wait=False)
+    alone.shutdown(wait=False)
+    return futures
 
 
-def _measured(frame: pd.DataFrame, settings: dict[str, Any]) -> tuple[Phase, list[str]]:
-    with listening() as heard:
-        before = workers.memory_peak()
-        phase = enrich(frame, settings, heard)
-        phase.memory = workers.memory_peak() - before
-    return phase, heard.texts
-
-
-def run_case(fault: Fault, place: Place, *, client: Callable[..., Phase] | None = None) -> Verdict:
+def run_case(fault: Fault, place: Place, *, client: Callable[..., Phase] = enrich) -> Verdict:
     """Run one fault on one database and judge it."""
-    client = client or (enrich_apart if fault.heavy else enrich)
-    case, folder, ledger = place.new_case(fault)
+    case, folder, ledger = place.new_case(str(fault.number))
     vendor = place.vendor
     with ExitStack() as stack:
         url, mend = stack.enter_context(_address(fault, place, case))
@@ -202,7 +199,9 @@ def run_case(fault: Fault, place: Place, *, client: Callable[..., Phase] | None 
                 vendor.script(case)
                 settings = {**settings, **fault.later}
             with _environment(fault.environment if number == 0 else {}, vendor):
+                before = workers.memory_peak()
                 phase = client(frame, settings, heard)
+                phase.memory = workers.memory_peak() - before if fault.heavy else 0
             if number == 0:
                 time.sleep(fault.pause)
                 if fault.door.get("healed") == "later":
@@ -289,7 +288,7 @@ def judge(
     if stray:
         complaints.append(f"another host saw {stray} connections")
     figures.broken = bool(complaints)
-    return Verdict(fault, complaints, figures)
+    return Verdict(fault.name, complaints, figures)
 
 
 def _last(phases: list[Phase]) -> dict[Pair, str]:
@@ -297,7 +296,9 @@ def _last(phases: list[Phase]) -> dict[Pair, str]:
     return (phases[1] if len(phases) > 1 else phases[0]).statuses()
 
 
-def _money(fault: Fault, frame: Any, phases: list[Phase], _s: Any, figures: Figures, complaints: list[str]) -> None:
+def _money(
+    fault: Fault, frame: Any, phases: list[Phase], _s: Any, figures: Figures, complaints: list[str]
+) -> None:
     total = Counter[Pair]()
     for phase in phases:
         for (kind, value), count in phase.charged().items():
@@ -310,9 +311,7 @@ def _money(fault: Fault, frame: Any, phases: list[Phase], _s: Any, figures: Figu
     statuses = _last(phases)
     first = phases[0].charged()
     if len(phases) > 1 and phases[1].frame is not None:
-        unanswered = [
-            one for one in first if statuses.get(one) not in ("matched", "in_doubt", "unreadable")
-        ]
+        unanswered = [one for one in first if statuses.get(one) not in ("matched", "in_doubt", "unreadable")]
         figures.lost = len(unanswered)
         figures.forgotten = len(set(first) & phases[1].asked())
         if figures.lost:
@@ -326,7 +325,9 @@ def _money(fault: Fault, frame: Any, phases: list[Phase], _s: Any, figures: Figu
             complaints.append(f"the report says {told} credits, the vendor {expected} beside the doubt")
 
 
-def _doubt(fault: Fault, _f: Any, phases: list[Phase], settings: Any, figures: Figures, complaints: list[str]) -> None:
+def _doubt(
+    fault: Fault, _f: Any, phases: list[Phase], settings: Any, figures: Figures, complaints: list[str]
+) -> None:
     statuses = _last(phases)
     doubtful = {one for one, status in statuses.items() if status == "in_doubt"}
     total = phases[0].charged()
@@ -341,7 +342,9 @@ def _doubt(fault: Fault, _f: Any, phases: list[Phase], settings: Any, figures: F
         complaints.append(f"{len(doubtful)} in doubt (the report: {told}), {bound} at most were expected")
 
 
-def _rerun(fault: Fault, _f: Any, phases: list[Phase], _s: Any, figures: Figures, complaints: list[str]) -> None:
+def _rerun(
+    fault: Fault, _f: Any, phases: list[Phase], _s: Any, figures: Figures, complaints: list[str]
+) -> None:
     if len(phases) < 3:
         return
     first, second, third = phases
@@ -359,7 +362,9 @@ def _rerun(fault: Fault, _f: Any, phases: list[Phase], _s: Any, figures: Figures
         complaints.append(f"after a clean run {len(still)} are {sorted(set(still))}")
 
 
-def _rows(fault: Fault, frame: pd.DataFrame, phases: list[Phase], _s: Any, figures: Figures, complaints: list[str]) -> None:
+def _rows(
+    fault: Fault, frame: pd.DataFrame, phases: list[Phase], _s: Any, figures: Figures, complaints: list[str]
+) -> None:
     for phase in phases:
         enriched = phase.frame
         if enriched is None:
@@ -390,7 +395,9 @@ def _expectation(
     # With several identifiers a row, a miss is not shown: its row shows the one that was asked next.
     absent = "not_found" if fault.leads == "wide" else "nothing"
     seen = Counter(statuses.get(one, "nothing" if one in charged else absent) for one in faulty)
-    figures.saved = sum(seen[one] for one in ("matched", "not_found")) if fault.then in ("saved", "settled") else 0
+    figures.saved = (
+        sum(seen[one] for one in ("matched", "not_found")) if fault.then in ("saved", "settled") else 0
+    )
     wrong: bool | str = False
     if fault.then == "free":
         wrong = bool({"in_doubt", "unreadable"} & set(statuses.values()))
@@ -408,10 +415,14 @@ def _expectation(
     elif fault.then == "nothing sent":
         wrong = phases[0].requests() > 0
     if wrong:
-        complaints.append(f"expected {fault.then}, saw {dict(seen)}, of all {dict(Counter(statuses.values()))}")
+        complaints.append(
+            f"expected {fault.then}, saw {dict(seen)}, of all {dict(Counter(statuses.values()))}"
+        )
 
 
-def _end(fault: Fault, _f: Any, phases: list[Phase], settings: Any, figures: Figures, complaints: list[str]) -> None:
+def _end(
+    fault: Fault, _f: Any, phases: list[Phase], settings: Any, figures: Figures, complaints: list[str]
+) -> None:
     first = phases[0]
     if first.ended not in fault.ends:
         complaints.append(f"ended with {first.ended or 'a frame'}, expected {fault.ends}")
@@ -423,11 +434,13 @@ def _end(fault: Fault, _f: Any, phases: list[Phase], settings: Any, figures: Fig
             complaints.append(f"the report says {name}={first.report.get(name)}, expected {value}")
     for phase in phases:
         arrived = [event for event in phase.events if event["what"] == "arrived"]
-        if odd := {"authorization", "cookie", "proxy-authorization"} & {n for one in arrived for n in one["extra"]}:
+        if odd := {"authorization", "cookie", "proxy-authorization"} & {
+            n for one in arrived for n in one["extra"]
+        }:
             complaints.append(f"headers were sent that were never asked for: {sorted(odd)}")
-        if most := max((len(one["values"]) for one in phase.events if one["what"] == "asked"), default=0):
-            if most > 1000:
-                complaints.append(f"{most} identifiers in one request")
+        most = max((len(one["values"]) for one in phase.events if one["what"] == "asked"), default=0)
+        if most > 1000:
+            complaints.append(f"{most} identifiers in one request")
     if fault.stops:
         at = min(first.faulty(), default=0)
         later = sum(event["what"] == "arrived" and event["request"] > at + 2 for event in first.events)

@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from .campaign import Place
+from .campaign import Place, Verdict, run_cases
 from .certificates import make_certificates
 from .places import PostgreSQL, Vendor
+from .table import Fault
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +42,36 @@ def place(
     """Where cases are run, on each database."""
     database = request.getfixturevalue("postgresql") if request.param == "PostgreSQL" else None
     return Place(vendor, database, faults_folder / request.param, certificates)
+
+
+class Verdicts:
+    """The verdicts on all cases that were chosen, which are run several at once."""
+
+    def __init__(self, cases: dict[tuple[str, str], tuple[Fault, Place]]) -> None:
+        self._futures = dict(zip(cases, run_cases(list(cases.values()), at_once=3), strict=True))
+
+    def on(self, fault: Fault, database: str) -> Verdict:
+        return self._futures[fault.name, database].result()
+
+
+@pytest.fixture(scope="session")
+def verdicts(
+    request: pytest.FixtureRequest, vendor: Vendor, postgresql: PostgreSQL, faults_folder: Path,
+    certificates: dict[str, Path],
+) -> Verdicts:  # fmt: skip
+    cases: dict[tuple[str, str], tuple[Fault, Place]] = {}
+    for item in request.session.items:
+        chosen = getattr(item, "callspec", None)
+        if chosen is not None and isinstance(case := chosen.params.get("case"), tuple):
+            fault, database = case
+            place = Place(
+                vendor,
+                postgresql if database == "PostgreSQL" else None,
+                faults_folder / database,
+                certificates,
+            )
+            cases[fault.name, database] = (fault, place)
+    return Verdicts(cases)
 
 
 @pytest.fixture(scope="session")

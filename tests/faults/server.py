@@ -89,7 +89,8 @@ class Exchange:
         lines = head.decode("latin-1").split("\r\n")
         self.target = lines[0].split(" ")[1]
         self.headers = {
-            name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:])
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines[1:])
         }
         self.case = self.target.split("/")[1]
         self.script = desk.script(self.case)
@@ -128,7 +129,10 @@ class Exchange:
 
     def records(self) -> list[Json]:
         found = set(self.found())
-        return [{"enriched_contact": contact_of(*one) if one in found else None, "value": one[1]} for one in self.asked]
+        return [
+            {"enriched_contact": contact_of(*one) if one in found else None, "value": one[1]}
+            for one in self.asked
+        ]
 
     def body(self, records: list[Json] | None = None, **more: Any) -> bytes:
         records = self.records() if records is None else records
@@ -148,7 +152,9 @@ class Exchange:
 
     def say(self, status: int, body: bytes, *headers: str, kind: str = "application/json") -> None:
         self.connection.sendall(
-            self.head(status, f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close", *headers)
+            self.head(
+                status, f"Content-Type: {kind}", f"Content-Length: {len(body)}", "Connection: close", *headers
+            )
             + body
         )
 
@@ -271,7 +277,8 @@ def kept_alive_then_closed(ex: Exchange) -> None:
     """Offer to keep the connection, then close it on whoever sends once more."""
     body = ex.bought()
     ex.connection.sendall(
-        ex.head(200, f"Content-Length: {len(body)}", "Connection: keep-alive", "Keep-Alive: timeout=60") + body
+        ex.head(200, f"Content-Length: {len(body)}", "Connection: keep-alive", "Keep-Alive: timeout=60")
+        + body
     )
     ex.connection.settimeout(3.0)
     with contextlib.suppress(OSError):
@@ -331,7 +338,9 @@ def broken_headers(ex: Exchange) -> None:
     body = ex.bought()
     quoted = f"{ex.headers['x-api-key']} {ex.asked[0][1]}"
     ex.connection.sendall(
-        ex.head(200, "Content-Type: application/json", f"{quoted} no colon here", f"Content-Length: {len(body)}")
+        ex.head(
+            200, "Content-Type: application/json", f"{quoted} no colon here", f"Content-Length: {len(body)}"
+        )
         + body
     )
 
@@ -505,7 +514,11 @@ def bomb(ex: Exchange, gigabytes: float = 2.0, front: bool = False) -> None:
 @fault
 def slow_headers(ex: Exchange, pause: float = 0.1) -> None:
     body = ex.bought()
-    ex.drip((bytes([byte]) for byte in ex.head(200, f"Content-Length: {len(body)}") + body), pause=pause, seconds=6)
+    ex.drip(
+        (bytes([byte]) for byte in ex.head(200, f"Content-Length: {len(body)}") + body),
+        pause=pause,
+        seconds=6,
+    )
 
 
 @fault
@@ -519,7 +532,9 @@ def slow_body(ex: Exchange, pause: float = 1.0) -> None:
 def endless_chunks(ex: Exchange, pause: float = 0.002) -> None:
     body = ex.bought()
     chunk = b"400\r\n" + b" " * 1024 + b"\r\n"
-    ex.connection.sendall(ex.head(200, "Transfer-Encoding: chunked") + f"{len(body):x}\r\n".encode() + body + b"\r\n")
+    ex.connection.sendall(
+        ex.head(200, "Transfer-Encoding: chunked") + f"{len(body):x}\r\n".encode() + body + b"\r\n"
+    )
     ex.drip((chunk for _ in iter(int, 1)), pause=pause, seconds=6)
 
 
@@ -589,6 +604,14 @@ def _one_contact_for_two(ex: Exchange) -> Records:
     return records, None
 
 
+def _megabyte(ex: Exchange) -> Records:
+    """One value of a megabyte, in the first contact."""
+    records = ex.records()
+    first = next(one for one in records if one["enriched_contact"])
+    first["enriched_contact"]["last_name"] = "x" * (1 << 20)
+    return records, None
+
+
 def _odd_case(ex: Exchange) -> Records:
     return [{**one, "value": one["value"].upper()} for one in ex.records()], None
 
@@ -597,7 +620,9 @@ def _without(name: str, share: float = 1.0) -> Callable[[Exchange], Records]:
     def changed(ex: Exchange) -> Records:
         records = ex.records()
         last = int(len(records) * share)
-        return [{k: v for k, v in one.items() if k != name or at >= last} for at, one in enumerate(records)], None
+        return [
+            {k: v for k, v in one.items() if k != name or at >= last} for at, one in enumerate(records)
+        ], None
 
     return changed
 
@@ -621,9 +646,16 @@ REARRANGED: dict[str, Callable[[Exchange], Records]] = {
     "no contact field": _without("enriched_contact"),
     "new fields": _in_contact(lambda one: {**one, "score": 7, "tags": [1, None, {"a": []}]}),
     "changed types": _in_contact(
-        lambda one: {**one, "full_name": one["full_name"], "emails": "a@b.example", "location": "Paris",
-                     "employment": [1, 2], "phone_numbers": {"E164": 17734745555}, "education": 7}
-    ),  # fmt: skip
+        lambda one: {
+            **one,
+            "full_name": one["full_name"],
+            "emails": "a@b.example",
+            "location": "Paris",
+            "employment": [1, 2],
+            "phone_numbers": {"E164": 17734745555},
+            "education": 7,
+        }
+    ),
     "contact a text": _mapped(
         lambda one: {**one, "enriched_contact": one["enriched_contact"] and "Canaryname as text"}
     ),
@@ -634,13 +666,7 @@ REARRANGED: dict[str, Callable[[Exchange], Records]] = {
     "count huge": lambda ex: (ex.records(), 10**30),
     "formula": _in_contact(lambda one: {**one, "last_name": "=cmd|'/C calc'!A0", "gender": "@SUM(1)"}),
     "NUL": _in_contact(lambda one: {**one, "last_name": "a\0b", "gender": "\0"}),
-    "megabyte": lambda ex: (
-        [
-            one if at or not one["enriched_contact"] else one
-            for at, one in enumerate(_in_contact(lambda c: {**c, "last_name": "x" * 100_000})(ex)[0])
-        ],
-        None,
-    ),
+    "megabyte": _megabyte,
     "required missing": _in_contact(lambda one: {k: v for k, v in one.items() if k != "phone_numbers"}),
 }
 
@@ -753,12 +779,12 @@ class Desk:
             ex.say(429, refuse_page(limit["amount"], limit["seconds"]), kind="text/html; charset=utf-8")
             return
         for one in script.get("faults", ()):
-            if ex.number in one.get("at", ()) or ex.number >= one.get("since", 1 << 60):
-                if ex.random.random() < one.get("share", 1.0):
-                    ex.note("fault", kind=one["kind"])
-                    FAULTS[one["kind"]](ex, **one.get("args", {}))
-                    ex.note("answered")
-                    return
+            is_due = ex.number in one.get("at", ()) or ex.number >= one.get("since", 1 << 60)
+            if is_due and ex.random.random() < one.get("share", 1.0):
+                ex.note("fault", kind=one["kind"])
+                FAULTS[one["kind"]](ex, **one.get("args", {}))
+                ex.note("answered")
+                return
         if ex.headers.get("x-api-key") != KEY:
             ex.take()
             ex.say(401, b'{"error": "API key is invalid"}')
@@ -834,7 +860,9 @@ class Door:
             self.desk.note(self.name, what="connected", at=time.time())
             odd = self.first > 0
             self.first -= odd
-            threading.Thread(target=self._receive, args=(connection,), kwargs={"odd": odd}, daemon=True).start()
+            threading.Thread(
+                target=self._receive, args=(connection,), kwargs={"odd": odd}, daemon=True
+            ).start()
 
     def _receive(self, connection: socket.socket, *, odd: bool) -> None:
         with contextlib.suppress(OSError):
@@ -847,21 +875,36 @@ class Door:
             self.desk.serve(connection)
 
 
+class Control:
+    """Opens and shuts doors as told: one JSON line for each order, one for each answer."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.doors: dict[int, Door] = {}
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        while True:
+            connection, _ = self.listener.accept()
+            with connection, connection.makefile("rw") as lines:
+                lines.write(json.dumps(self.obey(json.loads(lines.readline()))) + "\n")
+
+    def obey(self, order: Json) -> Json:
+        if order.pop("do") == "open":
+            door = Door(self.desk, **order)
+            self.doors[door.port] = door
+            return {"port": door.port}
+        self.doors.pop(order["port"]).close()
+        return {}
+
+
 def main() -> None:
-    """Open doors as told, one JSON line at a time, until the input ends."""
-    desk = Desk(Path(sys.argv[1]))
-    doors: dict[int, Door] = {}
-    for line in sys.stdin:
-        order = json.loads(line)
-        if order["do"] == "open":
-            del order["do"]
-            door = Door(desk, **order)
-            doors[door.port] = door
-            answer = {"port": door.port}
-        else:
-            doors.pop(order["port"]).close()
-            answer = {}
-        print(json.dumps(answer), flush=True)
+    """Say where the control is, then work until the input ends."""
+    control = Control(Desk(Path(sys.argv[1])))
+    print(control.port, flush=True)
+    sys.stdin.read()
 
 
 if __name__ == "__main__":

@@ -42,7 +42,9 @@ def wide() -> pd.DataFrame:
 def variants() -> pd.DataFrame:
     """Each of 80 people three times, in three spellings."""
     one = [f"canary.lead{at}@firm.example" for at in range(80)]
-    return pd.DataFrame({"email": one + [f" {each.upper()} " for each in one] + [f"mailto:{each}" for each in one]})
+    return pd.DataFrame(
+        {"email": one + [f" {each.upper()} " for each in one] + [f"mailto:{each}" for each in one]}
+    )
 
 
 def thousand_and_one() -> pd.DataFrame:
@@ -218,6 +220,7 @@ def _damages() -> list[Fault]:
 
 def _arrangements() -> list[Fault]:
     """How the records of a reply may differ from what was asked."""
+
     def one(number: int, how: str, then: str, **facts: Any) -> Fault:
         return row(number, how if "leads" not in facts else f"{how}, {facts['leads']}", "rearranged", then,
                    how=how, **facts)  # fmt: skip
@@ -277,7 +280,7 @@ FAULTS: tuple[Fault, ...] = (
     row(5, "handshake cut twice", "", "free", **FREE,
         door={"manner": "cut handshake", "first": 2, "certificate": "good"}),
     row(6, "reset in mid-body", "reset_in_mid_body", "free", at=(1,), **FREE, leads="long", settings=LARGE,
-        door={"manner": "narrow"}),
+        door={"manner": "narrow"}, **LATER),
     row(6, "reset in a body so small that the socket took it whole", "reset_in_mid_body", "settled", **LATER),
     row(7, "stops reading in mid-body", "stops_reading", "free", at=(1,), **FREE, leads="long",
         settings={**LARGE, "timeout": 3.0}, door={"manner": "narrow"}, within=6, **LATER),

@@ -3,14 +3,15 @@
 import os
 from pathlib import Path
 
-PROJECT = Path(__file__).parents[2]
-DATA = Path(os.environ.get("EXAMPLE_DATA", PROJECT / "data")).resolve()
+_OURS = Path(__file__).parents[2] / "data"
+
+DATA = Path(os.environ.get("EXAMPLE_DATA", _OURS)).resolve()
 TABLE = DATA / "enriched_contacts.parquet"
 DATABASE = DATA / "warehouse.duckdb"
 LEDGER = DATA / "ledger.db"
 
 
-def leads_file() -> Path:
-    """The CRM's export: the one in the data folder, else the one that comes with the project."""
-    mine = DATA / "leads.csv"
-    return mine if mine.exists() else PROJECT / "data" / "leads.csv"
+def export(name: str) -> Path:
+    """A file as the CRM exports it: from the data folder, else the one that comes with the project."""
+    mine = DATA / name
+    return mine if mine.exists() else _OURS / name
