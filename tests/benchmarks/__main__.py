@@ -25,8 +25,8 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
     ],
     "short": [
         (flatten.measure, {"rounds": 7, "replies": 4}),
-        (folding.measure, {"rounds": 3, "addresses": 50_000}),
-        (runs.measure, {"rounds": 3, "rows": 15_000, "folder": None}),
+        (folding.measure, {"rounds": 3, "addresses": 20_000}),
+        (runs.measure, {"rounds": 3, "rows": 10_000, "folder": None}),
         (runs.measure_start_up, {"rounds": 3}),
     ],
     "long": [
