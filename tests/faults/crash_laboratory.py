@@ -192,6 +192,12 @@ class Aftermath:
     def forgotten(self) -> int:
         return len(set(self.charged) - self.kept)
 
+    @property
+    def sins(self) -> list[str]:
+        """The two that must never be."""
+        counts = {"charged twice": self.charged_twice, "charged and forgotten": self.forgotten}
+        return [f"{count} {sin}" for sin, count in counts.items() if count]
+
 
 class Laboratory:
     """Makes cases, each with a ledger and people of its own, before one stand-in that counts."""
@@ -438,11 +444,11 @@ def why_no_strace() -> str | None:
     if shutil.which("strace") is None:
         return "strace is not installed"
     sleeper = subprocess.Popen(["sleep", "60"])
+    tracer = subprocess.Popen(
+        ["strace", "-f", "-qq", "-e", "trace=write", "-o", os.devnull, "-p", str(sleeper.pid)],
+        stderr=subprocess.PIPE,
+    )
     try:
-        tracer = subprocess.Popen(
-            ["strace", "-f", "-qq", "-e", "trace=write", "-o", os.devnull, "-p", str(sleeper.pid)],
-            stderr=subprocess.PIPE,
-        )
         wait_until(lambda: tracer.poll() is not None or _is_traced(sleeper.pid))
         if tracer.poll() is None:
             return None

@@ -122,7 +122,7 @@ class Vendor:
         return next((one for one in range(PEOPLE) for kind in KINDS if identifier(one, kind) == value), None)
 
     def contact(self, person: int) -> dict[str, Any]:
-        held = {
+        held: dict[str, Any] = {
             "full_name": f"Person {person}",
             "current_work_email": identifier(person, "email"),
             "emails": [identifier(person, "email"), *([SHARED] if person < 4 else [])],
@@ -137,7 +137,7 @@ class Vendor:
         person = self.person_of(value)
         if person is None or person not in self.known:
             return None
-        contact = self.contact(person)
+        contact: dict[str, Any] = self.contact(person)
         keys = {
             "email": "emails", "work_email": "current_work_email", "phone": "phone_numbers",
             "social_profile": "social_profiles",
@@ -278,7 +278,7 @@ _settings = st.fixed_dictionaries(
 
 
 def _table(rows: Sequence[dict[str, Any]], *, shared: bool) -> pa.Table:
-    columns = {
+    columns: dict[str, list[str | None]] = {
         kind: [
             None if row[kind] is None
             else SPELLINGS[kind][row[kind][1] % len(SPELLINGS[kind])](identifier(row[kind][0], kind))

@@ -95,7 +95,7 @@ def run_into(lab: Laboratory, plans: Sequence[Death]) -> Losses:
         losses.forgotten += after.forgotten
         losses.in_doubt += after.in_doubt
         losses.said[said] += 1
-        losses.faults += [f"{after.death}: {fault}" for fault in after.faults]
+        losses.faults += [f"{after.death}: {fault}" for fault in [*after.faults, *after.sins]]
     losses.seconds = time.monotonic() - started
     return losses
 
