@@ -36,7 +36,7 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
         (runs.measure_start_up, {"rounds": 7}),
         (ledgers.measure, {"known": 10_000_000, "folder": None}),
         (runs.measure_memory, {"sizes": (250_000, 1_000_000, 10_000_000), "folder": None}),
-        (pacing.measure, {"requests": 600, "folder": None}),
+        (pacing.measure, {"requests": 300, "folder": None}),
         (pacing.measure_fast, {"requests": 1_000, "folder": None}),
     ],
 }

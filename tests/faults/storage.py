@@ -63,7 +63,8 @@ def plan_errors(lab: Laboratory) -> list[Death]:
         run = lab.trace(scene, senders_only=senders_only)
         for name in CALLS:
             most = max((calls[name] for calls in run.values()), default=0)
-            for nth in range(1, most + 1):
+            # The first file that is opened is the gate at which the victim waits.
+            for nth in range(2 if name == "openat" else 1, most + 1):
                 for error in ERRORS:
                     plans += [
                         Death(name, nth, senders_only, scene, f"error={error}", lasts=lasts)
