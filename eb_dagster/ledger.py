@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import cache
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeVar, cast
 
@@ -183,6 +184,7 @@ class Ledger:
         self._process = os.getpid()
         self._closed = False
         self._hurry = threading.Event()
+        self._begun_hashes: dict[tuple[str, str], blake2b] = {}
         self._clock = clock
         self.endpoint = endpoint
         self._vault = Vault.from_environment()
@@ -251,9 +253,16 @@ class Ledger:
         """The keys under which an echoed value, taken literally, may have been asked."""
         return [self._hash(self.endpoint, kind, echo) for kind in field_types]
 
-    def _hash(self, *parts: str) -> bytes:
-        text = "\0".join(parts).encode("utf-8", "surrogatepass")
-        return blake2b(text, key=self._secret, digest_size=KEY_BYTES).digest()
+    def _hash(self, endpoint: str, field_type: str, value: str) -> bytes:
+        # Of "endpoint, field type, value" with NUL between. What it begins with is hashed once.
+        begun = self._begun_hashes.get((endpoint, field_type))
+        if begun is None:
+            start = f"{endpoint}\0{field_type}\0".encode("utf-8", "surrogatepass")
+            begun = blake2b(start, key=self._secret, digest_size=KEY_BYTES)
+            self._begun_hashes[endpoint, field_type] = begun
+        one = begun.copy()
+        one.update(value.encode("utf-8", "surrogatepass"))
+        return one.digest()
 
     # Looking up
 
@@ -921,7 +930,12 @@ class _Findings:
 
 def pack_fields(names: Iterable[str]) -> int:
     """A set of required-field names as bits."""
-    return sum(1 << REQUIRED_FIELDS.index(name) for name in set(names))
+    return _pack_fields(frozenset(names))
+
+
+@cache
+def _pack_fields(names: frozenset[str]) -> int:
+    return sum(1 << REQUIRED_FIELDS.index(name) for name in names)
 
 
 def _day_and_month(now: float) -> tuple[float, float]:

@@ -72,7 +72,10 @@ class Agenda:
 
     def question(self, identifier: Identifier, key: bytes) -> Question:
         """The one question for this identifier."""
-        return self._questions.setdefault(key, Question(identifier, key))
+        known = self._questions.get(key)
+        if known is None:
+            known = self._questions[key] = Question(identifier, key)
+        return known
 
     def add(self, candidates: Sequence[Candidates], keys: Mapping[Identifier, bytes]) -> Block:
         """Take in rows. Their new questions have to be looked up before `start`."""
