@@ -208,9 +208,9 @@ def check(ledger: Ledger) -> list[str]:
         query = sa.select(_requests).order_by(column.id)
         for row in connection.execute(query, execution_options={"yield_per": 50}):
             faults += [f"request {row.id}: {fault}" for fault in _faults_of(row)]
-        query = sa.select(_replies.c.request_id, _replies.c.checksum, _replies.c.body)
+        query = sa.select(_replies)
         for row in connection.execute(query, execution_options={"yield_per": 20}):
-            if checksum(row.body) != row.checksum:
+            if database.reply_checksum(row.encoding, row.body, complete=row.complete) != row.checksum:
                 faults.append(f"request {row.request_id}: its reply is damaged")
     return faults
 

@@ -180,6 +180,11 @@ def keys_checksum(request_id: int, endpoint: str, required: int, asked_keys: byt
     return checksum(f"{request_id} {endpoint} {required}".encode(), asked_keys)
 
 
+def reply_checksum(encoding: str, body: bytes, *, complete: bool) -> int:
+    """Over all of a stored reply."""
+    return checksum(f"{encoding} {int(complete)}".encode("utf-8", "surrogatepass"), body)
+
+
 def _upgrade_from_1(connection: sa.Connection, mark: bytes) -> None:
     published.create(connection)
     for statement in (
@@ -206,12 +211,11 @@ def _upgrade_from_1(connection: sa.Connection, mark: bytes) -> None:
             "aliases": aliases,
         }
         connection.execute(sa.update(requests).where(column.id == request_id).values(**sums))
-        body = connection.execute(
-            sa.select(replies.c.body).where(replies.c.request_id == request_id)
-        ).scalar()
-        if body is not None:
+        reply = connection.execute(sa.select(replies).where(replies.c.request_id == request_id)).one_or_none()
+        if reply is not None:
+            mark_of_reply = reply_checksum(reply.encoding, reply.body, complete=reply.complete)
             connection.execute(
-                sa.update(replies).where(replies.c.request_id == request_id).values(checksum=checksum(body))
+                sa.update(replies).where(replies.c.request_id == request_id).values(checksum=mark_of_reply)
             )
     connection.execute(
         sa.update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION).encode())

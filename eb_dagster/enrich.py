@@ -497,6 +497,8 @@ class _ContactLoader:
         for request_id, positions in sorted(wanted.items()):
             records = self._of(request_id)
             for position, answered in positions.items():
+                if position >= len(records):
+                    raise LedgerError(f"the reply of request {request_id} is damaged in the ledger")
                 contact = read_contact(records[position].contact or b"null")
                 for question in answered:
                     question.answer = Answer(cast(Answer, question.answer).known, contact)

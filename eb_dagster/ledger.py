@@ -395,7 +395,7 @@ class Ledger:
             if granted <= 0:
                 return Claim(None, 0, {}, room.short_of)
             if resend:
-                self._mark_resent(connection, keys[:granted])
+                self._mark_resent(connection, keys[:granted], required)
             packed = b"".join(keys[:granted])
             inserted = connection.execute(
                 sa.insert(_requests).values(
@@ -461,7 +461,7 @@ class Ledger:
                     "encoding": encoding,
                     "complete": complete,
                     "body": body,
-                    "checksum": checksum(body),
+                    "checksum": database.reply_checksum(encoding, body, complete=complete),
                 }
                 connection.execute(sa.insert(_replies).values(request_id=request_id, **values))
                 connection.execute(
@@ -541,7 +541,7 @@ class Ledger:
                 ).one_or_none()
             if row is None:
                 raise LedgerError(f"the reply of request {request_id} is gone from the ledger")
-            if checksum(row.body) != row.checksum:
+            if database.reply_checksum(row.encoding, row.body, complete=row.complete) != row.checksum:
                 raise _damaged(f"the reply of request {request_id}")
             body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
             yield StoredReply(
@@ -557,7 +557,12 @@ class Ledger:
         connection.execute(
             sa.update(_replies)
             .where(_replies.c.request_id == request_id)
-            .values(body=sealed, encoding=name, complete=complete, checksum=checksum(sealed))
+            .values(
+                body=sealed,
+                encoding=name,
+                complete=complete,
+                checksum=database.reply_checksum(name, sealed, complete=complete),
+            )
         )
 
     def recover(self) -> int:
@@ -695,15 +700,18 @@ class Ledger:
 
     # Inside
 
-    def _mark_resent(self, connection: sa.Connection, keys: Sequence[bytes]) -> None:
+    def _mark_resent(self, connection: sa.Connection, keys: Sequence[bytes], required: int) -> None:
         wanted = Wanted(keys)
         column = _requests.c
         rows = connection.execute(
-            sa.select(column.id, column.asked, column.asked_keys, column.outcomes, column.aliases).where(
-                column.endpoint == self.endpoint, column.state.in_(("in_doubt", "applied", "resolved"))
-            )
+            sa.select(
+                column.id, column.asked, column.required, column.asked_keys, column.outcomes, column.aliases
+            ).where(column.endpoint == self.endpoint, column.state.in_(("in_doubt", "applied", "resolved")))
         ).all()
         for row in rows:
+            if required & ~row.required:
+                # A miss under more conditions says nothing of the request that may have been paid for.
+                continue
             outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT).copy()
             again = [at for at, _ in wanted.find(row.asked_keys) if outcomes["position"][at] in _HELD]
             if again:

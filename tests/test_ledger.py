@@ -165,6 +165,17 @@ def test_resending_marks_only_what_is_sent_again(ledger):
     assert known(ledger, JOHN).standing == "in_doubt"
 
 
+def test_asking_again_under_more_conditions_does_not_settle_the_doubt(ledger):
+    one = claim(ledger, JANE)
+    ledger.doubt(one.request_id, http_status=None, note="reset")
+    again = claim(ledger, JANE, required=1, resend=True)
+    answer(ledger, again.request_id, MISSED)
+    assert known(ledger, JANE).standing == "in_doubt"
+    settled = claim(ledger, JANE, resend=True)
+    answer(ledger, settled.request_id, MISSED)
+    assert known(ledger, JANE).standing == "missed"
+
+
 @pytest.mark.parametrize(
     ("decision", "standing", "spent"), [("resend", None, 0), ("write-off", "in_doubt", 0), ("charged", "in_doubt", 2)]
 )  # fmt: skip
@@ -321,6 +332,16 @@ def test_a_flipped_bit_is_noticed_before_anything_is_bought(tmp_path, column):
         with pytest.raises(LedgerError, match="damaged"):
             known(ledger, JANE)
         assert books.check(ledger)
+
+
+def test_a_reply_whose_encoding_changed_is_noticed(tmp_path):
+    with closing(Ledger(tmp_path / "l.db", endpoint=ENDPOINT)) as ledger:
+        answer(ledger, claim(ledger, JANE).request_id, 0)
+        with closing(sqlite3.connect(tmp_path / "l.db")) as connection:
+            connection.execute("UPDATE replies SET encoding = 'gzip'")
+            connection.commit()
+        with pytest.raises(LedgerError, match="damaged"):
+            next(ledger.replies([1]))
 
 
 def test_a_row_that_went_missing_is_noticed(tmp_path):

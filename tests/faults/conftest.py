@@ -1,3 +1,4 @@
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,11 +24,13 @@ def vendor(faults_folder: Path) -> Iterator[Vendor]:
 
 
 @pytest.fixture(scope="session")
-def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgreSQL]:
-    """A real PostgreSQL, one for all. Its folder's path is short, for the sake of its socket."""
-    one = PostgreSQL(tmp_path_factory.mktemp("pg") / "data")
-    yield one
-    one.stop()
+def postgresql() -> Iterator[PostgreSQL]:
+    """A real PostgreSQL, one for all."""
+    # Not pytest's own folder: the path of a socket must be short, and another user has to get in.
+    with tempfile.TemporaryDirectory(prefix="faults") as folder:
+        one = PostgreSQL(Path(folder) / "data")
+        yield one
+        one.stop()
 
 
 @pytest.fixture(scope="session")
