@@ -52,6 +52,9 @@ FORGOTTEN: Final = -7
 REPLY_PATIENCE: Final = 600.0
 """Seconds for which a reply that was paid for waits for a database that cannot take it."""
 
+# Seconds; what no clock tells and no date holds.
+_END_OF_TIME: Final = 2.0e11
+
 IN_FLIGHT_STATES: Final = ("intent", "answered")
 _UNSENT_STATES: Final = ("free", "refused")
 _STATES: Final = frozenset({
@@ -908,6 +911,8 @@ class _Findings:
         return self._required & ~held == 0
 
     def _contact(self, row: Any, position: int, *, is_alias: bool) -> Known:
+        if not 0 <= row.answered_at < _END_OF_TIME:
+            raise _damaged(f"request {row.id}")
         since = self._freshness.contacts_since
         stale = since is not None and row.answered_at < since
         return Known("matched", row.id, row.run, row.answered_at, position, is_alias, is_stale=stale)

@@ -69,7 +69,11 @@ def read_metadata(path: Path) -> dict[str, str] | None:
         return None
     except PermissionError:
         raise InputError(f"{path.name} is there and cannot be read: no permission") from None
-    except (OSError, pa.ArrowException):
+    except OSError:
+        raise ConfigError(
+            f"{path.name} is there and cannot be read: check the disk; nothing was sent"
+        ) from None
+    except pa.ArrowException:
         raise InputError(f"{path.name} is there and is not a Parquet file; move it away") from None
     return {
         name.decode().removeprefix(_PREFIX): fact.decode("utf-8", "replace")

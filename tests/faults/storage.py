@@ -39,7 +39,8 @@ CALLS = ("write", "pwrite64", "fsync", "fdatasync", "ftruncate", "openat", "rena
 ERRORS = ("ENOSPC", "EIO")
 # How a victim says that it met an error it has a name for.
 LEDGER_ERROR = 3
-SAID_SO = (0, LEDGER_ERROR, 4)
+# 5: another error of ours, such as a table that cannot be read before anything is sent.
+SAID_SO = (0, LEDGER_ERROR, 4, 5)
 
 
 @dataclass
