@@ -287,14 +287,11 @@ class Purchase:
         for question in asked:
             question.state = "asked"
         self._pacer.sent()
-        try:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eb_dagster")
-            self._pool.submit(self._exchange, asked, attempt, claim.request_id)
-        except BaseException:
-            # Nobody was there to send it.
-            self._ledger.release(claim.request_id, state="free", note="not sent")
-            raise
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eb_dagster")
+        # Should this raise, the claim stays: a pool that cannot start another thread has queued the
+        # request all the same, and a thread that it has may still send it.
+        self._pool.submit(self._exchange, asked, attempt, claim.request_id)
         self._flying += 1
         self._report.requests += 1
         return True

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -348,6 +349,34 @@ def test_a_killed_run_is_finished_by_the_next_one(stand_in, enricher, tmp_path, 
     again = enricher(api)
     again.enrich_dataframe(leads(200))
     assert again.report.requests == 0
+
+
+class _OutOfThreads(ThreadPoolExecutor):
+    """As Python's own does where no thread can be started: the task is queued, then it raises."""
+
+    def submit(self, *task, **more):
+        super().submit(*task, **more)
+        raise RuntimeError("can't start new thread")
+
+
+def test_what_a_pool_has_queued_although_it_raised_is_not_bought_again(stand_in, enricher):
+    api = stand_in(match_rate=1.0)
+    pools = []
+
+    def run_out_of_threads(report) -> None:
+        if report.replies and not pools:
+            (purchase,) = one._purchases
+            pools.append(purchase._pool)
+            purchase._pool = _OutOfThreads(1)
+
+    one = enricher(api, partition_size=10, max_credits_at_risk=10, progress=run_out_of_threads)
+    with pytest.raises(RuntimeError, match="new thread"):
+        one.enrich_dataframe(leads())
+    pools[0].shutdown()
+    one.close()
+    assert api.requests() == 2
+    enricher(api).enrich_dataframe(leads())
+    assert api.charged_twice() == 0
 
 
 def test_two_processes_on_one_ledger_pay_once(stand_in, tmp_path):
