@@ -180,7 +180,10 @@ class Agenda:
                 return None, question
         for question in row.questions:
             if question.state == "not_asked":
-                return ("matched" if question.answer is not None else "not_asked"), question
+                # What was bought before, under whichever identifier, is better than nothing.
+                bought = (one for one in row.questions if one.state != "missed" and one.answer is not None)
+                old = next(bought, None)
+                return ("not_asked", question) if old is None else ("matched", old)
             if question.state != "missed":
                 return None, question
         return "not_found", row.questions[-1]

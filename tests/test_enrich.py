@@ -233,6 +233,18 @@ def test_only_a_chosen_age_buys_again(stand_in, enricher):
     assert api.credits() == 6
 
 
+def test_a_refresh_without_budget_keeps_what_was_bought_under_any_identifier(stand_in, enricher):
+    api = stand_in(match_rate=1.0)
+    first = enricher(api).enrich_dataframe(leads(3))
+    frame = leads(3).assign(linkedin_url=[f"linkedin.com/in/unheard-of-{number}" for number in range(3)])
+    one = enricher(api, max_age=timedelta(0), max_credits=0)
+    enriched = one.enrich_dataframe(frame)
+    assert enriched["eb_status"].tolist() == ["matched"] * 3
+    assert enriched["eb_full_name"].equals(first["eb_full_name"])
+    assert enriched["eb_field_type"].tolist() == ["email"] * 3
+    assert one.report.requests == 0
+
+
 def test_suppressed_people_are_never_sent(stand_in, enricher):
     from eb_dagster.identifiers import Identifier
 
