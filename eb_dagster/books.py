@@ -18,7 +18,8 @@ from eb_dagster import database
 from eb_dagster.errors import InputError
 from eb_dagster.ledger import CHARGED, IN_FLIGHT_STATES, RESENT, WRITTEN_OFF, Ledger
 from eb_dagster.packed import checksum, unpack_outcomes
-from eb_dagster.parquet import check_writable, write_parquet
+from eb_dagster.parquet import write_parquet
+from eb_dagster.publication import check_writable
 from eb_dagster.purchase import apply_reply
 from eb_dagster.wire import IN_DOUBT
 

@@ -326,22 +326,17 @@ class _ParquetTable:
 
     @staticmethod
     def open(file: Path) -> _ParquetTable:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
+        from eb_dagster.parquet import open_parquet
 
-        from eb_dagster.errors import InputError
-
-        try:
-            with pq.ParquetFile(file) as opened:
-                return _ParquetTable(file, tuple(opened.schema_arrow.names), opened.metadata.num_rows, [])
-        except (OSError, pa.ArrowException):
-            raise InputError(f"{file.name} is not a Parquet file") from None
+        with open_parquet(file) as opened:
+            return _ParquetTable(file, tuple(opened.schema_arrow.names), opened.metadata.num_rows, [])
 
     def reader(self) -> pa.RecordBatchReader:
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        opened: Any = pq.ParquetFile(self.file)
+        from eb_dagster.parquet import open_parquet
+
+        opened: Any = open_parquet(self.file)
         return pa.RecordBatchReader.from_batches(
             opened.schema_arrow.remove_metadata(), opened.iter_batches(8_192)
         )
@@ -427,7 +422,7 @@ def _quoted(name: str) -> str:
 
 def _check_targets(file: Path, output: Path, page: Path | None) -> None:
     from eb_dagster.errors import ConfigError
-    from eb_dagster.parquet import check_writable
+    from eb_dagster.publication import check_writable
 
     _check_suffix(output)
     targets = [output] if page is None else [output, page]

@@ -10,10 +10,9 @@ from __future__ import annotations
 import codecs
 import contextlib
 import csv
+import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
@@ -21,6 +20,7 @@ from typing import Any, Final, TextIO, cast
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
+from eb_dagster.publication import published
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
 BATCH_ROWS: Final = 8_192
@@ -314,7 +314,7 @@ def write_text(
     """
     ways: list[Callable[[object], str]] = [_safe_text if name in ours else _text for name in columns]
     rows = 0
-    with _published(target, encoding="utf-8-sig" if has_mark else "utf-8") as sink:
+    with _published_text(target, encoding="utf-8-sig" if has_mark else "utf-8") as sink:
         plain = csv.writer(sink, delimiter=separator, lineterminator="\n")
         quoted = csv.writer(sink, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
         (quoted if "\r" in "".join(columns) else plain).writerow(columns)
@@ -329,18 +329,14 @@ def write_text(
 
 
 @contextlib.contextmanager
-def _published(target: Path, *, encoding: str) -> Generator[TextIO]:
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".part", dir=target.parent)
-    temporary = Path(name)
-    try:
-        with os.fdopen(descriptor, "w", encoding=encoding, newline="") as sink:
+def _published_text(target: Path, *, encoding: str) -> Generator[TextIO]:
+    with published(target) as raw:
+        sink = io.TextIOWrapper(raw, encoding=encoding, newline="")
+        try:
             yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        finally:
+            # Written out, and the file itself left open for who publishes it.
+            sink.detach()
 
 
 def _text(cell: object) -> str:

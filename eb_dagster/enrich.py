@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from eb_dagster import contacts as contact_columns
 from eb_dagster import rights
@@ -22,8 +21,9 @@ from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError, LedgerError, OverBudget
 from eb_dagster.identifiers import FieldType, Identifier, Layout, find_layout, read_rows
 from eb_dagster.ledger import Ledger
-from eb_dagster.parquet import check_writable, read_metadata, write_parquet
+from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, Question, Row, make_plan
+from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Answer, Purchase, apply_reply, decompress, identifiers_in
 from eb_dagster.report import Report
 from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
@@ -233,13 +233,7 @@ class Enricher:
         """Enrich one Parquet file into another, which is written whole or not at all."""
         path = Path(target)
         self.check_target(path)
-        try:
-            file = pq.ParquetFile(Path(source))
-        except FileNotFoundError:
-            raise InputError(f"there is no file {Path(source).name}") from None
-        except (OSError, pa.ArrowException):
-            raise InputError(f"{Path(source).name} is not a Parquet file") from None
-        with file:
+        with open_parquet(Path(source)) as file:
             schema = file.schema_arrow.remove_metadata()
             rows = (batch for batch in _arrow(file).iter_batches(BLOCK_ROWS))
             stream = pa.RecordBatchReader.from_batches(schema, rows)
@@ -258,16 +252,6 @@ class Enricher:
             schema=reader.schema,
             metadata=self._seal,
         )
-
-    def to_table(self, enriched: pd.DataFrame) -> pa.Table:
-        """An enriched dataframe as an Arrow table whose added columns have their fixed types."""
-        names = [name for name in enriched.columns if name not in self._added.names]
-        table = pa.Table.from_pandas(enriched[names]).replace_schema_metadata(None)
-        for one in _arrow(self._added):
-            column = _arrow(pa.Array).from_pandas(enriched[one.name], type=one.type)
-            # The oldest pandas that is allowed gives large text whatever it is asked for.
-            table = _arrow(table).append_column(one, column.cast(one.type))
-        return table
 
     def check_target(self, path: Path) -> None:
         """Refuse a path that cannot be written, or a table that another ledger has paid for."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import click
 
@@ -154,8 +154,8 @@ def suppress(
     """Keep the people in FILE from ever being sent: text (one a line), CSV or Parquet."""
     from eb_dagster import rights
 
-    values = list(_values(file, column))
     with _opened(context) as it:
+        values = list(_values(file, column))
         count = rights.suppress(it, [(kind or _kind_of(text), text) for text in values], default_region=region)  # fmt: skip
     click.echo(f"{count:,} people suppressed that were not before, of {len(values):,}")
 
@@ -230,21 +230,24 @@ def _values(file: Path, column: str | None) -> Iterator[str]:
         with file.open(encoding="utf-8-sig") as lines:
             yield from (text for line in lines if (text := line.strip()))
         return
-    import pandas as pd
-
+    from eb_dagster.delimited import TextTable
     from eb_dagster.identifiers import find_layout
+    from eb_dagster.parquet import open_parquet
 
     if file.suffix.lower() == ".parquet":
-        frame = pd.read_parquet(file)
+        with open_parquet(file) as opened:
+            reader: Any = cast("Any", opened).read().to_reader()
     else:
-        comma = "\t" if file.suffix.lower() == ".tsv" else ","
-        frame = pd.read_csv(file, dtype=str, encoding="utf-8-sig", sep=comma)
-    names = [str(name) for name in frame.columns]
+        reader = TextTable(file).reader()
+    names: list[str] = reader.schema.names
     if column is not None and column not in names:
         raise click.UsageError(f"{file.name} has no column {column}; there are {', '.join(names)}")
     chosen = [column] if column is not None else list(find_layout(names, None).names)
-    for name in chosen:
-        yield from (text for text in frame[name].dropna().astype(str) if text.strip())
+    for batch in reader:
+        for name in chosen:
+            yield from (
+                str(cell) for cell in batch[name].to_pylist() if cell is not None and str(cell).strip()
+            )
 
 
 def _shown(value: object) -> str:

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import secrets
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.publication import published
 
 ROW_GROUP_ROWS: Final = 65_536
 
 _PREFIX: Final = "eb_dagster."
-_SUFFIX: Final = ".tmp"
 _NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
-# File systems take 255 bytes; the rest is for the dots, the token and the suffix.
-_LONGEST_NAME: Final = 200
 
 
 def write_parquet(
@@ -45,7 +39,7 @@ def write_parquet(
     rows = 0
     kept = _without_facts(schema)
     with (
-        _published(target) as sink,
+        published(target) as sink,
         pq.ParquetWriter(sink, kept, compression="zstd", compression_level=1) as writer,
     ):
         for group in _row_groups(batches, schema, row_group_rows):
@@ -55,6 +49,16 @@ def write_parquet(
         noted = {**facts, "schema_version": str(SCHEMA_VERSION)}
         writer.add_key_value_metadata({_PREFIX + name: fact for name, fact in noted.items()})
     return rows
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """Open a Parquet file of the user's. Raises `InputError` that says why it cannot be read."""
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path.name}") from None
+    except (OSError, pa.ArrowException):
+        raise InputError(f"{path.name} is not a Parquet file") from None
 
 
 def read_metadata(path: Path) -> dict[str, str] | None:
@@ -82,118 +86,6 @@ def read_metadata(path: Path) -> dict[str, str] | None:
     }
 
 
-def check_writable(path: Path) -> None:
-    """Make the folder if need be, for its owner only.
-
-    Raises `ConfigError` that says why a file cannot be written there.
-    """
-    try:
-        target = path.resolve()
-        _make_folder(target.parent)
-        is_folder, is_other = target.is_dir(), target.exists() and not target.is_file()
-    except NotADirectoryError:
-        raise ConfigError(f"cannot write {path}: a part of its folder is a file") from None
-    except PermissionError:
-        raise ConfigError(f"cannot write {path}: no permission in its folder") from None
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
-    except (RuntimeError, ValueError):
-        # So Python tells a loop of links, and a NUL.
-        raise ConfigError("cannot write the table: its path leads nowhere") from None
-    if is_folder:
-        raise ConfigError(f"cannot write {path}: it is a folder, not a file")
-    if is_other:
-        raise ConfigError(f"cannot write {path}: it is not a regular file")
-    # Read as well: what a crash left is looked for, and the folder is synced.
-    if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(f"cannot write {path}: no permission in its folder")
-
-
-def _make_folder(folder: Path) -> None:
-    # `mkdir(parents=True)` would give the mode to the last folder only.
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    for one in reversed(missing):
-        one.mkdir(mode=0o700, exist_ok=True)
-    if not folder.is_dir():
-        raise NotADirectoryError
-
-
-@contextlib.contextmanager
-def _published(target: Path) -> Generator[BinaryIO]:
-    """A file to write that takes the target's place at the end, or is gone."""
-    start = _start_of_temporary(target)
-    _clear_torn(target.parent, start)
-    temporary, sink = _open_temporary(target.parent, start)
-    try:
-        with sink:
-            yield sink
-            sink.flush()
-            os.fsync(sink.fileno())
-            if _has_locks():
-                # While it is still locked, so that nobody takes it for one that a crash left.
-                temporary.replace(target)
-        if not _has_locks():
-            # Such a platform does not rename open files, and nobody there clears files either.
-            temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
-
-
-def _start_of_temporary(target: Path) -> str:
-    name = os.fsencode(target.name)
-    is_short = len(name) <= _LONGEST_NAME
-    # Hidden, so that nobody's *.parquet finds it.
-    return f".{target.name if is_short else hashlib.sha256(name).hexdigest()}."
-
-
-def _open_temporary(folder: Path, start: str) -> tuple[Path, BinaryIO]:
-    while True:
-        temporary = folder / f"{start}{secrets.token_hex(8)}{_SUFFIX}"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        sink = os.fdopen(os.open(temporary, flags, 0o600), "wb")
-        _lock(sink.fileno(), wait=True)
-        if not _has_locks() or os.fstat(sink.fileno()).st_nlink:
-            return temporary, sink
-        # Another writer cleared it between the two calls.
-        sink.close()
-
-
-def _clear_torn(folder: Path, start: str) -> None:
-    """Remove what killed processes left: their locks are gone with them."""
-    for torn in folder.iterdir():
-        if torn.name.startswith(start) and torn.name.endswith(_SUFFIX):
-            with contextlib.suppress(OSError):
-                descriptor = os.open(torn, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-                try:
-                    if _lock(descriptor, wait=False):
-                        torn.unlink()
-                finally:
-                    os.close(descriptor)
-
-
-def _has_locks() -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return False
-    return hasattr(fcntl, "flock")
-
-
-def _lock(descriptor: int, *, wait: bool) -> bool:
-    if not _has_locks():
-        return False
-    import fcntl
-
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
-        # Held by a writer that lives, or a file system without locks: not ours to remove.
-        return False
-    return True
-
-
 def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int) -> Iterator[pa.Table]:
     # pyarrow makes a row group of each write, and small ones cost time and space.
     held: list[pa.RecordBatch] = []
@@ -217,13 +109,3 @@ def _without_facts(schema: pa.Schema) -> pa.Schema:
     noted = schema.metadata or {}
     kept = {name: fact for name, fact in noted.items() if not name.startswith(_PREFIX.encode())}
     return cast("pa.Schema", cast("Any", schema).with_metadata(kept))
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -102,13 +102,6 @@ class Agenda:
         for row in waiting:
             self._advance(row)
 
-    def cut(self, size: int, *, steps: int | None = None) -> list[Question]:
-        """Take up to `size` queued questions of the earliest step that has any."""
-        for queue in self._steps[:steps]:
-            if queue:
-                return [queue.popleft() for _ in range(min(size, len(queue)))]
-        return []
-
     def put_back(self, questions: Sequence[Question]) -> None:
         """Queue these again, before all others."""
         if not self._steps:
@@ -136,8 +129,9 @@ class Agenda:
 
     def give_up(self) -> None:
         """Ask nothing more: what is queued stays unasked."""
-        while question := next(iter(self.cut(1)), None):
-            self.settle(question, "not_asked")
+        while (step := self.first_step()) is not None:
+            for question in self.cut_step(step, 1):
+                self.settle(question, "not_asked")
 
     def leaving(self) -> Iterator[Block]:
         """The blocks at the front whose rows are all resolved, in input order."""

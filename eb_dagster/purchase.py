@@ -51,7 +51,6 @@ _POLL_SECONDS: Final = 0.2
 _LONGEST_BACKOFF: Final = 8.0
 _ZSTD: Final = "eb-zstd"
 
-
 CAP_IS_SPENT: Final = "max_credits is spent"
 _SPENT: Final[dict[Short, str]] = {
     "credits": CAP_IS_SPENT,
@@ -116,7 +115,6 @@ class _Done:
 
     questions: list[Question]
     attempt: int
-    request_id: int
     kind: Verdict | Literal["failed"]
     reading: Reading | None = None
     status: int = 0
@@ -208,21 +206,13 @@ class Purchase:
         if not self._take_finished(seconds=0) and not self._send(all_rows_in=all_rows_in):
             self._wait()
 
-    @property
-    def has_work(self) -> bool:
-        """Whether anything is queued, in flight, or asked by someone else."""
-        return bool(
-            self._flying or self._retries or self._elsewhere
-            or self._agenda.first_step() is not None
-        )  # fmt: skip
-
     def _send(self, *, all_rows_in: bool) -> bool:
         if self.stopping:
             self._ask_no_more()
             return False
         if self._flying >= self._threads or time.monotonic() < self._not_before:
             return False
-        if not self._retries and not self._is_worth_sending(all_rows_in=all_rows_in):
+        if not self._retries and self._next_step(all_rows_in=all_rows_in) is None:
             return False
         if (seconds := self._pacer.seconds_to_wait()) > 0:
             # Meanwhile replies are taken in, and a refusal or a signal stops the run at once.
@@ -246,9 +236,6 @@ class Purchase:
         for question in self._elsewhere:
             self._agenda.settle(question, "not_asked")
         self._elsewhere.clear()
-
-    def _is_worth_sending(self, *, all_rows_in: bool) -> bool:
-        return self._next_step(all_rows_in=all_rows_in) is not None
 
     def _next_step(self, *, all_rows_in: bool) -> int | None:
         step = self._agenda.full_step(self._settings.partition_size)
@@ -329,7 +316,7 @@ class Purchase:
         try:
             done = self._send_once(questions, attempt, request_id)
         except BaseException as error:
-            done = _Done(questions, attempt, request_id, "failed", error=error)
+            done = _Done(questions, attempt, "failed", error=error)
         self._done.put(done)
 
     def _send_once(self, questions: list[Question], attempt: int, request_id: int) -> _Done:
@@ -351,7 +338,7 @@ class Purchase:
             state = "refused" if verdict == "refused" else "free"
             self._ledger.release(request_id, state=state, note=reason)
         return _Done(
-            questions, attempt, request_id, verdict, status=status or 0, reason=reason,
+            questions, attempt, verdict, status=status or 0, reason=reason,
             retry_after=outcome.retry_after if isinstance(outcome, Reply) else None,
         )  # fmt: skip
 
@@ -362,7 +349,7 @@ class Purchase:
             complete=reply.complete, body=body,
         )  # fmt: skip
         reading = apply_reply(self._ledger, stored, aliases=self._settings.aliases)
-        return _Done(questions, attempt, request_id, "answered", reading=reading)
+        return _Done(questions, attempt, "answered", reading=reading)
 
     # Taking in what came back
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -182,25 +182,26 @@ class _Person:
 
     def _find_inside(self, phone: Identifier) -> None:
         """Note the contacts that hold a phone, which is no alias unless a run chose so."""
-        digits = phone.value.lstrip("+").encode()
-        for row in self._rows():
-            for stored in self._ledger.replies([row.id] if self._has_reply(row.id) else []):
-                body, _ = decompress(stored)
-                # Nearly always, its last digits are nowhere in the reply.
-                if digits[-4:] not in body:
-                    continue
+        last_digits = phone.value[-4:].encode()
+        for request_id in [row.id for row in self._rows()]:
+            stored = self._reply(request_id)
+            body = b"" if stored is None else decompress(stored)[0]
+            # Nearly always, they are nowhere in the reply.
+            if last_digits in body:
                 for position, record in enumerate(parse_reply(body).records):
                     if phone in identifiers_in(_contact(record), ("phone",)):
-                        self._positions.setdefault(row.id, set()).add(position)
-                        persons = _persons_by_position(row.aliases)
-                        self._persons.update({persons[position]} if position in persons else ())
+                        self._positions.setdefault(request_id, set()).add(position)
+        for row in self._rows():
+            persons = _persons_by_position(row.aliases)
+            inside = self._positions.get(row.id, set())
+            self._persons.update(persons[at] for at in inside if at in persons)
 
-    def _rows(self) -> list[Any]:
+    def _rows(self) -> Iterator[Any]:
         column = _requests.c
         names = (column.id, column.asked, column.asked_keys, column.outcomes, column.aliases)
         with self._ledger.reading() as connection:
             query = sa.select(*names).where(column.endpoint == self._endpoint).order_by(column.id)
-            return list(connection.execute(query, execution_options={"yield_per": 50}))
+            yield from connection.execute(query, execution_options={"yield_per": 50})
 
     def _identifiers(self) -> set[Identifier]:
         found: set[Identifier] = set()
@@ -220,7 +221,7 @@ class _Person:
 
     def _remove_from(self, request_id: int, positions: set[int]) -> None:
         column = _requests.c
-        stored = next(self._ledger.replies([request_id]), None) if self._has_reply(request_id) else None
+        stored = self._reply(request_id)
         with self._ledger.transaction() as connection:
             row = connection.execute(
                 sa.select(column.asked, column.asked_keys, column.outcomes, column.aliases).where(
@@ -249,10 +250,11 @@ class _Person:
                     connection, request_id, body=body, encoding=encoding, complete=is_whole
                 )
 
-    def _has_reply(self, request_id: int) -> bool:
+    def _reply(self, request_id: int) -> StoredReply | None:
         with self._ledger.reading() as connection:
             query = sa.select(_replies.c.request_id).where(_replies.c.request_id == request_id)
-            return connection.execute(query).scalar() is not None
+            is_there = connection.execute(query).scalar() is not None
+        return next(self._ledger.replies([request_id])) if is_there else None
 
 
 def _alias_hits(packed: bytes | None, wanted: Wanted) -> list[tuple[int, bytes]]:

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from eb_dagster.errors import InputError
+from eb_dagster.parquet import open_parquet
 
 _BATCH_ROWS = 8_192
 
@@ -61,16 +61,11 @@ def is_polars(value: Any) -> bool:
 
 
 def _parquet(path: Path) -> Upstream:
-    try:
-        with pq.ParquetFile(path) as file:
-            schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
-    except FileNotFoundError:
-        raise InputError(f"there is no file {path.name}") from None
-    except (OSError, pa.ArrowException):
-        raise InputError(f"{path.name} is not a Parquet file") from None
+    with open_parquet(path) as file:
+        schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
 
     def batches() -> Iterator[pa.RecordBatch]:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             yield from cast("Any", file).iter_batches(_BATCH_ROWS)
 
     return _stream(path, schema, rows, batches)

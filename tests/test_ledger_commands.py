@@ -100,6 +100,11 @@ def test_suppress_reads_text_and_tables(call, doubtful, tmp_path, enricher, wher
     (tmp_path / "people.csv").write_text("Email,n\nP42@firm.example,1\n")
     assert call("suppress", str(tmp_path / "people.txt")).output.startswith("2 people")
     assert call("suppress", str(tmp_path / "people.csv")).output.startswith("1 people")
+    pd.DataFrame({"email": ["p41@firm.example", None]}).to_parquet(tmp_path / "people.parquet")
+    assert call("suppress", str(tmp_path / "people.parquet")).output.startswith("0 people")
+    (tmp_path / "other.csv").write_text("Company;n\nFirm;1\n")
+    told = call("suppress", str(tmp_path / "other.csv"))
+    assert (told.exit_code, "no identifier columns" in told.output) == (2, True)
     enriched = enricher(doubtful, ledger=where).enrich_dataframe(leads(43).iloc[39:])
     assert enriched["eb_status"].tolist() == ["matched", "suppressed", "suppressed", "suppressed"]
 
