@@ -22,8 +22,10 @@ from typing import Any
 
 import pandas as pd
 
+from tests.databases import PostgreSQL
+
 from . import workers
-from .places import CANARIES, Heard, PostgreSQL, Vendor, holds_key, listening, names_below
+from .places import CANARIES, Heard, Vendor, holds_key, listening, names_below
 from .server import KEY, Pair, name_of
 from .table import LEADS, Fault
 

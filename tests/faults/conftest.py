@@ -1,12 +1,15 @@
-import tempfile
+import os
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.databases import PostgreSQL
+
 from .campaign import Place, Verdict, run_cases
 from .certificates import make_certificates
-from .places import PostgreSQL, Vendor
+from .places import Vendor
 from .table import Fault
 
 
@@ -21,16 +24,6 @@ def vendor(faults_folder: Path) -> Iterator[Vendor]:
     one = Vendor(faults_folder / "vendor")
     yield one
     one.stop()
-
-
-@pytest.fixture(scope="session")
-def postgresql() -> Iterator[PostgreSQL]:
-    """A real PostgreSQL, one for all."""
-    # Not pytest's own folder: the path of a socket must be short, and another user has to get in.
-    with tempfile.TemporaryDirectory(prefix="faults") as folder:
-        one = PostgreSQL(Path(folder) / "data")
-        yield one
-        one.stop()
 
 
 @pytest.fixture(scope="session")
@@ -80,3 +73,12 @@ def on_postgresql(
 ) -> Place:
     """Where cases are run on PostgreSQL."""
     return Place(vendor, postgresql, faults_folder / "postgresql", certificates)
+
+
+@pytest.fixture
+def seed(capsys: pytest.CaptureFixture[str]) -> int:
+    # The test command is the same each time; EB_DAGSTER_SEED=0 draws anew, as the long form does.
+    seed = int(os.environ.get("EB_DAGSTER_SEED", "20261124")) or random.SystemRandom().randrange(1, 2**32)
+    with capsys.disabled():
+        print(f" [EB_DAGSTER_SEED={seed}]", end="")
+    return seed

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.databases import PostgreSQL
+
 from . import naive, pace
 from .campaign import Figures, Place, Verdict, run_cases
 from .certificates import make_certificates
-from .places import PostgreSQL, Vendor
+from .places import Vendor
 from .table import FAULTS, Fault
 from .together import ON_BOTH, ON_POSTGRESQL, ON_SQLITE
 

@@ -34,11 +34,7 @@ def lab() -> Iterator[Laboratory]:
 
 
 @pytest.fixture
-def lots(capsys: pytest.CaptureFixture[str]) -> random.Random:
-    # The test command is the same each time; EB_DAGSTER_SEED=0 draws anew, as the long form does.
-    seed = int(os.environ.get("EB_DAGSTER_SEED", "20261124")) or random.SystemRandom().randrange(1, 2**32)
-    with capsys.disabled():
-        print(f" [EB_DAGSTER_SEED={seed}]", end="")
+def lots(seed: int) -> random.Random:
     return random.Random(seed)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Sequence
 
@@ -17,15 +16,6 @@ def recordings() -> Sequence[images.Recording]:
     if (reason := why_no_strace()) is not None:
         pytest.skip(f"no power cuts without a record of every call: {reason}")
     return images.record_all()
-
-
-@pytest.fixture
-def seed(capsys: pytest.CaptureFixture[str]) -> int:
-    # The test command is the same each time; EB_DAGSTER_SEED=0 draws anew, as the long form does.
-    seed = int(os.environ.get("EB_DAGSTER_SEED", "20261124")) or random.SystemRandom().randrange(1, 2**32)
-    with capsys.disabled():
-        print(f" [EB_DAGSTER_SEED={seed}]", end="")
-    return seed
 
 
 def test_a_recording_tells_every_request_and_every_promise(recordings: Sequence[images.Recording]):

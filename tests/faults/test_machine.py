@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Iterable
 
 import pytest
 
 from eb_dagster.client import NoReply, Reply
 from tests.faults import machine
-
-
-@pytest.fixture
-def seed(capsys: pytest.CaptureFixture[str]) -> int:
-    # The test command is the same each time; EB_DAGSTER_SEED=0 draws anew, as the long form does.
-    seed = int(os.environ.get("EB_DAGSTER_SEED", "20261124")) or random.SystemRandom().randrange(1, 2**32)
-    with capsys.disabled():
-        print(f" [EB_DAGSTER_SEED={seed}]", end="")
-    return seed
 
 
 def test_whatever_the_vendor_does_nobody_is_paid_for_twice_and_nobody_is_forgotten(seed: int):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import threading
 from collections import Counter
@@ -32,15 +31,6 @@ needs_strace = pytest.mark.skipif(why_no_strace() is not None, reason=f"{why_no_
 def lab() -> Iterator[Laboratory]:
     with Laboratory.opened() as lab:
         yield lab
-
-
-@pytest.fixture
-def seed(capsys: pytest.CaptureFixture[str]) -> int:
-    # The test command is the same each time; EB_DAGSTER_SEED=0 draws anew, as the long form does.
-    seed = int(os.environ.get("EB_DAGSTER_SEED", "20261124")) or random.SystemRandom().randrange(1, 2**32)
-    with capsys.disabled():
-        print(f" [EB_DAGSTER_SEED={seed}]", end="")
-    return seed
 
 
 @needs_strace

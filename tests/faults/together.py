@@ -24,9 +24,11 @@ from typing import Any
 
 import pandas as pd
 
+from tests.databases import PostgreSQL
+
 from . import workers
 from .campaign import SLACK, Figures, Phase, Place, Verdict, enrich
-from .places import CANARIES, PostgreSQL, holds_key, listening, names_below, wait_for
+from .places import CANARIES, holds_key, listening, names_below, wait_for
 from .server import KEY, Pair, name_of
 
 UNTRUSTED = ("LedgerError", "Unavailable")
