@@ -375,10 +375,13 @@ def _check_suffix(file: Path) -> None:
 
 def _check_names(table: _Table) -> None:
     from eb_dagster.errors import InputError
+    from eb_dagster.identifiers import listed
 
     twice = sorted({name for name in table.columns if table.columns.count(name) > 1})
     if twice:
-        raise InputError(f"more than one column is called {twice}; a Parquet table cannot have that")
+        raise InputError(
+            f"more than one column is called [{listed(twice)}]; a Parquet table cannot have that"
+        )
 
 
 def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enricher:

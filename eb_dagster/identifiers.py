@@ -502,14 +502,14 @@ def _named(
     columns: list[tuple[FieldType, str]] = []
     for kind, names in identifiers.items():
         if kind not in FIELD_TYPES:
-            raise ConfigError(f"identifiers: {kind!r} is no field type; there are {_listed(FIELD_TYPES)}")
+            raise ConfigError(f"identifiers: {kind!r} is no field type; there are {listed(FIELD_TYPES)}")
         wanted = (names,) if isinstance(names, str) else names
         columns.extend((kind, name) for name in wanted)
     if not columns:
         raise ConfigError("identifiers names no column")
     twice = _repeated([name for _, name in columns])
     if twice:
-        raise ConfigError(f"identifiers names a column twice: {_listed(twice)}")
+        raise ConfigError(f"identifiers names a column twice: {listed(twice)}")
     return tuple(columns)
 
 
@@ -539,6 +539,8 @@ def suggest(available: Sequence[str]) -> dict[FieldType, list[str]]:
     """Columns that may hold identifiers, by their names; never used without being named."""
     likely: dict[FieldType, list[str]] = {}
     for name in dict.fromkeys(available):
+        if _is_value(name):
+            continue
         text = str(name).strip().lower()
         for kind in FIELD_TYPES:
             if _LIKELY[kind].search(text) and not _ABOUT.search(text):
@@ -550,10 +552,10 @@ def suggest(available: Sequence[str]) -> dict[FieldType, list[str]]:
 def _check_columns(available: Sequence[str], layout: Layout) -> None:
     missing = [name for name in layout.names if name not in available]
     if missing:
-        raise InputError(f"no column {_listed(missing)}; {_there(available)}")
+        raise InputError(f"no column {listed(missing)}; {_there(available)}")
     twice = [name for name in _repeated(available) if name in layout.names]
     if twice:
-        raise InputError(f"more than one column is called {_listed(twice)}; rename or drop one")
+        raise InputError(f"more than one column is called {listed(twice)}; rename or drop one")
 
 
 def _repeated(names: Sequence[str]) -> list[str]:
@@ -561,10 +563,17 @@ def _repeated(names: Sequence[str]) -> list[str]:
 
 
 def _there(available: Sequence[str]) -> str:
-    return f"there are {_listed(available)}" if available else "there are no columns at all"
+    return f"there are {listed(available)}" if available else "there are no columns at all"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _is_value(name: object) -> bool:
+    return any(isinstance(canonical(kind, str(name)), Identifier) for kind in FIELD_TYPES)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Column names as a message may show them: where the header is missing, they are people."""
+    if any(map(_is_value, names)):
+        return f"{len(names)} names that look like values, so they are not shown (is the header missing?)"
     more = f" and {len(names) - 30} more" if len(names) > 30 else ""
     return ", ".join(repr(name) for name in names[:30]) + more
 

@@ -231,7 +231,7 @@ def _values(file: Path, column: str | None) -> Iterator[str]:
             yield from (text for line in lines if (text := line.strip()))
         return
     from eb_dagster.delimited import TextTable
-    from eb_dagster.identifiers import find_layout
+    from eb_dagster.identifiers import find_layout, listed
     from eb_dagster.parquet import open_parquet
 
     if file.suffix.lower() == ".parquet":
@@ -241,7 +241,7 @@ def _values(file: Path, column: str | None) -> Iterator[str]:
         reader = TextTable(file).reader()
     names: list[str] = reader.schema.names
     if column is not None and column not in names:
-        raise click.UsageError(f"{file.name} has no column {column}; there are {', '.join(names)}")
+        raise click.UsageError(f"{file.name} has no column {column}; there are {listed(names)}")
     chosen = [column] if column is not None else list(find_layout(names, None).names)
     for batch in reader:
         for name in chosen:

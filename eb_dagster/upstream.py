@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
+from eb_dagster.identifiers import listed
 from eb_dagster.parquet import open_parquet
 
 _BATCH_ROWS = 8_192
@@ -101,14 +102,14 @@ def _pandas(frame: pd.DataFrame) -> Upstream:
 def _schema(frame: pd.DataFrame, *, keep_index: bool) -> pa.Schema:
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
-        raise InputError(f"the dataframe has columns of the same name: {repeated}")
+        raise InputError(f"the dataframe has columns of the same name: [{listed(repeated)}]")
     try:
         return pa.Schema.from_pandas(frame, preserve_index=keep_index).remove_metadata()
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         # Its text quotes a value.
         mixed = [str(name) for name in frame.columns if not _has_one_type(frame[name])]
         raise InputError(
-            f"columns {mixed or 'of the index'} hold values of several types, which a table cannot "
+            f"columns {f'[{listed(mixed)}]' if mixed else 'of the index'} hold values of several types, which a table cannot "
             "keep in one column; make them text, or leave them out"
         ) from None
 

@@ -891,3 +891,11 @@ def test_a_million_blank_arrow_rows_are_quick() -> None:
         rows = read_batch(pa.record_batch({"email": column}), EMAIL, default_region=None)
         assert time.perf_counter() - started < 2
         assert rows[-1].reasons == ("blank",)
+
+
+def test_column_names_that_are_people_are_not_told():
+    with pytest.raises(InputError) as error:
+        find_layout(["id", "canary@firm.example", "+17734749362", "linkedin.com/in/canary"], None)
+    assert "is the header missing?" in str(error.value)
+    assert "canary" not in str(error.value)
+    assert "773" not in str(error.value)
