@@ -5,39 +5,52 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, cast
 
 import pyarrow as pa
 
 from eb_dagster import contacts as contact_columns
 from eb_dagster import rights
+from eb_dagster.added import Finisher
 from eb_dagster.client import Client
-from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError, LedgerError, OverBudget
-from eb_dagster.identifiers import FieldType, Identifier, Layout, find_layout, read_rows
+from eb_dagster.identifiers import (
+    Candidates,
+    FieldType,
+    Identifier,
+    Layout,
+    find_layout,
+    read_batch,
+    read_rows,
+)
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
-from eb_dagster.plan import Agenda, Block, Plan, Question, Row, make_plan
+from eb_dagster.plan import Agenda, Block, Plan, make_plan
 from eb_dagster.publication import check_writable
-from eb_dagster.purchase import CAP_IS_SPENT, Answer, Purchase, apply_reply, decompress, identifiers_in
+from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase, apply_reply
 from eb_dagster.report import Report
 from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
 from eb_dagster.signals import Interruption, marked
-from eb_dagster.wire import PATH, parse_reply
+from eb_dagster.wire import PATH
 
 if TYPE_CHECKING:
     import pandas as pd
 
-BLOCK_ROWS: Final = 8_192
-WINDOW_ROWS: Final = 32_768
+BLOCK_ROWS: Final = 4_096
+WINDOW_ROWS: Final = 28_672
 """Rows that are open at once: enough to keep 20 partitions in flight, and memory bounded."""
 
-_REPLIES_KEPT: Final = 16
+MOST_ROWS_LOOKED_UP: Final = 65_536
+_ROWS_LOOKED_UP_FOR_A_REQUEST: Final = 32
+
+# What rows offer, the keys of all identifiers in them, and what the ledger knows of those.
+_LookedUp: TypeAlias = tuple[list[Candidates], Mapping[Identifier, bytes], Lookup]
+
 _LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
 
 
@@ -167,14 +180,13 @@ class Enricher:
         purchase = self._purchase(agenda, Report())
         if _is_pandas(frame):
             layout = find_layout([str(name) for name in frame.columns], self._settings.identifiers)
-            chunks = _pandas_chunks(frame, layout)
+            chunks = self._read_pandas(frame, layout)
         else:
-            _, batches = _open_batches(frame)
-            chunks = (_to_pandas(batch) for batch in batches)
-        for chunk in chunks:
-            layout = find_layout([str(name) for name in chunk.columns], self._settings.identifiers)
-            block = self._take_in(agenda, purchase, chunk[list(layout.names)], layout)
-            agenda.start(block)
+            schema, batches = _open_batches(frame)
+            layout = find_layout(schema.names, self._settings.identifiers)
+            chunks = self._read_batches(_pieces(batches), layout)
+        for chunk in self._look_ahead(chunks, purchase):
+            self._take_in(agenda, purchase, chunk)
         return make_plan(
             agenda,
             partition_size=self._settings.partition_size,
@@ -202,7 +214,7 @@ class Enricher:
         self._check_clash(names)
         if self._settings.over_budget == "refuse":
             self._refuse_over_budget(frame)
-        batches = list(self._run(_pandas_chunks(frame, layout), layout, total=len(frame)))
+        batches = list(self._run(self._read_pandas(frame, layout), total=len(frame)))
         table = pa.Table.from_batches(batches, schema=self._added)
         added = _arrow(table).to_pandas(types_mapper=contact_columns.pandas_dtype)
         added = contact_columns.enriched_contacts(
@@ -311,43 +323,42 @@ class Enricher:
     def _enrich_stream(
         self, stream: Iterator[pa.RecordBatch], layout: Layout, schema: pa.Schema
     ) -> Iterator[pa.RecordBatch]:
-        inputs: list[pa.RecordBatch] = []
+        inputs: deque[pa.RecordBatch] = deque()
 
-        def chunks() -> Iterator[pd.DataFrame]:
-            for batch in stream:
-                for start in range(0, batch.num_rows, BLOCK_ROWS):
-                    piece = batch.slice(start, BLOCK_ROWS)
-                    inputs.append(piece)
-                    yield _to_pandas(piece.select(list(layout.names)))
+        def remembered() -> Iterator[pa.RecordBatch]:
+            for piece in _pieces(stream):
+                inputs.append(piece)
+                yield piece
 
-        for added in self._run(chunks(), layout, total=None):
-            mine = inputs.pop(0)
+        for added in self._run(self._read_batches(remembered(), layout), total=None):
+            mine = inputs.popleft()
             yield _arrow(pa.RecordBatch).from_arrays(
                 [*_arrow(mine).columns, *_arrow(added).columns], schema=schema
             )
 
-    def _run(
-        self, chunks: Iterator[pd.DataFrame], layout: Layout, *, total: int | None
-    ) -> Iterator[pa.RecordBatch]:
+    def _run(self, chunks: Iterator[list[Candidates]], *, total: int | None) -> Iterator[pa.RecordBatch]:
         started = time.monotonic()
         self.report = report = Report()
         agenda = Agenda()
         purchase = self._purchase(agenda, report)
         self._purchases.append(purchase)
-        loader = _ContactLoader(self._ledger)
+        finisher = Finisher(self._ledger, self._added, columns=self._settings.columns)
         with _progress(self._settings.progress, report, total) as show, marked() as interruption:
             purchase.on_progress = show
+            ahead = self._look_ahead(chunks, purchase)
             interruption.on_second = purchase.abort
             try:
                 more = True
                 while more or agenda.blocks:
                     while more and agenda.open_rows < WINDOW_ROWS and not interruption:
-                        chunk = next(chunks, None)
+                        chunk = next(ahead, None)
                         more = chunk is not None
                         if chunk is not None:
-                            agenda.start(self._take_in(agenda, purchase, chunk, layout, report))
+                            block = self._take_in(agenda, purchase, chunk)
+                            report.identifiers += len(block.new)
+                            report.folded += sum(len(row.questions) for row in block.rows) - len(block.new)
                     for block in agenda.leaving():
-                        batch = self._finish_block(block, purchase, loader, report)
+                        batch = finisher.finish(block.rows, run=purchase.run, report=report)
                         interruption.is_suspended = True
                         yield batch
                         interruption.is_suspended = False
@@ -374,126 +385,49 @@ class Enricher:
         # Whoever handled the signal let it pass; half a table is still no table.
         raise KeyboardInterrupt
 
-    def _take_in(
-        self,
-        agenda: Agenda,
-        purchase: Purchase,
-        chunk: pd.DataFrame,
-        layout: Layout,
-        report: Report | None = None,
-    ) -> Block:
-        candidates = read_rows(chunk, layout, default_region=self._settings.default_region)
-        distinct = {one for row in candidates for one in row.identifiers}
-        keys: dict[Identifier, bytes] = {one: self._ledger.key(one) for one in distinct}
+    def _read_pandas(self, frame: pd.DataFrame, layout: Layout) -> Iterator[list[Candidates]]:
+        wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
+        slim = frame.iloc[:, wanted]
+        slim.columns = [str(name) for name in slim.columns]
+        # Even an empty frame is checked once.
+        for start in range(0, max(len(slim), 1), BLOCK_ROWS):
+            piece = slim.iloc[start : start + BLOCK_ROWS]
+            yield read_rows(piece, layout, default_region=self._settings.default_region)
+
+    def _read_batches(self, pieces: Iterator[pa.RecordBatch], layout: Layout) -> Iterator[list[Candidates]]:
+        for piece in pieces:
+            yield read_batch(piece, layout, default_region=self._settings.default_region)
+
+    def _look_ahead(self, chunks: Iterator[list[Candidates]], purchase: Purchase) -> Iterator[_LookedUp]:
+        """Chunks with what the ledger knows of them.
+
+        A look-up goes through the whole ledger, so the larger that is, the more rows share one.
+        """
+        held: list[list[Candidates]] = []
+        rows = 0
+        for chunk in chunks:
+            held.append(chunk)
+            rows += len(chunk)
+            if rows >= min(_ROWS_LOOKED_UP_FOR_A_REQUEST * self._ledger.last_request(), MOST_ROWS_LOOKED_UP):
+                yield from self._looked_up(held, purchase)
+                held, rows = [], 0
+        yield from self._looked_up(held, purchase)
+
+    def _looked_up(self, chunks: list[list[Candidates]], purchase: Purchase) -> Iterator[_LookedUp]:
+        keys = self._ledger.keys({one for chunk in chunks for row in chunk for one in row.identifiers})
+        lookup = purchase.look_up(keys)
+        # Off the list, so that what was taken in is not held here too.
+        chunks.reverse()
+        while chunks:
+            yield chunks.pop(), keys, lookup
+
+    @staticmethod
+    def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:
+        candidates, keys, lookup = chunk
         block = agenda.add(candidates, keys)
-        questions = {one.key: one for row in block.rows for one in row.questions}
-        if report is not None:
-            places = sum(len(row.questions) for row in block.rows)
-            report.identifiers += sum(one.state == "new" for one in questions.values())
-            report.folded += places - sum(one.state == "new" for one in questions.values())
-        purchase.look_up(list(questions.values()))
+        purchase.open(block.new, lookup)
+        agenda.start(block)
         return block
-
-    def _finish_block(
-        self, block: Block, purchase: Purchase, loader: _ContactLoader, report: Report
-    ) -> pa.RecordBatch:
-        loader.load([row.question for row in block.rows if row.question is not None])
-        self._withhold(block)
-        rows = [self._finish_row(row, purchase.run, report) for row in block.rows]
-        status = [
-            pa.array([one[at] for one, _ in rows], type=column.type)
-            for at, column in enumerate(contact_columns.STATUS_COLUMNS)
-        ]
-        kept = contact_columns.select(self._settings.columns)
-        arrays = contact_columns.contact_arrays([one for _, one in rows], columns=self._settings.columns)
-        for column, array in zip(kept, arrays, strict=True):
-            report.filled[column.name] += len(array) - array.null_count
-        return _arrow(pa.RecordBatch).from_arrays([*status, *arrays], schema=self._added)
-
-    def _withhold(self, block: Block) -> None:
-        """Hand out nobody who is suppressed, under whichever identifier they were found."""
-        if not self._ledger.has_suppressed():
-            return
-        inside: dict[int, list[Identifier]] = {}
-        for at, row in enumerate(block.rows):
-            answer = cast("Answer | None", row.question.answer) if row.question is not None else None
-            if row.status == "matched" and answer is not None and answer.contact is not None:
-                inside[at] = identifiers_in(answer.contact)
-        barred = self._ledger.suppressed({one for found in inside.values() for one in found})
-        for at, found in inside.items():
-            if not barred.isdisjoint(found):
-                block.rows[at].status = "suppressed"
-
-    def _finish_row(self, row: Row, run: str, report: Report) -> tuple[tuple[Any, ...], Contact | None]:
-        question, status = row.question, row.status
-        answer = cast("Answer | None", question.answer) if question is not None else None
-        matched = {"matched": True, "not_found": False}.get(cast(str, status))
-        known = answer.known if answer is not None and matched is not None else None
-        contact = answer.contact if answer is not None and matched else None
-        from_ledger = known is not None and (known.run != run or known.is_alias)
-        self._count(report, row, contact, from_ledger=from_ledger)
-        asked = question.identifier if question is not None and status != "suppressed" else None
-        at = known.at if known is not None else None
-        values = (
-            matched,
-            status,
-            None if asked is None else asked.field_type,
-            None if asked is None else asked.value,
-            from_ledger,
-            None if at is None else datetime.fromtimestamp(at, UTC),
-        )
-        return values, contact
-
-    def _count(self, report: Report, row: Row, contact: Contact | None, *, from_ledger: bool) -> None:
-        report.rows += 1
-        report.from_ledger += from_ledger
-        report.unusable.update(reason for reason in row.reasons if reason != "blank")
-        if row.status == "invalid":
-            report.invalid[row.reasons[0] if row.reasons else "blank"] += 1
-        elif row.status is not None:
-            setattr(report, row.status, getattr(report, row.status) + 1)
-        if row.status == "matched" and row.question is not None:
-            report.matched_by[row.question.identifier.field_type] += 1
-        if row.status in ("matched", "not_found"):
-            asked = (one for one in row.questions if one is row.question or one.state == "missed")
-            report.answered_by.update({one.identifier.field_type for one in asked})
-        if contact is not None:
-            report.drift.update(contact.drift)
-            report.new_fields.update(contact.unknown_keys)
-
-
-class _ContactLoader:
-    """Reads bought contacts back from the ledger, a reply at a time."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-        self._records: OrderedDict[int, tuple[Any, ...]] = OrderedDict()
-
-    def load(self, questions: Iterable[Question]) -> None:
-        """Fill in the contact of every matched question that has none yet."""
-        wanted: dict[int, dict[int, list[Question]]] = {}
-        for question in questions:
-            answer = cast("Answer | None", question.answer)
-            if answer is None or answer.contact is not None or answer.known.standing != "matched":
-                continue
-            of_request = wanted.setdefault(answer.known.request_id, {})
-            of_request.setdefault(answer.known.position, []).append(question)
-        for request_id, positions in sorted(wanted.items()):
-            records = self._of(request_id)
-            for position, answered in positions.items():
-                if position >= len(records):
-                    raise LedgerError(f"the reply of request {request_id} is damaged in the ledger")
-                contact = read_contact(records[position].contact or b"null")
-                for question in answered:
-                    question.answer = Answer(cast(Answer, question.answer).known, contact)
-
-    def _of(self, request_id: int) -> tuple[Any, ...]:
-        if request_id not in self._records:
-            (stored,) = self._ledger.replies([request_id])
-            self._records[request_id] = parse_reply(decompress(stored)[0]).records
-            if len(self._records) > _REPLIES_KEPT:
-                self._records.popitem(last=False)
-        return self._records[request_id]
 
 
 class _progress:  # noqa: N801 - reads as the function it stands for
@@ -553,19 +487,10 @@ def _arrow(one: object) -> Any:
     return one
 
 
-def _pandas_chunks(frame: pd.DataFrame, layout: Layout) -> Iterator[pd.DataFrame]:
-    wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
-    slim = frame.iloc[:, wanted]
-    slim.columns = [str(name) for name in slim.columns]
-    # Even an empty frame is checked once.
-    for start in range(0, max(len(slim), 1), BLOCK_ROWS):
-        yield slim.iloc[start : start + BLOCK_ROWS]
-
-
-def _to_pandas(batch: pa.RecordBatch) -> pd.DataFrame:
-    import pandas as pd
-
-    return _arrow(batch).to_pandas(types_mapper=pd.ArrowDtype)
+def _pieces(stream: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in stream:
+        for start in range(0, batch.num_rows, BLOCK_ROWS):
+            yield batch.slice(start, BLOCK_ROWS)
 
 
 def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

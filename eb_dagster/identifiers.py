@@ -578,7 +578,7 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:30]) + more
 
 
-def schema(layout: Layout) -> pandera.DataFrameSchema:
+def schema(names: Sequence[str]) -> pandera.DataFrameSchema:
     """Build the contract of the input: each identifier column is there and holds text or nothing.
 
     The check answers for a whole column at once, so pandera has no values to put in its report.
@@ -587,14 +587,14 @@ def schema(layout: Layout) -> pandera.DataFrameSchema:
     import pandera.pandas as pandera
 
     column = pandera.Column(nullable=True, checks=[pandera.Check(_is_text, name="is_text", ignore_na=False)])
-    return pandera.DataFrameSchema(dict.fromkeys(layout.names, column), name="ContactIdentifiers")
+    return pandera.DataFrameSchema(dict.fromkeys(names, column), name="ContactIdentifiers")
 
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
         if name == "ContactIdentifiers":
-            return schema(Layout("long", ()))
+            return schema(Layout("long", ()).names)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -634,7 +634,7 @@ def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None
     """
     region = None if default_region is None else check_region(default_region)
     _check_columns([*frame.columns], layout)
-    _check_text(frame, layout)
+    check_text(frame, layout.names)
     return _read_columns([_texts(frame[name]) for name in layout.names], layout, region)
 
 
@@ -659,11 +659,12 @@ def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | N
     return _read_columns([_texts_of(column) for column in columns.values()], layout, region)
 
 
-def _check_text(frame: pd.DataFrame, layout: Layout) -> None:
+def check_text(frame: pd.DataFrame, names: Sequence[str]) -> None:
+    """Hold the named columns to the contract of the input. Raises `InputError` with counts, no values."""
     import pandera.errors
 
     try:
-        schema(layout).validate(frame[list(layout.names)], lazy=True)
+        schema(names).validate(frame[list(names)], lazy=True)
         return
     except pandera.errors.SchemaErrors as error:
         cases = cast("pd.DataFrame", cast(Any, error).failure_cases)

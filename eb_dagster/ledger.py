@@ -22,6 +22,7 @@ from functools import cache
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeVar, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
@@ -29,7 +30,7 @@ from sqlalchemy import exc
 
 from eb_dagster import database
 from eb_dagster.errors import LedgerError
-from eb_dagster.identifiers import Identifier
+from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.owners import DatabaseOwner, FileOwner, Owner
 from eb_dagster.packed import (
     ALIAS,
@@ -70,8 +71,7 @@ Short = Literal["credits", "day", "month", "risk"]
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(msgspec.Struct, frozen=True, gc=False):
     """What the ledger knows of an identifier. Matched: which contact of which reply."""
 
     standing: Standing
@@ -120,18 +120,18 @@ class Claim:
     granted: int
     known: Mapping[bytes, Known]
     short_of: Short | None = None
+    room: int = 0
+    """How many more identifiers could have been asked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, gc=False):
     """One entry of an applied reply: where its contact stands and which fields that holds."""
 
     position: int
     held: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Alias:
+class Alias(msgspec.Struct, frozen=True, gc=False):
     """An identifier found inside a bought contact. Equal `person` means the same contact."""
 
     key: bytes
@@ -187,7 +187,7 @@ class Ledger:
         self._process = os.getpid()
         self._closed = False
         self._hurry = threading.Event()
-        self._begun_hashes: dict[tuple[str, str], blake2b] = {}
+        self._hashers: dict[tuple[str, str], Callable[[str], bytes]] = {}
         self._clock = clock
         self.endpoint = endpoint
         self._vault = Vault.from_environment()
@@ -246,26 +246,36 @@ class Ledger:
 
     def key(self, identifier: Identifier) -> bytes:
         """The identifier's keyed hash at this endpoint: a sandbox's answer is never a real one."""
-        return self.key_at(self.endpoint, identifier)
+        return self.hasher(identifier.field_type)(identifier.value)
 
     def key_at(self, endpoint: str, identifier: Identifier) -> bytes:
         """The identifier's keyed hash at an endpoint; "" stands for all of them."""
-        return self._hash(endpoint, identifier.field_type, identifier.value)
+        return self.hasher(identifier.field_type, endpoint=endpoint)(identifier.value)
 
-    def keys_of_echo(self, echo: str, field_types: Iterable[str]) -> list[bytes]:
+    def keys(self, identifiers: Iterable[Identifier]) -> dict[Identifier, bytes]:
+        """The keys of many identifiers."""
+        hashers: dict[str, Callable[[str], bytes]] = {kind: self.hasher(kind) for kind in FIELD_TYPES}
+        return {one: hashers[one.field_type](one.value) for one in identifiers}
+
+    def keys_of_echo(self, echo: str, field_types: Iterable[FieldType]) -> list[bytes]:
         """The keys under which an echoed value, taken literally, may have been asked."""
-        return [self._hash(self.endpoint, kind, echo) for kind in field_types]
+        return [self.hasher(kind)(echo) for kind in field_types]
 
-    def _hash(self, endpoint: str, field_type: str, value: str) -> bytes:
-        # Of "endpoint, field type, value" with NUL between. What it begins with is hashed once.
-        begun = self._begun_hashes.get((endpoint, field_type))
-        if begun is None:
-            start = f"{endpoint}\0{field_type}\0".encode("utf-8", "surrogatepass")
+    def hasher(self, field_type: FieldType, *, endpoint: str | None = None) -> Callable[[str], bytes]:
+        """What makes keys of values of one kind: the keyed hash of endpoint, kind and value, NUL between."""
+        place = (self.endpoint if endpoint is None else endpoint, field_type)
+        if place not in self._hashers:
+            start = f"{place[0]}\0{field_type}\0".encode("utf-8", "surrogatepass")
+            # What it begins with is hashed once: that is half of the work.
             begun = blake2b(start, key=self._secret, digest_size=KEY_BYTES)
-            self._begun_hashes[endpoint, field_type] = begun
-        one = begun.copy()
-        one.update(value.encode("utf-8", "surrogatepass"))
-        return one.digest()
+
+            def hash_of(value: str) -> bytes:
+                one = begun.copy()
+                one.update(value.encode("utf-8", "surrogatepass"))
+                return one.digest()
+
+            self._hashers[place] = hash_of
+        return self._hashers[place]
 
     # Looking up
 
@@ -419,7 +429,7 @@ class Ledger:
             connection.execute(
                 sa.update(_requests).where(_requests.c.id == request_id).values(keys_checksum=mark)
             )
-        return Claim(request_id, granted, {})
+        return Claim(request_id, granted, {}, room=room.credits - granted)
 
     def release(self, request_id: int, *, state: Literal["free", "refused"], note: str) -> None:
         """The request cost nothing: its questions may be asked again."""
@@ -492,18 +502,23 @@ class Ledger:
         aliases: Sequence[Alias],
         records_enriched: int | None,
     ) -> None:
-        """Note what a stored reply says about each question, in the order they were asked."""
+        """Note what a stored reply says about each question, in the order they were asked.
+
+        A power cut may undo this, and then `unapplied` gives the reply once more.
+        """
         outcomes = np.zeros(len(questions), dtype=OUTCOME)
         outcomes["position"] = [one.position for one in questions]
-        outcomes["held"] = [pack_fields(one.held) for one in questions]
+        outcomes["held"] = [_pack_fields(one.held) for one in questions]
         packed = np.zeros(len(aliases), dtype=ALIAS)
-        for at, one in enumerate(aliases):
-            packed[at] = (one.key, one.position, pack_fields(one.held), one.person & 0xFFFFFFFF)
+        packed["key"] = np.frombuffer(b"".join([one.key for one in aliases]), dtype=ALIAS["key"])
+        packed["position"] = [one.position for one in aliases]
+        packed["held"] = [_pack_fields(one.held) for one in aliases]
+        packed["person"] = [one.person & 0xFFFFFFFF for one in aliases]
         found = {one.position for one in questions if one.position >= 0}
         unreadable = sum(one.position == UNREADABLE for one in questions)
         self._patiently(
             lambda: self._move(
-                request_id, {"answered", "unreadable", "applied"},
+                request_id, {"answered", "unreadable", "applied"}, is_durable=False,
                 state="unreadable" if unreadable == len(questions) else "applied",
                 credits=len(found), records_enriched=_within_database(records_enriched),
                 at_risk=sum(one.position == IN_DOUBT for one in questions), unreadable=unreadable,
@@ -671,7 +686,8 @@ class Ledger:
 
     def reserve_slot(self, *, interval: float) -> float:
         """Take the next free moment to send; returns the seconds until then."""
-        with self.transaction() as connection:
+        # Forgotten in a power cut, a slot costs nobody anything: the minute is over by then.
+        with self.transaction(is_durable=False) as connection:
             now = self._now(connection)
             slot = max(self._next_slot(connection, now), now)
             self._set_next_slot(connection, slot + interval)
@@ -764,8 +780,8 @@ class Ledger:
         if is_busy:
             raise Unavailable("the ledger is in use, so its log still holds what was removed: run it again")
 
-    def _move(self, request_id: int, before: set[str], **values: Any) -> None:
-        with self.transaction() as connection:
+    def _move(self, request_id: int, before: set[str], *, is_durable: bool = True, **values: Any) -> None:
+        with self.transaction(is_durable=is_durable) as connection:
             moved = connection.execute(
                 sa.update(_requests)
                 .where(_requests.c.id == request_id, _requests.c.state.in_(sorted(before)))
@@ -785,10 +801,13 @@ class Ledger:
                 pause = min(2 * pause, 5.0)
 
     @contextlib.contextmanager
-    def transaction(self) -> Generator[sa.Connection]:
-        """One committed step, alone on the ledger: SQLite's write lock, or PostgreSQL's for advice."""
+    def transaction(self, *, is_durable: bool = True) -> Generator[sa.Connection]:
+        """One committed step, alone on the ledger: SQLite's write lock, or PostgreSQL's for advice.
+
+        One that is not durable may be undone by a power cut, until the next one that is.
+        """
         self._check_usable()
-        with self._lock, self._begun(reading=False) as connection:
+        with self._lock, self._begun(reading=False, is_durable=is_durable) as connection:
             if self.file is None:
                 # One lock for everything: claims, budget and pacing of all workers. So none of
                 # them waits for another in a circle.
@@ -803,10 +822,12 @@ class Ledger:
             yield connection
 
     @contextlib.contextmanager
-    def _begun(self, *, reading: bool) -> Generator[sa.Connection]:
+    def _begun(self, *, reading: bool, is_durable: bool = True) -> Generator[sa.Connection]:
         with self._translated(), self._engine.connect() as connection:
-            chosen = connection.execution_options(reading=reading)
+            chosen = connection.execution_options(reading=reading, is_durable=is_durable)
             with chosen.begin():
+                if self.file is None and not is_durable:
+                    chosen.execute(sa.text("SET LOCAL synchronous_commit = off"))
                 yield chosen
 
     @property
@@ -935,7 +956,7 @@ class _Findings:
                 result[key] = contact
             elif newer.standing == "missed" and newer.request_id > contact.request_id:
                 # Asked again when it was old, and not found: the old contact is the best there is.
-                result[key] = replace(contact, is_stale=False)
+                result[key] = msgspec.structs.replace(contact, is_stale=False)
             elif newer.standing == "missed":
                 result[key] = contact
         return result

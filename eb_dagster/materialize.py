@@ -18,7 +18,7 @@ from pydantic import Field
 from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.enrich import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
-from eb_dagster.identifiers import FieldType, find_layout
+from eb_dagster.identifiers import FieldType, check_text, find_layout
 from eb_dagster.metadata import (
     PREFIX,
     Figures,
@@ -233,6 +233,7 @@ class _Table:
 
     def _enrich(self, enricher: Enricher, upstream: Upstream, plan: Plan | None) -> _Made:
         value = None
+        self._check_input(upstream)
         if self._target is not None:
             rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
         else:
@@ -245,6 +246,14 @@ class _Table:
         if plan is not None:
             figures |= plan_figures(plan)
         return _Made(figures=figures, metadata=self._metadata(upstream, report, figures), value=value)
+
+    def _check_input(self, upstream: Upstream) -> None:
+        """Hold a dataframe to the contract as a whole; other tables are held to it batch by batch."""
+        if isinstance(frame := upstream.value, pd.DataFrame):
+            layout = find_layout(list(upstream.columns), self.enrichment.settings.get("identifiers"))
+            named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+            # A named index is data too, and no column of the frame.
+            check_text(named, [name for name in layout.names if name in named.columns])
 
     def _metadata(self, upstream: Upstream, report: Report, figures: Figures) -> dict[str, Any]:
         settings, target = self.enrichment.settings, self._target

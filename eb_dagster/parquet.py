@@ -14,7 +14,7 @@ from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.publication import published
 
-ROW_GROUP_ROWS: Final = 65_536
+ROW_GROUP_ROWS: Final = 32_768
 
 _PREFIX: Final = "eb_dagster."
 _NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -45,6 +45,8 @@ def write_parquet(
         for group in _row_groups(batches, schema, row_group_rows):
             writer.write_table(group, row_group_size=row_group_rows)
             rows += group.num_rows
+            # Else it would be held until the next one is whole.
+            del group
         facts = metadata() if callable(metadata) else metadata
         noted = {**facts, "schema_version": str(SCHEMA_VERSION)}
         writer.add_key_value_metadata({_PREFIX + name: fact for name, fact in noted.items()})
@@ -98,8 +100,10 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int)
             start += piece.num_rows
             rows += piece.num_rows
             if rows == most:
-                yield pa.Table.from_batches(held, schema=schema)
+                group = pa.Table.from_batches(held, schema=schema)
                 held, rows = [], 0
+                yield group
+                del group
     if held:
         yield pa.Table.from_batches(held, schema=schema)
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import html
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
+
+import msgspec
 
 from eb_dagster.identifiers import Candidates, Identifier
 
@@ -20,30 +22,35 @@ State = Literal[
 ]  # fmt: skip
 Status = Literal["matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"]
 
-_PENDING = frozenset({"queued", "asked", "elsewhere"})
+_PENDING: Final = frozenset({"queued", "asked", "elsewhere"})
+# What ends a row, whatever its other questions come to; the first of these counts.
+_ENDS: Final[tuple[Literal["suppressed", "matched", "in_doubt", "unreadable"], ...]] = (
+    "suppressed", "matched", "in_doubt", "unreadable",
+)  # fmt: skip
 
 
-@dataclass(slots=True, eq=False)
-class Question:
-    """One distinct identifier, and what is known of it so far."""
+class Question(msgspec.Struct, eq=False, gc=False):
+    """One distinct identifier, and what is known of it so far. Its repr shows no person."""
 
     identifier: Identifier
-    key: bytes = field(repr=False)
+    key: bytes
+    block: int
+    """The newest block with a row that asks it."""
     state: State = "new"
     seen: int = 0
     """The newest request that was looked at when the ledger was asked about it."""
-    answer: Any = field(default=None, repr=False)
+    answer: Any = None
     """Who answered, when matched or missed; what an old contact says, while it is open."""
-    waiting: list[Row] = field(default_factory=list["Row"], repr=False)
+
+    def __repr__(self) -> str:
+        return f"Question(field_type={self.identifier.field_type!r}, state={self.state!r})"
 
 
-@dataclass(slots=True, eq=False)
-class Row:
+class Row(msgspec.Struct, eq=False, gc=False):
     """One input row: its questions in order of asking, and how it ended."""
 
     questions: tuple[Question, ...]
     reasons: tuple[str, ...]
-    block: Block = field(repr=False)
     status: Status | None = None
     question: Question | None = None
 
@@ -52,8 +59,20 @@ class Row:
 class Block:
     """Consecutive rows that leave together."""
 
-    rows: list[Row] = field(default_factory=list[Row])
-    unresolved: int = 0
+    number: int
+    rows: list[Row]
+    new: list[Question]
+    """Those that no open row asked before; to be looked up."""
+    _resolved: int = 0
+
+    @property
+    def is_resolved(self) -> bool:
+        """Whether each of its rows has ended."""
+        rows, at = self.rows, self._resolved
+        while at < len(rows) and rows[at].status is not None:
+            at += 1
+        self._resolved = at
+        return at == len(rows)
 
 
 class Agenda:
@@ -67,24 +86,34 @@ class Agenda:
     def __init__(self) -> None:
         self.blocks: deque[Block] = deque()
         self.open_rows = 0
+        self._taken = 0
+        # Nothing in a row or question leads back to the row, so none of them needs Python's
+        # collector of cycles, which would walk through all that are open.
         self._questions: dict[bytes, Question] = {}
+        self._waiting: dict[bytes, list[Row]] = {}
         self._steps: list[deque[Question]] = []
-
-    def question(self, identifier: Identifier, key: bytes) -> Question:
-        """The one question for this identifier."""
-        known = self._questions.get(key)
-        if known is None:
-            known = self._questions[key] = Question(identifier, key)
-        return known
 
     def add(self, candidates: Sequence[Candidates], keys: Mapping[Identifier, bytes]) -> Block:
         """Take in rows. Their new questions have to be looked up before `start`."""
-        block = Block()
+        number = self._taken
+        self._taken += 1
+        known = self._questions
+        rows: list[Row] = []
+        new: list[Question] = []
         for one in candidates:
-            asked = tuple(self.question(each, keys[each]) for each in one.identifiers)
-            block.rows.append(Row(asked, one.reasons, block))
-        block.unresolved = len(block.rows)
-        self.open_rows += len(block.rows)
+            asked: list[Question] = []
+            for identifier in one.identifiers:
+                key = keys[identifier]
+                question = known.get(key)
+                if question is None:
+                    question = known[key] = Question(identifier, key, number)
+                    new.append(question)
+                else:
+                    question.block = number
+                asked.append(question)
+            rows.append(Row(tuple(asked), one.reasons))
+        block = Block(number, rows, new)
+        self.open_rows += len(rows)
         self.blocks.append(block)
         return block
 
@@ -98,8 +127,7 @@ class Agenda:
         question.state = state
         if answer is not None:
             question.answer = answer
-        waiting, question.waiting = question.waiting, []
-        for row in waiting:
+        for row in self._waiting.pop(question.key, ()):
             self._advance(row)
 
     def put_back(self, questions: Sequence[Question]) -> None:
@@ -135,39 +163,36 @@ class Agenda:
 
     def leaving(self) -> Iterator[Block]:
         """The blocks at the front whose rows are all resolved, in input order."""
-        while self.blocks and self.blocks[0].unresolved == 0:
+        while self.blocks and self.blocks[0].is_resolved:
             block = self.blocks.popleft()
             yield block
             self.open_rows -= len(block.rows)
-            if not self.blocks:
-                self._questions.clear()
+            for row in block.rows:
+                for question in row.questions:
+                    # No row that is open asks it: from here on it is the ledger that knows.
+                    if question.block == block.number:
+                        self._questions.pop(question.key, None)
 
     def _advance(self, row: Row) -> None:
         if row.status is not None:
             return
         status, question = self._verdict(row)
         if status is None and question is not None:
-            question.waiting.append(row)
+            self._waiting.setdefault(question.key, []).append(row)
             if question.state in ("new", "open"):
                 self._queue(question, step=row.questions.index(question))
             return
         row.status, row.question = status, question
-        row.block.unresolved -= 1
 
     def _verdict(self, row: Row) -> tuple[Status | None, Question | None]:
         """The row's status and question, or None and the question that it waits for."""
         if not row.questions:
             return "invalid", None
-        by_state = {question.state: question for question in reversed(row.questions)}
-        # One suppressed identifier is enough: it is the person who must not be bought.
-        if question := by_state.get("suppressed"):
-            return "suppressed", question
-        if question := by_state.get("matched"):
-            return "matched", question
-        if question := by_state.get("in_doubt"):
-            return "in_doubt", question
-        if question := by_state.get("unreadable"):
-            return "unreadable", question
+        for state in _ENDS:
+            # One suppressed identifier is enough: it is the person who must not be bought.
+            for question in row.questions:
+                if question.state == state:
+                    return state, question
         # Another row asks one of this row's identifiers now: its answer may save a credit.
         for question in row.questions:
             if question.state in _PENDING:

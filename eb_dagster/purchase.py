@@ -15,12 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
-from typing import Final, Literal
+from types import MappingProxyType
+from typing import Final, Literal, cast
 
+import msgspec
 import pyarrow as pa
 
 from eb_dagster.client import Client, NoReply, Reply
-from eb_dagster.contacts import Contact, read_contact
+from eb_dagster.contacts import Contact, Flattened, flatten, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical
 from eb_dagster.ledger import (
@@ -59,21 +61,34 @@ _SPENT: Final[dict[Short, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Who answered a question: a contact of a stored reply, or nobody (`contact` is None)."""
+class Answer(msgspec.Struct, frozen=True, gc=False):
+    """Who answered a question, or that nobody did.
+
+    A contact of a reply that came in this run is the row of `contacts`; any other is in the ledger.
+    """
 
     known: Known
-    contact: Contact | None = field(default=None, repr=False)
+    contacts: Flattened | None = None
+    row: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What the ledger knew of some identifiers, up to its `newest` request."""
+
+    known: Mapping[bytes, Known]
+    newest: int
+    suppressed: Collection[Identifier]
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """An applied reply: for each question its outcome, and the contacts by position."""
+    """An applied reply: for each question where its contact stands in it, or a negative outcome."""
 
     stored: StoredReply
-    outcomes: tuple[Outcome, ...]
-    contacts: dict[int, Contact] = field(repr=False)
+    positions: list[int]
+    contacts: Mapping[int, Contact] = field(repr=False)
+    """By position in the reply."""
     extra: int
     wrong_count: bool
     is_whole: bool
@@ -81,7 +96,7 @@ class Reading:
     @property
     def unreadable(self) -> int:
         """Questions whose answer cannot be read."""
-        return sum(one.position == UNREADABLE for one in self.outcomes)
+        return self.positions.count(UNREADABLE)
 
 
 Verdict = Literal["answered", "free", "busy", "doubt", "refused"]
@@ -148,8 +163,11 @@ class Purchase:
         self._retries: list[tuple[list[Question], int]] = []
         self._elsewhere: list[Question] = []
         self._flying = 0
+        self._room = 0
         self._threads = max(1, min(MOST_THREADS, self._settings.max_credits_at_risk))
         self._pool: ThreadPoolExecutor | None = None
+        # Replies are taken apart one at a time: side by side, that is slower and takes more memory.
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_reader")
         self._not_before = 0.0
         self._looked_elsewhere = 0.0
         self._busy_since: float | None = None
@@ -159,23 +177,24 @@ class Purchase:
 
     # Looking up
 
-    def look_up(self, questions: Sequence[Question]) -> None:
-        """Settle what the ledger knows of new questions."""
-        new = [one for one in questions if one.state == "new"]
-        if not new:
-            return
-        barred = self._ledger.suppressed([one.identifier for one in new])
+    def look_up(self, keys: Mapping[Identifier, bytes]) -> Lookup:
+        """What the ledger knows of these identifiers now."""
+        kinds = self._settings.aliases
         known, newest = self._ledger.lookup(
-            [one.key for one in new], required=self._required,
-            alias_keys=self._alias_keys(new), freshness=self._freshness,
+            list(keys.values()), required=self._required, freshness=self._freshness,
+            alias_keys=[key for one, key in keys.items() if one.field_type in kinds],
         )  # fmt: skip
-        for question in new:
-            question.seen = newest
-            if question.identifier in barred:
+        return Lookup(known, newest, self._ledger.suppressed(keys))
+
+    def open(self, questions: Iterable[Question], lookup: Lookup) -> None:
+        """Settle new questions that are known; the others may be asked."""
+        for question in questions:
+            question.seen = lookup.newest
+            if question.identifier in lookup.suppressed:
                 self._agenda.settle(question, "suppressed")
             else:
                 question.state = "open"
-                self._apply_known(question, known.get(question.key))
+                self._apply_known(question, lookup.known.get(question.key))
 
     def _apply_known(self, question: Question, known: Known | None) -> None:
         if known is None:
@@ -219,10 +238,12 @@ class Purchase:
             if not self._take_finished(seconds=min(seconds, _POLL_SECONDS)):
                 self._look_elsewhere_sometimes()
             return True
-        room = self._ledger.room(run=self.run, limits=self._limits)
-        size = min(self._settings.partition_size, room.credits)
+        if self._room < self._settings.partition_size:
+            # Near a limit, as far as the last claim told.
+            self._room = self._ledger.room(run=self.run, limits=self._limits).credits
+        size = min(self._settings.partition_size, self._room)
         if size < self._settings.partition_size and self._flying:
-            # Near a limit: what is in flight may cost less than it could.
+            # What is in flight may cost less than it could.
             return False
         questions, attempt = self._next_partition(max(size, 1), all_rows_in=all_rows_in)
         return bool(questions) and self._claim_and_send(questions, attempt)
@@ -267,6 +288,7 @@ class Purchase:
             self._learn(questions, claim.known)
             return True
         self._agenda.put_back(questions[claim.granted :])
+        self._room = claim.room
         if claim.request_id is None:
             self._out_of_room(claim.short_of)
             return True
@@ -348,7 +370,10 @@ class Purchase:
             request_id, http_status=reply.status, encoding=encoding,
             complete=reply.complete, body=body,
         )  # fmt: skip
-        reading = apply_reply(self._ledger, stored, aliases=self._settings.aliases)
+        sent = {one.identifier.value: at for at, one in enumerate(questions)}
+        reading = self._reader.submit(
+            apply_reply, self._ledger, stored, aliases=self._settings.aliases, sent=sent
+        ).result()
         return _Done(questions, attempt, "answered", reading=reading)
 
     # Taking in what came back
@@ -395,13 +420,20 @@ class Purchase:
             raise LedgerError("a reply was lost inside")
         self._busy_since, self._refusals = None, 0
         self._report.replies += 1
-        self._report.answers += len(reading.outcomes)
-        self._report.credits_charged += sum(one.position >= 0 for one in reading.outcomes)
+        self._report.answers += len(reading.positions)
+        self._report.credits_charged += sum(position >= 0 for position in reading.positions)
         self._report.extra_records += reading.extra
         self._report.wrong_counts += reading.wrong_count
-        for question, outcome in zip(done.questions, reading.outcomes, strict=True):
-            self._settle(question, outcome, reading)
-        if any(one.position == UNREADABLE for one in reading.outcomes):
+        at, request_id = reading.stored.answered_at, reading.stored.request_id
+        missed = Answer(Known("missed", request_id, self.run, at))
+        columns = flatten([*reading.contacts.values()])
+        answers = {
+            position: Answer(Known("matched", request_id, self.run, at, position), columns, row)
+            for row, position in enumerate(reading.contacts)
+        }
+        for question, position in zip(done.questions, reading.positions, strict=True):
+            self._settle(question, position, answers.get(position, missed))
+        if reading.unreadable:
             self._halt("a reply could not be read; it is kept, and nothing more was sent")
         elif not reading.is_whole:
             self._halt("a reply broke off; nothing more was sent")
@@ -410,20 +442,17 @@ class Purchase:
         self._report.stopped = why
         self.stopping = True
 
-    def _settle(self, question: Question, outcome: Outcome, reading: Reading) -> None:
-        at, request_id = reading.stored.answered_at, reading.stored.request_id
-        if outcome.position >= 0:
-            known = Known("matched", request_id, self.run, at, outcome.position)
-            contact = reading.contacts[outcome.position]
-            self._agenda.settle(question, "matched", Answer(known, contact))
-        elif outcome.position == MISSED:
+    def _settle(self, question: Question, position: int, answer: Answer) -> None:
+        if position >= 0:
+            self._agenda.settle(question, "matched", answer)
+        elif position == MISSED:
             if question.answer is not None:
                 # Bought before, asked again because it was old, and not found any more.
                 self._agenda.settle(question, "matched")
             else:
-                self._agenda.settle(question, "missed", Answer(Known("missed", request_id, self.run, at)))
+                self._agenda.settle(question, "missed", answer)
         else:
-            self._agenda.settle(question, "in_doubt" if outcome.position == IN_DOUBT else "unreadable")
+            self._agenda.settle(question, "in_doubt" if position == IN_DOUBT else "unreadable")
 
     def _on_doubt(self, done: _Done) -> None:
         for question in done.questions:
@@ -493,6 +522,7 @@ class Purchase:
         finally:
             if self._pool is not None:
                 self._pool.shutdown(wait=True)
+            self._reader.shutdown(wait=True)
 
     def abort(self) -> None:
         """Stop at once. What is cut off is in doubt."""
@@ -528,19 +558,26 @@ def decompress(stored: StoredReply) -> tuple[bytes, bool]:
 
 
 def apply_reply(
-    ledger: Ledger, stored: StoredReply, *, aliases: Sequence[FieldType] = FIELD_TYPES
+    ledger: Ledger,
+    stored: StoredReply,
+    *,
+    aliases: Sequence[FieldType] = FIELD_TYPES,
+    sent: Mapping[str, int] = MappingProxyType({}),
 ) -> Reading:
     """Read a durable reply and note in the ledger what it says, with aliases of these kinds.
 
-    E-mails and profiles are noted in any case: `forget` finds a person by them.
+    `sent` are the places of the values that were asked, where they are still known; an echo that
+    is none of them is found by its hash. E-mails and profiles are noted in any case: `forget` finds
+    a person by them.
     """
     body, whole = decompress(stored)
     parsed = parse_reply(body)
     places = {key: at for at, key in enumerate(stored.keys)}
 
     def find(echo: str) -> int | None:
-        literal = ledger.keys_of_echo(echo, FIELD_TYPES)
-        for key in literal:
+        if (place := sent.get(echo)) is not None:
+            return place
+        for key in ledger.keys_of_echo(echo, FIELD_TYPES):
             if key in places:
                 return places[key]
         for spelling in _spellings(echo):
@@ -552,27 +589,23 @@ def apply_reply(
     contacts: dict[int, Contact] = {}
     outcomes: list[Outcome] = []
     for key, position in zip(stored.keys, alignment.positions, strict=True):
-        if key == NO_KEY:
-            outcomes.append(Outcome(FORGOTTEN))
-            continue
-        if position < 0:
-            outcomes.append(Outcome(position))
-            continue
-        try:
-            contact = read_contact(parsed.records[position].contact or b"null")
-        except ValueError:
-            # No JSON after all. It is kept, and read again after an upgrade.
-            outcomes.append(Outcome(UNREADABLE))
-            continue
-        contacts[position] = contact
-        outcomes.append(Outcome(position, frozenset(contact.held)))
+        if position >= 0 and key != NO_KEY:
+            try:
+                contact = contacts[position] = read_contact(parsed.records[position].contact or b"null")
+            except ValueError:
+                # No JSON after all. It is kept, and read again after an upgrade.
+                outcomes.append(Outcome(UNREADABLE))
+            else:
+                outcomes.append(Outcome(position, contact.held))
+        else:
+            outcomes.append(Outcome(FORGOTTEN if key == NO_KEY else position))
     ledger.apply(
         stored.request_id, questions=outcomes, records_enriched=parsed.records_enriched,
-        aliases=list(_aliases(ledger, contacts, {"email", "social_profile", *aliases})),
+        aliases=_aliases(ledger, contacts, {"email", "social_profile", *aliases}),
     )  # fmt: skip
     count = parsed.records_enriched
     return Reading(
-        stored, tuple(outcomes), contacts, alignment.extra,
+        stored, [one.position for one in outcomes], contacts, alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
         is_whole=whole and parsed.whole,
     )  # fmt: skip
@@ -588,23 +621,32 @@ def _spellings(echo: str) -> Iterable[Identifier]:
             yield one
 
 
-def _aliases(ledger: Ledger, contacts: dict[int, Contact], kinds: Collection[FieldType]) -> Iterable[Alias]:
+def _aliases(ledger: Ledger, contacts: Mapping[int, Contact], kinds: Collection[FieldType]) -> list[Alias]:
+    hashers = {kind: ledger.hasher(kind) for kind in FIELD_TYPES}
+    aliases: list[Alias] = []
     for position, contact in contacts.items():
         found = identifiers_in(contact, kinds)
         # The same person bought twice is one person: told by the profile, else by the contents.
-        identity = next((one.value for one in found if one.field_type == "social_profile"), None)
-        person = _digest(identity or repr(contact.values))
-        for identifier in found:
-            yield Alias(ledger.key(identifier), position, contact.held, person)
+        is_told = found and found[0].field_type == "social_profile"
+        person = _digest(found[0].value if is_told else repr(contact.values)) if found else 0
+        held = contact.held
+        for one in found:
+            aliases.append(Alias(hashers[one.field_type](one.value), position, held, person))
+    return aliases
 
 
 def identifiers_in(contact: Contact, kinds: Collection[FieldType] = FIELD_TYPES) -> list[Identifier]:
     """The canonical identifiers of these kinds inside a contact, each once, profiles first."""
-    texts: dict[FieldType, tuple[str, ...]] = {
-        "social_profile": contact.profiles, "email": contact.emails, "phone": contact.phones,
-    }  # fmt: skip
-    ones = (canonical(kind, text) for kind in FIELD_TYPES if kind in kinds for text in texts[kind])
-    return list(dict.fromkeys(one for one in ones if isinstance(one, Identifier)))
+    found: dict[Identifier, None] = {}
+    for kind, texts in (
+        ("social_profile", contact.profiles), ("email", contact.emails), ("phone", contact.phones),
+    ):  # fmt: skip
+        if kind in kinds:
+            for text in texts:
+                one = canonical(cast("FieldType", kind), text)
+                if isinstance(one, Identifier):
+                    found[one] = None
+    return list(found)
 
 
 def _digest(text: str) -> int:

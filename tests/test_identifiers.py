@@ -703,7 +703,7 @@ def test_the_schema_itself_reports_no_values() -> None:
 
 def test_the_schema_of_the_long_form_is_public() -> None:
     assert list(identifiers.ContactIdentifiers.columns) == ["field_type", "value"]
-    assert list(schema(WIDE).columns) == ["linkedin_url", "email", "phone"]
+    assert list(schema(WIDE.names).columns) == ["linkedin_url", "email", "phone"]
     with pytest.raises(AttributeError, match="nothing_like_it"):
         _ = identifiers.nothing_like_it
 

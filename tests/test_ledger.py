@@ -61,6 +61,26 @@ def test_what_was_not_sent_or_refused_is_as_if_it_had_not_been(ledger):
     assert ledger.spending().at_risk == 0
 
 
+def test_only_what_can_be_told_again_from_a_durable_reply_is_committed_without_a_sync(ledger):
+    one = "PRAGMA synchronous" if ledger.file is not None else "SHOW synchronous_commit"
+
+    def promised(**more) -> str:
+        with ledger.transaction(**more) as connection:
+            return str(connection.exec_driver_sql(one).scalar())
+
+    assert [promised(), promised(is_durable=False), promised()] in (["2", "1", "2"], ["on", "off", "on"])
+
+
+def test_an_applied_reply_that_a_power_cut_undid_is_read_again(where):
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
+        one = claim(ledger, JANE)
+        ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
+    # As the cut leaves it: the reply is there, and what it said is not noted.
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
+        assert [reply.request_id for reply in ledger.unapplied()] == [one.request_id]
+        assert ledger.spending().at_risk == 1
+
+
 def test_a_reply_is_welcome_after_its_request_was_given_up(ledger):
     one = claim(ledger, JANE)
     ledger.doubt(one.request_id, http_status=504, note="HTTP 504")

@@ -1,0 +1,186 @@
+"""The columns that are added to rows that have ended, and what the report counts of them."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, cast
+
+import pyarrow as pa
+
+from eb_dagster.contacts import STATUS_COLUMNS, Flattened, flatten, read_contact, select
+from eb_dagster.errors import LedgerError
+from eb_dagster.identifiers import FIELD_TYPES, Identifier, canonical
+from eb_dagster.ledger import Ledger
+from eb_dagster.plan import Question, Row
+from eb_dagster.purchase import Answer, decompress
+from eb_dagster.report import Report
+from eb_dagster.wire import Record, parse_reply
+
+_REPLIES_KEPT: Final = 16
+_MATCHED: Final = {"matched": True, "not_found": False}
+# Where a contact says who it is, by kind.
+_WHO: Final = {"social_profile": "social_profiles", "email": "emails", "phone": "phones"}
+
+
+class Finisher:
+    """Turns rows that have ended into columns. `schema` is what it adds, `columns` which of it."""
+
+    def __init__(self, ledger: Ledger, schema: pa.Schema, *, columns: Sequence[str] | None) -> None:
+        self._ledger = ledger
+        self._schema = schema
+        self._columns = [one.name for one in select(columns)]
+        self._loader = _Loader(ledger)
+
+    def finish(self, rows: Sequence[Row], *, run: str, report: Report) -> pa.RecordBatch:
+        """The added columns of these rows, in order. Counts them in the report."""
+        self._loader.load([row.question for row in rows if row.question is not None])
+        self._withhold(rows)
+        status = _status_arrays(rows, run, report)
+        contacts = _contact_columns([_found(row) for row in rows], self._columns, report)
+        for name, array in zip(self._columns, contacts, strict=True):
+            report.filled[name] += len(array) - array.null_count
+        return cast("Any", pa.RecordBatch).from_arrays([*status, *contacts], schema=self._schema)
+
+    def _withhold(self, rows: Sequence[Row]) -> None:
+        """Hand out nobody who is suppressed, under whichever identifier they were found."""
+        if not self._ledger.has_suppressed():
+            return
+        inside = {at: _identifiers(answer) for at, row in enumerate(rows) if (answer := _found(row))}
+        barred = self._ledger.suppressed({one for found in inside.values() for one in found})
+        for at, found in inside.items():
+            if not barred.isdisjoint(found):
+                rows[at].status = "suppressed"
+
+
+def _found(row: Row) -> Answer | None:
+    """The contact that a matched row gets."""
+    return cast(Answer, row.question.answer) if row.status == "matched" and row.question is not None else None
+
+
+def _identifiers(answer: Answer) -> list[Identifier]:
+    found: list[Identifier] = []
+    for kind in FIELD_TYPES:
+        entries = cast("Any", answer.contacts).columns.column(_WHO[kind])[answer.row].as_py() or ()
+        texts = [one["url"] if kind == "social_profile" else one for one in entries]
+        ones = [canonical(kind, text) for text in texts if text]
+        found.extend(one for one in ones if isinstance(one, Identifier))
+    return found
+
+
+def _status_arrays(rows: Sequence[Row], run: str, report: Report) -> list[pa.Array[Any]]:
+    """`STATUS_COLUMNS` of these rows."""
+    kinds: list[str | None] = []
+    queries: list[str | None] = []
+    from_ledger: list[bool] = []
+    moments: list[int | None] = []
+    matched_by: list[str] = []
+    answered_by: list[str] = []
+    for row in rows:
+        status, question = row.status, row.question
+        if row.reasons:
+            report.unusable.update([reason for reason in row.reasons if reason != "blank"])
+        if status == "invalid":
+            report.invalid[row.reasons[0] if row.reasons else "blank"] += 1
+        known = None
+        if question is None or status == "suppressed":
+            kinds.append(None)
+            queries.append(None)
+        else:
+            kind = question.identifier.field_type
+            kinds.append(kind)
+            queries.append(question.identifier.value)
+            if status == "matched" or status == "not_found":
+                known = cast("Answer | None", question.answer)
+                if status == "matched":
+                    matched_by.append(kind)
+                if len(row.questions) == 1:
+                    answered_by.append(kind)
+                else:
+                    answered_by.extend({
+                        one.identifier.field_type
+                        for one in row.questions
+                        if one is question or one.state == "missed"
+                    })  # fmt: skip
+        of = None if known is None else known.known
+        from_ledger.append(of is not None and (of.run != run or of.is_alias))
+        moments.append(None if of is None or of.at is None else round(of.at * 1e6))
+    statuses = [row.status for row in rows]
+    report.rows += len(rows)
+    report.from_ledger += sum(from_ledger)
+    report.matched_by.update(matched_by)
+    report.answered_by.update(answered_by)
+    for status, count in Counter(statuses).items():
+        if status != "invalid":
+            setattr(report, cast(str, status), getattr(report, cast(str, status)) + count)
+    values: list[Any] = [
+        [_MATCHED.get(cast(str, status)) for status in statuses],
+        statuses, kinds, queries, from_ledger, pa.array(moments, type=pa.int64()),
+    ]  # fmt: skip
+    return [
+        column.cast(one.type) if isinstance(column, pa.Array) else pa.array(column, type=one.type)
+        for one, column in zip(STATUS_COLUMNS, values, strict=True)
+    ]
+
+
+def _contact_columns(
+    answers: Sequence[Answer | None], names: Sequence[str], report: Report
+) -> list[pa.Array[Any]]:
+    """Contact columns of these rows, gathered from the replies that they came with; else null."""
+    sources: dict[int, tuple[int, Flattened]] = {}
+    starts = 0
+    places: list[int | None] = []
+    for answer in answers:
+        if answer is None or answer.contacts is None:
+            places.append(None)
+            continue
+        flattened = answer.contacts
+        source = sources.get(id(flattened))
+        if source is None:
+            source = sources[id(flattened)] = (starts, flattened)
+            starts += flattened.columns.num_rows
+        places.append(source[0] + answer.row)
+        if flattened.drift or flattened.unknown_keys:
+            report.drift.update(flattened.drift.get(answer.row, ()))
+            report.new_fields.update(flattened.unknown_keys.get(answer.row, ()))
+    batches = [flattened.columns for _, flattened in sources.values()] or [flatten([]).columns]
+    table = cast("Any", pa.Table).from_batches(batches).select(list(names))
+    indices = pa.array(places, type=pa.int64())
+    return [
+        column.combine_chunks().take(indices) if column.num_chunks > 1 else column.chunk(0).take(indices)
+        for column in table.columns
+    ]
+
+
+class _Loader:
+    """Reads bought contacts back from the ledger, a reply at a time."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._records: OrderedDict[int, Sequence[Record]] = OrderedDict()
+
+    def load(self, questions: Iterable[Question]) -> None:
+        """Fill in the contact of every matched question that has none yet."""
+        wanted: dict[int, dict[int, list[Question]]] = {}
+        for question in questions:
+            answer = cast("Answer | None", question.answer)
+            if answer is None or answer.contacts is not None or answer.known.standing != "matched":
+                continue
+            of_request = wanted.setdefault(answer.known.request_id, {})
+            of_request.setdefault(answer.known.position, []).append(question)
+        for request_id, positions in sorted(wanted.items()):
+            records = self._of(request_id)
+            if max(positions) >= len(records):
+                raise LedgerError(f"the reply of request {request_id} is damaged in the ledger")
+            contacts = flatten([read_contact(records[one].contact or b"null") for one in positions])
+            for row, answered in enumerate(positions.values()):
+                for question in answered:
+                    question.answer = Answer(cast(Answer, question.answer).known, contacts, row)
+
+    def _of(self, request_id: int) -> Sequence[Record]:
+        if request_id not in self._records:
+            (stored,) = self._ledger.replies([request_id])
+            self._records[request_id] = parse_reply(decompress(stored)[0]).records
+            if len(self._records) > _REPLIES_KEPT:
+                self._records.popitem(last=False)
+        return self._records[request_id]
