@@ -30,7 +30,7 @@ from eb_dagster.identifiers import (
 )
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
-from eb_dagster.plan import Agenda, Block, Plan, make_plan
+from eb_dagster.plan import Agenda, Block, Plan, PlanCount, Question
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase, apply_reply
 from eb_dagster.report import Report
@@ -185,10 +185,11 @@ class Enricher:
             schema, batches = _open_batches(frame)
             layout = find_layout(schema.names, self._settings.identifiers)
             chunks = self._read_batches(_pieces(batches), layout)
+        count = PlanCount()
         for chunk in self._look_ahead(chunks, purchase):
-            self._take_in(agenda, purchase, chunk)
-        return make_plan(
-            agenda,
+            block = self._take_in(agenda, purchase, chunk, before_start=count.expect)
+            count.add(block, agenda.clear())
+        return count.plan(
             partition_size=self._settings.partition_size,
             max_credits=self._settings.max_credits,
             requests_per_minute=self._settings.requests_per_minute,
@@ -422,10 +423,17 @@ class Enricher:
             yield chunks.pop(), keys, lookup
 
     @staticmethod
-    def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:
+    def _take_in(
+        agenda: Agenda,
+        purchase: Purchase,
+        chunk: _LookedUp,
+        *,
+        before_start: Callable[[list[Question]], None] = lambda _: None,
+    ) -> Block:
         candidates, keys, lookup = chunk
         block = agenda.add(candidates, keys)
         purchase.open(block.new, lookup)
+        before_start(block.new)
         agenda.start(block)
         return block
 

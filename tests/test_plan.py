@@ -1,7 +1,13 @@
 """Which question is next, and when a row has ended."""
 
+import hashlib
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
 from eb_dagster.identifiers import Candidates, Identifier
-from eb_dagster.plan import Agenda, Block
+from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 
 PROFILE = Identifier("social_profile", "linkedin.com/in/ada")
 EMAIL = Identifier("email", "ada@firm.example")
@@ -113,3 +119,40 @@ def test_nothing_leads_back_to_a_row_so_that_the_collector_of_cycles_has_no_work
         assert witness() is None
     finally:
         gc.enable()
+
+
+def planned(blocks: list[list[tuple[Identifier, ...]]], *, size: int = 3) -> Plan:
+    agenda, count = Agenda(), PlanCount()
+    for rows in blocks:
+        keys = {one: hashlib.blake2b(one.value.encode()).digest()[:16] for row in rows for one in row}
+        block = agenda.add([Candidates(row, ()) for row in rows], keys)
+        for question in block.new:
+            question.state = "open"
+        count.expect(block.new)
+        agenda.start(block)
+        count.add(block, agenda.clear())
+    return count.plan(partition_size=size, max_credits=None, requests_per_minute=198)
+
+
+ROWS = st.lists(st.lists(st.sampled_from([PROFILE, EMAIL, OTHER]), unique=True).map(tuple), max_size=12)
+
+
+@given(st.lists(ROWS, max_size=4))
+def test_a_plan_made_block_by_block_is_what_sets_of_all_rows_come_to(blocks):
+    rows = [row for block in blocks for row in block]
+    asked, steps = set(), [set(), set(), set()]
+    for row in rows:
+        if row and not asked & {*row}:
+            asked.add(row[0])
+        for step, identifier in enumerate(row):
+            steps[step].add(identifier)
+    every = set().union(*steps)
+    fresh = [steps[at] - set().union(*steps[:at]) for at in range(3)]
+    plan = planned(blocks)
+    assert (plan.rows, plan.identifiers) == (len(rows), len(every))
+    assert plan.folded == sum(map(len, rows)) - len(every)
+    assert plan.invalid == ({"blank": rows.count(())} if () in rows else {})
+    assert (plan.to_ask, plan.to_ask_at_most) == (len(asked), len(every))
+    assert plan.requests == math.ceil(len(asked) / 3)
+    assert plan.requests_at_most == max(sum(math.ceil(len(one) / 3) for one in fresh), plan.requests)
+    assert plan.credits_at_most == min(len(every), len({*rows} - {()}))
