@@ -429,11 +429,11 @@ class _Keys:
 
     def contains(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
         """Which of the keys are in the set."""
-        return self._has(_first_halves(keys))
+        return self._has(_halves(keys))
 
     def add(self, keys: Sequence[bytes]) -> None:
         """Put keys in."""
-        self._insert(np.unique(_first_halves(keys)))
+        self._insert(np.unique(_halves(keys)))
 
     def merge(self, other: _Keys) -> int:
         """Put in what another set holds. Returns how many were new."""
@@ -452,5 +452,5 @@ class _Keys:
         self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, new), new)
 
 
-def _first_halves(keys: Sequence[bytes]) -> npt.NDArray[np.uint64]:
-    return np.frombuffer(b"".join([key[:8] for key in keys]), dtype="<u8").astype(np.uint64)
+def _halves(keys: Sequence[bytes]) -> npt.NDArray[np.uint64]:
+    return np.frombuffer(b"".join([key[:8] for key in keys]), dtype=np.uint64)
