@@ -204,7 +204,11 @@ class Ledger:
         except BaseException:
             self._engine.dispose()
             raise
-        self.recover()
+        try:
+            self.recover()
+        except BaseException:
+            self.close()
+            raise
 
     def _new_owner(self, url: sa.URL) -> Owner:
         try:

@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +42,23 @@ def answer(ledger: Ledger, request_id: int, *positions: int, aliases=()) -> None
     ledger.record(request_id, http_status=200, encoding="", complete=True, body=b"raw")
     questions = [Question(at, frozenset({"email"})) for at in positions]
     ledger.apply(request_id, questions=questions, aliases=aliases, records_enriched=1)
+
+
+def no_session_is_left(url: str) -> bool:
+    """Whether all sessions on a database end, within the moment that the server takes for it."""
+    import psycopg
+
+    query = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    deadline = time.monotonic() + 10
+    with psycopg.connect(url, autocommit=True) as connection:
+        while connection.execute(query).fetchall():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    return True
 
 
 def test_a_request_goes_from_intent_to_answer(ledger):
@@ -314,8 +332,23 @@ def test_postgresql_that_may_forget_is_refused(postgresql):
     with psycopg.connect(url, autocommit=True) as connection:
         name = connection.info.dbname
         connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
-    with pytest.raises(LedgerError, match="synchronous_commit"):
+    with pytest.raises(LedgerError, match="synchronous_commit") as error:
         Ledger(url, endpoint=ENDPOINT)
+    assert no_session_is_left(url)
+    # Until here, it holds on to whatever was open when it was raised.
+    assert error.tb is not None
+
+
+def test_a_ledger_that_cannot_be_opened_is_let_go(where):
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger, ledger.transaction() as connection:
+        connection.exec_driver_sql("ALTER TABLE requests RENAME TO mislaid")
+    with pytest.raises(LedgerError, match="database failed") as error:
+        Ledger(where, endpoint=ENDPOINT)
+    if where.startswith("postgresql"):
+        assert no_session_is_left(where)
+    else:
+        assert not list(Path(f"{where}-owners").iterdir())
+    assert error.tb is not None
 
 
 @pytest.mark.parametrize("column", ["asked_keys", "outcomes", "endpoint"])
