@@ -14,6 +14,7 @@ from eb_dagster import Enricher, InputError, LedgerError, books, rights
 from eb_dagster.database import network_file_system
 from eb_dagster.identifiers import Identifier
 from eb_dagster.ledger import Alias, Ledger, Limits, Question
+from eb_dagster.owners import DatabaseOwner
 from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE
 
 ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
@@ -29,7 +30,7 @@ def ledger(where):
 
 def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more):
     keys = [ledger.key(one) for one in identifiers]
-    seen = more.pop("seen", ledger.last_request())
+    seen = more.pop("seen") if "seen" in more else ledger.last_request()
     return ledger.claim(keys, run=run, required=more.pop("required", 0), limits=limits, seen=seen, **more)
 
 
@@ -44,8 +45,8 @@ def answer(ledger: Ledger, request_id: int, *positions: int, aliases=()) -> None
     ledger.apply(request_id, questions=questions, aliases=aliases, records_enriched=1)
 
 
-def no_session_is_left(url: str) -> bool:
-    """Whether all sessions on a database end, within the moment that the server takes for it."""
+def no_session_is_left(url: str, *, but: int = 0) -> bool:
+    """Whether all sessions on a database end (`but` so many), within the moment that the server takes for it."""
     import psycopg
 
     query = (
@@ -54,7 +55,7 @@ def no_session_is_left(url: str) -> bool:
     )
     deadline = time.monotonic() + 10
     with psycopg.connect(url, autocommit=True) as connection:
-        while connection.execute(query).fetchall():
+        while len(connection.execute(query).fetchall()) > but:
             if time.monotonic() > deadline:
                 return False
             time.sleep(0.05)
@@ -279,6 +280,42 @@ def test_a_dead_owners_claim_is_in_doubt_and_a_living_ones_is_not(ledger, where)
     while not ledger.recover() and time.monotonic() < deadline:
         time.sleep(0.1)
     assert known(ledger, JANE).standing == "in_doubt"
+
+
+def test_an_owner_whose_session_ends_at_any_time_holds_on_again(postgresql):
+    import sqlalchemy as sa
+    from sqlalchemy.exc import OperationalError
+
+    url = sa.make_url(postgresql.new_database()).set(drivername="postgresql+psycopg")
+
+    class Unlucky(DatabaseOwner):
+        def hold(self) -> None:
+            super().hold()
+            postgresql.kill_sessions(url.database)
+            assert no_session_is_left(postgresql.url(url.database))
+
+    owner = Unlucky(url)
+    with pytest.raises(OperationalError):
+        owner.is_gone("0" * 32)
+    DatabaseOwner.hold(owner)
+    other = DatabaseOwner(url)
+    assert not other.is_gone(owner.name)
+    owner.leave()
+    assert no_session_is_left(postgresql.url(url.database), but=1)
+    assert other.is_gone(owner.name)
+    other.leave()
+
+
+def test_a_claim_on_a_database_that_is_gone_says_so(postgresql):
+    ledger = Ledger(postgresql.new_database(), endpoint=ENDPOINT)
+    postgresql.down()
+    try:
+        with pytest.raises(LedgerError, match="database failed"):
+            claim(ledger, JANE, seen=0)
+    finally:
+        postgresql.up()
+    assert claim(ledger, JANE).granted == 1
+    ledger.close()
 
 
 def test_a_newer_ledger_is_refused(ledger, where):
