@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -129,15 +130,28 @@ def connect(url: sa.URL) -> sa.Engine:
         _create_private(path)
         options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         engine = sa.create_engine(url, connect_args=options, **common)
-        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "connect", _or_closed(_prepare_sqlite))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
         engine = sa.create_engine(url, pool_pre_ping=True, **common)
     except ImportError:
         raise LedgerError('a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"') from None
-    event.listen(engine, "connect", _check_postgresql)
+    event.listen(engine, "connect", _or_closed(_check_postgresql))
     return engine
+
+
+def _or_closed(check: Callable[[Any], None]) -> Callable[[Any, Any], None]:
+    # Of a connection whose check fails the pool knows nothing yet, and not every release of
+    # SQLAlchemy closes it.
+    def listener(connection: Any, _record: Any) -> None:
+        try:
+            check(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    return listener
 
 
 def prepare(connection: sa.Connection) -> tuple[str, bytes]:
@@ -277,7 +291,7 @@ def network_file_system(path: Path, mounts: str) -> str | None:
     return None
 
 
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
+def _prepare_sqlite(connection: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA page_size = 16384")
@@ -306,7 +320,7 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 # PostgreSQL
 
 
-def _check_postgresql(connection: Any, _record: Any) -> None:
+def _check_postgresql(connection: Any) -> None:
     with connection.cursor() as cursor:
         settings: dict[str, str] = {}
         for name in ("synchronous_commit", "fsync", "transaction_read_only"):

@@ -204,7 +204,11 @@ class Ledger:
         except BaseException:
             self._engine.dispose()
             raise
-        self.recover()
+        try:
+            self.recover()
+        except BaseException:
+            self.close()
+            raise
 
     def _new_owner(self, url: sa.URL) -> Owner:
         try:
@@ -395,7 +399,8 @@ class Ledger:
         In the same transaction, look once more at what others learned after request `seen`.
         If anything did come in, nothing is claimed and `known` says what.
         """
-        self._owner.hold()
+        with self._translated():
+            self._owner.hold()
         with _whole("the table `requests`"), self.transaction() as connection:
             known, _ = self._lookup(connection, keys, required, alias_keys, freshness, after=seen)
             news = {key: one for key, one in known.items() if not one.is_stale}
@@ -536,7 +541,8 @@ class Ledger:
                 .where(_requests.c.endpoint == self.endpoint, _requests.c.state == "answered")
                 .order_by(_requests.c.id)
             ).all()
-        orphaned = [row.id for row in ids if self._owner.is_gone(row.owner)]
+        with self._translated():
+            orphaned = [row.id for row in ids if self._owner.is_gone(row.owner)]
         return list(self.replies(orphaned))
 
     def replies(self, request_ids: Iterable[int]) -> Iterator[StoredReply]:

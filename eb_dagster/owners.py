@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import filelock
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 
 class Owner(Protocol):
@@ -92,7 +92,8 @@ class DatabaseOwner:
                 try:
                     self._connection.execute(sa.text("SELECT 1"))
                     return
-                except DBAPIError:
+                except SQLAlchemyError:
+                    # Of a connection that was lost in another question, SQLAlchemy speaks in its own words.
                     self._drop()
             self._connection = self._engine.connect()
             self._ask(self._connection, "SELECT pg_try_advisory_lock(:number)", self.name)

@@ -42,6 +42,13 @@ def check_writable(path: Path) -> None:
     # Read as well: what a crash left is looked for, and the folder is synced.
     if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigError(f"cannot write {path}: no permission in its folder")
+    # What a permission says is not what each file system does, the superuser's least of all.
+    try:
+        temporary, sink = _open_temporary(target.parent, _start_of_temporary(target))
+        sink.close()
+        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from eb_dagster.contacts import select
@@ -48,6 +48,8 @@ class Settings:
     max_credits_per_month: int | None = None
 
     def __post_init__(self) -> None:
+        _check_prefix(self.prefix)
+        _check_identifiers(self.identifiers)
         _check_names("required_fields", self.required_fields, REQUIRED_FIELDS)
         _check_names("aliases", self.aliases, FIELD_TYPES)
         _check_choice("over_budget", self.over_budget, get_args(OverBudgetChoice))
@@ -110,11 +112,8 @@ def read_settings(
     **others: Any,
 ) -> Settings:
     """Check what was given and fill in what comes from the environment."""
-    for name, value in (("required_fields", required_fields), ("aliases", aliases)):
-        if isinstance(value, str):
-            raise ConfigError(f"{name} must be a list of names, not one text: [{value!r}]")
-    if isinstance(columns, str):
-        raise ConfigError("columns must be a list of names")
+    for name, given in {"required_fields": required_fields, "aliases": aliases, "columns": columns}.items():
+        _check_list(name, given)
     return Settings(
         api_key=read_api_key(api_key),
         base_url=read_base_url(base_url),
@@ -133,6 +132,29 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _check_list(setting: str, given: object) -> None:
+    if isinstance(given, str):
+        raise ConfigError(f"{setting} must be a list of names, not one text: [{given!r}]")
+    if given is not None and not isinstance(given, Iterable):
+        raise ConfigError(f"{setting} must be a list of names, not {given!r}")
+
+
+def _check_prefix(given: object) -> None:
+    if not isinstance(given, str):
+        raise ConfigError(f'prefix must be text such as "eb_", not {given!r}')
+
+
+def _check_identifiers(given: object) -> None:
+    shape = 'identifiers must name columns by kind, as in {"email": ["Work email", "Email"]}'
+    if given is None:
+        return
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{shape}, not be of type {type(given).__name__}")
+    for kind, names in cast("Mapping[object, object]", given).items():
+        if not isinstance(names, Iterable):
+            raise ConfigError(f"{shape}; {kind!r} names none")
 
 
 def _check_names(setting: str, given: Sequence[str], known: Sequence[str]) -> None:

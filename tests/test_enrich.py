@@ -291,7 +291,8 @@ def test_a_wrong_frame_is_an_input_error(stand_in, enricher, frame):
         {"base_url": "http://api.example"}, {"base_url": "https://u:p@api.example"},
         {"base_url": "ftp://api.example"}, {"api_key": ""}, {"columns": ["nonsense"]},
         {"over_budget": "x"}, {"in_doubt": "x"}, {"default_region": "UK"}, {"aliases": ["fax"]},
-        {"max_age": 3}, {"timeout": 0}, {"requests_per_minute": -1},
+        {"max_age": 3}, {"timeout": 0}, {"requests_per_minute": -1}, {"prefix": None}, {"columns": 3},
+        {"identifiers": "email"}, {"identifiers": ["email"]}, {"identifiers": {"email": None}},
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_a_config_error(tmp_path, monkeypatch, setting):

@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import closing
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from eb_dagster import Enricher, InputError, LedgerError, books, rights
 from eb_dagster.database import network_file_system
 from eb_dagster.identifiers import Identifier
 from eb_dagster.ledger import Alias, Ledger, Limits, Question
+from eb_dagster.owners import DatabaseOwner
 from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE
 
 ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
@@ -28,7 +30,7 @@ def ledger(where):
 
 def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more):
     keys = [ledger.key(one) for one in identifiers]
-    seen = more.pop("seen", ledger.last_request())
+    seen = more.pop("seen") if "seen" in more else ledger.last_request()
     return ledger.claim(keys, run=run, required=more.pop("required", 0), limits=limits, seen=seen, **more)
 
 
@@ -41,6 +43,23 @@ def answer(ledger: Ledger, request_id: int, *positions: int, aliases=()) -> None
     ledger.record(request_id, http_status=200, encoding="", complete=True, body=b"raw")
     questions = [Question(at, frozenset({"email"})) for at in positions]
     ledger.apply(request_id, questions=questions, aliases=aliases, records_enriched=1)
+
+
+def no_session_is_left(url: str, *, but: int = 0) -> bool:
+    """Whether all sessions on a database end (`but` so many), within the moment that the server takes for it."""
+    import psycopg
+
+    query = (
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() "
+        "AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+    deadline = time.monotonic() + 10
+    with psycopg.connect(url, autocommit=True) as connection:
+        while len(connection.execute(query).fetchall()) > but:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.05)
+    return True
 
 
 def test_a_request_goes_from_intent_to_answer(ledger):
@@ -283,6 +302,42 @@ def test_a_dead_owners_claim_is_in_doubt_and_a_living_ones_is_not(ledger, where)
     assert known(ledger, JANE).standing == "in_doubt"
 
 
+def test_an_owner_whose_session_ends_at_any_time_holds_on_again(postgresql):
+    import sqlalchemy as sa
+    from sqlalchemy.exc import OperationalError
+
+    url = sa.make_url(postgresql.new_database()).set(drivername="postgresql+psycopg")
+
+    class Unlucky(DatabaseOwner):
+        def hold(self) -> None:
+            super().hold()
+            postgresql.kill_sessions(url.database)
+            assert no_session_is_left(postgresql.url(url.database))
+
+    owner = Unlucky(url)
+    with pytest.raises(OperationalError):
+        owner.is_gone("0" * 32)
+    DatabaseOwner.hold(owner)
+    other = DatabaseOwner(url)
+    assert not other.is_gone(owner.name)
+    owner.leave()
+    assert no_session_is_left(postgresql.url(url.database), but=1)
+    assert other.is_gone(owner.name)
+    other.leave()
+
+
+def test_a_claim_on_a_database_that_is_gone_says_so(postgresql):
+    ledger = Ledger(postgresql.new_database(), endpoint=ENDPOINT)
+    postgresql.down()
+    try:
+        with pytest.raises(LedgerError, match="database failed"):
+            claim(ledger, JANE, seen=0)
+    finally:
+        postgresql.up()
+    assert claim(ledger, JANE).granted == 1
+    ledger.close()
+
+
 def test_a_newer_ledger_is_refused(ledger, where):
     import sqlalchemy as sa
 
@@ -334,8 +389,23 @@ def test_postgresql_that_may_forget_is_refused(postgresql):
     with psycopg.connect(url, autocommit=True) as connection:
         name = connection.info.dbname
         connection.execute(f"ALTER DATABASE {name} SET synchronous_commit = off".encode())
-    with pytest.raises(LedgerError, match="synchronous_commit"):
+    with pytest.raises(LedgerError, match="synchronous_commit") as error:
         Ledger(url, endpoint=ENDPOINT)
+    assert no_session_is_left(url)
+    # Until here, it holds on to whatever was open when it was raised.
+    assert error.tb is not None
+
+
+def test_a_ledger_that_cannot_be_opened_is_let_go(where):
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger, ledger.transaction() as connection:
+        connection.exec_driver_sql("ALTER TABLE requests RENAME TO mislaid")
+    with pytest.raises(LedgerError, match="database failed") as error:
+        Ledger(where, endpoint=ENDPOINT)
+    if where.startswith("postgresql"):
+        assert no_session_is_left(where)
+    else:
+        assert not list(Path(f"{where}-owners").iterdir())
+    assert error.tb is not None
 
 
 @pytest.mark.parametrize("column", ["asked_keys", "outcomes", "endpoint"])

@@ -51,6 +51,18 @@ def test_a_folder_that_cannot_be_made_is_told():
         check_writable(Path("/proc/none/table.parquet"))
 
 
+def test_a_folder_that_takes_no_files_is_told_whatever_its_permissions_say():
+    # On Linux, the superuser may write there, by its permissions.
+    for path in ("/proc/table.parquet", "/sys/table.parquet"):
+        with pytest.raises(ConfigError, match=f"cannot write {path}: "):
+            check_writable(Path(path))
+
+
+def test_asking_whether_a_table_can_be_written_leaves_nothing(tmp_path):
+    check_writable(tmp_path / "table.parquet")
+    assert not list(tmp_path.iterdir())
+
+
 REFUSED = """
 import os, sys
 from pathlib import Path

@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from eb_dagster import InputError
 from eb_dagster.cli import main
 
 HUBSPOT = """\
@@ -86,6 +87,38 @@ def outcomes(path: str, **reading) -> list[tuple[str, str | None]]:
     return list(zip(made["eb_status"], made["eb_query"].str.lstrip("'"), strict=True))
 
 
+@pytest.fixture
+def through_pandas(stand_in, enricher):
+    """Enrich a frame against a sandbox that finds everybody; give outcomes, one pair a row.
+
+    What holds for every frame is asserted here: index, order, values and dtypes are the input's, who was
+    found is who was asked, and a second run pays nothing.
+    """
+    api = stand_in(match_rate=1.0)
+
+    def run(frame: pd.DataFrame, **settings) -> list[tuple[str, str]]:
+        before = frame.copy(deep=True)
+        # Neither sorted nor unique: rows are told by where they stand.
+        before.index = frame.index = pd.Index([(7 * row) % 3 for row in range(len(frame))], name="row")
+        one = enricher(api, default_region="US", **settings)
+        enriched = one.enrich_dataframe(frame)
+        for after in (enriched[frame.columns], frame):
+            pd.testing.assert_frame_equal(after, before)
+        pd.testing.assert_index_equal(enriched.index, before.index)
+        matched = enriched[enriched["eb_status"] == "matched"]
+        held = {"email": "eb_emails", "phone": "eb_phones", "social_profile": "eb_linkedin_url"}
+        for _, row in matched.iterrows():
+            assert row["eb_query"] in row[held[row["eb_field_type"]]]
+        assert enriched["eb_matched"].fillna(False).tolist() == (enriched["eb_status"] == "matched").tolist()
+        assert one.report.credits_charged == matched["eb_query"].nunique() == api.credits()
+        again = one.enrich_dataframe(frame)
+        assert one.report.credits_charged == 0
+        pd.testing.assert_series_equal(again["eb_query"], enriched["eb_query"])
+        return list(zip(enriched["eb_status"], enriched["eb_query"].fillna(""), strict=True))
+
+    return run
+
+
 def rewritten(text: str, *, quoting: int = csv.QUOTE_ALL, **dialect) -> str:
     sink = io.StringIO()
     csv.writer(sink, quoting=quoting, **dialect).writerows(csv.reader(io.StringIO(text)))
@@ -139,18 +172,16 @@ def test_a_hubspot_export_without_options_asks_email_and_says_what_it_left(shell
     ) in planned.said
 
 
-def test_a_hubspot_export_goes_through_pandas(stand_in, enricher):
-    frame = pd.read_csv(io.StringIO(HUBSPOT), dtype=str)
-    one = enricher(
-        stand_in(match_rate=1.0), default_region="US",
+@pytest.mark.parametrize("reading", [{"dtype": str}, {}])
+def test_a_hubspot_export_goes_through_pandas(through_pandas, reading):
+    frame = pd.read_csv(io.StringIO(HUBSPOT), **reading)
+    assert through_pandas(
+        frame,
         identifiers={
             "social_profile": "LinkedIn URL", "email": ["Email", "Additional email addresses"],
             "phone": ["Mobile Phone Number", "Phone Number"],
         },
-    )  # fmt: skip
-    enriched = one.enrich_dataframe(frame)
-    pd.testing.assert_frame_equal(enriched[frame.columns], frame)
-    assert list(zip(enriched["eb_status"], enriched["eb_query"].fillna(""), strict=True)) == HUBSPOT_OUTCOMES
+    ) == HUBSPOT_OUTCOMES  # fmt: skip
 
 
 # Salesforce
@@ -171,6 +202,27 @@ def test_a_salesforce_report_export_is_enriched_without_its_footer(shell, encodi
     assert made["Street"][0] == "Hauptstraße 1\nHinterhaus"
     assert made["Last Name"].tolist() == ["Müller", "Núñez", "Lee"]
     assert made["Create Date"].tolist() == ["3/12/2026", "2/1/2026", "2/2/2026"]
+
+
+@pytest.mark.parametrize("reading", [{"dtype": str}, {}])
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "utf-8", "utf-16"])
+def test_a_salesforce_report_export_goes_through_pandas(through_pandas, encoding, reading):
+    named = {"email": "Email", "phone": ["Phone", "Mobile"]}
+    exported = io.BytesIO((REPORT + FOOTER).encode(encoding))
+    frame = pd.read_csv(exported, encoding=encoding, skipfooter=5, engine="python", **reading)
+    assert frame["Last Name"].tolist() == ["Müller", "Núñez", "Lee"]
+    assert through_pandas(frame, identifiers=named) == [
+        ("matched", "zoe.mueller@firm.example"), ("matched", "jose@pena.example"), ("matched", "+17734749363"),
+    ]  # fmt: skip
+
+
+def test_the_footer_of_a_report_that_pandas_read_as_rows_costs_nothing(through_pandas):
+    frame = pd.read_csv(io.StringIO(REPORT + FOOTER))
+    named = {"phone": ["Mobile", "Phone"], "email": "Email"}
+    assert through_pandas(frame, identifiers=named) == [
+        ("matched", "+4930901820"), ("matched", "+17734749362"), ("matched", "+17734749363"),
+        *[("invalid", "")] * 5,
+    ]  # fmt: skip
 
 
 def test_a_report_with_totals_and_one_column_loses_its_footer_too(shell):
@@ -223,6 +275,19 @@ def test_a_data_loader_export_is_enriched(shell, header, encoding):
     assert Path("out.csv").read_bytes().startswith(b"\xef\xbb\xbf") == (encoding != "utf-8")
 
 
+@pytest.mark.parametrize("reading", [{"dtype": str}, {}, {"parse_dates": ["CreatedDate"]}])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_a_data_loader_export_goes_through_pandas(through_pandas, encoding, reading):
+    # pandas reads "false" as a bool and "" as missing, and needs to be told of no mark in UTF-8.
+    exported = io.BytesIO(DATA_LOADER.encode(encoding))
+    frame = pd.read_csv(exported, encoding="cp1252" if encoding == "cp1252" else None, **reading)
+    assert frame["FirstName"].tolist() == ["Zoë", "José"]
+    named = {"social_profile": "LinkedIn_URL__c", "email": "Email", "phone": ["Phone", "MobilePhone"]}
+    assert through_pandas(frame, identifiers=named) == [
+        ("matched", "zoe.mueller@firm.example"), ("matched", "linkedin.com/in/jose-nunez"),
+    ]  # fmt: skip
+
+
 def test_a_data_loader_export_names_its_columns_for_the_shell(shell):
     Path("extract.csv").write_text(with_capitals(DATA_LOADER), encoding="utf-8")
     said = shell("plan", "extract.csv").said
@@ -260,6 +325,35 @@ def test_unicode_text_is_read(shell, encoding, name):
     done = shell("enrich", name, "-o", "out.parquet", "--json")
     assert done.code == 0
     assert pd.read_parquet("out.parquet")["eb_query"].tolist() == FOUND
+
+
+@pytest.mark.parametrize("reading", [{"dtype": str}, {}])
+@pytest.mark.parametrize(
+    ("encoding", "separator"), [("utf-8-sig", ";"), ("cp1252", ";"), ("utf-8-sig", ","), ("utf-16", "\t")]
+)
+def test_a_sheet_that_excel_saved_goes_through_pandas(through_pandas, encoding, separator, reading):
+    sink = io.StringIO()
+    sheet = SHEET + "Ann;;(773) 474-9363;\n"
+    csv.writer(sink, delimiter=separator).writerows(csv.reader(io.StringIO(sheet), delimiter=";"))
+    saved = io.BytesIO(sink.getvalue().encode(encoding))
+    frame = pd.read_csv(saved, sep=separator, encoding=encoding, **reading)
+    assert frame["Name"].tolist() == ["Zoë", "José", "Ann"]
+    # Found without being named: e-mail first, then phone.
+    assert through_pandas(frame) == [
+        ("matched", FOUND[0]), ("matched", FOUND[1]), ("matched", "+17734749363")
+    ]  # fmt: skip
+
+
+def test_phones_that_excel_and_pandas_took_for_numbers_are_never_guessed(through_pandas):
+    sheet = "Email;Phone\n;17734749362\n;1,77347E+10\nzoe@firm.example;\n"
+    text = pd.read_csv(io.StringIO(sheet), sep=";")
+    assert through_pandas(text, identifiers={"phone": "Phone"}) == [
+        ("matched", "+17734749362"), ("invalid", ""), ("invalid", "")
+    ]  # fmt: skip
+    # Read with a decimal comma, the column is numbers: the digits that were lost are not made up.
+    numbers = pd.read_csv(io.StringIO(sheet), sep=";", decimal=",")
+    with pytest.raises(InputError, match="Phone: 2 of 3 values are numbers, not text"):
+        through_pandas(numbers)
 
 
 def test_line_ends_of_an_old_mac_are_read(shell):
