@@ -97,7 +97,7 @@ def judge(outcome: Reply | NoReply) -> Verdict:
         return "answered"
     if status == 429:
         return "busy"
-    # 1xx: an interim answer whose final one was not waited for.
+    # 1xx: another protocol (101), or interim answers without end.
     if status < 300 or status == 408 or status >= 500:
         # Without its last byte, nobody can have acted on the request.
         return "doubt" if outcome.request_left else "free"

@@ -108,6 +108,9 @@ class Exchange:
 
     def take(self) -> None:
         """Read the whole request."""
+        if "content-length" not in self.headers:
+            # A redirect that was followed as a GET.
+            raise ConnectionError("no form came")
         length = int(self.headers["content-length"])
         while len(self.rest) < length:
             piece = self.connection.recv(1 << 20)
