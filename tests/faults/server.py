@@ -307,25 +307,31 @@ def status_with_contacts(ex: Exchange, status: int) -> None:
 
 
 @fault
-def partly_processed(ex: Exchange, status: int = 403, shown: bool = True) -> None:
-    """Run out of credits half-way: what was processed is charged."""
+def partly_processed(ex: Exchange, status: int = 403, shown: str = "contacts") -> None:
+    """Run out of credits half-way: what was processed is charged, and shown or not."""
     ex.take()
     half = ex.asked[: len(ex.asked) // 2]
     ex.charge([one for one in half if is_found(*one, ex.hit)])
-    if shown:
-        ex.say_json(ex.body(ex.records()[: len(half)], error="insufficient credits"), status)
+    body = ex.body(ex.records()[: len(half)], error="insufficient credits")
+    if shown == "contacts":
+        ex.say_json(body, status)
+    elif shown == "number":
+        ex.say_json({"error": "insufficient credits", "records_enriched": len(half)}, status)
+    elif shown == "torn":
+        ex.say_json(body[: body.index(b"}")], status)
     else:
         ex.page(status)
 
 
 @fault
-def interim(ex: Exchange) -> None:
+def interim(ex: Exchange, final: bool = True) -> None:
     """Interim answers before the real one."""
     body = ex.bought()
     ex.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     time.sleep(0.05)
     ex.connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n")
-    ex.say_json(body)
+    if final:
+        ex.say_json(body)
 
 
 @fault
