@@ -148,6 +148,12 @@ class Exchange:
         self.charge()
         return self.body()
 
+    def wait_for_gate(self, gate: Path, seconds: float = 60.0) -> None:
+        """Answer once somebody has made that file."""
+        until = time.monotonic() + seconds
+        while not gate.exists() and time.monotonic() < until:
+            time.sleep(0.02)
+
     # Ways to answer
 
     def head(self, status: int, *headers: str) -> bytes:
@@ -801,6 +807,8 @@ class Desk:
         body = ex.bought()
         if "work" in script:
             time.sleep(ex.random.uniform(*script["work"]))
+        if "gate" in script:
+            ex.wait_for_gate(Path(script["gate"]))
         ex.say_json(body)
         ex.note("answered")
 
