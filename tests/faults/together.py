@@ -282,6 +282,29 @@ def caps(place: Place, *, processes: int = 3, daily: bool = True) -> Verdict:
     return scene.close(leads(0, 600), max_credits=0)
 
 
+def out_of_memory(place: Place, *, megabytes: int) -> Verdict:
+    """A process that has only so much memory left gets a reply that is larger."""
+    scene = Scene(f"72 out of memory with {megabytes} MB left", place, max_credits_at_risk=40)
+    big = {"kind": "big", "args": {"megabytes": 50}, "since": 2}
+    scene.vendor.script(scene.case, faults=[big])
+    scene.bound = 40
+    result = scene.folder / "result"
+    process = workers.start(_short_of_memory, leads(0, 100), scene.settings, result, megabytes)
+    scene.results[process] = result
+    scene.result(process)
+    scene.expect(scene.arrived() >= 2, f"it ended after {scene.arrived()} requests already")
+    return scene.close(leads(0, 100), max_credits_at_risk=20_000)
+
+
+def _short_of_memory(frame: pd.DataFrame, settings: dict[str, Any], result: Path, megabytes: int) -> None:
+    import resource
+
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (held + megabytes * 2**20,) * 2)
+    # However it ends: what cannot be allocated may be missing anywhere.
+    work(frame, settings, result)
+
+
 # Signals
 
 
@@ -561,7 +584,7 @@ def symlinked(place: Place) -> Verdict:
     return scene.close(leads(0, 100))
 
 
-def locked(place: Place, *, seconds: float = 2.0) -> Verdict:
+def locked(place: Place, *, seconds: float = 60.0) -> Verdict:
     """Somebody else holds the write lock for a while."""
     scene = Scene("83 locked by another process", place)
     scene.vendor.script(scene.case, work=(0.1, 0.1))
@@ -694,6 +717,10 @@ ON_BOTH: dict[str, Play] = {
     "75 the second waits": waiting,
     "73, 92 stopped, then continued": stopped_owner,
     "98 claim taken over, late reply": late_reply,
+    **{
+        f"72 out of memory, {size} MB left": (lambda place, size=size: out_of_memory(place, megabytes=size))
+        for size in (150, 250)
+    },
     "caps": caps,
     "71 SIGTERM": lambda place: told_to_stop(place, signal.SIGTERM),
     "71 SIGINT": lambda place: told_to_stop(place, signal.SIGINT),
