@@ -14,6 +14,7 @@ from array import array
 from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http.client import HTTPResponse
 from io import BytesIO
 from time import monotonic
 from typing import Any, Final, Literal, cast
@@ -31,6 +32,7 @@ from eb_dagster.wire import CONTENT_TYPE, PATH
 CONNECT_SECONDS: Final = 10.0
 # A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
 MOST_WIRE_BYTES: Final = 64 * 2**20
+MOST_INTERIM_ANSWERS: Final = 100
 _PIECE: Final = 64 * 2**10
 # So long at least is the last byte held back, so that a server that refuses, hangs up or stops
 # reading in mid-request is noticed while the request is still incomplete, and so free.
@@ -211,13 +213,33 @@ for _name in ("urllib3.connection", "urllib3.connectionpool"):
     logging.getLogger(_name).addFilter(_hide_our_headers)
 
 
+class _Final(HTTPResponse):
+    """The answer behind the interim ones, of which http.client skips `100 Continue` alone.
+
+    The deadline holds for all of them together. `101 Switching Protocols` is final: no HTTP follows it.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        for _ in range(MOST_INTERIM_ANSWERS):
+            if not 100 <= self.status < 200 or self.status == 101:
+                return
+            # As before the first one, which is how http.client knows that nothing was read yet.
+            self.headers = self.msg = cast(Any, None)
+            super().begin()
+
+
 class _Plain(HTTPConnection):
+    response_class = _Final
+
     def connect(self) -> None:
         super().connect()
         _report(self.sock)
 
 
 class _Secure(HTTPSConnection):
+    response_class = _Final
+
     def connect(self) -> None:
         super().connect()
         _report(self.sock)

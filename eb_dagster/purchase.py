@@ -42,7 +42,16 @@ from eb_dagster.packed import NO_KEY
 from eb_dagster.plan import Agenda, Question
 from eb_dagster.report import Report
 from eb_dagster.settings import Settings
-from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE, align, encode_form, inflate, parse_reply
+from eb_dagster.wire import (
+    IN_DOUBT,
+    MISSED,
+    UNREADABLE,
+    align,
+    encode_form,
+    inflate,
+    parse_reply,
+    tells_of_contacts,
+)
 
 MOST_THREADS: Final = 48
 MOST_ATTEMPTS: Final = 5
@@ -107,21 +116,22 @@ def judge(outcome: Reply | NoReply) -> Verdict:
     if isinstance(outcome, NoReply):
         return "doubt" if outcome.request_left else "free"
     status, is_success = outcome.status, 200 <= outcome.status < 300
-    # A body with contacts is an answer whatever its status: they were paid for.
-    if (is_success and outcome.request_left) or _has_contacts(outcome):
+    if is_success and outcome.request_left:
         return "answered"
+    body, _ = inflate(outcome.body, outcome.encoding)
+    # A body with contacts is an answer whatever its status: they were paid for.
+    if b'"contacts"' in body and parse_reply(body).records:
+        return "answered"
+    # A refusal is free unless it says itself that somebody was enriched.
+    if outcome.request_left and tells_of_contacts(body):
+        return "doubt"
     if status == 429:
         return "busy"
-    # 1xx: an interim answer whose final one was not waited for.
+    # 1xx: another protocol (101), or interim answers without end.
     if status < 300 or status == 408 or status >= 500:
         # Without its last byte, nobody can have acted on the request.
         return "doubt" if outcome.request_left else "free"
     return "refused"
-
-
-def _has_contacts(reply: Reply) -> bool:
-    body, _ = inflate(reply.body, reply.encoding)
-    return b'"contacts"' in body and bool(parse_reply(body).records)
 
 
 @dataclass(frozen=True, slots=True)
@@ -457,6 +467,11 @@ class Purchase:
     def _on_doubt(self, done: _Done) -> None:
         for question in done.questions:
             self._agenda.settle(question, "in_doubt")
+        if 300 <= done.status < 500 and done.status != 408:
+            self._halt(
+                f"the API refused with HTTP {done.status} and yet speaks of contacts; that request is in "
+                "doubt, and nothing more was sent"
+            )
 
     def _on_busy(self, done: _Done) -> None:
         self._report.refusals += 1

@@ -228,6 +228,14 @@ def _salvage(text: str) -> Iterator[Record]:
             yield _lenient_record(entry)
 
 
+_COUNTED = re.compile(rb'"records_enriched"\s*:\s*"?0*[1-9]')
+
+
+def tells_of_contacts(body: bytes) -> bool:
+    """Whether a body holds a contact, or what is left of one, or counts some as enriched."""
+    return b'"enriched_contact"' in body or _COUNTED.search(body) is not None
+
+
 def encode_reply(records: Sequence[Record], records_enriched: int | None) -> bytes:
     """A reply with these records at the same positions, as `parse_reply` reads it."""
     entries: list[bytes] = []

@@ -52,6 +52,10 @@ class PostgreSQL:
         """The address of an empty database that nobody named."""
         return self.database(f"ledger_{next(_numbers)}")
 
+    def size(self, name: str) -> int:
+        """Bytes of a database on disk."""
+        return int(self.run(f"SELECT pg_database_size('{name}')")[0][0])
+
     def kill_sessions(self, name: str) -> int:
         """End every session on a database from the server's side."""
         rows = self.run(

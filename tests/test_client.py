@@ -3,7 +3,10 @@ import socket
 import threading
 import time
 
-from eb_dagster.client import Client, NoReply, Reply
+import pytest
+
+from eb_dagster.client import MOST_INTERIM_ANSWERS, Client, NoReply, Reply
+from eb_dagster.purchase import judge
 
 
 def serve(answer) -> str:
@@ -128,3 +131,78 @@ def test_a_redirect_is_not_followed_and_a_cut_reply_is_kept():
     torn = client(serve(cut)).send(b"x=1")
     assert isinstance(torn, Reply)
     assert (torn.body, torn.complete, torn.request_left) == (b"half", False, True)
+
+
+HINTS = b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload\r\nRetry-After: 9\r\nContent-Length: 7\r\n\r\n"
+PAID = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\npaid"
+
+
+def say(*pieces: bytes, then_silence: float = 0.0):
+    def answer(connection: socket.socket) -> None:
+        read_all(connection)
+        with contextlib.suppress(OSError):
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.02)
+            time.sleep(then_silence)
+
+    return serve(answer)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        pytest.param([HINTS], id="103 with headers"),
+        pytest.param([b"HTTP/1.1 102 Processing\r\n\r\n"], id="102"),
+        pytest.param([b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 102 Wait\r\n\r\n" * 3, HINTS, HINTS], id="several"),
+        pytest.param([b"HTTP/1.1 199 Whatever\r\nContent-Encoding: gzip\r\n\r\n"], id="one that nobody knows"),
+        pytest.param([HINTS[:30], HINTS[30:] + PAID[:9]], id="in pieces"),
+    ],
+)  # fmt: skip
+def test_the_answer_behind_interim_ones_is_read(before: list[bytes]):
+    rest = PAID[9:] if before[-1].endswith(PAID[:9]) else PAID
+    reply = client(say(*before, rest)).send(b"x=1")
+    assert reply == Reply(200, b"paid", "", complete=True, request_left=True, retry_after=None)
+
+
+def test_silence_after_an_interim_answer_is_in_doubt_at_the_deadline():
+    started = time.monotonic()
+    reply = client(say(HINTS, then_silence=5.0), timeout=0.8).send(b"x=1")
+    assert isinstance(reply, NoReply)
+    assert reply.request_left
+    assert time.monotonic() - started < 1.8
+
+
+def test_a_connection_closed_after_an_interim_answer_is_in_doubt():
+    for last in (HINTS, HINTS[:20]):
+        reply = client(say(HINTS, last)).send(b"x=1")
+        assert isinstance(reply, NoReply)
+        assert reply.request_left
+
+
+def test_switching_protocols_is_a_final_answer_that_answers_nothing():
+    reply = client(say(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n", PAID)).send(b"x=1")
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.body, reply.request_left) == (101, b"", True)
+    assert judge(reply) == "doubt"
+
+
+@pytest.mark.parametrize("interim", [HINTS, b"HTTP/1.1 100 Continue\r\n\r\n"], ids=["103", "100"])
+def test_interim_answers_without_end_are_in_doubt(interim: bytes):
+    def answer(connection: socket.socket) -> None:
+        read_all(connection)
+        with contextlib.suppress(OSError):
+            while True:
+                connection.sendall(interim * 20)
+                time.sleep(0.005)
+
+    started = time.monotonic()
+    outcome = client(serve(answer), timeout=1.0).send(b"x=1")
+    assert judge(outcome) == "doubt"
+    assert time.monotonic() - started < 2.0
+
+
+def test_so_many_interim_answers_are_read_and_no_more():
+    enough = client(say(HINTS * MOST_INTERIM_ANSWERS + PAID)).send(b"x=1")
+    too_many = client(say(HINTS * (MOST_INTERIM_ANSWERS + 1) + PAID)).send(b"x=1")
+    assert (judge(enough), judge(too_many)) == ("answered", "doubt")

@@ -5,7 +5,16 @@ from urllib.parse import parse_qs
 import pytest
 
 from eb_dagster.identifiers import Identifier
-from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE, align, encode_form, inflate, parse_reply
+from eb_dagster.wire import (
+    IN_DOUBT,
+    MISSED,
+    UNREADABLE,
+    align,
+    encode_form,
+    inflate,
+    parse_reply,
+    tells_of_contacts,
+)
 
 
 def body(*entries: dict) -> bytes:
@@ -68,3 +77,18 @@ def test_a_wrong_checksum_does_not_take_the_data():
     packed = gzip.compress(b"hello")
     assert inflate(packed, "gzip") == (b"hello", True)
     assert inflate(packed[:-8] + bytes(8), "gzip") == (b"hello", False)
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b'{"error": "insufficient credits"}', False),
+        (b'{"error": "insufficient credits", "contacts": [], "records_enriched": 0}', False),
+        (b"<html><title>403</title></html>", False),
+        (b'{"error": "insufficient credits", "records_enriched" : 12}', True),
+        (b'{"records_enriched": "7"', True),
+        (b'{"contacts": [{"enriched_contact": {"full_na', True),
+    ],
+)
+def test_a_refusal_may_tell_that_somebody_was_enriched(raw: bytes, told: bool):
+    assert tells_of_contacts(raw) is told

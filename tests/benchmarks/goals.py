@@ -45,6 +45,15 @@ GOALS: Final = (
     Goal("fold_dict", "the same, against `canonical` behind a Python dict"),
     Goal("start_up", "importing `eb_dagster.Enricher`, against importing dagster and pandas", "≤", 1),
     Goal("help", "`eb-dagster --help` beyond the interpreter", "≤", 0.5, "s"),
+    *(
+        goal
+        for name, rate in (("SQLite", 10_000), ("PostgreSQL", 5_000))
+        for goal in (
+            Goal(f"{name.lower()}_rate", f"ledger on {name}, from intent to applied, on a disk", "≥", rate, "rows/s"),
+            Goal(f"{name.lower()}_p99", "the same: p99 of intent and reply, for 1000 records", "≤", 100, "ms"),
+            Goal(f"{name.lower()}_bytes", "the same: size of the ledger, raw replies included", "≤", 400, "bytes/record"),
+        )
+    ),
     Goal("record", "recording a reply at 10 M known identifiers, against an empty ledger", "≤", 1.5, form="long"),
     Goal("known_seconds", "which of 1 M identifiers are known, among 10 M", "≤", 2, "s", "long"),
     Goal("known_memory", "the same: memory on top", "≤", 150, "MB", "long"),

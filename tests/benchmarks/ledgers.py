@@ -1,23 +1,26 @@
-"""The ledger when it remembers ten million identifiers.
+"""How fast and how small the ledger is, also when it remembers ten million identifiers.
 
 As a program: `python -m tests.benchmarks.ledgers JOB URL LEDGER KNOWN`, which prints its figures as JSON.
-The ledger lies where fsync costs nothing, if there is such a place: its layout is measured, not a disk.
+The ledger of ten million lies where fsync costs nothing, if there is such a place: its layout is
+measured, not a disk. Its speed and size are measured on a disk, with replies as long as real ones.
 """
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
 from tests.benchmarks.clocks import forget_high_water_mark, memory, quick_folder
-from tests.benchmarks.payloads import FOUND, lead
+from tests.benchmarks.payloads import FOUND, lead, make_template
 
 ALIASES_OF_A_CONTACT: Final = 4
 
@@ -28,15 +31,12 @@ def _identifiers(start: int, count: int, kind: Any = "email") -> list[Any]:
     return [Identifier(kind, lead(one)) for one in range(start, start + count)]
 
 
-def _record(ledger: Any, start: int, body: bytes) -> None:
-    """One partition's life, through the ledger's own functions."""
+def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[float, float]:
+    """One partition's life, through the ledger's own functions. Seconds of intent and reply, and of all."""
     from eb_dagster.ledger import Alias, Limits, Question
     from eb_dagster.wire import MISSED
 
     keys = [ledger.key(one) for one in _identifiers(start, 1000)]
-    last = ledger.last_request()
-    claim = ledger.claim(keys, run="benchmark", required=0, limits=Limits(None, 10**9), seen=last)
-    ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
     found = [at for at in range(1000) if at % 10 < FOUND * 10]
     held = frozenset(("email", "work_email"))
     noise = random.Random(start).randbytes(16 * ALIASES_OF_A_CONTACT * len(found))
@@ -45,10 +45,34 @@ def _record(ledger: Any, start: int, body: bytes) -> None:
         for at in range(ALIASES_OF_A_CONTACT * len(found))
     ]
     questions = [Question(at, held) if at % 10 < FOUND * 10 else Question(MISSED) for at in range(1000)]
+    begun = time.perf_counter()
+    last = ledger.last_request()
+    claim = ledger.claim(keys, run="benchmark", required=0, limits=Limits(None, 10**9), seen=last)
+    ledger.record(claim.request_id, http_status=200, encoding=encoding, complete=True, body=body)
+    stored = time.perf_counter()
     ledger.apply(claim.request_id, questions=questions, aliases=aliases, records_enriched=len(found))
+    return stored - begun, time.perf_counter() - begun
 
 
-def build(url: str, where: Path, known: int) -> dict[str, float]:
+def speed(url: str, where: str, known: int) -> dict[str, float]:
+    """Record so many, each reply as long as a real one that came with gzip."""
+    from eb_dagster.ledger import Ledger
+
+    echoes = [lead(at).encode() for at in range(1000)]
+    bodies = [gzip.compress(make_template(seed).reply(echoes), 6) for seed in range(4)]
+    ledger = Ledger(where, endpoint=url + "/v1/bulk-enrich")
+    seconds = [
+        _record(ledger, start, bodies[start // 1000 % len(bodies)], "gzip") for start in range(0, known, 1000)
+    ]
+    ledger.close()
+    durable = sorted(one for one, _ in seconds)
+    return {
+        "rate": known / sum(whole for _, whole in seconds),
+        "p99": 1000 * durable[int(0.99 * (len(durable) - 1))],
+    }
+
+
+def build(url: str, where: str, known: int) -> dict[str, float]:
     """Fill an empty ledger. The first and the last partitions tell what recording costs."""
     from eb_dagster.ledger import Ledger
 
@@ -64,7 +88,7 @@ def build(url: str, where: Path, known: int) -> dict[str, float]:
     return {"record": median(seconds[-few:]) / median(seconds[few : 2 * few])}
 
 
-def look_up(url: str, where: Path, known: int) -> dict[str, float]:
+def look_up(url: str, where: str, known: int) -> dict[str, float]:
     """A tenth as many identifiers as are known, half of them new."""
     from eb_dagster.ledger import Ledger
 
@@ -82,7 +106,7 @@ def look_up(url: str, where: Path, known: int) -> dict[str, float]:
     return {"known_seconds": seconds, "known_memory": memory("VmHWM") - before}
 
 
-def small_run(url: str, where: Path, known: int) -> dict[str, float]:
+def small_run(url: str, where: str, known: int) -> dict[str, float]:
     """A hundred new leads, from opening the ledger to the table."""
     import pandas as pd
 
@@ -91,7 +115,7 @@ def small_run(url: str, where: Path, known: int) -> dict[str, float]:
 
     frame = pd.DataFrame({"email": [lead(known + at) for at in range(100)]})
     # What the first run in a process imports is told by the start-up goals.
-    with Enricher(base_url=url, ledger=where.with_name("other.db"), **UNBOUND) as enricher:
+    with Enricher(base_url=url, ledger=f"{where}.other", **UNBOUND) as enricher:
         enricher.enrich_dataframe(frame[:1])
     begun = time.perf_counter()
     with Enricher(base_url=url, ledger=where, **UNBOUND) as enricher:
@@ -111,18 +135,50 @@ def measure(*, known: int, folder: Path) -> dict[str, float]:
         running(folder, gzip=True) as server,
     ):
         for job in (build, look_up, small_run):
-            done = subprocess.run(
-                [sys.executable, "-m", __name__, job.__name__, server.url, f"{place}/ledger.db", str(known)],
-                stdout=subprocess.PIPE,
-                env=dict(os.environ),
-                check=True,
-            )
-            figures |= json.loads(done.stdout)
+            figures |= _in_process(job, server.url, f"{place}/ledger.db", known)
     return figures
 
 
-JOBS: Final[dict[str, Any]] = {one.__name__: one for one in (build, look_up, small_run)}
+def measure_speed(*, requests: int, folder: Path, with_postgresql: bool = True) -> dict[str, float]:
+    import tempfile
+
+    from tests.databases import PostgreSQL
+
+    figures: dict[str, float] = {}
+    known = 1000 * requests
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        told = _in_process(speed, "http://127.0.0.1:9", f"{place}/ledger.db", known)
+        size = sum(one.stat().st_size for one in Path(place).glob("ledger.db*") if one.is_file())
+        figures |= {f"sqlite_{name}": figure for name, figure in told.items()}
+        figures["sqlite_bytes"] = size / known
+    if not with_postgresql:
+        return figures
+    # The path of a socket must be short.
+    with tempfile.TemporaryDirectory(prefix="ledger") as place:
+        server = PostgreSQL(Path(place) / "data")
+        try:
+            url = server.database("speed")
+            before = server.size("speed")
+            told = _in_process(speed, "http://127.0.0.1:9", url, known)
+            figures |= {f"postgresql_{name}": figure for name, figure in told.items()}
+            figures["postgresql_bytes"] = (server.size("speed") - before) / known
+        finally:
+            server.stop()
+    return figures
+
+
+def _in_process(job: Callable[..., Any], url: str, where: str, known: int) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-m", __name__, job.__name__, url, where, str(known)],
+        stdout=subprocess.PIPE,
+        env=dict(os.environ),
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+JOBS: Final[dict[str, Any]] = {one.__name__: one for one in (build, look_up, small_run, speed)}
 
 if __name__ == "__main__":
     job, url, where, known = sys.argv[1:]
-    print(json.dumps(JOBS[job](url, Path(where), int(known))))
+    print(json.dumps(JOBS[job](url, where, int(known))))

@@ -89,6 +89,8 @@ class Figures:
     variants: set[str] = field(default_factory=set)
     charged: int = 0
     charged_twice: int = 0
+    outside: int = 0
+    """Charged twice by a vendor that does what the README assumes that it does not."""
     lost: int = 0
     forgotten: int = 0
     wrong_rows: int = 0
@@ -303,7 +305,7 @@ def _last(phases: list[Phase]) -> dict[Pair, str]:
 
 
 def _money(
-    _fault: Fault, _f: Any, phases: list[Phase], _s: Any, figures: Figures, complaints: list[str]
+    fault: Fault, _f: Any, phases: list[Phase], _s: Any, figures: Figures, complaints: list[str]
 ) -> None:
     total = Counter[Pair]()
     for phase in phases:
@@ -311,7 +313,13 @@ def _money(
             # However it is spelled, it is one person to whoever pays.
             total[kind, unicodedata.normalize("NFC", value).strip().lower()] += count
     figures.charged = total.total()
-    figures.charged_twice = sum(count - 1 for count in total.values() if count > 1)
+    twice = sum(count - 1 for count in total.values() if count > 1)
+    if fault.outside:
+        figures.outside = twice
+        if not 0 < twice <= fault.outside:
+            complaints.append(f"{twice} charged twice, 1 to {fault.outside} were foreseen")
+        return
+    figures.charged_twice = twice
     if figures.charged_twice:
         complaints.append(f"{figures.charged_twice} identifiers were charged twice")
     statuses = _last(phases)

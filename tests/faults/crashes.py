@@ -26,6 +26,7 @@ from tests.faults.crash_laboratory import (
     open_gate,
     why_no_strace,
 )
+from tests.faults.progress import told
 
 # Whatever can change a file, a socket or what is known of them. `fcntl` is SQLite's locks.
 CALLS = (
@@ -179,7 +180,7 @@ def _usual_seconds(lab: Laboratory, scene: Scene) -> float:
 def _all_of(lab: Laboratory, one: Callable[[T], Aftermath], plans: Sequence[T]) -> Toll:
     started = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="undertaker") as pool:
-        aftermaths = list(pool.map(one, plans))
+        aftermaths = list(told(pool.map(one, plans), what="deaths", of=len(plans)))
     return Toll.of(lab, aftermaths, time.monotonic() - started)
 
 

@@ -41,6 +41,7 @@ from tests.faults.crash_laboratory import (
     Scene,
     why_no_strace,
 )
+from tests.faults.progress import told
 
 SECTOR = 512
 LEDGER = "ledger.db"
@@ -425,7 +426,7 @@ def look_in_parallel(recordings: Sequence[Recording], *, seed: int, count: int) 
             pool.submit(look_at_all, one, seed=seed + number, count=-(-count // len(parts)))
             for number, (one, _) in enumerate(parts)
         ]
-        for one in running:
+        for one in told(running, what="images, in shares", of=len(parts)):
             tally.add(one.result())
     tally.seconds = time.monotonic() - started
     return tally
@@ -446,9 +447,9 @@ def figures(long: bool = False, *, seed: int | None = None) -> list[tuple[str, s
     rows = [
         ("power cuts: seed", str(seed)),
         ("power cuts: images (distinct)", f"{ours.images:,} ({len(ours.distinct):,})"),
-        ("power cuts: identifiers sent before the cut", f"{ours.left:,}"),
+        ("power cuts: charged or at least sent before the cut", f"{ours.left:,}"),
         ("power cuts: charged twice", str(ours.charged_twice)),
-        ("power cuts: sent and forgotten", str(ours.forgotten)),
+        ("power cuts: charged and forgotten", str(ours.forgotten)),
         ("power cuts: in doubt afterwards", f"{ours.in_doubt:,}"),
         ("power cuts: refused to open", str(ours.refused)),
     ]

@@ -39,6 +39,7 @@ import eb_dagster
 from eb_dagster.client import NoReply, Reply
 from eb_dagster.identifiers import FieldType, Identifier
 from eb_dagster.ledger import Ledger
+from tests.faults.progress import told
 
 URL: Final = "http://127.0.0.1:9"
 KINDS: Final = ("social_profile", "email", "phone")
@@ -555,14 +556,16 @@ def _fresh(machine: type[Buying]) -> type[Buying]:
 def run_in_parallel(*, steps: int, seed: int) -> Tale:
     """Share the steps among the processors; each has a seed of its own, counted from this one."""
     lanes = os.cpu_count() or 1
+    shares = max(lanes, steps // 1_000)
     tale = Tale()
     with ProcessPoolExecutor(lanes, multiprocessing.get_context("spawn")) as pool:
-        for one in [pool.submit(_lane, -(-steps // lanes), seed + lane) for lane in range(lanes)]:
+        running = [pool.submit(_share, -(-steps // shares), seed + share) for share in range(shares)]
+        for one in told(running, what="shares of the state machine", of=shares):
             tale.add(one.result())
     return tale
 
 
-def _lane(steps: int, seed: int) -> Tale:
+def _share(steps: int, seed: int) -> Tale:
     try:
         return run(steps=steps, seed=seed)
     except Exception as error:

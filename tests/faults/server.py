@@ -108,6 +108,9 @@ class Exchange:
 
     def take(self) -> None:
         """Read the whole request."""
+        if "content-length" not in self.headers:
+            # A redirect that was followed as a GET.
+            raise ConnectionError("no form came")
         length = int(self.headers["content-length"])
         while len(self.rest) < length:
             piece = self.connection.recv(1 << 20)
@@ -144,6 +147,12 @@ class Exchange:
         self.take()
         self.charge()
         return self.body()
+
+    def wait_for_gate(self, gate: Path, seconds: float = 60.0) -> None:
+        """Answer once somebody has made that file."""
+        until = time.monotonic() + seconds
+        while not gate.exists() and time.monotonic() < until:
+            time.sleep(0.02)
 
     # Ways to answer
 
@@ -304,25 +313,31 @@ def status_with_contacts(ex: Exchange, status: int) -> None:
 
 
 @fault
-def partly_processed(ex: Exchange, status: int = 403, shown: bool = True) -> None:
-    """Run out of credits half-way: what was processed is charged."""
+def partly_processed(ex: Exchange, status: int = 403, shown: str = "contacts") -> None:
+    """Run out of credits half-way: what was processed is charged, and shown or not."""
     ex.take()
     half = ex.asked[: len(ex.asked) // 2]
     ex.charge([one for one in half if is_found(*one, ex.hit)])
-    if shown:
-        ex.say_json(ex.body(ex.records()[: len(half)], error="insufficient credits"), status)
+    body = ex.body(ex.records()[: len(half)], error="insufficient credits")
+    if shown == "contacts":
+        ex.say_json(body, status)
+    elif shown == "number":
+        ex.say_json({"error": "insufficient credits", "records_enriched": len(half)}, status)
+    elif shown == "torn":
+        ex.say_json(body[: body.index(b"}")], status)
     else:
         ex.page(status)
 
 
 @fault
-def interim(ex: Exchange) -> None:
+def interim(ex: Exchange, final: bool = True) -> None:
     """Interim answers before the real one."""
     body = ex.bought()
     ex.connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
     time.sleep(0.05)
     ex.connection.sendall(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n")
-    ex.say_json(body)
+    if final:
+        ex.say_json(body)
 
 
 @fault
@@ -792,6 +807,8 @@ class Desk:
         body = ex.bought()
         if "work" in script:
             time.sleep(ex.random.uniform(*script["work"]))
+        if "gate" in script:
+            ex.wait_for_gate(Path(script["gate"]))
         ex.say_json(body)
         ex.note("answered")
 

@@ -101,6 +101,8 @@ class Fault:
     absurd: bool = False
     """Takes minutes, so it is run once only."""
     short: bool = True
+    outside: int = 0
+    """How many may be charged twice because the vendor does what the README assumes that it does not."""
     basic: bool = False
     """Even the short form runs it on both databases."""
     heavy: bool = False
@@ -269,8 +271,8 @@ FAULTS: tuple[Fault, ...] = (
     row(2, "connection refused for half a second", "", "free", **FREE, door={"manner": "closed", "healed": 0.5}, basic=True),
     row(2, "connection refused for good", "", "free", **FREE, ends="Busy", within=25,
         door={"manner": "closed", "healed": "later"}, **LATER),
-    row(3, "connect timeout", "", "free", **FREE, settings={"timeout": 1.2},
-        door={"manner": "deaf", "healed": 0.7}),
+    row(3, "connect timeout", "", "free", **FREE, settings={"timeout": 2.0},
+        door={"manner": "deaf", "healed": 2.3}),
     row(4, "certificate of an unknown authority", "", "nothing sent", ends="ConfigError", doubt=0, alone=True,
         door={"certificate": "unknown"}, within=1),
     row(4, "certificate of another host", "", "nothing sent", ends="ConfigError", doubt=0, alone=True,
@@ -290,7 +292,8 @@ FAULTS: tuple[Fault, ...] = (
     row(8, "reset before charging", "reset_after", charged=False, **LATER),
     row(9, "closed without a reply, charged", "closed_after"),
     row(9, "closed without a reply, not charged", "closed_after", charged=False, **LATER),
-    row(9, "interim answers first", "interim", "matched", **MATCHED, **LATER),
+    row(9, "interim answers first", "interim", "matched", **MATCHED),
+    row(9, "interim answers and no other", "interim", final=False, **LATER),
     row(9, "not HTTP", "not_http", "kept"),
     row(9, "broken header lines", "broken_headers", "settled"),
     row(10, "no reply before the deadline", "silent", **SOON),
@@ -359,6 +362,11 @@ FAULTS: tuple[Fault, ...] = (
     row(53, "403 at the start", "status", "free", since=1, ends="Refused 403", status=403, **REFUSED),
     row(54, "403 in mid-run", "status", "free", since=3, ends="Refused 403", status=403, **REFUSED, basic=True),
     row(55, "403 after part was processed, with the part", "partly_processed", "settled", ends=("", "Refused 403")),
+    row(55, "403 after part was processed, with their number", "partly_processed", shown="number", stops=True),
+    row(55, "403 that breaks off in the first contact", "partly_processed", shown="torn", stops=True, **LATER),
+    # Nothing tells it from a plain 403, which is free, so that a top-up can go on where it stopped.
+    row(55, "403 that charged a part and hides it, against our assumption: bought again", "partly_processed", "free",
+        shown="nothing", ends="Refused 403", outside=ONE // 2, **REFUSED),
     row(56, "400 for one bad value", "status", "free", at=(3,), ends="Refused 400", status=400, **REFUSED),
     row(57, "413", "status", "free", at=(1,), ends="Refused 413", status=413, **REFUSED),
     row(57, "413 before the body was read", "early_refusal", "settled", at=(1,), ends=("Refused 413", "Busy", ""),

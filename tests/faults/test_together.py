@@ -11,20 +11,37 @@ SHORT = {
         place, processes=3, people=240, killed=1
     ),
     "caps": lambda place: together.caps(place, processes=2, daily=False),
+    "98 claim taken over, late reply": together.late_reply,
 }
 # On one database here, on both in the long form: what does not depend on it.
 ON_SQLITE = {
     **SHORT,
     **{
         name: together.ON_BOTH[name]
-        for name in ("73, 92 stopped, then continued", "71 SIGTERM", "71 SIGINT twice", "91 ten years on")
+        for name in (
+            "73, 92 stopped, then continued",
+            "71 SIGTERM",
+            "71 SIGINT twice",
+            "91 ten years on",
+            "91 daylight saving begins",
+        )
     },
     **together.ON_SQLITE,
+    "83 locked": lambda place: together.locked(place, seconds=2.0),
 }
 ON_POSTGRESQL = {
     "97 overlapping input, one killed": SHORT["97 overlapping input, one killed"],
-    **{name: together.ON_BOTH[name] for name in ("75 the second waits", "71 SIGINT", "84, 96 an older copy")},
-    **{name: play for name, play in together.ON_POSTGRESQL.items() if not name.startswith("95")},
+    **{
+        name: together.ON_BOTH[name]
+        for name in (
+            "75 the second waits",
+            "98 claim taken over, late reply",
+            "71 SIGINT",
+            "84, 96 an older copy",
+        )
+    },
+    **together.ON_POSTGRESQL,
+    "95 down with replies in flight": lambda place: together.server_down(place, seconds=2.0),
 }
 
 
