@@ -109,7 +109,8 @@ def together_figures(long: bool = True) -> Rows:
             scenes = [(name, place) for name, place in scenes if name.startswith(("98", "71"))]
         # Those that take a minute first, so that nothing waits for them in the end.
         scenes.sort(key=lambda one: not one[0].startswith(("76", "83", "95")))
-        with ProcessPoolExecutor(AT_ONCE, mp_context=workers.CONTEXT) as pool:
+        # A scene has up to five processes of its own.
+        with ProcessPoolExecutor(2, mp_context=workers.CONTEXT) as pool:
             running = [pool.submit(_play, name, place) for name, place in scenes]
             done = told(running, what="scenes", of=len(scenes))
             verdicts: list[Verdict] = [one.result() for one in done]

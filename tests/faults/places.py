@@ -180,7 +180,7 @@ def holds_key(folder: Path) -> bool:
     return any(KEY.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
-def wait_for(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
+def wait_for(condition: Callable[[], Any], *, seconds: float = 60.0) -> Any:
     """Wait until something is true; gives what it is."""
     until = time.monotonic() + seconds
     while not (value := condition()):

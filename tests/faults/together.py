@@ -94,7 +94,7 @@ class Scene:
         self.results[process] = result
         return process
 
-    def result(self, process: BaseProcess, *, seconds: float = 60.0) -> Phase:
+    def result(self, process: BaseProcess, *, seconds: float = 180.0) -> Phase:
         """What a process found; an empty phase if it found nothing."""
         process.join(seconds)
         if process.is_alive():
