@@ -18,7 +18,7 @@ from eb_dagster import contacts as contact_columns
 from eb_dagster import rights
 from eb_dagster.added import Finisher
 from eb_dagster.client import Client
-from eb_dagster.errors import InputError, LedgerError, OverBudget
+from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget
 from eb_dagster.identifiers import (
     Candidates,
     FieldType,
@@ -124,7 +124,7 @@ class Enricher:
         )  # fmt: skip
         self._added = contact_columns.arrow_schema(prefix=prefix, columns=self._settings.columns)
         self._ledger = Ledger(
-            ledger or os.environ.get("EB_DAGSTER_LEDGER") or _default_ledger(),
+            _where(ledger),
             endpoint=self._settings.base_url + PATH,
         )
         self._client = Client(
@@ -134,7 +134,11 @@ class Enricher:
         )
         self.report = Report()
         self._purchases: list[Purchase] = []
-        self._check_clock()
+        try:
+            self._check_clock()
+        except BaseException:
+            self._ledger.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -478,7 +482,16 @@ def _warn(report: Report) -> None:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
 
 
-def _default_ledger() -> Path:
+def _where(ledger: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    """The ledger that is meant. One that is named and empty was meant, and another would pay again."""
+    named = os.environ.get("EB_DAGSTER_LEDGER") if ledger is None else ledger
+    if named is not None:
+        if not os.fspath(named):
+            raise ConfigError(
+                f"{'EB_DAGSTER_LEDGER' if ledger is None else 'ledger'} is empty: name a path or a database "
+                "URL, or leave it out for a file in your data folder; nothing was sent"
+            )
+        return named
     import platformdirs
 
     return platformdirs.user_data_path("eb_dagster") / "ledger.db"

@@ -64,6 +64,8 @@ class Settings:
         _check_age("max_age", self.max_age)
         _check_age("retry_misses_after", self.retry_misses_after)
         select(self.columns)
+        if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
+            raise ConfigError(f"progress must be True, False, None or a function, not {self.progress!r}")
 
 
 def read_api_key(given: str | None) -> str:

@@ -293,12 +293,19 @@ def test_a_wrong_frame_is_an_input_error(stand_in, enricher, frame):
         {"over_budget": "x"}, {"in_doubt": "x"}, {"default_region": "UK"}, {"aliases": ["fax"]},
         {"max_age": 3}, {"timeout": 0}, {"requests_per_minute": -1}, {"prefix": None}, {"columns": 3},
         {"identifiers": "email"}, {"identifiers": ["email"]}, {"identifiers": {"email": None}},
+        {"ledger": ""}, {"progress": "x"},
     ],
 )  # fmt: skip
 def test_a_wrong_setting_is_a_config_error(tmp_path, monkeypatch, setting):
     monkeypatch.delenv("EXACTBUYER_API_KEY", raising=False)
     with pytest.raises(ConfigError):
         Enricher(**{"api_key": "k", "ledger": tmp_path / "l.db", **setting})
+
+
+def test_a_ledger_that_is_named_and_empty_is_not_the_one_in_the_data_folder(monkeypatch):
+    monkeypatch.setenv("EB_DAGSTER_LEDGER", "")
+    with pytest.raises(ConfigError, match="EB_DAGSTER_LEDGER is empty"):
+        Enricher(api_key="k")
 
 
 def test_a_parquet_file_is_streamed_into_another(stand_in, enricher, tmp_path):

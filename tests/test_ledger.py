@@ -541,6 +541,7 @@ def test_a_clock_that_runs_years_ahead_buys_nothing(tmp_path):
         answer(ledger, claim(ledger, JANE).request_id, 0)
     with pytest.raises(LedgerError, match="clock"):
         Enricher(**settings, max_age=timedelta(days=90))
+    assert list((tmp_path / "l.db-owners").iterdir()) == []
     Enricher(**settings).close()
 
 
