@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from eb_dagster.contacts import STATUS_COLUMNS, Flattened, flatten, read_contact, select
+from eb_dagster.contacts import POOL, STATUS_COLUMNS, Flattened, flatten, read_contact, select
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers import FIELD_TYPES, Identifier, canonical
 from eb_dagster.ledger import Ledger
@@ -146,10 +147,7 @@ def _contact_columns(
     batches = [flattened.columns for _, flattened in sources.values()] or [flatten([]).columns]
     table = cast("Any", pa.Table).from_batches(batches).select(list(names))
     indices = pa.array(places, type=pa.int64())
-    return [
-        column.combine_chunks().take(indices) if column.num_chunks > 1 else column.chunk(0).take(indices)
-        for column in table.columns
-    ]
+    return [pc.take(column.combine_chunks(POOL), indices, memory_pool=POOL) for column in table.columns]
 
 
 class _Loader:

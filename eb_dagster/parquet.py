@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eb_dagster.contacts import SCHEMA_VERSION
+from eb_dagster.contacts import POOL, SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.publication import published
 
@@ -40,7 +40,7 @@ def write_parquet(
     kept = _without_facts(schema)
     with (
         published(target) as sink,
-        pq.ParquetWriter(sink, kept, compression="zstd", compression_level=1) as writer,
+        pq.ParquetWriter(sink, kept, compression="zstd", compression_level=1, memory_pool=POOL) as writer,
     ):
         for group in _row_groups(batches, schema, row_group_rows):
             writer.write_table(group, row_group_size=row_group_rows)
