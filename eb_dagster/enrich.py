@@ -196,6 +196,7 @@ class Enricher:
         return count.plan(
             partition_size=self._settings.partition_size,
             max_credits=self._settings.max_credits,
+            max_credits_at_risk=self._settings.max_credits_at_risk,
             requests_per_minute=self._settings.requests_per_minute,
         )
 

@@ -251,6 +251,13 @@ class Plan:
     """What the vendor can charge at most, before `max_credits`."""
     max_credits: int | None
     requests_per_minute: float
+    in_flight_at_most: int
+    """Requests that may be under way at once, by `max_credits_at_risk`."""
+
+    @property
+    def slow_reply_seconds(self) -> float:
+        """Replies that take longer are what bounds the time, by `max_credits_at_risk`; else it is the pace."""
+        return 60 * self.in_flight_at_most / self.requests_per_minute
 
     @property
     def minutes_at_least(self) -> float:
@@ -279,11 +286,17 @@ class Plan:
             ("rows in doubt", f"{self.in_doubt:,}"),
             ("identifiers to ask first", f"{self.to_ask:,}"),
             ("requests", requests),
-            ("minutes at least", f"{self.minutes_at_least:.1f}"),
+            ("minutes at least", self._minutes()),
             ("credits at most", f"{most:,}"),
             ("max_credits", cap),
         ]
         return facts if price is None else [*facts, ("costs at most", money(within, price))]
+
+    def _minutes(self) -> str:
+        minutes = f"{self.minutes_at_least:.1f}"
+        if self.requests <= self.in_flight_at_most:
+            return minutes
+        return f"{minutes}, more if replies take over {self.slow_reply_seconds:.1f} s (max_credits_at_risk)"
 
     def to_dict(self, *, price: float | None = None) -> dict[str, Any]:
         """The plan as plain numbers and dicts."""
@@ -385,7 +398,14 @@ class PlanCount:
                 self._steps.append(_Keys())
             self._steps[step].add(keys)
 
-    def plan(self, *, partition_size: int, max_credits: int | None, requests_per_minute: float) -> Plan:
+    def plan(
+        self,
+        *,
+        partition_size: int,
+        max_credits: int | None,
+        max_credits_at_risk: int,
+        requests_per_minute: float,
+    ) -> Plan:
         """The plan of all blocks."""
         placed = _Keys()
         sizes = [placed.merge(step) for step in self._steps]
@@ -408,6 +428,7 @@ class PlanCount:
             credits_at_most=min(len(placed), len(self._offers)),
             max_credits=max_credits,
             requests_per_minute=requests_per_minute,
+            in_flight_at_most=max(1, max_credits_at_risk // partition_size),
         )
 
 

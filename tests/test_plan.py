@@ -131,7 +131,9 @@ def planned(blocks: list[list[tuple[Identifier, ...]]], *, size: int = 3) -> Pla
         count.expect(block.new)
         agenda.start(block)
         count.add(block, agenda.clear())
-    return count.plan(partition_size=size, max_credits=None, requests_per_minute=198)
+    return count.plan(
+        partition_size=size, max_credits=None, max_credits_at_risk=20 * size, requests_per_minute=198
+    )
 
 
 ROWS = st.lists(st.lists(st.sampled_from([PROFILE, EMAIL, OTHER]), unique=True).map(tuple), max_size=12)
@@ -156,3 +158,12 @@ def test_a_plan_made_block_by_block_is_what_sets_of_all_rows_come_to(blocks):
     assert plan.requests == math.ceil(len(asked) / 3)
     assert plan.requests_at_most == max(sum(math.ceil(len(one) / 3) for one in fresh), plan.requests)
     assert plan.credits_at_most == min(len(every), len({*rows} - {()}))
+
+
+def test_a_plan_says_when_it_is_what_is_at_risk_that_bounds_the_time():
+    long = planned([[(Identifier("email", f"p{at}@firm.example"),) for at in range(63)]])
+    short = planned([[(EMAIL,)]])
+    facts = dict(long.facts())
+    assert long.in_flight_at_most == 20
+    assert facts["minutes at least"] == "0.1, more if replies take over 6.1 s (max_credits_at_risk)"
+    assert dict(short.facts())["minutes at least"] == "0.0"

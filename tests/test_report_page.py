@@ -27,7 +27,7 @@ def plan(**others) -> Plan:
     usual = {
         "rows": 1000, "identifiers": 1500, "invalid": {}, "suppressed": 0, "folded": 0, "matched_in_ledger": 0,
         "missed_in_ledger": 0, "in_doubt": 0, "unreadable": 0, "to_ask": 900, "to_ask_at_most": 1500, "requests": 1,
-        "requests_at_most": 2, "credits_at_most": 970, "max_credits": None, "requests_per_minute": 198.0,
+        "requests_at_most": 2, "credits_at_most": 970, "max_credits": None, "requests_per_minute": 198.0, "in_flight_at_most": 20,
     }  # fmt: skip
     return Plan(**{**usual, **others})
 
