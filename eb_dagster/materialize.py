@@ -207,7 +207,7 @@ class _Table:
                 figures |= self._remaining(enricher, upstream, error)
                 yield self._observe("what a failed run spent", named(figures))
                 # Its causes may quote a person; our own messages never do.
-                raise _failure(error, figures) from None
+                raise failure(error, figures) from None
             except BaseException as error:
                 figures = self._spent(enricher, error)
                 # At once: whoever cancels may not leave the time for more.
@@ -310,7 +310,11 @@ def _enriched_like(value: Any, enricher: Enricher, upstream: Upstream) -> Any:
     return table
 
 
-def _failure(error: Exception, figures: Figures) -> dg.Failure:
+def failure(error: Exception, figures: Figures) -> dg.Failure:
+    """What Dagster is told: our own words, or of a foreign error its kind and place. Never its text.
+
+    Only what may pass by itself is worth a retry.
+    """
     if isinstance(error, EnrichError):
         words = f"{type(error).__name__}: {error}"
         return dg.Failure(words, metadata=named(figures), allow_retries=isinstance(error, Busy))

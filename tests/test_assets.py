@@ -51,7 +51,10 @@ def run(stand_in, tmp_path, instance):
         keywords = {"name": "enriched", "path": tmp_path / "out.parquet", **keywords}
         asset = build_enriched_contacts_asset(source=leads.key, **keywords)
         resource = ExactBuyerResource(
-            api_key=KEY, base_url=api.url, ledger=str(tmp_path / "ledger.db"), requests_per_minute=pace
+            api_key=KEY,
+            base_url=api.url,
+            ledger=str(tmp_path / "ledger.db"),
+            requests_per_minute=pace,
         )
         ops = {"ops": {"enriched": {"config": config}}} if config else {}
         return dg.materialize(
