@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast, overload
 
 import pyarrow as pa
 
 from eb_dagster import contacts as contact_columns
-from eb_dagster import rights
+from eb_dagster import frames, rights
 from eb_dagster.client import Client
 from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError, LedgerError, OverBudget
@@ -182,11 +182,18 @@ class Enricher:
             requests_per_minute=self._settings.requests_per_minute,
         )
 
-    def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame:
+    @overload
+    def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame: ...
+    @overload
+    def enrich_dataframe(self, frame: Any) -> Any: ...
+
+    def enrich_dataframe(self, frame: Any) -> Any:
         """Return the frame with the status and contact columns added.
 
         Every row is there once, in the same order and with the same index; the columns of the
-        input are untouched. The report is in `.attrs["eb_report"]` as a dict.
+        input are untouched. Of pandas, the report is in `.attrs["eb_report"]` as a dict. Polars
+        frames come back as Polars; Arrow tables, DuckDB relations and whatever else has
+        `__arrow_c_stream__` as Arrow tables.
 
         Raises:
             InputError: no identifier columns, values that are not text, or a clash of names.
@@ -196,7 +203,7 @@ class Enricher:
         import pandas as pd
 
         if not _is_pandas(frame):
-            raise InputError(f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}")
+            return self._enrich_frame(frame)
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
         self._check_clash(names)
@@ -212,6 +219,16 @@ class Enricher:
         enriched = pd.concat([frame, added], axis="columns")
         enriched.attrs = {**frame.attrs, "eb_report": self.report.to_dict()}
         return enriched
+
+    def _enrich_frame(self, frame: Any) -> Any:
+        if not frames.is_readable(frame):
+            raise InputError(
+                "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table or a DuckDB relation, "
+                f"not {type(frame).__name__}; nothing was sent"
+            )
+        # Read to its end before anything is sent: what fails there has cost nothing.
+        reader = self.enrich_batches(frames.read_table(frame))
+        return frames.given_back(reader.read_all(), frame)
 
     def enrich_batches(self, batches: Any) -> pa.RecordBatchReader:
         """Enrich a stream: anything with `__arrow_c_stream__`, or an iterable of RecordBatch.
@@ -572,8 +589,8 @@ def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema and the batches of a stream, without reading all of it."""
     if isinstance(batches, str | os.PathLike):
         raise InputError("enrich_batches takes Arrow data; for a file there is enrich_parquet")
-    if hasattr(batches, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(batches)
+    if frames.is_readable(batches):
+        reader = frames.open_reader(batches)
         return reader.schema, iter(reader)
     if not isinstance(batches, Iterable):
         raise InputError(f"enrich_batches takes Arrow data, not {type(batches).__name__}")
@@ -589,7 +606,13 @@ def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     return first.schema, again()
 
 
-def enrich_dataframe(frame: pd.DataFrame, **settings: Any) -> pd.DataFrame:
+@overload
+def enrich_dataframe(frame: pd.DataFrame, **settings: Any) -> pd.DataFrame: ...
+@overload
+def enrich_dataframe(frame: Any, **settings: Any) -> Any: ...
+
+
+def enrich_dataframe(frame: Any, **settings: Any) -> Any:
     """Enrich one dataframe; the one-line form of `Enricher`, with the same keywords."""
     with Enricher(**settings) as enricher:
         return enricher.enrich_dataframe(frame)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypedDict, cast
 from urllib.parse import quote
@@ -39,7 +38,7 @@ from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 from eb_dagster.resource import ExactBuyerResource
 from eb_dagster.settings import OverBudgetChoice
-from eb_dagster.upstream import Upstream, is_polars, read_upstream
+from eb_dagster.upstream import Upstream, read_upstream
 
 Event = dg.MaterializeResult[Any] | dg.AssetObservation | dg.AssetCheckResult
 
@@ -236,7 +235,7 @@ class _Table:
         if self._target is not None:
             rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
         else:
-            value = _enriched_like(upstream.value, enricher, upstream)
+            value = enricher.enrich_dataframe(_held(upstream.value))
             rows = len(value)
         report = enricher.report
         if report.stopped:
@@ -298,16 +297,8 @@ def _plannable(upstream: Upstream) -> Any:
     return upstream.value if isinstance(upstream.value, pd.DataFrame) else upstream.batches()
 
 
-def _enriched_like(value: Any, enricher: Enricher, upstream: Upstream) -> Any:
-    """The whole enriched table, as the kind of table that came in."""
-    if isinstance(value, str | Path):
-        value = pd.read_parquet(value)
-    if isinstance(value, pd.DataFrame):
-        return enricher.enrich_dataframe(value)
-    table = enricher.enrich_batches(upstream.batches()).read_all()
-    if is_polars(value):
-        return import_module("polars").from_arrow(table)
-    return table
+def _held(value: Any) -> Any:
+    return pd.read_parquet(value) if isinstance(value, Path) else value
 
 
 def failure(error: Exception, figures: Figures) -> dg.Failure:

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pandas as pd
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -175,7 +176,6 @@ def test_an_arrow_table_will_do(run):
 
 
 def test_a_polars_frame_will_do_and_is_handed_on_as_one(run, tmp_path):
-    polars = pytest.importorskip("polars")
     assert made_by(run(polars.from_pandas(people()).lazy()))["dagster/row_count"] == 30
     assert pq.read_metadata(tmp_path / "out.parquet").num_rows == 30
     result = run(polars.from_pandas(people()), path=None)
@@ -222,6 +222,11 @@ def test_both_ways_give_the_same_table(run, tmp_path):
     for name in ("email", "score", "eb_matched", "eb_full_name", "eb_query"):
         both = [table[name].astype(object).where(table[name].notna(), None) for table in (handed, written)]
         assert both[0].tolist() == both[1].tolist()
+
+
+def test_a_relation_of_duckdb_will_do(run):
+    leads = people()
+    assert made_by(run(duckdb.sql("FROM leads")))["dagster/row_count"] == len(leads)
 
 
 @pytest.mark.parametrize("kind", [str, pa.Table.from_pandas])
