@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
@@ -18,7 +19,7 @@ from eb_dagster import contacts as contact_columns
 from eb_dagster import frames, rights
 from eb_dagster.client import Client
 from eb_dagster.contacts import Contact, read_contact
-from eb_dagster.errors import InputError, LedgerError, OverBudget
+from eb_dagster.errors import EnrichError, InputError, LedgerError, OverBudget
 from eb_dagster.identifiers import FieldType, Identifier, Layout, find_layout, read_rows
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
@@ -224,7 +225,7 @@ class Enricher:
         if not frames.is_readable(frame):
             raise InputError(
                 "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table or a DuckDB relation, "
-                f"not {type(frame).__name__}; nothing was sent"
+                f"not {type(frame).__name__}; give it one of these"
             )
         # Read to its end before anything is sent: what fails there has cost nothing.
         reader = self.enrich_batches(frames.read_table(frame))
@@ -298,8 +299,7 @@ class Enricher:
         if newest is not None and time.time() - newest > _LONGEST_PAUSE_IN_USE.total_seconds():
             raise LedgerError(
                 "by this machine's clock, the ledger was last used more than two years ago, and max_age "
-                "would buy everything again. If the clock is right, run once without max_age; nothing "
-                "was sent"
+                "would buy everything again. Check the clock; if it is right, run once without max_age"
             )
 
     def _check_clash(self, names: Sequence[str]) -> None:
@@ -311,8 +311,8 @@ class Enricher:
         plan, cap = self.plan(table), self._settings.max_credits
         if cap is not None and plan.credits_at_most > cap:
             raise OverBudget(
-                f"this may cost {plan.credits_at_most:,} credits, max_credits is {cap:,}; nothing "
-                'was sent. Raise it, shrink the input, or choose over_budget="stop"'
+                f"this may cost {plan.credits_at_most:,} credits, max_credits is {cap:,}. Raise "
+                'it, shrink the input, or choose over_budget="stop"'
             )
 
     # The run
@@ -352,7 +352,11 @@ class Enricher:
         purchase = self._purchase(agenda, report)
         self._purchases.append(purchase)
         loader = _ContactLoader(self._ledger)
-        with _progress(self._settings.progress, report, total) as show, marked() as interruption:
+        with (
+            _progress(self._settings.progress, report, total) as show,
+            marked() as interruption,
+            _telling(report),
+        ):
             purchase.on_progress = show
             interruption.on_second = purchase.abort
             try:
@@ -499,7 +503,9 @@ class _ContactLoader:
             records = self._of(request_id)
             for position, answered in positions.items():
                 if position >= len(records):
-                    raise LedgerError(f"the reply of request {request_id} is damaged in the ledger")
+                    raise LedgerError(
+                        f"the reply of request {request_id} is damaged in the ledger; restore it from a backup"
+                    )
                 contact = read_contact(records[position].contact or b"null")
                 for question in answered:
                     question.answer = Answer(cast(Answer, question.answer).known, contact)
@@ -511,6 +517,19 @@ class _ContactLoader:
             if len(self._records) > _REPLIES_KEPT:
                 self._records.popitem(last=False)
         return self._records[request_id]
+
+
+@contextlib.contextmanager
+def _telling(report: Report) -> Generator[None]:
+    """An error that leaves the run says what the run has spent."""
+    try:
+        yield
+    except EnrichError as error:
+        if report.requests:
+            # Nobody knows what a ledger that failed could not write down any more.
+            lost = "; the ledger failed, so what was in flight is in doubt"
+            error.spent = report.spent + (lost if isinstance(error, LedgerError) else "")
+        raise
 
 
 class _progress:  # noqa: N801 - reads as the function it stands for
@@ -588,16 +607,20 @@ def _to_pandas(batch: pa.RecordBatch) -> pd.DataFrame:
 def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema and the batches of a stream, without reading all of it."""
     if isinstance(batches, str | os.PathLike):
-        raise InputError("enrich_batches takes Arrow data; for a file there is enrich_parquet")
+        raise InputError("enrich_batches takes Arrow data, not a path; for a file, use enrich_parquet")
     if frames.is_readable(batches):
         reader = frames.open_reader(batches)
         return reader.schema, iter(reader)
     if not isinstance(batches, Iterable):
-        raise InputError(f"enrich_batches takes Arrow data, not {type(batches).__name__}")
+        raise InputError(
+            f"enrich_batches takes Arrow data, not {type(batches).__name__}; give it a table or a reader"
+        )
     stream = iter(cast("Iterable[Any]", batches))
     first = next(stream, None)
     if not isinstance(first, pa.RecordBatch):
-        raise InputError("enrich_batches takes an iterable of at least one pyarrow RecordBatch")
+        raise InputError(
+            "enrich_batches was given no pyarrow RecordBatch; give it at least one, or a pyarrow Table"
+        )
 
     def again() -> Iterator[pa.RecordBatch]:
         yield first

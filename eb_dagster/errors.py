@@ -9,15 +9,26 @@
     ├── OutcomeUnknown   too much is in doubt to go on; a person decides
     └── LedgerError      the ledger cannot be trusted to remember; nothing was sent
 
-Messages name columns, counts and positions, never a key, an address, a number or a name. Whatever
-was paid for before an error is in the ledger, so running again asks only for the rest.
+A message says what happened and what to do, and ends with what was spent (`.spent`). It names columns,
+counts and positions, never a key, an address, a number or a name. Whatever was paid for before an
+error is in the ledger, so running again asks only for the rest.
 """
 
 from __future__ import annotations
 
+NOTHING_SENT = "Nothing was sent"
+
 
 class EnrichError(Exception):
     """Whatever goes wrong in an enrichment, on purpose and with words."""
+
+    def __init__(self, message: str, *, spent: str = NOTHING_SENT) -> None:
+        super().__init__(message)
+        self.spent = spent
+        """What the run has spent, in words. The run that is under way tells it."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}{'' if self.args[0].endswith('?') else '.'} {self.spent}"
 
 
 class ConfigError(EnrichError):

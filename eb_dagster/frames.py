@@ -41,7 +41,7 @@ def read_table(value: Any) -> pa.Table:
     if table is None:
         raise InputError(
             f"columns of this frame{f', [{listed(odd)}],' if odd else ''} have a type that Arrow does not "
-            "know; leave them out, or make them text; nothing was sent"
+            "know; leave them out, or make them text"
         )
     return table
 
@@ -55,7 +55,7 @@ def open_reader(value: Any) -> pa.RecordBatchReader:
     except (pa.ArrowException, TypeError, ValueError):
         # Its text may quote a value.
         raise InputError(
-            f"this {type(value).__name__} is no table with named columns; nothing was sent"
+            f"this {type(value).__name__} is no table with named columns; make it a dataframe"
         ) from None
 
 

@@ -129,7 +129,7 @@ class Enrichment:
         if not isinstance(value, Mapping) or not set(keys) <= set(cast("Mapping[str, Any]", value)):
             raise dg.Failure(
                 f"the upstream asset does not give a table for each of the {len(keys)} partitions of this "
-                "run; run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run()",
+                "run; run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run(). Nothing was sent",
                 allow_retries=False,
             )
         return [(key, value[key]) for key in keys]
@@ -316,7 +316,7 @@ def failure(error: Exception, figures: Figures) -> dg.Failure:
     why = f" ({error.strerror})" if isinstance(error, OSError) else ""
     return dg.Failure(
         f"{type(error).__name__}{why} at {where}. Its text is withheld, because it may quote a person. "
-        "What was bought is in the ledger: running again asks only for the rest",
+        "Mend what is at that place, then run again: what was bought is in the ledger",
         metadata=named(figures),
     )
 
@@ -330,7 +330,10 @@ def _last_run(context: dg.AssetExecutionContext, key: dg.AssetKey) -> tuple[Figu
     """The figures of the newest materialization, and the match rates before it."""
     earlier = _earlier(context, key)
     if not earlier:
-        raise dg.Failure("there is no materialization to check yet", allow_retries=False)
+        raise dg.Failure(
+            "there is no materialization to check yet; materialize the asset first. Nothing was sent",
+            allow_retries=False,
+        )
     return earlier[0], [one["match_rate"] for one in earlier[1:] if "match_rate" in one]
 
 

@@ -52,7 +52,7 @@ def read_upstream(value: Any) -> Upstream:
             "run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run()"
         )
     raise InputError(
-        f"the upstream asset gives a {type(value).__name__}; what can be enriched is a pandas or Polars "
+        f"the upstream asset gives {type(value).__name__}, which cannot be enriched; give a pandas or Polars "
         "dataframe, an Arrow table, a DuckDB relation, or the path of a Parquet file"
     )
 
@@ -92,7 +92,9 @@ def _pandas(frame: pd.DataFrame) -> Upstream:
 def _schema(frame: pd.DataFrame, *, keep_index: bool) -> pa.Schema:
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
-        raise InputError(f"the dataframe has columns of the same name: [{listed(repeated)}]")
+        raise InputError(
+            f"the dataframe has columns of the same name: [{listed(repeated)}]; rename or drop one"
+        )
     try:
         return pa.Schema.from_pandas(frame, preserve_index=keep_index).remove_metadata()
     except (pa.ArrowException, TypeError, ValueError, OverflowError):

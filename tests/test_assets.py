@@ -185,7 +185,7 @@ def test_a_polars_frame_will_do_and_is_handed_on_as_one(run, tmp_path):
 @pytest.mark.parametrize(
     ("upstream", "words"),
     [
-        (42, "gives a int"),
+        (42, "gives int"),
         (pd.DataFrame({"mail": ["x"]}), "no identifier columns"),
         (people(2).assign(mixed=[1, "jane@canary.example"]), "mixed"),
         (pd.concat([people(2), people(2)], axis="columns"), "same name"),
