@@ -96,7 +96,8 @@ def database_url(where: str | os.PathLike[str]) -> sa.URL:
         return sa.URL.create("sqlite", database=str(_resolved(Path(text).expanduser())))
     try:
         url = sa.make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # Of a port that is no number, the text quotes what stands there: of a password with an @, its end.
         raise LedgerError(
             "the ledger is neither a path nor a database URL; name a file, or postgresql://…"
         ) from None

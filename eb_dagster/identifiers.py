@@ -491,7 +491,7 @@ def find_layout(
         layout = Layout("wide", _recognized(available))
     if not layout.names:
         likely = suggest(available) or dict.fromkeys(FIELD_TYPES, ("…",))
-        raise InputError(f"no identifier columns; {_there(available)}. Name them, as in {show(likely)}")
+        raise InputError(f"no identifier columns; name them, as in {show(likely)} ({_there(available)})")
     _check_columns(available, layout)
     return layout
 

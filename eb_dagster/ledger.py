@@ -771,7 +771,9 @@ class Ledger:
             finally:
                 raw.close()
         if is_busy:
-            raise Unavailable("the ledger is in use, so its log still holds what was removed: run it again")
+            raise Unavailable(
+                "the ledger is in use, so its log still holds what was removed; run this again once nothing else uses it"
+            )
 
     def _move(self, request_id: int, before: set[str], **values: Any) -> None:
         with self.transaction() as connection:

@@ -61,6 +61,8 @@ NOT_PROVOKED = {
     "SQLite would not promise": "no SQLite here refuses WAL on a local disk",
     "PostgreSQL is read-only there": "needs a replica",
     "cannot note who claims": "needs a disk that fails between two calls; tests/faults/storage.py",
+    "_damaged(": "one message, whatever is damaged; some of it is provoked",
+    "its log still holds": "needs a reader at that very moment",
     "was opened before a fork": "needs a fork, which threads forbid; tests/faults/together.py forks",
     "a reply was lost inside": "cannot happen, and says so to whoever reads the types",
     "cannot be read ({type(error).__name__})": "needs a disk that fails while it is read",
@@ -414,7 +416,7 @@ def in_mid_run(scene: Scene) -> Any:
 
 for what, act in {
     "a ledger on another database": lambda s: s.enrich(ledger="mysql://a/b"),
-    "a ledger that is no address": lambda s: s.enrich(ledger="sqlite://:x:y@["),
+    "a ledger that is no address": lambda s: s.enrich(ledger="postgresql://me:canary-secret@a:port/b"),
     "a ledger behind a loop of links": a_loop,
     "a ledger that is a folder": lambda s: s.enrich(ledger=s.folder),
     "a ledger open to others": open_to_others,

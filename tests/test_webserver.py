@@ -209,7 +209,7 @@ def test_a_refused_run_shows_what_it_spent_and_what_it_costs_to_finish(product, 
     assert spent["exactbuyer/remaining_identifiers"]["intValue"] == ROWS - 1000
     assert spent["exactbuyer/credits_to_finish_at_most"]["intValue"] == ROWS - 1000
     failures = [one["error"] for one in server.ask(EVENTS, id=runs["refused"])["events"] if one.get("error")]
-    assert any("insufficient credits: top up" in one["message"] for one in failures)
+    assert any("insufficient credits; top up" in one["message"] for one in failures)
 
 
 def test_the_run_after_it_pays_only_for_the_rest(product, story):
