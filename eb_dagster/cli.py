@@ -1,8 +1,5 @@
 """`eb-dagster …`: the same enrichment from a shell.
 
-Exit codes: 0 done · 1 stopped before the end, what was bought is in the ledger · 2 nothing was sent:
-bad input or settings, or you said no · 3 done, and some rows are in doubt, unreadable or not asked.
-
 The plan, the report, or with --json one JSON object go to stdout; everything else to stderr. What is
 slow to import is imported where it is used, so that --help answers at once.
 """
@@ -39,12 +36,15 @@ _PLANNED_ROWS: Final = 1_000_000
 """A plan holds every row. Beyond this, its bound is the rows: no row costs more than one credit."""
 _LINE_SECONDS: Final = 10.0
 
-_EPILOG: Final = """\b
+EXIT_CODES: Final = {
+    0: "done",
+    1: "stopped before the end; what was bought is in the ledger, so run it again",
+    2: "nothing was sent: bad input or settings, or you said no",
+    3: "done, and some rows are in doubt, unreadable or not asked",
+}
+_EPILOG: Final = f"""\b
 Exit codes:
-  0  done
-  1  stopped before the end; what was bought is in the ledger, so run it again
-  2  nothing was sent: bad input or settings, or you said no
-  3  done, and some rows are in doubt, unreadable or not asked
+{chr(10).join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())}
 \b
 Completion of commands, options and column names, for bash (zsh and fish likewise):
   eval "$(_EB_DAGSTER_COMPLETE=bash_source eb-dagster)"

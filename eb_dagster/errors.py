@@ -32,19 +32,19 @@ class EnrichError(Exception):
 
 
 class ConfigError(EnrichError):
-    """A setting is wrong. Fix it; nothing was sent."""
+    """A setting is wrong: fix it."""
 
 
 class InputError(EnrichError):
-    """The dataframe is wrong. Fix it; nothing was sent."""
+    """The table is wrong: fix it."""
 
 
 class OverBudget(EnrichError):
-    """The plan may cost more than `max_credits`. Raise it or shrink the input; nothing was sent."""
+    """The plan may cost more than `max_credits`: raise it, or shrink the input. Nothing was sent."""
 
 
 class Refused(EnrichError):
-    """The API said no and charged nothing for it. What was bought before is in the ledger."""
+    """The API said no, and charged nothing for it. See `.status`: 401 the key, 403 top up; then run again."""
 
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
@@ -52,12 +52,12 @@ class Refused(EnrichError):
 
 
 class Busy(EnrichError):
-    """The API stayed busy or out of reach past the deadline; nothing was charged for that."""
+    """The API stayed busy or out of reach past the deadline, and charged nothing for that: run again later."""
 
 
 class OutcomeUnknown(EnrichError):
-    """Too many questions have an unknown outcome to go on. A person decides."""
+    """As much is in doubt as is allowed: compare with the vendor's bill, then decide with `eb-dagster ledger`."""
 
 
 class LedgerError(EnrichError):
-    """The ledger cannot be trusted to remember, so nothing was sent."""
+    """The ledger cannot be trusted to remember: give the run the one that can. Nothing more was sent."""
