@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 import warnings
 from collections import OrderedDict
@@ -238,6 +239,7 @@ class Enricher:
         sent before the first batch is read, and memory does not grow with the rows.
         """
         schema, stream = _open_batches(batches)
+        rows: int | None = getattr(batches, "num_rows", None)
         layout = find_layout(schema.names, self._settings.identifiers)
         self._check_clash(schema.names)
         if self._settings.over_budget == "refuse":
@@ -245,7 +247,7 @@ class Enricher:
             self._refuse_over_budget(held)
             stream = iter(held.to_batches())
         whole = pa.schema([*_arrow(schema), *_arrow(self._added)])
-        return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole))
+        return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole, rows))
 
     def enrich_parquet(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
         """Enrich one Parquet file into another, which is written whole or not at all."""
@@ -326,7 +328,7 @@ class Enricher:
         )  # fmt: skip
 
     def _enrich_stream(
-        self, stream: Iterator[pa.RecordBatch], layout: Layout, schema: pa.Schema
+        self, stream: Iterator[pa.RecordBatch], layout: Layout, schema: pa.Schema, total: int | None
     ) -> Iterator[pa.RecordBatch]:
         inputs: list[pa.RecordBatch] = []
 
@@ -337,7 +339,7 @@ class Enricher:
                     inputs.append(piece)
                     yield _to_pandas(piece.select(list(layout.names)))
 
-        for added in self._run(chunks(), layout, total=None):
+        for added in self._run(chunks(), layout, total=total):
             mine = inputs.pop(0)
             yield _arrow(pa.RecordBatch).from_arrays(
                 [*_arrow(mine).columns, *_arrow(added).columns], schema=schema
@@ -541,12 +543,15 @@ class _progress:  # noqa: N801 - reads as the function it stands for
 
     def __enter__(self) -> Callable[[], None]:
         if self._choice is not False and not callable(self._choice):
-            from tqdm.auto import tqdm
+            with warnings.catch_warnings():
+                # In a notebook without ipywidgets, tqdm says so, and its bar is text.
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm
 
+            shown = self._choice is True or "ipykernel" in sys.modules
             self._bar = tqdm(
-                total=self._total, unit="row", desc="Enriching",
-                disable=None if self._choice is None else False,
-            )  # fmt: skip
+                total=self._total, unit="row", desc="Enriching", disable=False if shown else None
+            )
         return self._show
 
     def _show(self) -> None:
