@@ -226,7 +226,8 @@ def test_both_ways_give_the_same_table(run, tmp_path):
 
 def test_a_relation_of_duckdb_will_do(run):
     leads = people()
-    assert made_by(run(duckdb.sql("FROM leads")))["dagster/row_count"] == len(leads)
+    with duckdb.connect() as database:
+        assert made_by(run(database.sql("FROM leads")))["dagster/row_count"] == len(leads)
 
 
 @pytest.mark.parametrize("kind", [str, pa.Table.from_pandas])

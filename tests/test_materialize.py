@@ -35,7 +35,7 @@ def test_only_what_may_pass_by_itself_is_retried(error, retried):
 
 def test_our_own_errors_are_told_in_their_own_words():
     told = failure(raised(errors.Refused("insufficient credits", status=403)), {"credits_charged": 5})
-    assert told.description == "Refused: insufficient credits"
+    assert told.description == "Refused: insufficient credits. Nothing was sent"
     assert told.metadata["exactbuyer/credits_charged"].value == 5
 
 

@@ -339,7 +339,7 @@ def two_links(scene: Scene) -> Any:
 
 def a_forgetful_server(scene: Scene) -> Any:
     url = scene.postgresql.new_database()
-    name = scene.postgresql.run("SELECT max(datname) FROM pg_database WHERE datname LIKE 'ledger_%'")[0][0]
+    name = sa.make_url(url).database
     scene.postgresql.run(f"ALTER DATABASE {name} SET synchronous_commit = off")
     scene.enrich(ledger=url)
 
