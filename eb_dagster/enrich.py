@@ -528,9 +528,10 @@ def _telling(report: Report) -> Generator[None]:
         yield
     except EnrichError as error:
         if report.requests:
-            # Nobody knows what a ledger that failed could not write down any more.
-            lost = "; the ledger failed, so what was in flight is in doubt"
-            error.spent = report.spent + (lost if isinstance(error, LedgerError) else "")
+            error.spent = report.spent
+            if isinstance(error, LedgerError):
+                # It could not write down any more what came, and a run on it may be refused.
+                error.spent = f"{report.spent.partition(';')[0]}; what was in flight is in doubt"
         raise
 
 
