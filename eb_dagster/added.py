@@ -169,7 +169,9 @@ class _Loader:
         for request_id, positions in sorted(wanted.items()):
             records = self._of(request_id)
             if max(positions) >= len(records):
-                raise LedgerError(f"the reply of request {request_id} is damaged in the ledger")
+                raise LedgerError(
+                    f"the reply of request {request_id} is damaged in the ledger; restore it from a backup"
+                )
             contacts = flatten([read_contact(records[one].contact or b"null") for one in positions])
             for row, answered in enumerate(positions.values()):
                 for question in answered:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
 import dagster as dg
+from pydantic import ValidationError
 
 from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.contacts import SCHEMA_VERSION
@@ -136,7 +137,7 @@ def build_enriched_contacts_asset(
 def _sort(keywords: AssetKeywords) -> tuple[EnrichmentSettings, SpecAttributes, OpAttributes]:
     unknown = sorted(set(keywords) - set(AssetKeywords.__annotations__))
     if unknown:
-        raise ConfigError(f"no such keyword: {unknown}; there are {sorted(AssetKeywords.__annotations__)}")
+        raise ConfigError(f"no such keyword: {unknown}; choose from {sorted(AssetKeywords.__annotations__)}")
 
     def of(kind: type) -> Any:
         return {name: value for name, value in keywords.items() if name in kind.__annotations__}
@@ -176,7 +177,7 @@ def _named_spec(
             raise ConfigError("give a spec, or a name and attributes, not both")
         return spec
     if name is None:
-        raise ConfigError("the asset needs a name or a spec")
+        raise ConfigError("the asset has neither name nor spec; give one of them")
     prefix = [key_prefix] if isinstance(key_prefix, str) else [*(key_prefix or ())]
     return dg.AssetSpec([*prefix, name], **attributes)
 
@@ -210,5 +211,8 @@ def _read_checks(
         whole = {name: getattr(chosen, name) for name in type(chosen).model_fields}
         of_match_rate = chosen.match_rate.model_dump() if chosen.match_rate is not None else {}
         return EnrichmentChecks.model_validate({**whole, "match_rate": {**of_match_rate, **given}})
-    except ValueError as error:
-        raise ConfigError(f"checks: {error}") from None
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, one['loc'])) or 'checks'}: {one['msg']}" for one in error.errors()]
+        raise ConfigError(
+            f"checks: {'; '.join(faults)}; choose from {sorted(EnrichmentChecks.model_fields)}"
+        ) from None

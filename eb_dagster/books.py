@@ -133,7 +133,10 @@ def resolve(
     chosen = list(dict.fromkeys(requests))
     column = _requests.c
     if credits is not None and (decision != "charged" or len(chosen) != 1):
-        raise InputError("credits can be told for one request that was charged")
+        raise InputError(
+            "credits can be told for one request that was charged; name one, with --charged",
+            spent="Nothing was changed",
+        )
     with ledger.transaction() as connection:
         for request_id in chosen:
             row = connection.execute(
@@ -144,12 +147,18 @@ def resolve(
                 )
             ).one_or_none()
             if row is None:
-                raise InputError(f"request {request_id} is not in doubt; nothing was changed")
+                raise InputError(
+                    f"request {request_id} is not in doubt; see `eb-dagster ledger show`",
+                    spent="Nothing was changed",
+                )
             outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT).copy()
             doubtful = outcomes["position"] == IN_DOUBT
             count = int(doubtful.sum())
             if credits is not None and not 0 <= credits <= count:
-                raise InputError(f"request {request_id} has {count:,} identifiers in doubt, not {credits:,}")
+                raise InputError(
+                    f"request {request_id} has {count:,} identifiers in doubt, not {credits:,}; choose a smaller number",
+                    spent="Nothing was changed",
+                )
             outcomes["position"][doubtful] = _OUTCOME_OF[decision]
             cost = (count if credits is None else credits) if decision == "charged" else 0
             is_applied = row.outcomes is not None and not bool(doubtful.all())

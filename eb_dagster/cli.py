@@ -1,8 +1,5 @@
 """`eb-dagster …`: the same enrichment from a shell.
 
-Exit codes: 0 done · 1 stopped before the end, what was bought is in the ledger · 2 nothing was sent:
-bad input or settings, or you said no · 3 done, and some rows are in doubt, unreadable or not asked.
-
 The plan, the report, or with --json one JSON object go to stdout; everything else to stderr. What is
 slow to import is imported where it is used, so that --help answers at once.
 """
@@ -39,12 +36,15 @@ _PLANNED_ROWS: Final = 1_000_000
 """A plan holds every row. Beyond this, its bound is the rows: no row costs more than one credit."""
 _LINE_SECONDS: Final = 10.0
 
-_EPILOG: Final = """\b
+EXIT_CODES: Final = {
+    0: "done",
+    1: "stopped before the end; what was bought is in the ledger, so run it again",
+    2: "nothing was sent: bad input or settings, or you said no",
+    3: "done, and some rows are in doubt, unreadable or not asked",
+}
+_EPILOG: Final = f"""\b
 Exit codes:
-  0  done
-  1  stopped before the end; what was bought is in the ledger, so run it again
-  2  nothing was sent: bad input or settings, or you said no
-  3  done, and some rows are in doubt, unreadable or not asked
+{chr(10).join(f"  {code}  {meaning}" for code, meaning in EXIT_CODES.items())}
 \b
 Completion of commands, options and column names, for bash (zsh and fish likewise):
   eval "$(_EB_DAGSTER_COMPLETE=bash_source eb-dagster)"
@@ -287,7 +287,7 @@ class _Declined(Exception):
     """A person said no."""
 
     def __str__(self) -> str:
-        return "nothing was sent"
+        return "You said no. Nothing was sent"
 
 
 def _say(error: BaseException) -> str:
@@ -348,7 +348,7 @@ def _open_table(file: Path, *, encoding: str | None, separator: str | None) -> _
 
     _check_suffix(file)
     if not file.is_file():
-        raise InputError(f"there is no file {file.name}")
+        raise InputError(f"there is no file {file.name}; check the path")
     if _is_parquet(file):
         table: _Table = _ParquetTable.open(file)
     else:
@@ -369,8 +369,8 @@ def _check_suffix(file: Path) -> None:
 
     known = (*SUFFIXES, ".parquet")
     if file.suffix.lower() not in known:
-        hint = "; save it as CSV UTF-8" if file.suffix.lower().startswith(".xls") else ""
-        raise InputError(f"{file.name}: only {', '.join(known)} are read and written{hint}")
+        hint = "save it as CSV UTF-8" if file.suffix.lower().startswith(".xls") else "choose another ending"
+        raise InputError(f"{file.name}: only {', '.join(known)} are read and written; {hint}")
 
 
 def _check_names(table: _Table) -> None:
@@ -380,7 +380,7 @@ def _check_names(table: _Table) -> None:
     twice = sorted({name for name in table.columns if table.columns.count(name) > 1})
     if twice:
         raise InputError(
-            f"more than one column is called [{listed(twice)}]; a Parquet table cannot have that"
+            f"more than one column is called [{listed(twice)}], which a Parquet table cannot have; rename one, or write CSV"
         )
 
 
@@ -433,7 +433,9 @@ def _check_targets(file: Path, output: Path, page: Path | None) -> None:
         check_writable(target)
     paths = [one.resolve() for one in (file, *targets)]
     if len(set(paths)) < len(paths):
-        raise ConfigError("the input, the output and the report must be different files")
+        raise ConfigError(
+            "the input, the output and the report are not all different files; choose other names"
+        )
 
 
 def _write(enricher: Enricher, table: _Table, output: Path, *, prefix: str) -> None:

@@ -101,8 +101,8 @@ class Client:
         except requests.exceptions.SSLError as error:
             if _is_bad_certificate(error):
                 raise ConfigError(
-                    f"the certificate of {self.url} cannot be trusted; nothing was sent. For a "
-                    "certificate of your own, name its file in SSL_CERT_FILE"
+                    f"the certificate of {self.url} cannot be trusted, so the key and the people stayed "
+                    "here. Check base_url; for a certificate of your own, set SSL_CERT_FILE to its file"
                 ) from None
             return NoReply(body.left, "the TLS connection broke")
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
@@ -278,7 +278,9 @@ def _trusted_certificates() -> ssl.SSLContext:
             folder = os.path.isdir(named)  # noqa: PTH112 - a text, as ssl takes it
             trust.load_verify_locations(**{"capath" if folder else "cafile": named})
         except OSError:
-            raise ConfigError("REQUESTS_CA_BUNDLE names no file or folder of certificates") from None
+            raise ConfigError(
+                "REQUESTS_CA_BUNDLE names no file or folder of certificates; set it to one, or unset it"
+            ) from None
     return trust
 
 

@@ -48,8 +48,9 @@ class EnrichedContactsScaffolder(dg.Scaffolder[ScaffoldParams]):
 
 _SCAFFOLD_NOTE = """\
 # Set: source, the asset with the identifiers; identifiers, its columns in the order of asking;
-# path, relative to the project; max_credits. The project needs the resource once:
-#   dg.Definitions(resources={"exactbuyer": eb_dagster.ExactBuyerResource(
+# path, relative to the project; max_credits. The project needs the resource once, in a file such
+# as defs/resources.py:
+#   defs = dg.Definitions(resources={"exactbuyer": eb_dagster.ExactBuyerResource(
 #       api_key=dg.EnvVar("EXACTBUYER_API_KEY"), ledger=dg.EnvVar("EB_DAGSTER_LEDGER"))})
 # A first run with the config {"dry_run": true} shows what it may cost, and sends nothing.
 """

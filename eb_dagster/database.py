@@ -97,21 +97,26 @@ def database_url(where: str | os.PathLike[str]) -> sa.URL:
         return sa.URL.create("sqlite", database=str(_resolved(Path(text).expanduser())))
     try:
         url = sa.make_url(text)
-    except ArgumentError:
-        raise LedgerError("the ledger is neither a path nor a database URL") from None
+    except (ArgumentError, ValueError):
+        # Of a port that is no number, the text quotes what stands there: of a password with an @, its end.
+        raise LedgerError(
+            "the ledger is neither a path nor a database URL; name a file, or postgresql://…"
+        ) from None
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database and url.database != ":memory:":
         return sa.URL.create("sqlite", database=str(_resolved(Path(url.database))))
     if backend == "postgresql":
         return url.set(drivername="postgresql+psycopg")
-    raise LedgerError("the ledger must be a file, or a SQLite or PostgreSQL URL")
+    raise LedgerError("the ledger is on a database that is not known here; name a file, or postgresql://…")
 
 
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()
     except (OSError, RuntimeError, ValueError):
-        raise LedgerError("the path of the ledger leads nowhere") from None
+        raise LedgerError(
+            "the path of the ledger leads nowhere: check it for a loop of links, then name another"
+        ) from None
 
 
 def file_of(url: sa.URL) -> Path | None:
@@ -175,7 +180,7 @@ def prepare(connection: sa.Connection) -> tuple[str, bytes]:
     if version > SCHEMA_VERSION:
         raise LedgerError(
             f"the ledger has schema version {version}, this release knows {SCHEMA_VERSION}: "
-            "upgrade eb-dagster; nothing was sent"
+            "upgrade eb-dagster"
         )
     if version < SCHEMA_VERSION:
         _upgrade_from_1(connection, _mark(stored["secret"], stored["id"]))
@@ -255,11 +260,15 @@ def _create_private(path: Path) -> None:
             raise PermissionError
         facts = path.stat()
     except OSError:
-        raise LedgerError(f"the ledger {path.name} cannot be written there; nothing was sent") from None
+        raise LedgerError(
+            f"the ledger {path.name} cannot be written there; check its folder and permissions, or name another place"
+        ) from None
     if os.name == "posix" and facts.st_mode & 0o077:
-        raise LedgerError(f"the ledger can be read by others: chmod 600 {path.name}; nothing was sent")
+        raise LedgerError(f"the ledger can be read by others: chmod 600 {path.name}")
     if facts.st_nlink > 1:
-        raise LedgerError(f"the ledger {path.name} has more than one hard link, and SQLite needs one")
+        raise LedgerError(
+            f"the ledger {path.name} has more than one hard link, which SQLite cannot lock; remove the others"
+        )
 
 
 def _mounts() -> str:
@@ -302,7 +311,9 @@ def _prepare_sqlite(connection: Any) -> None:
     cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()
     if journal != "wal" or synchronous != 2:
-        raise LedgerError("SQLite would not promise to keep what is written (WAL, FULL); nothing was sent")
+        raise LedgerError(
+            "SQLite would not promise to keep what is written (WAL, FULL); put the ledger on a local disk"
+        )
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -329,7 +340,7 @@ def _check_postgresql(connection: Any) -> None:
     connection.commit()
     if settings["synchronous_commit"] in ("off", "local") or settings["fsync"] != "on":
         raise LedgerError(
-            "PostgreSQL runs with synchronous_commit or fsync off: it may forget a purchase; nothing was sent"
+            "PostgreSQL runs with synchronous_commit or fsync off: it may forget a purchase. Set both to on"
         )
     if settings["transaction_read_only"] != "off":
-        raise LedgerError("PostgreSQL is read-only there (a replica?); nothing was sent")
+        raise LedgerError("PostgreSQL is read-only there (a replica?); name the primary")

@@ -71,7 +71,7 @@ class TextTable:
         records = self._records()
         self.columns = tuple(next((record for _, record in records), ()))
         if not self.columns:
-            raise InputError(f"{path.name} is empty: there is no header")
+            raise InputError(f"{path.name} is empty: there is no header; give it one line of column names")
         self.rows = sum(1 for _ in self._rows())
 
     @property
@@ -114,7 +114,7 @@ class TextTable:
             if len(record) > width and any(record[width:]):
                 raise InputError(
                     f"{self._path.name}, line {line}: {len(record)} cells, and the header has {width}; "
-                    f"a cell that holds a {_named(self.separator)} must be in quotes"
+                    f"put a cell that holds a {_named(self.separator)} in quotes, or name another --separator"
                 )
             # Spreadsheets leave out blank cells at the end of a row, and some tools add one.
             yield (record + [""] * (width - len(record)))[:width]
@@ -151,7 +151,9 @@ class TextTable:
         except UnicodeError:
             raise InputError(f"{self._path.name} is not {self.encoding}; name it with --encoding") from None
         except OSError as error:
-            raise InputError(f"{self._path.name} cannot be read ({type(error).__name__})") from None
+            raise InputError(
+                f"{self._path.name} cannot be read ({type(error).__name__}); check that it is there, and its permissions"
+            ) from None
 
     @contextlib.contextmanager
     def _open(self) -> Generator[TextIO]:
@@ -226,10 +228,10 @@ def _batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
 def _describe(path: Path, line: int, error: csv.Error) -> str:
     # The words of the csv module; none of them quotes a cell.
     if "unexpected end of data" in str(error):
-        return f"{path.name}: a quote that opens at line {line} or later is never closed"
+        return f"{path.name}: a quote that opens at line {line} or later is never closed; close it"
     if "field larger than" in str(error):
-        return f"{path.name}: a cell at line {line} is too long; is a quote not closed?"
-    return f"{path.name}, line {line}: a quote stands inside a cell without being doubled"
+        return f"{path.name}: a cell at line {line} is too long; is a quote not closed? Mend it there"
+    return f"{path.name}, line {line}: a quote stands inside a cell; double it"
 
 
 # Which encoding
@@ -240,7 +242,9 @@ def _mark(path: Path) -> str | None:
         with path.open("rb") as file:
             start = file.read(4)
     except OSError as error:
-        raise InputError(f"{path.name} cannot be read ({type(error).__name__})") from None
+        raise InputError(
+            f"{path.name} cannot be read ({type(error).__name__}); check that it is there, and its permissions"
+        ) from None
     return next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
 
 
@@ -250,7 +254,9 @@ def _known_encoding(name: str) -> str:
         # Some codecs turn bytes into bytes.
         found.decode(b"")[0].encode("utf-8")
     except (LookupError, AttributeError, ValueError):
-        raise InputError(f"encoding: {name!r} is none that Python knows") from None
+        raise InputError(
+            f"encoding: {name!r} is none that Python knows; name another, such as utf-8 or cp1252"
+        ) from None
     # A mark at the start is no part of the first column's name.
     return "utf-8-sig" if found.name == "utf-8" else found.name
 
@@ -265,7 +271,7 @@ def _find_encoding(path: Path) -> str:
         zeros = [start[at::2].count(0) for at in (0, 1)]
         if zeros[0] == 0 or zeros[1] == 0:
             return "utf-16-le" if zeros[0] == 0 else "utf-16-be"
-        raise InputError(f"{path.name} is not a text file")
+        raise InputError(f"{path.name} is not a text file; save it as CSV UTF-8")
     whole, odd, undefined = _count_bytes(path)
     if not odd:
         return "utf-8"

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, cast, overload
 
 import pyarrow as pa
 
 from eb_dagster import contacts as contact_columns
-from eb_dagster import rights
+from eb_dagster import frames, rights
 from eb_dagster.added import Finisher
 from eb_dagster.client import Client
-from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget
+from eb_dagster.errors import ConfigError, EnrichError, InputError, LedgerError, OverBudget
 from eb_dagster.identifiers import (
     Candidates,
     FieldType,
@@ -200,11 +202,18 @@ class Enricher:
             requests_per_minute=self._settings.requests_per_minute,
         )
 
-    def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame:
+    @overload
+    def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame: ...
+    @overload
+    def enrich_dataframe(self, frame: Any) -> Any: ...
+
+    def enrich_dataframe(self, frame: Any) -> Any:
         """Return the frame with the status and contact columns added.
 
         Every row is there once, in the same order and with the same index; the columns of the
-        input are untouched. The report is in `.attrs["eb_report"]` as a dict.
+        input are untouched. Of pandas, the report is in `.attrs["eb_report"]` as a dict. Polars
+        frames come back as Polars; Arrow tables, DuckDB relations and whatever else has
+        `__arrow_c_stream__` as Arrow tables.
 
         Raises:
             InputError: no identifier columns, values that are not text, or a clash of names.
@@ -214,7 +223,7 @@ class Enricher:
         import pandas as pd
 
         if not _is_pandas(frame):
-            raise InputError(f"enrich_dataframe takes a pandas DataFrame, not {type(frame).__name__}")
+            return self._enrich_frame(frame)
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
         self._check_clash(names)
@@ -231,6 +240,16 @@ class Enricher:
         enriched.attrs = {**frame.attrs, "eb_report": self.report.to_dict()}
         return enriched
 
+    def _enrich_frame(self, frame: Any) -> Any:
+        if not frames.is_readable(frame):
+            raise InputError(
+                "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table or a DuckDB relation, "
+                f"not {type(frame).__name__}; give it one of these"
+            )
+        # Read to its end before anything is sent: what fails there has cost nothing.
+        reader = self.enrich_batches(frames.read_table(frame))
+        return frames.given_back(reader.read_all(), frame)
+
     def enrich_batches(self, batches: Any) -> pa.RecordBatchReader:
         """Enrich a stream: anything with `__arrow_c_stream__`, or an iterable of RecordBatch.
 
@@ -238,6 +257,7 @@ class Enricher:
         sent before the first batch is read, and memory does not grow with the rows.
         """
         schema, stream = _open_batches(batches)
+        rows: int | None = getattr(batches, "num_rows", None)
         layout = find_layout(schema.names, self._settings.identifiers)
         self._check_clash(schema.names)
         if self._settings.over_budget == "refuse":
@@ -245,7 +265,7 @@ class Enricher:
             self._refuse_over_budget(held)
             stream = iter(held.to_batches())
         whole = pa.schema([*_arrow(schema), *_arrow(self._added)])
-        return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole))
+        return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole, rows))
 
     def enrich_parquet(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
         """Enrich one Parquet file into another, which is written whole or not at all."""
@@ -299,8 +319,7 @@ class Enricher:
         if newest is not None and time.time() - newest > _LONGEST_PAUSE_IN_USE.total_seconds():
             raise LedgerError(
                 "by this machine's clock, the ledger was last used more than two years ago, and max_age "
-                "would buy everything again. If the clock is right, run once without max_age; nothing "
-                "was sent"
+                "would buy everything again. Check the clock; if it is right, run once without max_age"
             )
 
     def _check_clash(self, names: Sequence[str]) -> None:
@@ -312,8 +331,8 @@ class Enricher:
         plan, cap = self.plan(table), self._settings.max_credits
         if cap is not None and plan.credits_at_most > cap:
             raise OverBudget(
-                f"this may cost {plan.credits_at_most:,} credits, max_credits is {cap:,}; nothing "
-                'was sent. Raise it, shrink the input, or choose over_budget="stop"'
+                f"this may cost {plan.credits_at_most:,} credits, max_credits is {cap:,}. Raise "
+                'it, shrink the input, or choose over_budget="stop"'
             )
 
     # The run
@@ -327,7 +346,7 @@ class Enricher:
         )  # fmt: skip
 
     def _enrich_stream(
-        self, stream: Iterator[pa.RecordBatch], layout: Layout, schema: pa.Schema
+        self, stream: Iterator[pa.RecordBatch], layout: Layout, schema: pa.Schema, total: int | None
     ) -> Iterator[pa.RecordBatch]:
         inputs: deque[pa.RecordBatch] = deque()
 
@@ -336,7 +355,7 @@ class Enricher:
                 inputs.append(piece)
                 yield piece
 
-        for added in self._run(self._read_batches(remembered(), layout), total=None):
+        for added in self._run(self._read_batches(remembered(), layout), total=total):
             mine = inputs.popleft()
             yield _arrow(pa.RecordBatch).from_arrays(
                 [*_arrow(mine).columns, *_arrow(added).columns], schema=schema
@@ -349,7 +368,11 @@ class Enricher:
         purchase = self._purchase(agenda, report)
         self._purchases.append(purchase)
         finisher = Finisher(self._ledger, self._added, columns=self._settings.columns)
-        with _progress(self._settings.progress, report, total) as show, marked() as interruption:
+        with (
+            _progress(self._settings.progress, report, total) as show,
+            marked() as interruption,
+            _telling(report),
+        ):
             purchase.on_progress = show
             ahead = self._look_ahead(chunks, purchase)
             interruption.on_second = purchase.abort
@@ -443,6 +466,20 @@ class Enricher:
         return block
 
 
+@contextlib.contextmanager
+def _telling(report: Report) -> Generator[None]:
+    """An error that leaves the run says what the run has spent."""
+    try:
+        yield
+    except EnrichError as error:
+        if report.requests:
+            error.spent = report.spent
+            if isinstance(error, LedgerError):
+                # It could not write down any more what came, and a run on it may be refused.
+                error.spent = f"{report.spent.partition(';')[0]}; what was in flight is in doubt"
+        raise
+
+
 class _progress:  # noqa: N801 - reads as the function it stands for
     """A bar on a terminal or in a notebook, or the user's own function."""
 
@@ -452,12 +489,15 @@ class _progress:  # noqa: N801 - reads as the function it stands for
 
     def __enter__(self) -> Callable[[], None]:
         if self._choice is not False and not callable(self._choice):
-            from tqdm.auto import tqdm
+            with warnings.catch_warnings():
+                # In a notebook without ipywidgets, tqdm says so, and its bar is text.
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm
 
+            shown = self._choice is True or "ipykernel" in sys.modules
             self._bar = tqdm(
-                total=self._total, unit="row", desc="Enriching",
-                disable=None if self._choice is None else False,
-            )  # fmt: skip
+                total=self._total, unit="row", desc="Enriching", disable=False if shown else None
+            )
         return self._show
 
     def _show(self) -> None:
@@ -490,7 +530,7 @@ def _where(ledger: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
         if not os.fspath(named):
             raise ConfigError(
                 f"{'EB_DAGSTER_LEDGER' if ledger is None else 'ledger'} is empty: name a path or a database "
-                "URL, or leave it out for a file in your data folder; nothing was sent"
+                "URL, or leave it out for a file in your data folder"
             )
         return named
     import platformdirs
@@ -518,16 +558,20 @@ def _pieces(stream: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     """The schema and the batches of a stream, without reading all of it."""
     if isinstance(batches, str | os.PathLike):
-        raise InputError("enrich_batches takes Arrow data; for a file there is enrich_parquet")
-    if hasattr(batches, "__arrow_c_stream__"):
-        reader = pa.RecordBatchReader.from_stream(batches)
+        raise InputError("enrich_batches takes Arrow data, not a path; for a file, use enrich_parquet")
+    if frames.is_readable(batches):
+        reader = frames.open_reader(batches)
         return reader.schema, iter(reader)
     if not isinstance(batches, Iterable):
-        raise InputError(f"enrich_batches takes Arrow data, not {type(batches).__name__}")
+        raise InputError(
+            f"enrich_batches takes Arrow data, not {type(batches).__name__}; give it a table or a reader"
+        )
     stream = iter(cast("Iterable[Any]", batches))
     first = next(stream, None)
     if not isinstance(first, pa.RecordBatch):
-        raise InputError("enrich_batches takes an iterable of at least one pyarrow RecordBatch")
+        raise InputError(
+            "enrich_batches was given no pyarrow RecordBatch; give it at least one, or a pyarrow Table"
+        )
 
     def again() -> Iterator[pa.RecordBatch]:
         yield first
@@ -536,7 +580,13 @@ def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
     return first.schema, again()
 
 
-def enrich_dataframe(frame: pd.DataFrame, **settings: Any) -> pd.DataFrame:
+@overload
+def enrich_dataframe(frame: pd.DataFrame, **settings: Any) -> pd.DataFrame: ...
+@overload
+def enrich_dataframe(frame: Any, **settings: Any) -> Any: ...
+
+
+def enrich_dataframe(frame: Any, **settings: Any) -> Any:
     """Enrich one dataframe; the one-line form of `Enricher`, with the same keywords."""
     with Enricher(**settings) as enricher:
         return enricher.enrich_dataframe(frame)

@@ -9,44 +9,56 @@
     ├── OutcomeUnknown   too much is in doubt to go on; a person decides
     └── LedgerError      the ledger cannot be trusted to remember; nothing was sent
 
-Messages name columns, counts and positions, never a key, an address, a number or a name. Whatever
-was paid for before an error is in the ledger, so running again asks only for the rest.
+A message says what happened and what to do, and ends with what was spent (`.spent`). It names columns,
+counts and positions, never a key, an address, a number or a name. Whatever was paid for before an
+error is in the ledger, so running again asks only for the rest.
 """
 
 from __future__ import annotations
+
+NOTHING_SENT = "Nothing was sent"
 
 
 class EnrichError(Exception):
     """Whatever goes wrong in an enrichment, on purpose and with words."""
 
+    def __init__(self, message: str, *, spent: str = NOTHING_SENT) -> None:
+        super().__init__(message)
+        self.spent = spent
+        """What the run has spent, in words. The run that is under way tells it."""
+
+    def __str__(self) -> str:
+        return f"{self.args[0]}{'' if self.args[0].endswith('?') else '.'} {self.spent}"
+
 
 class ConfigError(EnrichError):
-    """A setting is wrong. Fix it; nothing was sent."""
+    """A setting is wrong: fix it."""
 
 
 class InputError(EnrichError):
-    """The dataframe is wrong. Fix it; nothing was sent."""
+    """The table is wrong: fix it."""
 
 
 class OverBudget(EnrichError):
-    """The plan may cost more than `max_credits`. Raise it or shrink the input; nothing was sent."""
+    """The plan may cost more than `max_credits`: raise it, or shrink the input. Nothing was sent."""
 
 
 class Refused(EnrichError):
-    """The API said no and charged nothing for it. What was bought before is in the ledger."""
+    """The API said no, and charged nothing for it. See `.status`: 401 the key, 403 top up; then run again."""
 
-    def __init__(self, message: str, *, status: int) -> None:
+    # With a default, so that another process can be sent it.
+    def __init__(self, message: str, *, status: int = 0) -> None:
         super().__init__(message)
         self.status = status
 
 
 class Busy(EnrichError):
-    """The API stayed busy or out of reach past the deadline; nothing was charged for that."""
+    """The API stayed busy or out of reach past the deadline, and charged nothing for that: run again later."""
 
 
 class OutcomeUnknown(EnrichError):
-    """Too many questions have an unknown outcome to go on. A person decides."""
+    """As much is in doubt as is allowed: compare with the vendor's bill, then decide with `eb-dagster ledger`."""
 
 
 class LedgerError(EnrichError):
-    """The ledger cannot be trusted to remember, so nothing was sent."""
+    """The ledger cannot be trusted to remember: give the run the one that can. Nothing more was sent."""

@@ -100,9 +100,9 @@ def check_region(region: str) -> str:
     """Give back a country code that phonenumbers knows, in upper case, or raise `ConfigError`."""
     known = str(region).strip().upper()
     if known == "UK":
-        raise ConfigError('default_region: the two-letter code of the United Kingdom is "GB"')
+        raise ConfigError('default_region: the two-letter code of the United Kingdom is "GB"; use that')
     if known not in phonenumbers.SUPPORTED_REGIONS:
-        raise ConfigError('default_region must be a two-letter country code such as "US" or "DE"')
+        raise ConfigError('default_region is no country: choose a two-letter code such as "US" or "DE"')
     return known
 
 
@@ -491,7 +491,7 @@ def find_layout(
         layout = Layout("wide", _recognized(available))
     if not layout.names:
         likely = suggest(available) or dict.fromkeys(FIELD_TYPES, ("…",))
-        raise InputError(f"no identifier columns; {_there(available)}. Name them, as in {show(likely)}")
+        raise InputError(f"no identifier columns; name them, as in {show(likely)} ({_there(available)})")
     _check_columns(available, layout)
     return layout
 
@@ -502,14 +502,18 @@ def _named(
     columns: list[tuple[FieldType, str]] = []
     for kind, names in identifiers.items():
         if kind not in FIELD_TYPES:
-            raise ConfigError(f"identifiers: {kind!r} is no field type; there are {listed(FIELD_TYPES)}")
+            raise ConfigError(
+                f"identifiers: {kind!r} is no kind of identifier; choose from {listed(FIELD_TYPES)}"
+            )
         wanted = (names,) if isinstance(names, str) else names
         columns.extend((kind, name) for name in wanted)
     if not columns:
-        raise ConfigError("identifiers names no column")
+        raise ConfigError(
+            "identifiers names no column; name at least one, as in identifiers={'email': 'Email'}"
+        )
     twice = _repeated([name for _, name in columns])
     if twice:
-        raise ConfigError(f"identifiers names a column twice: {listed(twice)}")
+        raise ConfigError(f"identifiers names a column twice: {listed(twice)}; name it once")
     return tuple(columns)
 
 
@@ -552,7 +556,7 @@ def suggest(available: Sequence[str]) -> dict[FieldType, list[str]]:
 def _check_columns(available: Sequence[str], layout: Layout) -> None:
     missing = [name for name in layout.names if name not in available]
     if missing:
-        raise InputError(f"no column {listed(missing)}; {_there(available)}")
+        raise InputError(f"no column {listed(missing)}; {_there(available)}. Check the spelling")
     twice = [name for name in _repeated(available) if name in layout.names]
     if twice:
         raise InputError(f"more than one column is called {listed(twice)}; rename or drop one")

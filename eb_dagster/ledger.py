@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -195,7 +196,9 @@ class Ledger:
         url = database.database_url(where)
         self.file = database.file_of(url)
         if must_exist and self.file is not None and not self.file.exists():
-            raise LedgerError(f"there is no ledger {self.file.name} there")
+            raise LedgerError(
+                f"there is no ledger {self.file.name} there; check the path: an empty one would pay for everything again"
+            )
         self._engine = database.connect(url)
         try:
             with _whole("the table `meta`"), self.transaction() as connection:
@@ -214,7 +217,9 @@ class Ledger:
         try:
             return FileOwner(self.file) if self.file is not None else DatabaseOwner(url)
         except (OSError, exc.SQLAlchemyError) as error:
-            raise LedgerError(f"the ledger cannot note who claims ({type(error).__name__})") from None
+            raise LedgerError(
+                f"the ledger cannot note who claims ({type(error).__name__}); check that its folder can be written"
+            ) from None
 
     def close(self) -> None:
         """Let go of the database. What this process had in flight is in doubt from here on."""
@@ -495,7 +500,10 @@ class Ledger:
                 )
             elif row.state != "answered":
                 # Answered: the same reply, whose commit was not confirmed the first time.
-                raise LedgerError(f"request {request_id} was answered before; nothing was changed")
+                raise LedgerError(
+                    f"request {request_id} was answered before; look at it with `eb-dagster ledger show`",
+                    spent="Nothing was changed",
+                )
         keys = unpack_keys(row.asked_keys)
         return StoredReply(request_id, row.run, keys, at, encoding, complete, body)
 
@@ -564,7 +572,9 @@ class Ledger:
                     .where(column.id == request_id)
                 ).one_or_none()
             if row is None:
-                raise LedgerError(f"the reply of request {request_id} is gone from the ledger")
+                raise LedgerError(
+                    f"the reply of request {request_id} is gone from the ledger; restore it from a backup"
+                )
             if database.reply_checksum(row.encoding, row.body, complete=row.complete) != row.checksum:
                 raise _damaged(f"the reply of request {request_id}")
             body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
@@ -784,7 +794,9 @@ class Ledger:
             finally:
                 raw.close()
         if is_busy:
-            raise Unavailable("the ledger is in use, so its log still holds what was removed: run it again")
+            raise Unavailable(
+                "the ledger is in use, so its log still holds what was removed; run this again once nothing else uses it"
+            )
 
     def _move(self, request_id: int, before: set[str], *, is_durable: bool = True, **values: Any) -> None:
         with self.transaction(is_durable=is_durable) as connection:
@@ -794,7 +806,9 @@ class Ledger:
                 .values(**values)
             ).rowcount
         if moved != 1:
-            raise LedgerError(f"request {request_id} is not in a state that allows this")
+            raise LedgerError(
+                f"request {request_id} is not in a state that allows this; look at it with `eb-dagster ledger show`"
+            )
 
     def _patiently(self, step: Callable[[], _T]) -> _T:
         started, pause = time.monotonic(), 0.05
@@ -846,7 +860,7 @@ class Ledger:
         if self.is_forked:
             raise LedgerError("the ledger was opened before a fork; open it in the child")
         if self._closed:
-            raise LedgerError("the ledger is closed")
+            raise LedgerError("the ledger is closed; open a new Enricher")
 
     @contextlib.contextmanager
     def _translated(self) -> Generator[None]:
@@ -855,8 +869,16 @@ class Ledger:
         except exc.SQLAlchemyError as error:
             cause = type(getattr(error, "orig", None) or error).__name__
             passing = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
+            # A statement that SQLite cannot carry out, such as one about a table that is gone, never will be.
+            passing = (
+                passing
+                and getattr(getattr(error, "orig", None), "sqlite_errorcode", None) != sqlite3.SQLITE_ERROR
+            )
             kind = Unavailable if passing else LedgerError
-            raise kind(f"the ledger's database failed ({cause}: {_reason(error)})") from None
+            raise kind(
+                f"the ledger's database failed ({cause}: {_reason(error)}); check that it can be reached and written, then "
+                "run again"
+            ) from None
 
 
 def _reason(error: exc.SQLAlchemyError) -> str:
@@ -869,7 +891,7 @@ def _reason(error: exc.SQLAlchemyError) -> str:
 def _damaged(what: str) -> LedgerError:
     return LedgerError(
         f"{what} is damaged or missing in the ledger; restore it from a backup that is not older than "
-        "your last run, and check the disk. Nothing was sent"
+        "your last run, and check the disk"
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
 from typing import Any, TypedDict, cast
 from urllib.parse import quote
@@ -39,7 +38,7 @@ from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 from eb_dagster.resource import ExactBuyerResource
 from eb_dagster.settings import OverBudgetChoice
-from eb_dagster.upstream import Upstream, is_polars, read_upstream
+from eb_dagster.upstream import Upstream, read_upstream
 
 Event = dg.MaterializeResult[Any] | dg.AssetObservation | dg.AssetCheckResult
 
@@ -130,7 +129,7 @@ class Enrichment:
         if not isinstance(value, Mapping) or not set(keys) <= set(cast("Mapping[str, Any]", value)):
             raise dg.Failure(
                 f"the upstream asset does not give a table for each of the {len(keys)} partitions of this "
-                "run; run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run()",
+                "run; run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run(). Nothing was sent",
                 allow_retries=False,
             )
         return [(key, value[key]) for key in keys]
@@ -207,7 +206,7 @@ class _Table:
                 figures |= self._remaining(enricher, upstream, error)
                 yield self._observe("what a failed run spent", named(figures))
                 # Its causes may quote a person; our own messages never do.
-                raise _failure(error, figures) from None
+                raise failure(error, figures) from None
             except BaseException as error:
                 figures = self._spent(enricher, error)
                 # At once: whoever cancels may not leave the time for more.
@@ -237,7 +236,7 @@ class _Table:
         if self._target is not None:
             rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
         else:
-            value = _enriched_like(upstream.value, enricher, upstream)
+            value = enricher.enrich_dataframe(_held(upstream.value))
             rows = len(value)
         report = enricher.report
         if report.stopped:
@@ -307,19 +306,15 @@ def _plannable(upstream: Upstream) -> Any:
     return upstream.value if isinstance(upstream.value, pd.DataFrame) else upstream.batches()
 
 
-def _enriched_like(value: Any, enricher: Enricher, upstream: Upstream) -> Any:
-    """The whole enriched table, as the kind of table that came in."""
-    if isinstance(value, str | Path):
-        value = pd.read_parquet(value)
-    if isinstance(value, pd.DataFrame):
-        return enricher.enrich_dataframe(value)
-    table = enricher.enrich_batches(upstream.batches()).read_all()
-    if is_polars(value):
-        return import_module("polars").from_arrow(table)
-    return table
+def _held(value: Any) -> Any:
+    return pd.read_parquet(value) if isinstance(value, Path) else value
 
 
-def _failure(error: Exception, figures: Figures) -> dg.Failure:
+def failure(error: Exception, figures: Figures) -> dg.Failure:
+    """What Dagster is told: our own words, or of a foreign error its kind and place. Never its text.
+
+    Only what may pass by itself is worth a retry.
+    """
     if isinstance(error, EnrichError):
         words = f"{type(error).__name__}: {error}"
         return dg.Failure(words, metadata=named(figures), allow_retries=isinstance(error, Busy))
@@ -330,7 +325,7 @@ def _failure(error: Exception, figures: Figures) -> dg.Failure:
     why = f" ({error.strerror})" if isinstance(error, OSError) else ""
     return dg.Failure(
         f"{type(error).__name__}{why} at {where}. Its text is withheld, because it may quote a person. "
-        "What was bought is in the ledger: running again asks only for the rest",
+        "Mend what is at that place, then run again: what was bought is in the ledger",
         metadata=named(figures),
     )
 
@@ -344,7 +339,10 @@ def _last_run(context: dg.AssetExecutionContext, key: dg.AssetKey) -> tuple[Figu
     """The figures of the newest materialization, and the match rates before it."""
     earlier = _earlier(context, key)
     if not earlier:
-        raise dg.Failure("there is no materialization to check yet", allow_retries=False)
+        raise dg.Failure(
+            "there is no materialization to check yet; materialize the asset first. Nothing was sent",
+            allow_retries=False,
+        )
     return earlier[0], [one["match_rate"] for one in earlier[1:] if "match_rate" in one]
 
 

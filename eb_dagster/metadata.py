@@ -150,7 +150,7 @@ def picture(report: Report) -> dg.MarkdownMetadataValue:
             words += f'<tspan fill="{_STATUSES[name]}">{name} {count / whole:.0%} </tspan>'
             at += width
     drawing = (
-        '<svg xmlns="http://www.w3.org/2000/svg" width="440" height="36">'
+        '<svg xmlns="http://www.w3.org/2000/svg" width="490" height="36">'
         f'{bars}<text y="32" font-size="11">{words}</text></svg>'
     )
     return dg.MetadataValue.md(f"![rows](data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()})")

@@ -58,9 +58,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
     try:
         return pq.ParquetFile(path)
     except FileNotFoundError:
-        raise InputError(f"there is no file {path.name}") from None
+        raise InputError(f"there is no file {path.name}; check the path") from None
     except (OSError, pa.ArrowException):
-        raise InputError(f"{path.name} is not a Parquet file") from None
+        raise InputError(f"{path.name} is not a Parquet file; check the path, or write it again") from None
 
 
 def read_metadata(path: Path) -> dict[str, str] | None:
@@ -74,11 +74,11 @@ def read_metadata(path: Path) -> dict[str, str] | None:
     except FileNotFoundError:
         return None
     except PermissionError:
-        raise InputError(f"{path.name} is there and cannot be read: no permission") from None
-    except OSError:
-        raise ConfigError(
-            f"{path.name} is there and cannot be read: check the disk; nothing was sent"
+        raise InputError(
+            f"{path.name} is there and cannot be read: no permission; give it, or name another path"
         ) from None
+    except OSError:
+        raise ConfigError(f"{path.name} is there and cannot be read: check the disk") from None
     except pa.ArrowException:
         raise InputError(f"{path.name} is there and is not a Parquet file; move it away") from None
     return {

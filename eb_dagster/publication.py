@@ -27,28 +27,34 @@ def check_writable(path: Path) -> None:
         _make_folder(target.parent)
         is_folder, is_other = target.is_dir(), target.exists() and not target.is_file()
     except NotADirectoryError:
-        raise ConfigError(f"cannot write {path}: a part of its folder is a file") from None
+        raise ConfigError(
+            f"cannot write {path}: a part of its folder is a file; choose another path"
+        ) from None
     except PermissionError:
-        raise ConfigError(f"cannot write {path}: no permission in its folder") from None
+        raise ConfigError(
+            f"cannot write {path}: no permission in its folder; give it, or choose another path"
+        ) from None
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another path") from None
     except (RuntimeError, ValueError):
         # So Python tells a loop of links, and a NUL.
-        raise ConfigError("cannot write the table: its path leads nowhere") from None
+        raise ConfigError("cannot write the table: its path leads nowhere; choose another path") from None
     if is_folder:
-        raise ConfigError(f"cannot write {path}: it is a folder, not a file")
+        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
     if is_other:
-        raise ConfigError(f"cannot write {path}: it is not a regular file")
+        raise ConfigError(f"cannot write {path}: it is not a regular file; choose another path")
     # Read as well: what a crash left is looked for, and the folder is synced.
     if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(f"cannot write {path}: no permission in its folder")
+        raise ConfigError(
+            f"cannot write {path}: no permission in its folder; give it, or choose another path"
+        )
     # What a permission says is not what each file system does, the superuser's least of all.
     try:
         temporary, sink = _open_temporary(target.parent, _start_of_temporary(target))
         sink.close()
         temporary.unlink(missing_ok=True)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another path") from None
 
 
 def _make_folder(folder: Path) -> None:

@@ -338,8 +338,8 @@ class Purchase:
             return
         raise OutcomeUnknown(
             f"{whole.in_doubt:,} credits are in doubt, as many as max_credits_at_risk allows "
-            f"({self._settings.max_credits_at_risk:,}); what was bought is in the ledger. Compare "
-            "with the vendor's bill, then run `eb-dagster ledger resolve`, or choose a higher limit"
+            f"({self._settings.max_credits_at_risk:,}): whole requests left and no answer came. Compare with "
+            "the vendor's bill, then run `eb-dagster ledger resolve`, or choose a higher limit"
         )
 
     # Sending, in threads
@@ -427,7 +427,7 @@ class Purchase:
     def _on_answered(self, done: _Done) -> None:
         reading = done.reading
         if reading is None:
-            raise LedgerError("a reply was lost inside")
+            raise LedgerError("a reply was lost inside; run again, and please report it")
         self._busy_since, self._refusals = None, 0
         self._report.replies += 1
         self._report.answers += len(reading.positions)
@@ -482,9 +482,8 @@ class Purchase:
         patience = max(self._settings.timeout, SHORTEST_PATIENCE)
         if now + pause - self._busy_since > patience:
             raise Busy(
-                f"the API has answered 429 for {now - self._busy_since:.0f} s and asks for more than the "
-                f"{patience:.0f} s of patience; nothing was charged for that. Run again later, which "
-                "asks only for the rest, or lower requests_per_minute"
+                f"the API has answered 429 (too many requests) for {now - self._busy_since:.0f} s, and asks for "
+                f"a longer wait than the {patience:.0f} s of a run; run again later, or lower requests_per_minute"
             )
         self._refusals += 1
         self._retries.append((done.questions, done.attempt))
@@ -493,8 +492,7 @@ class Purchase:
         attempt = done.attempt + 1
         if attempt > MOST_ATTEMPTS:
             raise Busy(
-                f"the API could not be reached in {attempt} attempts ({done.reason}); nothing was "
-                "charged for that. Check base_url and the network, then run again"
+                f"the API could not be reached in {attempt} attempts ({done.reason}). Check base_url and the network, then run again"
             )
         # Not random for security: so that several senders do not come back at once.
         jitter = 1 + random.random() / 4  # noqa: S311
@@ -503,14 +501,18 @@ class Purchase:
 
     def _on_refused(self, done: _Done) -> None:
         advice = {
-            401: "the API key is invalid: check EXACTBUYER_API_KEY",
-            403: "insufficient credits: top up, then run again, which asks only for the rest",
-            400: "the API calls the request badly formatted",
-            413: "the API calls the request too large: lower partition_size",
-        }.get(done.status, "redirects are never followed" if done.status < 400 else "")
+            401: "the API key is invalid; check EXACTBUYER_API_KEY",
+            403: "insufficient credits; top up, then run again",
+            400: "the API calls the request badly formatted; please report it",
+            413: "the API calls the request too large; lower partition_size",
+        }.get(
+            done.status,
+            "a redirect is never followed, because the key and the people would go along; check base_url"
+            if done.status < 400
+            else "check base_url and the vendor's status page, then run again",
+        )
         raise Refused(
-            f"the API refused with HTTP {done.status} and charged nothing for it"
-            f"{': ' if advice else ''}{advice}. What was bought before is in the ledger",
+            f"the API refused with HTTP {done.status}: {advice}",
             status=done.status,
         )
 

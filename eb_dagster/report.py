@@ -61,6 +61,18 @@ class Report:
     seconds: float = 0.0
 
     @property
+    def spent(self) -> str:
+        """What the run has spent, in words."""
+        doubt = f", and {self.credits_in_doubt:,} more are in doubt" if self.credits_in_doubt else ""
+        if not (self.credits_charged or doubt):
+            return "Nothing was charged"
+        count = "1 credit" if self.credits_charged == 1 else f"{self.credits_charged:,} credits"
+        return (
+            f"This run was charged {count}{doubt}; what was bought is in the ledger, and running again "
+            "asks only for the rest"
+        )
+
+    @property
     def match_rate(self) -> float | None:
         """Matched among the rows whose answer is known; None without any."""
         known = self.matched + self.not_found

@@ -75,7 +75,7 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
         if changed:
             raise ConfigError(
                 f"{', '.join(changed)} cannot be set at launch: the project's resource defines "
-                "it. Nothing was sent"
+                "that. Leave it out of the launch"
             )
 
 

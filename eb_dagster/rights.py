@@ -72,8 +72,9 @@ def suppress(
     if faults:
         some = ", ".join(str(at) for at in faults[:10])
         raise InputError(
-            f"{len(faults):,} of the values are no identifiers of their kind (positions {some}); "
-            "nobody was suppressed"
+            f"values that are no identifiers of their kind: {len(faults):,} (at {some}, counted from 0); correct them or "
+            "leave them out",
+            spent="Nobody was suppressed",
         )
     return ledger.suppress(found)
 
@@ -88,7 +89,9 @@ def forget(
     """
     given = canonical(field_type, text, default_region=default_region)
     if not isinstance(given, Identifier):
-        raise InputError(f"this is no {field_type} ({given}); nothing was forgotten")
+        raise InputError(
+            f"this is no {field_type} ({given}); check the spelling", spent="Nothing was forgotten"
+        )
     # First, so that nobody is bought again even if the rest breaks off.
     ledger.suppress([given])
     barred, contacts = {given}, 0

@@ -74,7 +74,7 @@ def read_api_key(given: str | None) -> str:
     if not key:
         raise ConfigError("no API key: pass api_key=… or set EXACTBUYER_API_KEY")
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError("the API key holds characters that no HTTP header can carry")
+        raise ConfigError("the API key holds characters that no HTTP header can carry; copy it again")
     return key
 
 
@@ -88,15 +88,17 @@ def read_base_url(given: str | None) -> str:
         parts = urlsplit(text)
         host, port = (parts.hostname or "").lower(), parts.port
     except ValueError:
-        raise ConfigError("base_url is not an address such as https://api.exactbuyer.com") from None
+        raise ConfigError(
+            "base_url is no address; set it to one such as https://api.exactbuyer.com"
+        ) from None
     if parts.username is not None or parts.password is not None:
-        raise ConfigError("base_url must not carry a user name or password; use api_key")
+        raise ConfigError("base_url carries a user name or password; leave them out, and use api_key")
     if parts.query or parts.fragment or not host:
-        raise ConfigError("base_url is not an address such as https://api.exactbuyer.com")
+        raise ConfigError("base_url is no address; set it to one such as https://api.exactbuyer.com")
     if parts.scheme not in ("https", "http"):
-        raise ConfigError("base_url must start with https://")
+        raise ConfigError("base_url has another scheme; use https://")
     if parts.scheme == "http" and not _is_loopback(host):
-        raise ConfigError("base_url must be https; plain http is for this machine only (127.0.0.1)")
+        raise ConfigError("base_url is plain http, which is for this machine only (127.0.0.1); use https://")
     name = f"[{host}]" if ":" in host else host
     where = name if port is None else f"{name}:{port}"
     path = parts.path.rstrip("/").removesuffix("/v1")
@@ -138,9 +140,9 @@ def _is_loopback(host: str) -> bool:
 
 def _check_list(setting: str, given: object) -> None:
     if isinstance(given, str):
-        raise ConfigError(f"{setting} must be a list of names, not one text: [{given!r}]")
+        raise ConfigError(f"{setting} is one text; give it as a list: [{given!r}]")
     if given is not None and not isinstance(given, Iterable):
-        raise ConfigError(f"{setting} must be a list of names, not {given!r}")
+        raise ConfigError(f"{setting} is no list; give it as a list of names, not {given!r}")
 
 
 def _check_prefix(given: object) -> None:
@@ -167,22 +169,22 @@ def _check_names(setting: str, given: Sequence[str], known: Sequence[str]) -> No
 
 def _check_choice(setting: str, given: object, known: Sequence[str]) -> None:
     if given not in known:
-        raise ConfigError(f"{setting} must be one of {list(known)}, not {given!r}")
+        raise ConfigError(f"{setting} is {given!r}; choose from {list(known)}")
 
 
 def _check_whole(setting: str, given: object, *, least: int, most: int | None = None) -> None:
     span = f"at least {least}" if most is None else f"from {least} to {most}"
     if isinstance(given, bool) or not isinstance(given, int):
-        raise ConfigError(f"{setting} must be a whole number {span}, not {given!r}")
+        raise ConfigError(f"{setting} is {given!r}; choose a whole number {span}")
     if given < least or (most is not None and given > most):
-        raise ConfigError(f"{setting} must be {span}, not {given}")
+        raise ConfigError(f"{setting} is {given:,}; choose a number {span}")
 
 
 def _check_positive(setting: str, given: object) -> None:
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e9:
-        raise ConfigError(f"{setting} must be a number above 0, not {given!r}")
+        raise ConfigError(f"{setting} is {given!r}; choose a number above 0")
 
 
 def _check_age(setting: str, given: object) -> None:
     if given is not None and not (isinstance(given, timedelta) and given >= timedelta(0)):
-        raise ConfigError(f"{setting} must be a timedelta such as timedelta(days=90), or None")
+        raise ConfigError(f"{setting} is {given!r}; give a timedelta such as timedelta(days=90), or None")

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
+from eb_dagster.frames import collected, is_polars, is_readable, read_table
 from eb_dagster.identifiers import listed
 from eb_dagster.parquet import open_parquet
 
@@ -26,11 +27,11 @@ class Upstream:
     batches: Callable[[], pa.RecordBatchReader] = field(repr=False)
     """The table from its start, each time it is called."""
     value: Any = field(repr=False)
-    """What the upstream asset gave."""
+    """What the upstream asset gave; of what can be read only once, the table that was read."""
 
 
 def read_upstream(value: Any) -> Upstream:
-    """Understand what an asset gave: a pandas dataframe, a Polars or Arrow table, or the path of a Parquet file.
+    """Understand what an asset gave: a pandas or Polars dataframe, an Arrow table, a DuckDB relation, or a Parquet file's path.
 
     Raises:
         InputError: it is something else, or holds a column that no table can hold.
@@ -40,10 +41,10 @@ def read_upstream(value: Any) -> Upstream:
         return _pandas(value)
     if isinstance(value, str | os.PathLike):
         return _parquet(Path(cast("str", value)))
-    if is_polars(value):
-        return _polars(value)
-    if hasattr(value, "__arrow_c_stream__"):
-        return _arrow(value, pa.table(value))
+    if is_readable(value):
+        frame = collected(value)
+        table = read_table(frame)
+        return _arrow(frame if is_polars(frame) else table, table)
     if isinstance(value, Mapping):
         count = len(cast("Mapping[Any, Any]", value))
         raise InputError(
@@ -51,14 +52,9 @@ def read_upstream(value: Any) -> Upstream:
             "run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run()"
         )
     raise InputError(
-        f"the upstream asset gives a {type(value).__name__}; what can be enriched is a pandas dataframe, "
-        "a Polars or Arrow table, or the path of a Parquet file"
+        f"the upstream asset gives {type(value).__name__}, which cannot be enriched; give a pandas or Polars "
+        "dataframe, an Arrow table, a DuckDB relation, or the path of a Parquet file"
     )
-
-
-def is_polars(value: Any) -> bool:
-    """Whether it is a Polars frame. Polars itself need not be there to know."""
-    return type(value).__module__.partition(".")[0] == "polars"
 
 
 def _parquet(path: Path) -> Upstream:
@@ -70,12 +66,6 @@ def _parquet(path: Path) -> Upstream:
             yield from cast("Any", file).iter_batches(_BATCH_ROWS)
 
     return _stream(path, schema, rows, batches)
-
-
-def _polars(value: Any) -> Upstream:
-    # What Arrow's own protocol hands over holds string views, which few readers of Parquet know.
-    frame = value.collect() if hasattr(value, "collect") else value
-    return _arrow(frame, frame.to_arrow())
 
 
 def _arrow(value: Any, table: pa.Table) -> Upstream:
@@ -102,7 +92,9 @@ def _pandas(frame: pd.DataFrame) -> Upstream:
 def _schema(frame: pd.DataFrame, *, keep_index: bool) -> pa.Schema:
     repeated = sorted(set(frame.columns[frame.columns.duplicated()]))
     if repeated:
-        raise InputError(f"the dataframe has columns of the same name: [{listed(repeated)}]")
+        raise InputError(
+            f"the dataframe has columns of the same name: [{listed(repeated)}]; rename or drop one"
+        )
     try:
         return pa.Schema.from_pandas(frame, preserve_index=keep_index).remove_metadata()
     except (pa.ArrowException, TypeError, ValueError, OverflowError):

@@ -37,7 +37,7 @@ class Vault:
         except binascii.Error:
             key = b""
         if len(key) != 32:
-            raise ConfigError(f"{VARIABLE} must be 32 random bytes in base64")
+            raise ConfigError(f"{VARIABLE} is no key; set it to 32 random bytes in base64")
         if find_spec("cryptography") is None:
             raise ConfigError(
                 f'{VARIABLE} is set, which needs cryptography: pip install "eb-dagster[encryption]"'
@@ -59,7 +59,7 @@ class Vault:
             return body, encoding
         plain = encoding.removeprefix(_MARK)
         if self._key is None:
-            raise LedgerError(f"the ledger's replies are encrypted: set {VARIABLE}; nothing was sent")
+            raise LedgerError(f"the ledger's replies are encrypted: set {VARIABLE}")
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -67,4 +67,6 @@ class Vault:
         try:
             return AESGCM(self._key).decrypt(nonce, sealed, plain.encode()), plain
         except InvalidTag:
-            raise LedgerError(f"the key in {VARIABLE} is not that of the ledger's replies") from None
+            raise LedgerError(
+                f"the key in {VARIABLE} is not that of the ledger's replies; set it to the one they were written with"
+            ) from None

@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pandas as pd
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -51,7 +52,10 @@ def run(stand_in, tmp_path, instance):
         keywords = {"name": "enriched", "path": tmp_path / "out.parquet", **keywords}
         asset = build_enriched_contacts_asset(source=leads.key, **keywords)
         resource = ExactBuyerResource(
-            api_key=KEY, base_url=api.url, ledger=str(tmp_path / "ledger.db"), requests_per_minute=pace
+            api_key=KEY,
+            base_url=api.url,
+            ledger=str(tmp_path / "ledger.db"),
+            requests_per_minute=pace,
         )
         ops = {"ops": {"enriched": {"config": config}}} if config else {}
         return dg.materialize(
@@ -172,7 +176,6 @@ def test_an_arrow_table_will_do(run):
 
 
 def test_a_polars_frame_will_do_and_is_handed_on_as_one(run, tmp_path):
-    polars = pytest.importorskip("polars")
     assert made_by(run(polars.from_pandas(people()).lazy()))["dagster/row_count"] == 30
     assert pq.read_metadata(tmp_path / "out.parquet").num_rows == 30
     result = run(polars.from_pandas(people()), path=None)
@@ -182,7 +185,7 @@ def test_a_polars_frame_will_do_and_is_handed_on_as_one(run, tmp_path):
 @pytest.mark.parametrize(
     ("upstream", "words"),
     [
-        (42, "gives a int"),
+        (42, "gives int"),
         (pd.DataFrame({"mail": ["x"]}), "no identifier columns"),
         (people(2).assign(mixed=[1, "jane@canary.example"]), "mixed"),
         (pd.concat([people(2), people(2)], axis="columns"), "same name"),
@@ -221,6 +224,12 @@ def test_both_ways_give_the_same_table(run, tmp_path):
         assert both[0].tolist() == both[1].tolist()
 
 
+def test_a_relation_of_duckdb_will_do(run):
+    leads = people()
+    with duckdb.connect() as database:
+        assert made_by(run(database.sql("FROM leads")))["dagster/row_count"] == len(leads)
+
+
 @pytest.mark.parametrize("kind", [str, pa.Table.from_pandas])
 def test_other_tables_are_handed_on_too(run, tmp_path, kind):
     people().to_parquet(tmp_path / "in.parquet", index=False)
@@ -232,7 +241,7 @@ def test_other_tables_are_handed_on_too(run, tmp_path, kind):
 
 # Dagster's own things
 
-KEYS = ["a/b", "a%2Fb", "../../x", "x" * 300, "x" * 299 + "y", ".", "..", "day one"]
+KEYS = ["a/b", "../../x", "x" * 300, ".."]
 
 
 def test_each_partition_has_a_file_of_its_own_inside_the_folder(run, tmp_path):

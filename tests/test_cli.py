@@ -165,7 +165,12 @@ def test_json_is_alone_on_stdout(stand_in, shell):
     assert done.json["output"] == "out.csv"
     failed = shell(api, "enrich", "missing.csv", "-o", "out.csv", "--json")
     assert failed.code == 2
-    assert failed.json == {"error": {"type": "InputError", "message": "there is no file missing.csv"}}
+    assert failed.json == {
+        "error": {
+            "type": "InputError",
+            "message": "there is no file missing.csv; check the path. Nothing was sent",
+        }
+    }
 
 
 def test_columns_that_are_not_recognized_are_listed_with_the_options_that_name_them(stand_in, shell):
@@ -174,9 +179,9 @@ def test_columns_that_are_not_recognized_are_listed_with_the_options_that_name_t
     refused = shell(api, "enrich", "leads.csv", "-o", "out.csv")
     assert (refused.code, refused.out) == (2, "")
     assert "there are 'Name', 'E-Mail Address', 'Cell $', 'Opt-in email date'" in refused.said
-    assert """as in --email "E-Mail Address" --phone 'Cell $'\n""" in refused.said
+    assert """as in --email "E-Mail Address" --phone 'Cell $' (there""" in refused.said
     Path("leads.csv").write_text("a,b\n1,2\n")
-    assert "--social-profile … --email … --phone …\n" in shell(api, "plan", "leads.csv").said
+    assert "--social-profile … --email … --phone … (there" in shell(api, "plan", "leads.csv").said
     assert api.requests() == 0
 
 
@@ -323,7 +328,7 @@ def test_a_person_is_asked_above_the_threshold(stand_in, terminal):
     code, shown = terminal(api, *asking, answer="n")
     assert "This buys up to 20 contacts, 10.00 (20 at 0.5). Go on? [y/N]" in shown
     assert code == 2
-    assert "nothing was sent" in shown
+    assert "Nothing was sent" in shown
     assert api.requests() == 0
     code, shown = terminal(api, *asking, answer="y")
     assert code == 0

@@ -8,6 +8,8 @@ import dagster as dg
 import duckdb
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
+from dagster_dg_cli.cli import create_dg_cli
 
 PROJECT = Path(__file__).parents[1] / "example_project"
 # Dagster's own, when it reads a defs.yaml.
@@ -73,9 +75,11 @@ def ask(data: Path, query: str) -> list[tuple]:
         return warehouse.execute(query).fetchall()
 
 
-@pytest.mark.usefixtures("example")
-def test_dg_finds_nothing_wrong():
-    assert "validated successfully" in dg_command("check", "yaml")
+@pytest.mark.usefixtures("definitions")
+def test_dg_finds_nothing_wrong(monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    checked = CliRunner().invoke(create_dg_cli(), ["check", "yaml"])
+    assert "validated successfully" in checked.output, checked.output
     assert "loaded successfully" in dg_command("check", "defs")
 
 

@@ -544,7 +544,7 @@ def test_a_named_column_that_is_not_there_is_a_fault_of_the_table() -> None:
     [
         ({}, "no column"),
         ({"email": []}, "no column"),
-        ({"fax": "Fax"}, "'fax' is no field type"),
+        ({"fax": "Fax"}, "'fax' is no kind of identifier"),
         ({"email": "E", "phone": "E"}, "twice: 'E'"),
         ({"email": ["E", "E"]}, "twice: 'E'"),
     ],

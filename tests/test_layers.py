@@ -4,7 +4,7 @@ from pathlib import Path
 ORDER = [
     "errors", "identifiers", "plan", "wire", "pacer", "client", "packed", "database", "owners", "vault",
     "ledger", "contacts", "publication", "parquet", "report", "report_page", "settings", "purchase", "added", "rights", "books",
-    "signals", "enrich", "delimited", "resource", "upstream", "metadata", "checks", "materialize",
+    "signals", "frames", "enrich", "delimited", "resource", "upstream", "metadata", "checks", "materialize",
     "assets", "component", "ledger_commands", "cli",
 ]  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "eb_dagster"

@@ -534,6 +534,16 @@ def test_purging_drops_people_and_keeps_receipts(ledger):
     assert books.check(ledger) == []
 
 
+def test_a_table_that_is_gone_is_told_at_once_and_not_waited_for(ledger):
+    one = claim(ledger, JANE)
+    with ledger.transaction() as connection:
+        connection.exec_driver_sql("ALTER TABLE replies RENAME TO other")
+    started = time.monotonic()
+    with pytest.raises(LedgerError):
+        ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
+    assert time.monotonic() - started < 30
+
+
 def test_a_clock_that_runs_years_ahead_buys_nothing(tmp_path):
     settings = {"api_key": "k", "base_url": "http://127.0.0.1:1", "ledger": tmp_path / "l.db"}
     long_ago = time.time() - 3 * 366 * 86_400

@@ -151,7 +151,7 @@ def test_who_is_suppressed_by_another_address_is_not_handed_out_either(stand_in,
 def test_nobody_is_suppressed_if_one_of_the_texts_is_no_identifier(bought):
     _, start, _ = bought
     one = start()
-    with pytest.raises(InputError, match="positions 1"):
+    with pytest.raises(InputError, match="1 \\(at 1, counted from 0\\)"):
         one.suppress([("email", JANE), ("email", "canary no address")])
     assert one.enrich_dataframe(leads(JANE))["eb_status"].tolist() == ["matched"]
 

@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from eb_dagster import sandbox
+from tests.browser import browser, program
 
 PROJECT = Path(__file__).parents[1] / "example_project"
 KEY = "canary-key-9876"
@@ -95,9 +96,18 @@ class Server:
             time.sleep(0.2)
         raise AssertionError(f"the run is still {status}")
 
+    def wait_for_another(self, before: set[str]) -> str:
+        """The run of a materialization that was not there before."""
+        for _ in range(300):
+            made = self.ask(ASSET, key=KEYED)["assetMaterializations"]
+            if new := {one["runId"] for one in made} - before:
+                return new.pop()
+            time.sleep(0.2)
+        raise AssertionError("no run materialized the asset")
+
     def figures(self, kind: str, run: str) -> list[dict]:
         """The metadata of the asset's events of a run, as the page shows them."""
-        events = self.ask(ASSET, key={"path": ["enriched_contacts"]})[kind]
+        events = self.ask(ASSET, key=KEYED)[kind]
         return [
             {"description": one.get("description")}
             | {entry["label"]: entry for entry in one["metadataEntries"]}
@@ -106,6 +116,7 @@ class Server:
         ]
 
 
+KEYED = {"path": ["enriched_contacts"]}
 SELECTOR = {"repositoryLocationName": "example-project", "repositoryName": "__repository__"}
 
 
@@ -209,7 +220,7 @@ def test_a_refused_run_shows_what_it_spent_and_what_it_costs_to_finish(product, 
     assert spent["exactbuyer/remaining_identifiers"]["intValue"] == ROWS - 1000
     assert spent["exactbuyer/credits_to_finish_at_most"]["intValue"] == ROWS - 1000
     failures = [one["error"] for one in server.ask(EVENTS, id=runs["refused"])["events"] if one.get("error")]
-    assert any("insufficient credits: top up" in one["message"] for one in failures)
+    assert any("insufficient credits; top up" in one["message"] for one in failures)
 
 
 def test_the_run_after_it_pays_only_for_the_rest(product, story):
@@ -247,7 +258,7 @@ def test_figures_are_numbers_which_the_page_plots(product, story):
 
 def test_every_check_has_a_verdict(product, story):  # noqa: ARG001
     server, _, _, _ = product
-    checks = server.ask(CHECKS, key={"path": ["enriched_contacts"]})["assetChecksOrError"]["checks"]
+    checks = server.ask(CHECKS, key=KEYED)["assetChecksOrError"]["checks"]
     found = {one["name"]: one["executionForLatestMaterialization"]["evaluation"]["success"] for one in checks}
     wanted = ("match_rate", "match_rate_history", "nothing_in_doubt", "one_row_each", "schema_drift")
     assert found == dict.fromkeys(wanted, True)
@@ -275,6 +286,32 @@ def test_the_launchpad_offers_budget_dry_run_and_refresh_alone(product):
         if "dry_run" in {field["name"] for field in one.get("fields", ())}
     ]
     assert offered == [{"max_credits", "dry_run", "refresh"}]
+
+
+@pytest.mark.skipif(program() is None, reason="there is no Chromium here")
+def test_a_browser_launches_the_asset_and_shows_what_came_of_it(product, story, tmp_path):
+    server, api, _, _ = product
+    runs, bills = story
+    asset = f"{server.url}/assets/enriched_contacts"
+    with browser(tmp_path / "profile") as page:
+        page.open(f"{asset}?view=overview")
+        shown = page.wait_for("eb_job_title", "Current job title.", "leads")
+        page.click("Materialize")
+        before = {one["runId"] for one in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
+        launched = server.wait_for_another(before)
+        assert server.wait(launched) == "SUCCESS"
+        page.open(f"{asset}?view=events")
+        shown += page.wait_for(launched[:8], "exactbuyer/credits_charged", "exactbuyer/match_rate")
+        page.open(f"{asset}?view=checks")
+        shown += page.wait_for("match_rate", "nothing_in_doubt", "one_row_each", "schema_drift")
+        page.open(
+            f"{server.url}/locations/{SELECTOR['repositoryName']}@{SELECTOR['repositoryLocationName']}/resources/exactbuyer"
+        )
+        shown += page.wait_for("api_key", "EXACTBUYER_API_KEY")
+    assert api.credits() == bills["finished"]
+    assert KEY not in shown
+    assert not re.search(r"canary\d+@", shown)
+    assert launched not in runs.values()
 
 
 def test_neither_key_nor_people_are_in_answers_or_logs(product, story):

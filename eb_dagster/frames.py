@@ -1,0 +1,64 @@
+"""Tables that are not pandas: read as Arrow, and given back as the kind that came."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import pyarrow as pa
+
+from eb_dagster.errors import InputError
+from eb_dagster.identifiers import listed
+
+
+def is_polars(value: Any) -> bool:
+    """Whether it is a Polars frame. Polars itself need not be there to know."""
+    return type(value).__module__.partition(".")[0] == "polars" and hasattr(value, "collect_schema")
+
+
+def is_readable(value: Any) -> bool:
+    """Whether it is a table by Arrow's protocol, as a DuckDB relation is, or a Polars frame."""
+    return is_polars(value) or hasattr(value, "__arrow_c_stream__")
+
+
+def collected(value: Any) -> Any:
+    """A lazy Polars frame as one that is there; anything else as it is."""
+    return value.collect() if is_polars(value) and hasattr(value, "collect") else value
+
+
+def read_table(value: Any) -> pa.Table:
+    """The whole table. Raises `InputError` if it is one column and no table, or Arrow has no such type."""
+    if not is_polars(value):
+        return open_reader(value).read_all()
+    frame = collected(value)
+    # Of a column of Python objects, Polars would hand over their addresses in memory.
+    odd = [name for name, kind in frame.schema.items() if str(kind) == "Object"]
+    try:
+        # What Arrow's own protocol hands over holds string views, which few readers of Parquet know.
+        table = None if odd else frame.to_arrow()
+    except (pa.ArrowException, TypeError):
+        table = None
+    if table is None:
+        raise InputError(
+            f"columns of this frame{f', [{listed(odd)}],' if odd else ''} have a type that Arrow does not "
+            "know; leave them out, or make them text"
+        )
+    return table
+
+
+def open_reader(value: Any) -> pa.RecordBatchReader:
+    """The table as a stream; of a lazy one, nothing is held. Raises as `read_table` does."""
+    if is_polars(value):
+        return read_table(value).to_reader()
+    try:
+        return pa.RecordBatchReader.from_stream(value)
+    except (pa.ArrowException, TypeError, ValueError):
+        # Its text may quote a value.
+        raise InputError(
+            f"this {type(value).__name__} is no table with named columns; make it a dataframe"
+        ) from None
+
+
+def given_back(table: pa.Table, value: Any) -> Any:
+    """The enriched table as a Polars frame if `value` is one, else as it is."""
+    return import_module("polars").from_arrow(table) if is_polars(value) else table

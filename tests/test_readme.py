@@ -1,0 +1,99 @@
+"""The README is run: every snippet, and what is made from the code is as the code has it."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+import pytest
+
+from tests.readme import text, with_parts
+
+# What sets up the environment that these tests run in: the check runs the one, its own test the other.
+SETS_UP = re.compile(r"^python3 -m venv")
+
+
+def snippets(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text(), re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, stand_in):
+    """An empty folder, where the environment names a sandbox, and the leads that the README makes."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXACTBUYER_BASE_URL", stand_in(match_rate=1.0).url)
+    monkeypatch.setenv("EXACTBUYER_API_KEY", "canary-key")
+    monkeypatch.setenv("EB_DAGSTER_LEDGER", "ledger.db")
+    Path("leads.csv").write_text(
+        "Name,Email,LinkedIn\nAda,ada@firm.example,linkedin.com/in/ada-example\nBo,bo@firm.example,\n"
+    )
+    with duckdb.connect("warehouse.duckdb") as warehouse:
+        warehouse.sql("CREATE TABLE leads AS SELECT Name, Email AS email FROM 'leads.csv'")
+    return tmp_path
+
+
+def test_what_is_made_from_the_code_is_as_the_code_has_it():
+    assert with_parts(text()) == text()
+
+
+def test_no_snippet_is_left_out():
+    fences = re.findall(r"^```(\w*)$", text(), re.MULTILINE)
+    assert set(fences[::2]) == {"python", "sh"}
+    assert len(snippets("python")) == 3
+    assert len(snippets("sh")) == 4
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("snippet", snippets("python"))
+def test_a_python_snippet_runs(snippet):
+    names = {}
+    exec(compile(snippet, "README.md", "exec"), names)
+    if "defs" in names:
+        run = names["defs"].resolve_implicit_global_asset_job_def().execute_in_process()
+        assert run.success
+        assert [one.name for one in names["defs"].schedules] == ["every_morning"]
+        contacts = pd.read_parquet("data/enriched_contacts.parquet")
+    elif "warehouse" in names:
+        with duckdb.connect("warehouse.duckdb") as warehouse:
+            contacts = warehouse.sql("FROM contacts").to_arrow_table().to_pandas()
+    else:
+        contacts = names["contacts"]
+    assert contacts["Name"].tolist() == ["Ada", "Bo"]
+    assert contacts["eb_status"].tolist() == ["matched", "matched"]
+    assert contacts["eb_full_name"].notna().all()
+
+
+@pytest.mark.parametrize("snippet", [one for one in snippets("sh") if not SETS_UP.match(one)])
+def test_a_shell_snippet_runs(snippet, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    lines = snippet.replace("8765", str(port)).replace("sandbox &", f"sandbox --port {port} &")
+    assert shutil.which("eb-dagster", path=Path(sys.executable).parent)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    shell = subprocess.Popen(
+        ["bash", "-euo", "pipefail", "-c", lines], cwd=tmp_path, env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        shell.wait(timeout=120)
+    finally:
+        # The sandbox that the snippet leaves behind.
+        os.killpg(shell.pid, signal.SIGTERM)
+        said, _ = shell.communicate(timeout=30)
+    assert shell.returncode == 0, said
+    assert "Traceback" not in said
+    contacts = pd.read_csv(tmp_path / "contacts.csv")
+    assert contacts["Name"].tolist() == ["Ada", "Bo"]
+    assert (tmp_path / "report.html").exists()
+    assert "credits charged" in said
+
+
+def test_a_link_inside_leads_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", text()):
+        assert target.startswith("https://") or (Path(__file__).parents[1] / target).exists()
