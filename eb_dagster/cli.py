@@ -495,6 +495,7 @@ class _Bar:
         self._rows = rows
         self._bar: Any = None
         self._last = -math.inf
+        self._untold: Report | None = None
 
     def __enter__(self) -> Self:
         if self.is_live:
@@ -516,14 +517,21 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
+        elif self._untold is not None:
+            # A log ends with where the run ended.
+            self._tell(self._untold)
 
     def __call__(self, report: Report) -> None:
+        self._untold = report
         if self._bar is not None:
             self._bar.set_postfix_str(self._words(report), refresh=False)
             self._bar.update(max(0.0, self._share(report) - self._bar.n))
         elif time.monotonic() - self._last >= _LINE_SECONDS:
-            self._last = time.monotonic()
-            click.echo(f"{self._share(report):4.0%}  {self._words(report)}", err=True)
+            self._tell(report)
+
+    def _tell(self, report: Report) -> None:
+        self._last, self._untold = time.monotonic(), None
+        click.echo(f"{self._share(report):4.0%}  {self._words(report)}", err=True)
 
     def _share(self, report: Report) -> float:
         done = report.rows / self._rows if self._rows else 1.0
@@ -537,4 +545,5 @@ class _Bar:
     def _words(self, report: Report) -> str:
         found = f", {report.credits_charged / report.answers:.1%} found" if report.answers else ""
         partitions = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
-        return f"{partitions}, {report.credits_charged:,} credits{found}"
+        spent = "1 credit" if report.credits_charged == 1 else f"{report.credits_charged:,} credits"
+        return f"{partitions}, {spent}{found}"
