@@ -615,6 +615,22 @@ class Ledger:
                 .values(state="in_doubt", at_risk=_requests.c.asked, note="its process ended")
             ).rowcount
 
+    def end_run(self, run: str) -> None:
+        """Nothing of this run is under way any more: what it still had in flight is in doubt.
+
+        Else this process would hold it for as long as it lives, and whoever asks for it would wait.
+        """
+        mine = (_requests.c.run == run, _requests.c.state == "intent")
+        with self.reading() as connection:
+            if connection.execute(sa.select(_requests.c.id).where(*mine).limit(1)).scalar() is None:
+                return
+        with self.transaction() as connection:
+            connection.execute(
+                sa.update(_requests)
+                .where(*mine)
+                .values(state="in_doubt", at_risk=_requests.c.asked, note="its run ended")
+            )
+
     # Money
 
     def spending(self, *, run: str | None = None) -> Spending:

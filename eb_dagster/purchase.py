@@ -334,7 +334,7 @@ class Purchase:
         if whole.in_flight:
             # Another process has it; its answer makes room.
             time.sleep(_POLL_SECONDS)
-            self._ledger.recover()
+            self._take_over()
             return
         raise OutcomeUnknown(
             f"{whole.in_doubt:,} credits are in doubt, as many as max_credits_at_risk allows "
@@ -409,8 +409,14 @@ class Purchase:
             self._look_elsewhere()
             self._looked_elsewhere = time.monotonic()
 
-    def _look_elsewhere(self) -> None:
+    def _take_over(self) -> None:
+        """Settle what processes that are gone had in flight: asked is in doubt, answered is read."""
         self._ledger.recover()
+        for stored in self._ledger.unapplied():
+            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
+
+    def _look_elsewhere(self) -> None:
+        self._take_over()
         waiting, self._elsewhere = self._elsewhere, []
         known, newest = self._ledger.lookup(
             [one.key for one in waiting], required=self._required,
@@ -540,6 +546,9 @@ class Purchase:
             if self._pool is not None:
                 self._pool.shutdown(wait=True)
             self._reader.shutdown(wait=True)
+            # A ledger that is out of reach is told of already.
+            with contextlib.suppress(LedgerError):
+                self._ledger.end_run(self.run)
 
     def abort(self) -> None:
         """Stop at once. What is cut off is in doubt."""
