@@ -1,0 +1,73 @@
+"""What buying does beside other processes."""
+
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import pandas as pd
+import pytest
+
+from eb_dagster import LedgerError
+
+OTHER_PROCESS = """
+import json, os, sys
+from eb_dagster.identifiers import Identifier
+from eb_dagster.ledger import Ledger, Limits
+
+where, endpoint = sys.argv[1:]
+ledger = Ledger(where, endpoint=endpoint)
+key = ledger.key(Identifier("email", "jane@firm.example"))
+claim = ledger.claim([key], run="other", required=0, limits=Limits(None, 10), seen=ledger.last_request())
+print("asked", flush=True)
+sys.stdin.readline()
+contact = {"value": "jane@firm.example", "enriched_contact": {"full_name": "Jane Made-Up"}}
+body = json.dumps({"contacts": [contact], "records_enriched": 1}).encode()
+ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
+# Killed before it noted what the reply says.
+os._exit(9)
+"""
+
+
+def test_what_a_failed_run_had_in_flight_is_in_doubt_for_the_next_run_of_the_same_process(
+    stand_in, enricher, tmp_path
+):
+    api = stand_in()
+    one = enricher(api)
+    frame = pd.DataFrame({"email": ["jane@firm.example"]})
+
+    def rename(before: str, after: str) -> None:
+        with sqlite3.connect(tmp_path / "ledger.db") as connection:
+            connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
+
+    rename("replies", "elsewhere")
+    with pytest.raises(LedgerError):
+        one.enrich_dataframe(frame)
+    rename("elsewhere", "replies")
+    assert one.enrich_dataframe(frame)["eb_status"].tolist() == ["in_doubt"]
+    assert api.requests() == 1
+
+
+def test_a_reply_of_a_process_that_died_before_reading_it_is_read_by_who_waits_for_it(
+    stand_in, enricher, where
+):
+    api = stand_in()
+    waiting = enricher(api, ledger=where)
+    other = subprocess.Popen(
+        [sys.executable, "-c", OTHER_PROCESS, str(where), f"{api.url}/v1/bulk-enrich"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    with other:
+        assert other.stdout.readline() == "asked\n"
+        told: list[pd.DataFrame] = []
+        frame = pd.DataFrame({"email": ["jane@firm.example"]})
+        run = threading.Thread(target=lambda: told.append(waiting.enrich_dataframe(frame)), daemon=True)
+        run.start()
+        time.sleep(1)
+        assert not told
+        other.stdin.write("\n")
+        other.stdin.flush()
+        run.join(60)
+    assert [one["eb_full_name"].tolist() for one in told] == [["Jane Made-Up"]]
+    assert api.requests() == 0
