@@ -119,11 +119,13 @@ class Client:
     def _deadline(self, opened: list[socket.socket]) -> Generator[float]:
         """Cut the connection when time is up: a drip of bytes outlives any socket timeout."""
         token = _OPENED.set(_Opened(opened, self._sockets, self._lock))
+        # Before the timer starts: what ends because it cut must not pass for what ended in time.
+        deadline = monotonic() + self._timeout
         timer = threading.Timer(self._timeout, lambda: [_cut(one) for one in opened])
         timer.daemon = True
         timer.start()
         try:
-            yield monotonic() + self._timeout
+            yield deadline
         finally:
             timer.cancel()
             _OPENED.reset(token)
