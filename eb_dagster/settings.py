@@ -65,7 +65,7 @@ class Settings:
         _check_age("retry_misses_after", self.retry_misses_after)
         select(self.columns)
         if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
-            raise ConfigError(f"progress must be True, False, None or a function, not {self.progress!r}")
+            raise ConfigError(f"progress is {self.progress!r}; give True, False, None or a function")
 
 
 def read_api_key(given: str | None) -> str:
@@ -147,7 +147,7 @@ def _check_list(setting: str, given: object) -> None:
 
 def _check_prefix(given: object) -> None:
     if not isinstance(given, str):
-        raise ConfigError(f'prefix must be text such as "eb_", not {given!r}')
+        raise ConfigError(f'prefix is {given!r}; give a text such as "eb_"')
 
 
 def _check_identifiers(given: object) -> None:
