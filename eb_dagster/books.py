@@ -179,7 +179,7 @@ def reread(ledger: Ledger) -> Reread:
             with ledger.at(endpoint):
                 reading = apply_reply(ledger, next(ledger.replies([request_id])))
             replies += 1
-            contacts += len(reading.contacts) - before
+            contacts += len(reading.rows) - before
             unreadable += reading.unreadable
     return Reread(replies, contacts, unreadable)
 

@@ -96,8 +96,9 @@ class Reading:
 
     stored: StoredReply
     positions: list[int]
-    contacts: Mapping[int, Contact] = field(repr=False)
-    """By position in the reply."""
+    contacts: Flattened = field(repr=False)
+    rows: Mapping[int, int]
+    """By position in the reply, the contact's row among `contacts`."""
     extra: int
     wrong_count: bool
     is_whole: bool
@@ -442,10 +443,9 @@ class Purchase:
         self._report.wrong_counts += reading.wrong_count
         at, request_id = reading.stored.answered_at, reading.stored.request_id
         missed = Answer(Known("missed", request_id, self.run, at))
-        columns = flatten([*reading.contacts.values()])
         answers = {
-            position: Answer(Known("matched", request_id, self.run, at, position), columns, row)
-            for row, position in enumerate(reading.contacts)
+            position: Answer(Known("matched", request_id, self.run, at, position), reading.contacts, row)
+            for position, row in reading.rows.items()
         }
         for question, position in zip(done.questions, reading.positions, strict=True):
             self._settle(question, position, answers.get(position, missed))
@@ -631,7 +631,8 @@ def apply_reply(
     )  # fmt: skip
     count = parsed.records_enriched
     return Reading(
-        stored, [one.position for one in outcomes], contacts, alignment.extra,
+        stored, [one.position for one in outcomes], flatten([*contacts.values()]),
+        {position: row for row, position in enumerate(contacts)}, alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
         is_whole=whole and parsed.whole,
     )  # fmt: skip
