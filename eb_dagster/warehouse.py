@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ for _name, _value in _QUIET.items():
     os.environ.setdefault(_name, _value)
 
 import dlt  # noqa: E402
+from dlt.common.configuration.exceptions import ConfigFieldMissingException  # noqa: E402
 from dlt.common.destination.exceptions import DestinationException  # noqa: E402
 from dlt.pipeline.exceptions import PipelineStepFailed  # noqa: E402
 
@@ -164,7 +166,8 @@ def contacts_source(
             hints = _hints(shape, is_whole=whole, table_format=table_format, history=history)
             seen: set[bytes] = set()
             start = 0
-            for batch in rows:
+            # An empty one first: a table in which nobody is left has no batches, and still deletes.
+            for batch in itertools.chain([_empty(schema)], rows):
                 for name, found in shape.split(batch, seen, start=start, is_whole=whole):
                     if name in hints:
                         yield dlt.mark.with_hints(found, hints[name], create_table_variant=True)
@@ -197,7 +200,7 @@ def load_contacts(
     source = contacts_source(table, **settings)
     try:
         with tempfile.TemporaryDirectory(prefix="eb_dagster-", dir=folder) as private:
-            pipeline = dlt.pipeline(
+            pipeline: Any = dlt.pipeline(
                 "exactbuyer", destination=destination, dataset_name=dataset, pipelines_dir=private
             )
             pipeline.run(source)
@@ -212,13 +215,15 @@ def load_contacts(
 
 
 def _told(failure: PipelineStepFailed) -> ConfigError | InputError:
-    cause: BaseException | None = failure.exception
-    while cause is not None:
+    """What stopped the load, without dlt's own text: it may hold values of the row that was refused."""
+    cause: BaseException = failure
+    while inner := getattr(cause, "exception", None) or cause.__cause__ or cause.__context__:
+        cause = inner
         if isinstance(cause, ConfigError | InputError):
             return cause
-        inner, cause = cause, cause.__cause__ or cause.__context__
-        name = type(inner).__name__
-    return ConfigError(f"dlt could not {failure.step} the contacts: {name}")
+        if isinstance(cause, ConfigFieldMissingException):
+            return ConfigError(f"dlt needs settings for this destination: {sorted(cause.fields)}")
+    return ConfigError(f"dlt could not {failure.step} the contacts: {type(cause).__name__}")
 
 
 def _finish(pipeline: Any, *, with_history: bool) -> None:
@@ -256,6 +261,10 @@ def _open(
     return file.schema_arrow, file.iter_batches(BATCH_ROWS)
 
 
+def _empty(schema: pa.Schema) -> Any:
+    return cast("Any", pa.RecordBatch).from_pylist([], schema=schema)
+
+
 def _hints(shape: _Shape, *, is_whole: bool, table_format: str | None, history: bool) -> dict[str, Any]:
     scope = _WHOLE if is_whole else _PART
     merge = {
@@ -279,7 +288,7 @@ def _hints(shape: _Shape, *, is_whole: bool, table_format: str | None, history: 
         if not is_whole:
             columns["is_gone"] = {**_described(pa.schema([_GONE]))["is_gone"], "hard_delete": True}
         hints[part.table] = dlt.mark.make_hints(
-            table_name=part.table, write_disposition=cast("Any", how), columns=cast("Any", columns),
+            table_name=part.table, write_disposition=cast("Any", how), columns=columns,
             primary_key=("contact_id", "position"), references=to_contacts,
             table_format=cast("Any", table_format),
         )  # fmt: skip
@@ -301,8 +310,8 @@ def _hints(shape: _Shape, *, is_whole: bool, table_format: str | None, history: 
 def _described(schema: pa.Schema) -> Any:
     described: dict[str, dict[str, Any]] = {}
     for one in cast("Any", schema):
-        text = (one.metadata or {}).get(b"description")
-        if text:
+        noted: dict[bytes, bytes] = one.metadata or {}
+        if text := noted.get(b"description"):
             described[one.name] = {"description": text.decode()}
     return described
 
@@ -362,38 +371,30 @@ class _Shape:
             rows.append(place)
         found = batch.take(pa.array(rows, type=pa.int64()))
         contact_ids = pa.array(ids, type=pa.string())
-        yield (
-            "contacts",
-            _table(
-                self.contacts,
-                [contact_ids, *(_loaded(found.column(one.name)) for one in list(self.contacts)[1:])],
-            ),
-        )
+        own = [_loaded(found.column(name)) for name in self.contacts.names[1:]]
+        yield "contacts", _table(self.contacts, [contact_ids, *own])
         for part in self.parts:
-            yield part.table, self._part(part, contact_ids, found.column(self.prefix + part.column), is_whole)
-        jobs = [found.column(one.name) for one in list(self.history)[2:]]
+            lists = found.column(self.prefix + part.column)
+            yield part.table, _part_table(part, contact_ids, lists, is_whole=is_whole)
+        jobs: list[Any] = [found.column(name) for name in self.history.names[2:]]
         yield HISTORY, _table(self.history, [contact_ids, _versions(ids, jobs), *jobs])
 
-    def _part(self, part: _Part, ids: Any, column: Any, is_whole: bool) -> pa.Table:
-        owners, positions, columns = _entries(part, column)
-        arrays = [ids.take(pa.array(owners)), pa.array(positions), *columns]
-        table = _table(part.schema, arrays)
-        if is_whole:
-            return table
-        # Nothing else would tell the warehouse that the last one is gone.
+
+def _part_table(part: _Part, ids: Any, lists: Any, *, is_whole: bool) -> pa.Table:
+    owners, positions, columns = _entries(part, lists)
+    schema = part.schema
+    if not is_whole:
+        # Nothing else would tell the warehouse that a contact's last one is gone.
         without = np.setdiff1d(np.arange(len(ids)), owners)
-        gone = pa.table({
-            "contact_id": ids.take(pa.array(without)),
-            "position": pa.array(np.zeros(len(without), dtype=np.int64)),
-            "is_gone": pa.array(np.ones(len(without), dtype=bool)),
-        })  # fmt: skip
-        whole = pa.schema([*cast("Any", part.schema), _GONE])
-        return (
-            cast("Any", pa)
-            .concat_tables([table, gone], promote_options="default")
-            .select(whole.names)
-            .cast(whole)
-        )
+        is_gone = [None] * len(owners) + [True] * len(without)
+        owners = np.concatenate([owners, without])
+        positions = np.concatenate([positions, np.zeros_like(without)])
+        padded: list[Any] = [
+            pa.array([*one.to_pylist(), *[None] * len(without)], type=one.type) for one in columns
+        ]
+        columns = [*padded, pa.array(is_gone, type=pa.bool_())]
+        schema = pa.schema([*cast("Any", schema), _GONE])
+    return _table(schema, [ids.take(pa.array(owners)), pa.array(positions), *columns])
 
 
 def _table(schema: pa.Schema, arrays: Sequence[Any]) -> pa.Table:
@@ -415,10 +416,10 @@ def _entries(part: _Part, column: Any) -> tuple[Any, Any, list[Any]]:
     if part.keys:
         return _json_entries(part, column)
     owners = np.asarray(compute.list_parent_indices(column), dtype=np.int64)
-    entries = compute.list_flatten(column)
+    entries = cast("Any", compute.list_flatten(column))
     # A row's entries stand together.
     firsts = np.searchsorted(owners, owners)
-    columns = entries.flatten() if pa.types.is_struct(entries.type) else [entries]
+    columns: list[Any] = entries.flatten() if pa.types.is_struct(entries.type) else [entries]
     return owners, np.arange(len(owners)) - firsts, columns
 
 
@@ -427,12 +428,11 @@ def _json_entries(part: _Part, column: Any) -> tuple[Any, Any, list[Any]]:
     positions: list[int] = []
     rows: list[tuple[str | None, ...]] = []
     for owner, text in enumerate(column.to_pylist()):
-        for position, raw in enumerate(_decode_entries(text) if text else ()):
+        for position, raw in enumerate(_raw_entries(text) if text else ()):
             owners.append(owner)
             positions.append(position)
-            entry = msgspec.json.decode(raw)
-            fields: Mapping[str, Any] = entry if isinstance(entry, dict) else {part.keys[0][0]: entry}
-            rows.append((*(_first(fields, keys) for keys in part.keys), bytes(raw).decode()))
+            fields = _fields_of(raw, part.keys[0][0])
+            rows.append((*(_first(fields, keys) for keys in part.keys), raw.decode()))
     columns = list(zip(*rows, strict=True)) or [()] * len(part.fields)
     return (
         np.array(owners, dtype=np.int64),
@@ -444,13 +444,30 @@ def _json_entries(part: _Part, column: Any) -> tuple[Any, Any, list[Any]]:
 _decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
+def _raw_entries(text: str) -> list[bytes]:
+    try:
+        return [bytes(raw) for raw in _decode_entries(text)]
+    except (msgspec.DecodeError, RecursionError):
+        return [text.encode()]
+
+
+def _fields_of(raw: bytes, bare: str) -> Mapping[str, Any]:
+    """The entry's fields; what is no object stands for the one called `bare`."""
+    try:
+        entry: Any = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return cast("Mapping[str, Any]", entry) if isinstance(entry, dict) else {bare: entry}
+
+
 def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     for key in keys:
-        value = entry.get(key)
-        while isinstance(value, list) and value:
-            value = cast("list[Any]", value)[0]
-        if isinstance(value, dict):
-            value = cast("dict[str, Any]", value).get("name")
+        value: Any = entry.get(key)
+        while isinstance(value, list | dict) and value:
+            if isinstance(value, dict):
+                value = cast("dict[str, Any]", value).get("name")
+            else:
+                value = cast("list[Any]", value)[0]
         if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
             return str(value)
     return None

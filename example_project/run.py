@@ -14,9 +14,9 @@ from example_project.defs.assets import IDENTIFIERS, MAX_CREDITS
 from example_project.paths import DATA, DATABASE, TABLE, export
 
 FIVE_ROWS = """
-    SELECT LeadId, eb_full_name AS name, eb_job_title AS title, eb_company_name AS company,
+    SELECT lead_id, eb_full_name AS name, eb_job_title AS title, eb_company_name AS company,
            eb_field_type AS found_by
-    FROM contacts ORDER BY LeadId LIMIT 5
+    FROM crm.contacts ORDER BY lead_id LIMIT 5
 """
 
 

@@ -165,6 +165,9 @@ def test_the_last_person_is_deleted_as_well(warehouse, publish):
     warehouse.load(publish({1: person(1)}))
     warehouse.load(publish({1: None}))
     assert warehouse.counts() == [0] * 6
+    warehouse.load(publish({1: person(1)}))
+    warehouse.load(publish({}))
+    assert warehouse.counts() == [0] * 6
 
 
 def test_a_stream_replaces_the_people_in_it_and_nobody_else(warehouse, publish):
@@ -312,6 +315,25 @@ def test_settings_that_do_not_go_together_are_refused(publish):
         contacts_source(table, table_format="delta", history=True)
     with pytest.raises(ConfigError, match="as a whole"):
         contacts_source(enriched(everybody()).to_reader(), table_format="delta")
+
+
+def test_a_setting_that_dlt_misses_is_named(publish, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"dlt needs settings for this destination: .'credentials'"):
+        load_contacts(publish(everybody()), "postgres", dataset="crm")
+
+
+def test_entries_of_any_shape_are_rows(publish, tmp_path):
+    database = str(tmp_path / "warehouse.duckdb")
+    odd = everybody(education={"school": 7}, experiences=["ten years", {"company": {"name": ["Acme"]}}, None])
+    load_contacts(publish(odd), dlt.destinations.duckdb(database), dataset="crm")
+    with duckdb.connect(database) as connection:
+        query = (
+            "SELECT {} FROM crm.{} JOIN crm.contacts USING (contact_id) WHERE lead_id = 3 ORDER BY position"
+        )
+        assert connection.execute(query.format("school_name", "contact_education")).fetchall() == [("7",)]
+        rows = connection.execute(query.format("company_name, entry", "contact_experiences")).fetchall()
+    assert rows == [("ten years", '"ten years"'), ("Acme", '{"company":{"name":["Acme"]}}'), (None, "null")]
 
 
 def test_a_table_that_is_not_enriched_is_refused(tmp_path):

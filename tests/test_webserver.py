@@ -182,7 +182,7 @@ def story(product):
     for name, assets, config, ends in [
         ("dry", ["leads", "enriched_contacts"], {"dry_run": True}, "SUCCESS"),
         ("refused", ["leads", "enriched_contacts"], {}, "FAILURE"),
-        ("finished", ["enriched_contacts", "job_changes", "contacts"], {}, "SUCCESS"),
+        ("finished", ["enriched_contacts", "contacts"], {}, "SUCCESS"),
     ]:
         runs[name] = server.launch(*assets, **config)
         status = server.wait(runs[name])
