@@ -180,6 +180,18 @@ def test_a_stream_replaces_the_people_in_it_and_nobody_else(warehouse, publish):
     assert warehouse.counts("contact_job_history") == [*FULL, 12]
 
 
+def test_an_enrichment_flows_straight_in_and_a_second_one_costs_nothing(warehouse, stand_in, enricher):
+    api = stand_in()
+    buyer = enricher(api)
+    leads = pa.table({"email": [f"lead{number}@canary.example" for number in range(40)]})
+    warehouse.load(buyer.enrich_batches(leads))
+    found = warehouse.counts()
+    assert found[0] == api.credits() > 0
+    warehouse.load(buyer.enrich_batches(leads))
+    assert warehouse.counts() == found
+    assert api.credits() == found[0]
+
+
 def test_history_keeps_each_job_and_when_it_ended(warehouse, publish):
     warehouse.load(publish(everybody()), history=True)
     warehouse.load(publish(everybody()), history=True)
