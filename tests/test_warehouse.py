@@ -6,6 +6,7 @@ import datetime
 import json
 import logging
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -280,17 +281,14 @@ def test_a_load_that_fails_tells_no_values_and_leaves_no_files(publish, tmp_path
     work, database = tmp_path / "work", tmp_path / "warehouse.duckdb"
     work.mkdir()
     with duckdb.connect(str(database)) as connection:
-        connection.execute(
-            "CREATE SCHEMA crm; CREATE TABLE crm.contact_emails (contact_id INTEGER, position INTEGER)"
-        )
+        connection.execute("CREATE SCHEMA crm; CREATE TABLE crm.contacts (contact_id TEXT, eb_full_name INT)")
     with pytest.raises(ConfigError) as failure:
         load_contacts(
             publish(everybody()), dlt.destinations.duckdb(str(database)), dataset="crm", folder=work
         )
-    assert "canary" not in str(failure.value)
-    assert failure.value.__cause__ is None
+    assert "canary" not in "".join(traceback.format_exception(failure.value)).lower()
     shown = capfd.readouterr()
-    assert "canary" not in shown.out + shown.err
+    assert "canary" not in (shown.out + shown.err).lower()
     assert list(work.iterdir()) == []
 
 
