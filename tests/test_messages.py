@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import dlt
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -39,6 +40,7 @@ from eb_dagster.books import resolve
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import open_parquet, read_metadata
 from eb_dagster.publication import check_writable
+from eb_dagster.warehouse import contacts_source, load_contacts
 from tests.databases import PostgreSQL
 from tests.faults.certificates import make_certificates
 
@@ -72,6 +74,7 @@ NOT_PROVOKED = {
     "the reply of request {request_id} is damaged in the ledger": "a checksum finds it before",
     "no permission in its folder": "root may write everything",
     "cannot write {path}: {error.strerror}": "needs a disk that fails",
+    "the warehouse refused": "needs a database that takes the contacts and refuses what comes after",
 }  # fmt: skip
 
 
@@ -511,6 +514,36 @@ def subclasses(one: type) -> set[type]:
 def origin(error: BaseException) -> set[tuple[str, int]]:
     frames = traceback.extract_tb(error.__traceback__)
     return {(Path(one.filename).name, one.lineno or 0) for one in frames}
+
+
+# The warehouse
+
+
+def load(scene: Scene, table: pa.Table, destination: Any = None, **settings: Any) -> None:
+    path = scene.folder / "table.parquet"
+    pq.write_table(table, path)
+    scene.monkeypatch.chdir(scene.folder)
+    database = dlt.destinations.duckdb(str(scene.folder / "warehouse.duckdb"))
+    load_contacts(path, destination or database, dataset="crm", **settings)
+
+
+FOUND = pa.table({
+    "id": ["1", "1", None], "eb_matched": [True] * 3, "eb_field_type": ["email"] * 3,
+    "eb_query": ["a@canary.example", "b@canary.example", "c@canary.example"],
+})  # fmt: skip
+for what, act in {
+    "a history in a lake": lambda _: contacts_source("table.parquet", history=True, table_format="delta"),
+    "a part for a lake": lambda _: contacts_source("table.parquet", is_whole=False, table_format="delta"),
+    "a table that was not enriched": lambda s: load(s, pa.table({"email": ["a@canary.example"]})),
+    "a key that is no column": lambda s: load(s, FOUND, key="number"),
+    "a key that is null": lambda s: load(s, FOUND.slice(1), key="id"),
+    "a key that is there twice": lambda s: load(s, FOUND, key="id"),
+    "a warehouse without credentials": lambda s: load(s, FOUND, "postgres"),
+    "a warehouse that is not there": lambda s: load(
+        s, FOUND, dlt.destinations.duckdb(str(s.folder / "nowhere" / "w.duckdb"))
+    ),
+}.items():
+    provoked(what, act)
 
 
 def faults_of(text: str, charged: int) -> list[str]:

@@ -1,0 +1,510 @@
+"""Enriched contacts as a dlt source: a wide table and its parts, merged into any warehouse that dlt knows.
+
+dlt makes the tables, the SQL and the migrations. What is decided here is who a row is, and which rows
+of the warehouse a load may delete.
+
+A row is who was asked for: `contact_id` is a hash of the columns that the user names as key, else of
+the identifier that answered, in canonical form. Both are the same in each run; what the vendor says of
+a person is not.
+
+A Parquet table is whole, so who is not in it any more, a forgotten person above all, is deleted. A
+stream is a part, and replaces only the people in it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as compute
+
+from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.identifiers import listed
+from eb_dagster.parquet import open_parquet
+
+# Before dlt is imported. It would tell its makers of each load, keep the staged people in a schema
+# beside theirs, and log the values that a warehouse refused.
+_QUIET: Final = {
+    "RUNTIME__DLTHUB_TELEMETRY": "false",
+    "RUNTIME__LOG_LEVEL": "CRITICAL",
+    "LOAD__TRUNCATE_STAGING_DATASET": "true",
+    "LOAD__DELETE_COMPLETED_JOBS": "true",
+}
+for _name, _value in _QUIET.items():
+    os.environ.setdefault(_name, _value)
+
+import dlt  # noqa: E402
+from dlt.common.configuration.exceptions import ConfigFieldMissingException  # noqa: E402
+from dlt.common.destination.exceptions import DestinationException  # noqa: E402
+from dlt.pipeline.exceptions import PipelineStepFailed  # noqa: E402
+
+BATCH_ROWS: Final = 32_768
+HISTORY: Final = "contact_job_history"
+
+_WHOLE: Final = "1 = 1"
+_PART: Final = "contact_id IN (SELECT contact_id FROM {staging_table})"
+_ID: Final = pa.field(
+    "contact_id", pa.string(), False, {"description": "Who this is, in each load the same."}
+)
+_POSITION: Final = pa.field(
+    "position", pa.int64(), False, {"description": "Place in the vendor's list, from 0."}
+)
+_GONE: Final = pa.field(
+    "is_gone",
+    pa.bool_(),
+    metadata={"description": "Always null: tells a load that a contact has none any more."},
+)
+_JOB: Final = ("job_title", "job_level", "company_name", "company_domain")
+# dlt itself hands descriptions to Snowflake, BigQuery and Databricks. These three share one statement.
+_COMMENTED_HERE: Final = ("duckdb", "postgres", "redshift")
+
+
+def _field(name: str, description: str) -> pa.Field[Any]:
+    return pa.field(name, pa.string(), metadata={"description": description})
+
+
+_EMAIL: Final = (_field("email", "E-mail address."),)
+_PHONE: Final = (_field("phone", "Phone number."),)
+_PROFILE: Final = (
+    _field("network", "Network as the vendor gives it."),
+    _field("url", "Address of the profile."),
+)
+_SCHOOL: Final = (
+    _field("school_name", "School."),
+    _field("degree", "Degree."),
+    _field("start_date", "Start as the vendor gives it."),
+    _field("end_date", "End as the vendor gives it."),
+    _field("entry", "All that the vendor said, as JSON."),
+)
+_EXPERIENCE: Final = (
+    _field("company_name", "Employer."),
+    _field("job_title", "Job title."),
+    _field("start_date", "Start as the vendor gives it."),
+    _field("end_date", "End as the vendor gives it."),
+    _field("entry", "All that the vendor said, as JSON."),
+)
+# Where in an entry the columns before `entry` are found: the first key that is there.
+_SCHOOL_KEYS: Final = (("school", "name"), ("degree", "degrees"), ("start_date",), ("end_date",))
+_EXPERIENCE_KEYS: Final = (
+    ("company", "company_name"),
+    ("title", "job_title"),
+    ("start_date",),
+    ("end_date",),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A child table, and the column of the enriched table that it is taken from."""
+
+    table: str
+    column: str
+    fields: tuple[pa.Field[Any], ...]
+    keys: tuple[tuple[str, ...], ...] = ()
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([_ID, _POSITION, *self.fields])
+
+
+PARTS: Final = (
+    _Part("contact_emails", "emails", _EMAIL),
+    _Part("contact_phones", "phones", _PHONE),
+    _Part("contact_social_profiles", "social_profiles", _PROFILE),
+    _Part("contact_education", "education", _SCHOOL, _SCHOOL_KEYS),
+    _Part("contact_experiences", "experiences", _EXPERIENCE, _EXPERIENCE_KEYS),
+)
+
+
+def contacts_source(
+    table: str | os.PathLike[str] | pa.RecordBatchReader,
+    *,
+    key: str | Sequence[str] = (),
+    is_whole: bool | None = None,
+    history: bool = False,
+    table_format: Literal["delta", "iceberg"] | None = None,
+    prefix: str = "eb_",
+) -> Any:
+    """The contacts that were found, as a dlt source.
+
+    Args:
+        table: the path of an enriched Parquet table, or the reader that `enrich_batches` returns.
+        key: the columns of the input that tell one row from another; the identifier that answered if
+            none is named, and then several rows with one identifier are one contact.
+        is_whole: the table has everybody, so who is not in it is deleted. By default a path is whole
+            and a reader is not.
+        history: keep a table of each contact's jobs over time as well (type 2).
+        table_format: for a data lake, "delta" or "iceberg"; then each load replaces the whole tables.
+        prefix: the one that the table was enriched with.
+
+    Raises:
+        ConfigError: settings that do not go together.
+        InputError: the table is not an enriched one, or its key columns are missing, null or not
+            unique. Positions are named, never values.
+
+    """
+    names = (key,) if isinstance(key, str) else tuple(key)
+    whole = not isinstance(table, pa.RecordBatchReader) if is_whole is None else is_whole
+    if table_format and history:
+        raise ConfigError(
+            "history needs a database; leave it out for Delta and Iceberg, where dlt keeps none"
+        )
+    if table_format and not whole:
+        raise ConfigError("Delta and Iceberg tables are replaced as a whole: give a path, or is_whole=True")
+
+    def batches() -> Iterator[Any]:
+        with contextlib.ExitStack() as stack:
+            schema, rows = _open(table, stack)
+            shape = _Shape.of(schema, key=names, prefix=prefix)
+            hints = _hints(shape, is_whole=whole, table_format=table_format, history=history)
+            seen: set[bytes] = set()
+            start = 0
+            # An empty one first: a table in which nobody is left has no batches, and still deletes.
+            for batch in itertools.chain([_empty(schema)], rows):
+                for name, found in shape.split(batch, seen, start=start, is_whole=whole):
+                    if name in hints:
+                        yield dlt.mark.with_hints(found, hints[name], create_table_variant=True)
+                start += batch.num_rows
+
+    return dlt.source(
+        lambda: dlt.resource(batches, name="contacts"), name="exactbuyer", max_table_nesting=0
+    )()
+
+
+def load_contacts(
+    table: str | os.PathLike[str] | pa.RecordBatchReader,
+    destination: Any,
+    *,
+    dataset: str,
+    folder: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Mapping[str, int]:
+    """Load the contacts, and return how many rows each table was given.
+
+    `destination` is dlt's name of one or one of its `dlt.destinations`; `dataset` is the schema there.
+    While it runs, dlt holds the people in files: in a folder of their own inside `folder` (the
+    system's for temporary files by default), which only its owner may read and which is gone
+    afterwards, also after an error. The other settings are those of `contacts_source`.
+
+    Raises:
+        ConfigError, InputError: as `contacts_source`; ConfigError also if the warehouse refused.
+
+    """
+    source = contacts_source(table, **settings)
+    try:
+        with tempfile.TemporaryDirectory(prefix="eb_dagster-", dir=folder) as private:
+            pipeline: Any = dlt.pipeline(
+                "exactbuyer", destination=destination, dataset_name=dataset, pipelines_dir=private
+            )
+            pipeline.run(source)
+            _finish(pipeline, with_history=bool(settings.get("history")))
+            counts = dict(pipeline.last_trace.last_normalize_info.row_counts)
+    except PipelineStepFailed as failure:
+        raise _told(failure) from None
+    except DestinationException as error:
+        # Its text may hold values of the row that was refused.
+        raise ConfigError(
+            f"the warehouse refused ({type(error).__name__}); check its address, rights and disk"
+        ) from None
+    return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}
+
+
+def _told(failure: PipelineStepFailed) -> ConfigError | InputError:
+    """What stopped the load, without dlt's own text: it may hold values of the row that was refused."""
+    cause: BaseException = failure
+    while inner := getattr(cause, "exception", None) or cause.__cause__ or cause.__context__:
+        cause = inner
+        if isinstance(cause, ConfigError | InputError):
+            return cause
+        if isinstance(cause, ConfigFieldMissingException):
+            return ConfigError(
+                f"dlt has no {sorted(cause.fields)} for this destination; set them in .dlt/secrets.toml or the environment"
+            )
+    return ConfigError(
+        f"dlt could not {failure.step} the contacts ({type(cause).__name__}); check the destination, then run it again"
+    )
+
+
+def _finish(pipeline: Any, *, with_history: bool) -> None:
+    """What dlt leaves to do: a forgotten person's history, and comments on columns."""
+    is_commented = pipeline.destination.destination_name in _COMMENTED_HERE
+    if not with_history and not is_commented:
+        return
+    with pipeline.sql_client() as client:
+        contacts = client.make_qualified_table_name("contacts")
+        if with_history:
+            past = client.make_qualified_table_name(HISTORY)
+            # Names that dlt has quoted; no value is in it.
+            client.execute_sql(
+                f"DELETE FROM {past} WHERE contact_id NOT IN (SELECT contact_id FROM {contacts})"  # noqa: S608
+            )
+        for table in pipeline.default_schema.data_tables() if is_commented else ():
+            for name, column in table["columns"].items():
+                if text := column.get("description"):
+                    at = (
+                        f"{client.make_qualified_table_name(table['name'])}.{client.escape_column_name(name)}"
+                    )
+                    client.execute_sql(f"COMMENT ON COLUMN {at} IS {_quoted(text)}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _open(
+    table: str | os.PathLike[str] | pa.RecordBatchReader, stack: contextlib.ExitStack
+) -> tuple[pa.Schema, Iterable[Any]]:
+    if isinstance(table, pa.RecordBatchReader):
+        return table.schema, cast("Iterable[Any]", table)
+    file: Any = stack.enter_context(open_parquet(Path(table)))
+    return file.schema_arrow, file.iter_batches(BATCH_ROWS)
+
+
+def _empty(schema: pa.Schema) -> Any:
+    return cast("Any", pa.RecordBatch).from_pylist([], schema=schema)
+
+
+def _hints(shape: _Shape, *, is_whole: bool, table_format: str | None, history: bool) -> dict[str, Any]:
+    scope = _WHOLE if is_whole else _PART
+    merge = {
+        "disposition": "merge",
+        "strategy": "delete-insert",
+        "destination_scope": scope,
+        "deduplicated": True,
+    }
+    how = "replace" if table_format else merge
+    hints = {
+        "contacts": dlt.mark.make_hints(
+            table_name="contacts", write_disposition=cast("Any", how), primary_key="contact_id",
+            columns=_described(shape.contacts), table_format=cast("Any", table_format),
+        )
+    }  # fmt: skip
+    to_contacts: Any = [
+        {"columns": ["contact_id"], "referenced_table": "contacts", "referenced_columns": ["contact_id"]}
+    ]
+    for part in shape.parts:
+        columns = _described(part.schema)
+        if not is_whole:
+            columns["is_gone"] = {**_described(pa.schema([_GONE]))["is_gone"], "hard_delete": True}
+        hints[part.table] = dlt.mark.make_hints(
+            table_name=part.table, write_disposition=cast("Any", how), columns=columns,
+            primary_key=("contact_id", "position"), references=to_contacts,
+            table_format=cast("Any", table_format),
+        )  # fmt: skip
+    if history:
+        # One row for each job that a contact had, with the times between which it was the newest.
+        versions = {
+            "disposition": "merge", "strategy": "scd2", "destination_scope": scope,
+            "row_version_column_name": "job_id",
+        }  # fmt: skip
+        hints[HISTORY] = dlt.mark.make_hints(
+            table_name=HISTORY,
+            write_disposition=cast("Any", versions),
+            references=to_contacts,
+            columns=_described(shape.history),
+        )
+    return hints
+
+
+def _described(schema: pa.Schema) -> Any:
+    described: dict[str, dict[str, Any]] = {}
+    for one in cast("Any", schema):
+        noted: dict[bytes, bytes] = one.metadata or {}
+        if text := noted.get(b"description"):
+            described[one.name] = {"description": text.decode()}
+    return described
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How one enriched table is split."""
+
+    contacts: pa.Schema
+    history: pa.Schema
+    parts: tuple[_Part, ...]
+    key: tuple[str, ...]
+    is_unique: bool
+    prefix: str
+
+    @classmethod
+    def of(cls, schema: pa.Schema, *, key: tuple[str, ...], prefix: str) -> _Shape:
+        needed = {prefix + name for name in ("matched", "field_type", "query")}
+        if not needed <= set(schema.names):
+            raise InputError(
+                f"this is no enriched table, which has columns {sorted(needed)}; give the one that was written, and its prefix"
+            )
+        if missing := [name for name in key if name not in schema.names]:
+            raise InputError(f"key: no columns {listed(missing)}; choose from {listed(schema.names)}")
+        parts = tuple(part for part in PARTS if prefix + part.column in schema.names)
+        apart = {prefix + part.column for part in parts}
+        kept = [_loadable(one) for one in cast("Any", schema) if one.name not in apart]
+        job = [one for one in kept if one.name.removeprefix(prefix) in _JOB and one.name.startswith(prefix)]
+        version = _field("job_id", "This job of this contact.").with_nullable(False)
+        return cls(
+            contacts=pa.schema([_ID, *kept]),
+            history=pa.schema([_ID, version, *job]),
+            parts=parts,
+            key=key or (prefix + "field_type", prefix + "query"),
+            is_unique=bool(key),
+            prefix=prefix,
+        )
+
+    def split(
+        self, batch: Any, seen: set[bytes], *, start: int, is_whole: bool
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """The tables of one batch, of those rows that found somebody."""
+        places = np.flatnonzero(np.asarray(batch.column(self.prefix + "matched").fill_null(False)))
+        ids: list[str] = []
+        rows: list[int] = []
+        values = [batch.column(name).take(pa.array(places)).to_pylist() for name in self.key]
+        for place, one in zip(places.tolist(), zip(*values, strict=True), strict=True):
+            if None in one:
+                raise InputError(
+                    f"key: row {start + place} has no value in {list(self.key)}; name columns that are filled in every row"
+                )
+            digest = hashlib.blake2b(msgspec.json.encode([str(each) for each in one]), digest_size=16)
+            if digest.digest() in seen:
+                if self.is_unique:
+                    raise InputError(
+                        f"key: row {start + place} has the same {list(self.key)} as one before it; name columns that tell rows apart"
+                    )
+                continue
+            seen.add(digest.digest())
+            ids.append(digest.hexdigest())
+            rows.append(place)
+        found = batch.take(pa.array(rows, type=pa.int64()))
+        contact_ids = pa.array(ids, type=pa.string())
+        own = [_loaded(found.column(name)) for name in self.contacts.names[1:]]
+        yield "contacts", _table(self.contacts, [contact_ids, *own])
+        for part in self.parts:
+            lists = found.column(self.prefix + part.column)
+            yield part.table, _part_table(part, contact_ids, lists, is_whole=is_whole)
+        jobs: list[Any] = [found.column(name) for name in self.history.names[2:]]
+        yield HISTORY, _table(self.history, [contact_ids, _versions(ids, jobs), *jobs])
+
+
+def _part_table(part: _Part, ids: Any, lists: Any, *, is_whole: bool) -> pa.Table:
+    owners, positions, columns = _entries(part, lists)
+    schema = part.schema
+    if not is_whole:
+        # Nothing else would tell the warehouse that a contact's last one is gone.
+        without = np.setdiff1d(np.arange(len(ids)), owners)
+        is_gone = [None] * len(owners) + [True] * len(without)
+        owners = np.concatenate([owners, without])
+        positions = np.concatenate([positions, np.zeros_like(without)])
+        padded: list[Any] = [
+            pa.array([*one.to_pylist(), *[None] * len(without)], type=one.type) for one in columns
+        ]
+        columns = [*padded, pa.array(is_gone, type=pa.bool_())]
+        schema = pa.schema([*cast("Any", schema), _GONE])
+    return _table(schema, [ids.take(pa.array(owners)), pa.array(positions), *columns])
+
+
+def _table(schema: pa.Schema, arrays: Sequence[Any]) -> pa.Table:
+    bare = cast("Any", schema).remove_metadata()
+    return cast("Any", pa.Table).from_arrays([*arrays], schema=bare)
+
+
+def _versions(ids: Sequence[str], jobs: Sequence[Any]) -> Any:
+    """A hash of each contact's job: dlt takes a row for new when it changes."""
+    rows = zip(ids, *(job.to_pylist() for job in jobs), strict=True)
+    return pa.array(
+        [hashlib.blake2b(msgspec.json.encode(row), digest_size=16).hexdigest() for row in rows],
+        type=pa.string(),
+    )
+
+
+def _entries(part: _Part, column: Any) -> tuple[Any, Any, list[Any]]:
+    """For each entry of these lists: its row, its place in the list, and its columns."""
+    if part.keys:
+        return _json_entries(part, column)
+    owners = np.asarray(compute.list_parent_indices(column), dtype=np.int64)
+    entries = cast("Any", compute.list_flatten(column))
+    # A row's entries stand together.
+    firsts = np.searchsorted(owners, owners)
+    columns: list[Any] = entries.flatten() if pa.types.is_struct(entries.type) else [entries]
+    return owners, np.arange(len(owners)) - firsts, columns
+
+
+def _json_entries(part: _Part, column: Any) -> tuple[Any, Any, list[Any]]:
+    owners: list[int] = []
+    positions: list[int] = []
+    rows: list[tuple[str | None, ...]] = []
+    for owner, text in enumerate(column.to_pylist()):
+        for position, raw in enumerate(_raw_entries(text) if text else ()):
+            owners.append(owner)
+            positions.append(position)
+            fields = _fields_of(raw, part.keys[0][0])
+            rows.append((*(_first(fields, keys) for keys in part.keys), raw.decode()))
+    columns = list(zip(*rows, strict=True)) or [()] * len(part.fields)
+    return (
+        np.array(owners, dtype=np.int64),
+        np.array(positions, dtype=np.int64),
+        [pa.array(list(one), type=pa.string()) for one in columns],
+    )
+
+
+_decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _raw_entries(text: str) -> list[bytes]:
+    try:
+        return [bytes(raw) for raw in _decode_entries(text)]
+    except (msgspec.DecodeError, RecursionError):
+        return [text.encode()]
+
+
+def _fields_of(raw: bytes, bare: str) -> Mapping[str, Any]:
+    """The entry's fields; what is no object stands for the one called `bare`."""
+    try:
+        entry: Any = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return cast("Mapping[str, Any]", entry) if isinstance(entry, dict) else {bare: entry}
+
+
+def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> str | None:
+    for key in keys:
+        value: Any = entry.get(key)
+        while isinstance(value, list | dict) and value:
+            if isinstance(value, dict):
+                value = cast("dict[str, Any]", value).get("name")
+            else:
+                value = cast("list[Any]", value)[0]
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
+            return str(value)
+    return None
+
+
+def _loadable(column: pa.Field[Any]) -> pa.Field[Any]:
+    return column.with_type(_loadable_type(column.type))
+
+
+def _loadable_type(kind: Any) -> Any:
+    """The type that a column of the user's has in the warehouse: lists and objects become JSON."""
+    if pa.types.is_dictionary(kind):
+        return _loadable_type(kind.value_type)
+    if pa.types.is_nested(kind) or pa.types.is_null(kind) or str(kind) == "string_view":
+        return pa.string()
+    return kind
+
+
+def _loaded(column: Any) -> Any:
+    kind = column.type
+    if pa.types.is_nested(kind):
+        texts = [
+            None if one is None else msgspec.json.encode(one, enc_hook=str).decode()
+            for one in column.to_pylist()
+        ]
+        return pa.array(texts, type=pa.string())
+    return column if kind == _loadable_type(kind) else column.cast(_loadable_type(kind))

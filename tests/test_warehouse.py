@@ -1,0 +1,371 @@
+"""What a warehouse holds after loads, asked of the warehouses themselves."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from eb_dagster.contacts import arrow_schema, contact_arrays, read_contact
+from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.parquet import write_parquet
+from tests.databases import PostgreSQL
+
+dlt = pytest.importorskip("dlt")
+from eb_dagster.warehouse import contacts_source, load_contacts  # noqa: E402
+
+# dlt's own, and those of the libraries under it.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+TABLES = (
+    "contacts", "contact_emails", "contact_phones", "contact_social_profiles", "contact_education",
+    "contact_experiences",
+)  # fmt: skip
+PEOPLE = 12
+
+
+def person(number: int, **changes: Any) -> dict[str, Any]:
+    return {
+        "full_name": f"Canary {number}", "current_work_email": f"canary{number}@work.example",
+        "personal_emails": [f"canary{number}@home.example"],
+        "phone_numbers": [{"E164": f"+1415555{number:04}"}],
+        "social_profiles": [
+            {"network": "linkedin", "url": f"linkedin.com/in/canary{number}"}, {"network": "github", "url": None},
+        ],
+        "employment": {"name": "Acme", "job": {"title": "Engineer"}},
+        "education": [{"school": {"name": "Here"}, "degrees": ["BSc"]}, "There"],
+        "experiences": [{"company": {"name": "Before"}, "title": {"name": "Junior"}, "start_date": 2001}],
+        **changes,
+    }  # fmt: skip
+
+
+def enriched(people: dict[int, dict[str, Any] | None], *, day: int = 1) -> pa.Table:
+    """An enriched table as this package writes it: one row a lead, found or not."""
+    when = datetime.datetime(2026, 1, day, tzinfo=datetime.UTC)
+    contacts = [None if one is None else read_contact(json.dumps(one).encode()) for one in people.values()]
+    found = [one is not None for one in people.values()]
+    status: list[Any] = [
+        found, ["matched" if one else "not_found" for one in found], ["email"] * len(found),
+        [f"canary{number}@work.example" for number in people], [False] * len(found), [when] * len(found),
+    ]  # fmt: skip
+    own = pa.schema([("Lead Id", pa.int64()), ("Tags", pa.list_(pa.string()))])
+    schema = pa.schema([*own, *arrow_schema()])
+    arrays = [
+        pa.array(list(people), pa.int64()), pa.array([["a", "b"]] * len(found), pa.list_(pa.string())),
+        *(pa.array(values, type=schema.field(at + 2).type) for at, values in enumerate(status)),
+        *contact_arrays(contacts),
+    ]  # fmt: skip
+    return pa.table(arrays, schema=schema)
+
+
+def everybody(*, but: int = 0, **changes: Any) -> dict[int, dict[str, Any] | None]:
+    """The people with numbers from 1, and one lead whom nobody knows; changes are made to number 3."""
+    people = {n: person(n, **(changes if n == 3 else {})) for n in range(1, PEOPLE + 1) if n != but}
+    return {**people, 99: None}
+
+
+class Warehouse:
+    """One target, with its own way of being asked."""
+
+    def __init__(self, destination: Callable[[], Any], ask: Callable[[str], list[tuple[Any, ...]]]) -> None:
+        self.destination, self.ask = destination, ask
+
+    def load(self, table: Any, **settings: Any) -> Any:
+        return load_contacts(table, self.destination(), dataset="crm", **settings)
+
+    def counts(self, *more: str) -> list[int]:
+        return [self.ask(f"SELECT count(*) FROM crm.{name}")[0][0] for name in (*TABLES, *more)]
+
+
+@pytest.fixture(params=["duckdb", "postgresql"])
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path) -> Warehouse:
+    if request.param == "duckdb":
+        database = str(tmp_path / "warehouse.duckdb")
+
+        def ask(query: str) -> list[tuple[Any, ...]]:
+            with duckdb.connect(database, read_only=True) as connection:
+                return connection.execute(query).fetchall()
+
+        return Warehouse(lambda: dlt.destinations.duckdb(database), ask)
+    server: PostgreSQL = request.getfixturevalue("postgresql")
+    url = server.new_database()
+    name = urlsplit(url).path.strip("/")
+    return Warehouse(lambda: postgres(url), lambda query: server.run(query, name=name))
+
+
+def postgres(url: str) -> Any:
+    """A PostgreSQL on a socket. In dlt's own form, an address has a host and a password."""
+    parts = urlsplit(url)
+    return dlt.destinations.postgres(
+        f"postgresql://{parts.username or 'postgres'}:none@localhost{parts.path}?{parts.query}"
+    )
+
+
+@pytest.fixture
+def publish(tmp_path: Path) -> Callable[..., Path]:
+    def write(people: dict[int, dict[str, Any] | None], **more: Any) -> Path:
+        table = enriched(people, **more)
+        path = tmp_path / "enriched.parquet"
+        write_parquet(table.to_batches(max_chunksize=5), path, schema=table.schema)
+        return path
+
+    return write
+
+
+FULL = [PEOPLE, 2 * PEOPLE, PEOPLE, 2 * PEOPLE, 2 * PEOPLE, PEOPLE]
+
+
+def test_a_second_load_adds_no_row_and_changes_no_key(warehouse, publish):
+    table = publish(everybody())
+    warehouse.load(table)
+    assert warehouse.counts() == FULL
+    keys = [warehouse.ask(f"SELECT * FROM crm.{name} ORDER BY 1, 2") for name in TABLES]
+    warehouse.load(table)
+    assert warehouse.counts() == FULL
+    assert keys == [warehouse.ask(f"SELECT * FROM crm.{name} ORDER BY 1, 2") for name in TABLES]
+
+
+def test_a_contact_bought_again_updates_in_place_and_its_parts_too(warehouse, publish):
+    warehouse.load(publish(everybody()))
+    before = warehouse.ask("SELECT contact_id FROM crm.contacts ORDER BY 1")
+    changed = everybody(
+        full_name="Canary Three", personal_emails=[], phone_numbers=[], education=[{"school": "New"}]
+    )
+    warehouse.load(publish(changed, day=2))
+    assert warehouse.counts() == [12, 23, 11, 24, 23, 12]
+    assert warehouse.ask("SELECT contact_id FROM crm.contacts ORDER BY 1") == before
+    query = "SELECT e.school_name FROM crm.contact_education e JOIN crm.contacts c USING (contact_id) WHERE lead_id = 3"
+    assert warehouse.ask(query) == [("New",)]
+
+
+def test_a_forgotten_person_is_gone_after_the_next_load(warehouse, publish):
+    warehouse.load(publish(everybody()), history=True)
+    warehouse.load(publish(everybody(but=7)), history=True)
+    assert warehouse.counts("contact_job_history") == [11, 22, 11, 22, 22, 11, 11]
+    for name in TABLES:
+        assert "canary7@" not in str(warehouse.ask(f"SELECT * FROM crm.{name}"))
+    # Nor is anybody left where dlt staged them.
+    assert warehouse.ask("SELECT count(*) FROM crm_staging.contacts") == [(0,)]
+
+
+def test_the_last_person_is_deleted_as_well(warehouse, publish):
+    warehouse.load(publish({1: person(1)}))
+    warehouse.load(publish({1: None}))
+    assert warehouse.counts() == [0] * 6
+    warehouse.load(publish({1: person(1)}))
+    warehouse.load(publish({}))
+    assert warehouse.counts() == [0] * 6
+
+
+def test_a_stream_replaces_the_people_in_it_and_nobody_else(warehouse, publish):
+    warehouse.load(publish(everybody()), history=True)
+    part = enriched({3: person(3, phone_numbers=[], full_name="Canary Three"), 50: person(50)})
+    warehouse.load(part.to_reader(max_chunksize=1), history=True)
+    assert warehouse.counts("contact_job_history") == [13, 26, 12, 26, 26, 13, 13]
+    assert warehouse.ask("SELECT eb_full_name FROM crm.contacts WHERE lead_id = 3") == [("Canary Three",)]
+    warehouse.load(publish(everybody()), history=True)
+    assert warehouse.counts("contact_job_history") == [*FULL, 12]
+
+
+def test_an_enrichment_flows_straight_in_and_a_second_one_costs_nothing(warehouse, stand_in, enricher):
+    api = stand_in()
+    buyer = enricher(api)
+    leads = pa.table({"email": [f"lead{number}@canary.example" for number in range(40)]})
+    warehouse.load(buyer.enrich_batches(leads))
+    found = warehouse.counts()
+    assert found[0] == api.credits() > 0
+    warehouse.load(buyer.enrich_batches(leads))
+    assert warehouse.counts() == found
+    assert api.credits() == found[0]
+
+
+def test_history_keeps_each_job_and_when_it_ended(warehouse, publish):
+    warehouse.load(publish(everybody()), history=True)
+    warehouse.load(publish(everybody()), history=True)
+    assert warehouse.counts("contact_job_history")[-1] == 12
+    moved = everybody(employment={"name": "Beta", "job": {"title": "Lead"}})
+    warehouse.load(publish(moved, day=2), history=True)
+    query = (
+        "SELECT eb_company_name, eb_job_title, _dlt_valid_to IS NULL FROM crm.contact_job_history h "
+        "JOIN crm.contacts c USING (contact_id) WHERE c.lead_id = 3 ORDER BY 3"
+    ).replace("eb_company_name, eb_job_title", "h.eb_company_name, h.eb_job_title")
+    assert warehouse.ask(query) == [("Acme", "Engineer", False), ("Beta", "Lead", True)]
+
+
+def test_types_comments_and_nullability_arrive(warehouse, publish):
+    warehouse.load(publish(everybody()))
+    columns = {
+        name: (kind.split("(")[0].lower(), nullable)
+        for name, kind, nullable in warehouse.ask(
+            "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
+            "WHERE table_schema = 'crm' AND table_name = 'contacts'"
+        )
+    }
+    text = {"varchar", "character varying", "text"}
+    assert columns["eb_matched"] == ("boolean", "YES")
+    assert columns["eb_enriched_at"] == ("timestamp with time zone", "YES")
+    assert columns["lead_id"] == ("bigint", "YES")
+    assert columns["eb_full_name"][0] in text
+    assert {name for name, (_, nullable) in columns.items() if nullable == "NO"} == {
+        "contact_id", "eb_status", "eb_from_ledger",
+    }  # fmt: skip
+    assert not [name for name in columns if name.startswith("_dlt")]
+    if "duckdb" in str(warehouse.destination().destination_name):
+        noted = warehouse.ask("SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = 'crm'")
+    else:
+        noted = warehouse.ask(
+            "SELECT a.attname, col_description(a.attrelid, a.attnum) FROM pg_attribute a "
+            "WHERE a.attrelid = 'crm.contacts'::regclass"
+        )
+    assert dict(noted)["eb_work_email"] == "Current work e-mail, else the first one."
+
+
+def test_a_column_that_is_new_is_added_and_the_others_stay(warehouse, publish):
+    table = publish(everybody())
+    narrow = pq.read_table(table).drop_columns(["eb_gender", "eb_phones"])
+    write_parquet(narrow.to_batches(), table, schema=narrow.schema)
+    warehouse.load(table)
+    warehouse.load(publish(everybody(gender="f", invented={"new": "key"})))
+    assert warehouse.counts() == FULL
+    assert warehouse.ask("SELECT eb_gender FROM crm.contacts WHERE lead_id = 3") == [("f",)]
+
+
+def test_the_users_own_key_keeps_two_leads_with_one_address_apart(warehouse, publish):
+    table = publish(everybody())
+    rows = pq.read_table(table)
+    query = rows.schema.get_field_index("eb_query")
+    same = rows.set_column(query, rows.schema.field(query), pa.array(["same@work.example"] * len(rows)))
+    write_parquet(same.to_batches(), table, schema=same.schema)
+    warehouse.load(table, key="Lead Id")
+    assert warehouse.counts() == FULL
+    warehouse.load(table)
+    assert warehouse.counts() == [1, 2, 1, 2, 2, 1]
+
+
+def test_a_key_that_is_not_unique_is_refused_without_a_name(warehouse, publish):
+    table = publish(everybody())
+    with pytest.raises(InputError, match=r"row 1 has the same \['eb_status'\] as one before"):
+        warehouse.load(table, key="eb_status")
+    with pytest.raises(InputError, match=r"row 0 has no value in \['eb_gender'\]"):
+        warehouse.load(table, key="eb_gender")
+    with pytest.raises(InputError, match="no columns"):
+        warehouse.load(table, key="LeadNumber")
+
+
+def test_dlt_keeps_nobody_in_files_and_tells_nobody(warehouse, publish, tmp_path, capfd, caplog):
+    caplog.set_level(logging.DEBUG)
+    work = tmp_path / "work"
+    work.mkdir()
+    warehouse.load(publish(everybody()), folder=work)
+    assert list(work.iterdir()) == []
+    shown = capfd.readouterr()
+    assert "canary" not in (shown.out + shown.err + caplog.text).lower().replace(str(tmp_path).lower(), "")
+    assert os.environ["RUNTIME__DLTHUB_TELEMETRY"] == "false"
+
+
+LOAD = """
+import sys, dlt
+from eb_dagster.warehouse import load_contacts
+table, database, folder = sys.argv[1:]
+load_contacts(table, dlt.destinations.duckdb(database), dataset="crm", folder=folder)
+"""
+
+
+def test_a_load_that_fails_tells_no_values_and_leaves_no_files(publish, tmp_path):
+    work, database = tmp_path / "work", tmp_path / "warehouse.duckdb"
+    work.mkdir()
+    with duckdb.connect(str(database)) as connection:
+        connection.execute("CREATE SCHEMA crm; CREATE TABLE crm.contacts (contact_id TEXT, eb_full_name INT)")
+    # In a process of its own, whose log is as dlt leaves it.
+    words = [sys.executable, "-c", LOAD, str(publish(everybody())), str(database), str(work)]
+    quiet = {name: value for name, value in os.environ.items() if not name.startswith("RUNTIME__")}
+    done = subprocess.run(words, env=quiet, capture_output=True, text=True, timeout=120, check=False)
+    assert "ConfigError: dlt could not load the contacts (ConversionException)" in done.stderr
+    assert "canary" not in (done.stdout + done.stderr).lower()
+    assert list(work.iterdir()) == []
+
+
+# pyiceberg says that a first load deletes nothing.
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("kind", ["delta", "iceberg"])
+def test_a_lake_on_local_files_is_replaced_as_a_whole(kind, publish, tmp_path, monkeypatch):
+    pytest.importorskip({"delta": "deltalake", "iceberg": "pyiceberg"}[kind])
+    monkeypatch.chdir(tmp_path)
+    lake = tmp_path / "lake"
+    destination = dlt.destinations.filesystem(bucket_url=str(lake))
+
+    def rows(name: str) -> int:
+        folder = lake / "crm" / name
+        if kind == "delta":
+            import deltalake
+
+            return deltalake.DeltaTable(str(folder)).to_pyarrow_table().num_rows
+        from pyiceberg.table import StaticTable
+
+        newest = max((folder / "metadata").glob("*.metadata.json"))
+        return StaticTable.from_metadata(str(newest)).scan().to_arrow().num_rows
+
+    for people, expected in (
+        (everybody(), FULL), (everybody(), FULL), (everybody(but=7), [11, 22, 11, 22, 22, 11]),
+    ):  # fmt: skip
+        load_contacts(publish(people), destination, dataset="crm", table_format=kind)
+        assert [rows(name) for name in TABLES] == expected
+
+
+def test_settings_that_do_not_go_together_are_refused(publish):
+    table = publish(everybody())
+    with pytest.raises(ConfigError, match="history"):
+        contacts_source(table, table_format="delta", history=True)
+    with pytest.raises(ConfigError, match="as a whole"):
+        contacts_source(enriched(everybody()).to_reader(), table_format="delta")
+
+
+def test_a_setting_that_dlt_misses_is_named(publish, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"dlt has no .'credentials'. for this destination"):
+        load_contacts(publish(everybody()), "postgres", dataset="crm")
+
+
+def test_entries_of_any_shape_are_rows(publish, tmp_path):
+    database = str(tmp_path / "warehouse.duckdb")
+    odd = everybody(education={"school": 7}, experiences=["ten years", {"company": {"name": ["Acme"]}}, None])
+    load_contacts(publish(odd), dlt.destinations.duckdb(database), dataset="crm")
+    with duckdb.connect(database) as connection:
+        query = (
+            "SELECT {} FROM crm.{} JOIN crm.contacts USING (contact_id) WHERE lead_id = 3 ORDER BY position"
+        )
+        assert connection.execute(query.format("school_name", "contact_education")).fetchall() == [("7",)]
+        rows = connection.execute(query.format("company_name, entry", "contact_experiences")).fetchall()
+    assert rows == [("ten years", '"ten years"'), ("Acme", '{"company":{"name":["Acme"]}}'), (None, "null")]
+
+
+def test_a_table_that_is_not_enriched_is_refused(tmp_path):
+    pq.write_table(pa.table({"Email": ["canary@work.example"]}), tmp_path / "leads.parquet")
+    with pytest.raises(InputError, match="no enriched table"):
+        load_contacts(
+            tmp_path / "leads.parquet", dlt.destinations.duckdb(str(tmp_path / "w.duckdb")), dataset="crm"
+        )
+
+
+@pytest.mark.parametrize("name", ["snowflake", "bigquery"])
+def test_dlt_allows_these_merges_where_they_cannot_be_run(name):
+    import importlib
+
+    factory = getattr(importlib.import_module(f"dlt.destinations.impl.{name}.factory"), name)
+    strategies = factory()._raw_capabilities().supported_merge_strategies
+    assert {"delete-insert", "scd2"} <= set(strategies)
