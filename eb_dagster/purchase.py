@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import random
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -59,6 +60,8 @@ SHORTEST_PATIENCE: Final = 20.0
 """Seconds of 429 that are waited out at least, however short `timeout` is."""
 
 _POLL_SECONDS: Final = 0.2
+# So long before its moment a request is claimed: what a disk takes for that is not to make it late.
+_LEAD_SECONDS: Final = 0.1
 _LONGEST_BACKOFF: Final = 8.0
 _ZSTD: Final = "eb-zstd"
 
@@ -141,7 +144,7 @@ class _Done:
 
     questions: list[Question]
     attempt: int
-    kind: Verdict | Literal["failed"]
+    kind: Verdict | Literal["unsent", "failed"]
     reading: Reading | None = None
     status: int = 0
     retry_after: str | None = None
@@ -183,7 +186,7 @@ class Purchase:
         self._looked_elsewhere = 0.0
         self._busy_since: float | None = None
         self._refusals = 0
-        self.stopping = False
+        self._stop = threading.Event()
         self.on_progress: Callable[[], None] = lambda: None
 
     # Looking up
@@ -237,16 +240,18 @@ class Purchase:
             self._wait()
 
     def _send(self, *, all_rows_in: bool) -> bool:
-        if self.stopping:
+        if self._stop.is_set():
             self._ask_no_more()
             return False
         if self._flying >= self._threads or time.monotonic() < self._not_before:
             return False
         if not self._retries and self._next_step(all_rows_in=all_rows_in) is None:
             return False
-        if (seconds := self._pacer.seconds_to_wait()) > 0:
+        seconds = self._pacer.seconds_to_wait()
+        due = time.monotonic() + seconds
+        if seconds > _LEAD_SECONDS:
             # Meanwhile replies are taken in, and a refusal or a signal stops the run at once.
-            if not self._take_finished(seconds=min(seconds, _POLL_SECONDS)):
+            if not self._take_finished(seconds=min(seconds - _LEAD_SECONDS, _POLL_SECONDS)):
                 self._look_elsewhere_sometimes()
             return True
         if self._room < self._settings.partition_size:
@@ -257,7 +262,7 @@ class Purchase:
             # What is in flight may cost less than it could.
             return False
         questions, attempt = self._next_partition(max(size, 1), all_rows_in=all_rows_in)
-        return bool(questions) and self._claim_and_send(questions, attempt)
+        return bool(questions) and self._claim_and_send(questions, attempt, due)
 
     def _ask_no_more(self) -> None:
         self._agenda.give_up()
@@ -288,7 +293,7 @@ class Purchase:
         step = self._next_step(all_rows_in=all_rows_in)
         return ([], 0) if step is None else (self._agenda.cut_step(step, size), 0)
 
-    def _claim_and_send(self, questions: list[Question], attempt: int) -> bool:
+    def _claim_and_send(self, questions: list[Question], attempt: int, due: float) -> bool:
         claim = self._ledger.claim(
             [one.key for one in questions], run=self.run, required=self._required,
             limits=self._limits, seen=min(one.seen for one in questions),
@@ -311,7 +316,7 @@ class Purchase:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eb_dagster")
         # Should this raise, the claim stays: a pool that cannot start another thread has queued the
         # request all the same, and a thread that it has may still send it.
-        self._pool.submit(self._exchange, asked, attempt, claim.request_id)
+        self._pool.submit(self._exchange, asked, attempt, claim.request_id, due)
         self._flying += 1
         self._report.requests += 1
         return True
@@ -345,9 +350,13 @@ class Purchase:
 
     # Sending, in threads
 
-    def _exchange(self, questions: list[Question], attempt: int, request_id: int) -> None:
+    def _exchange(self, questions: list[Question], attempt: int, request_id: int, due: float) -> None:
         try:
-            done = self._send_once(questions, attempt, request_id)
+            if self._stop.wait(max(0.0, due - time.monotonic())):
+                self._ledger.release(request_id, state="free", note="not sent")
+                done = _Done(questions, attempt, "unsent")
+            else:
+                done = self._send_once(questions, attempt, request_id)
         except BaseException as error:
             done = _Done(questions, attempt, "failed", error=error)
         self._done.put(done)
@@ -456,7 +465,7 @@ class Purchase:
 
     def _halt(self, why: str) -> None:
         self._report.stopped = why
-        self.stopping = True
+        self._stop.set()
 
     def _settle(self, question: Question, position: int, answer: Answer) -> None:
         if position >= 0:
@@ -492,6 +501,10 @@ class Purchase:
                 f"a longer wait than the {patience:.0f} s of a run; run again later, or lower requests_per_minute"
             )
         self._refusals += 1
+        self._retries.append((done.questions, done.attempt))
+
+    def _on_unsent(self, done: _Done) -> None:
+        self._report.requests -= 1
         self._retries.append((done.questions, done.attempt))
 
     def _on_free(self, done: _Done) -> None:
@@ -530,7 +543,7 @@ class Purchase:
 
     def finish(self) -> None:
         """Let what is in flight arrive and be stored; send nothing more."""
-        self.stopping = True
+        self._stop.set()
         if self._ledger.is_forked:
             # Those who wait for replies are threads of the parent.
             return
@@ -552,7 +565,7 @@ class Purchase:
 
     def abort(self) -> None:
         """Stop at once. What is cut off is in doubt."""
-        self.stopping = True
+        self._stop.set()
         self._ledger.hurry()
         self._client.abort()
 

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 
 import pandas as pd
 import pytest
 
-from eb_dagster import LedgerError
+from eb_dagster import LedgerError, purchase
 
 OTHER_PROCESS = """
 import json, os, sys
@@ -28,6 +29,31 @@ ledger.record(claim.request_id, http_status=200, encoding="", complete=True, bod
 # Killed before it noted what the reply says.
 os._exit(9)
 """
+
+
+def test_a_request_that_waits_for_its_moment_when_the_run_stops_is_never_sent(
+    stand_in, enricher, tmp_path, monkeypatch
+):
+    # Claimed long before its moment, so that there is time to stop in between.
+    monkeypatch.setattr(purchase, "_LEAD_SECONDS", 60.0)
+    api = stand_in(match_rate=1.0)
+    one = enricher(api, partition_size=1, requests_per_minute=20)
+    frame = pd.DataFrame({"email": ["jane@firm.example", "john@firm.example"]})
+    told: list[pd.DataFrame] = []
+    run = threading.Thread(target=lambda: told.append(one.enrich_dataframe(frame)), daemon=True)
+    run.start()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
+
+        def states() -> list[str]:
+            return [state for (state,) in connection.execute("SELECT state FROM requests ORDER BY id")]
+
+        while states() != ["applied", "intent"]:
+            time.sleep(0.01)
+        one._purchases[0]._stop.set()
+        run.join(60)
+        assert states() == ["applied", "free"]
+    assert told[0]["eb_status"].tolist() == ["matched", "not_asked"]
+    assert api.requests() == one.report.requests == 1
 
 
 def test_what_a_failed_run_had_in_flight_is_in_doubt_for_the_next_run_of_the_same_process(
