@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -304,7 +306,7 @@ def _prepare_sqlite(connection: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA page_size = 16384")
-    journal = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    journal = _turn_wal_on(cursor)
     cursor.execute("PRAGMA synchronous = FULL")
     synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
     # What is deleted is overwritten: a person who is forgotten is not left in a free page.
@@ -314,6 +316,19 @@ def _prepare_sqlite(connection: Any) -> None:
         raise LedgerError(
             "SQLite would not promise to keep what is written (WAL, FULL); put the ledger on a local disk"
         )
+
+
+def _turn_wal_on(cursor: Any) -> str:
+    # Of several processes that open a new file at once, SQLite lets all but one fail, and none wait.
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not is_busy or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -534,6 +534,26 @@ def test_purging_drops_people_and_keeps_receipts(ledger):
     assert books.check(ledger) == []
 
 
+def test_many_may_open_a_new_ledger_at_once(tmp_path):
+    failed: list[Exception] = []
+
+    def open_one(path, gate) -> None:
+        gate.wait()
+        try:
+            Ledger(path, endpoint=ENDPOINT).close()
+        except Exception as error:
+            failed.append(error)
+
+    for at in range(30):
+        gate = threading.Barrier(8)
+        several = [threading.Thread(target=open_one, args=(tmp_path / f"{at}.db", gate)) for _ in range(8)]
+        for one in several:
+            one.start()
+        for one in several:
+            one.join()
+    assert failed == []
+
+
 def test_a_table_that_is_gone_is_told_at_once_and_not_waited_for(ledger):
     one = claim(ledger, JANE)
     with ledger.transaction() as connection:
