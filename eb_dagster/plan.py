@@ -134,12 +134,17 @@ class Agenda:
             self._advance(row)
 
     def put_back(self, questions: Sequence[Question]) -> None:
-        """Queue these again, before all others."""
+        """Queue these again, before all others; but none that no row waits for any more."""
         if not self._steps:
             self._steps.append(deque())
         for question in reversed(questions):
-            question.state = "queued"
-            self._steps[0].appendleft(question)
+            # One that was left over may have a successor, and both would be paid for.
+            if self._questions.get(question.key) is not question:
+                continue
+            question.state = "open"
+            if question.key in self._waiting:
+                question.state = "queued"
+                self._steps[0].appendleft(question)
 
     def full_step(self, size: int) -> int | None:
         """The first step with enough questions for a full partition."""

@@ -167,3 +167,24 @@ def test_a_plan_says_when_it_is_what_is_at_risk_that_bounds_the_time():
     assert long.in_flight_at_most == 20
     assert facts["minutes at least"] == "0.1, more if replies take over 6.1 s (max_credits_at_risk)"
     assert dict(short.facts())["minutes at least"] == "0.0"
+
+
+def test_a_question_that_no_row_waits_for_any_more_is_not_asked():
+    agenda = Agenda()
+    block = agenda.add([Candidates((EMAIL, PROFILE), ())], {EMAIL: b"1", PROFILE: b"2"})
+    email, profile = block.new
+    email.state = "open"
+    agenda.settle(email, "matched")
+    # Another process asks it, which costs nothing in the end.
+    profile.state = "elsewhere"
+    agenda.start(block)
+    agenda.put_back([profile])
+    assert agenda.first_step() is None
+    assert list(agenda.leaving()) == [block]
+    # A row that comes later asks it anew: once, whatever becomes of the question that is left over.
+    later = agenda.add([Candidates((PROFILE,), ())], {PROFILE: b"2"})
+    later.new[0].state = "elsewhere"
+    agenda.start(later)
+    agenda.put_back([profile, *later.new])
+    assert ask(agenda) == [PROFILE]
+    assert ask(agenda) == []

@@ -10,7 +10,9 @@ from contextlib import closing
 import pandas as pd
 import pytest
 
-from eb_dagster import LedgerError, purchase
+from eb_dagster import LedgerError, enrich, purchase
+from eb_dagster.identifiers import Identifier
+from eb_dagster.ledger import Ledger, Limits
 
 OTHER_PROCESS = """
 import json, os, sys
@@ -97,3 +99,29 @@ def test_a_reply_of_a_process_that_died_before_reading_it_is_read_by_who_waits_f
         run.join(60)
     assert [one["eb_full_name"].tolist() for one in told] == [["Jane Made-Up"]]
     assert api.requests() == 0
+
+
+def test_an_identifier_that_another_process_had_is_asked_once_though_its_first_row_has_left(
+    stand_in, enricher, tmp_path, monkeypatch
+):
+    # Both purchases wait for Jane's profile; the row of the first has left with its e-mail by then.
+    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(enrich, "WINDOW_ROWS", 1)
+    api = stand_in(match_rate=1.0)
+    one = enricher(api)
+    one.enrich_dataframe(pd.DataFrame({"email": ["jane@firm.example"]}))
+    profile = Identifier("social_profile", "linkedin.com/in/jane-doe")
+    with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as other:
+        claim = other.claim(
+            [other.key(profile)], run="other", required=0, limits=Limits(None, 10), seen=other.last_request()
+        )
+        released = threading.Timer(1.0, lambda: other.release(claim.request_id, state="free", note="HTTP 429"))
+        released.start()
+        told = one.enrich_dataframe(
+            pd.DataFrame({"email": ["jane@firm.example", None], "social_profile": [profile.value] * 2}),
+        )
+        released.join()
+    assert told["eb_status"].tolist() == ["matched", "matched"]
+    assert api.credits() == 2
+    assert api.charged_twice() == 0
+    assert one.report.answers == 1
