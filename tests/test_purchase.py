@@ -115,7 +115,9 @@ def test_an_identifier_that_another_process_had_is_asked_once_though_its_first_r
         claim = other.claim(
             [other.key(profile)], run="other", required=0, limits=Limits(None, 10), seen=other.last_request()
         )
-        released = threading.Timer(1.0, lambda: other.release(claim.request_id, state="free", note="HTTP 429"))
+        released = threading.Timer(
+            1.0, lambda: other.release(claim.request_id, state="free", note="HTTP 429")
+        )
         released.start()
         told = one.enrich_dataframe(
             pd.DataFrame({"email": ["jane@firm.example", None], "social_profile": [profile.value] * 2}),
