@@ -11,17 +11,14 @@ import pyarrow.compute as pc
 
 from eb_dagster.contacts import POOL, STATUS_COLUMNS, Flattened, flatten, read_contact, select
 from eb_dagster.errors import LedgerError
-from eb_dagster.identifiers import FIELD_TYPES, Identifier, canonical
 from eb_dagster.ledger import Ledger
 from eb_dagster.plan import Question, Row
-from eb_dagster.purchase import Answer, decompress
+from eb_dagster.purchase import Answer, decompress, identifiers_in
 from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 
 _REPLIES_KEPT: Final = 16
 _MATCHED: Final = {"matched": True, "not_found": False}
-# Where a contact says who it is, by kind.
-_WHO: Final = {"social_profile": "social_profiles", "email": "emails", "phone": "phones"}
 
 
 class Finisher:
@@ -47,7 +44,11 @@ class Finisher:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
         if not self._ledger.has_suppressed():
             return
-        inside = {at: _identifiers(answer) for at, row in enumerate(rows) if (answer := _found(row))}
+        inside = {
+            at: identifiers_in(cast("Flattened", answer.contacts).texts(answer.row))
+            for at, row in enumerate(rows)
+            if (answer := _found(row))
+        }
         barred = self._ledger.suppressed({one for found in inside.values() for one in found})
         for at, found in inside.items():
             if not barred.isdisjoint(found):
@@ -57,16 +58,6 @@ class Finisher:
 def _found(row: Row) -> Answer | None:
     """The contact that a matched row gets."""
     return cast(Answer, row.question.answer) if row.status == "matched" and row.question is not None else None
-
-
-def _identifiers(answer: Answer) -> list[Identifier]:
-    found: list[Identifier] = []
-    for kind in FIELD_TYPES:
-        entries = cast("Any", answer.contacts).columns.column(_WHO[kind])[answer.row].as_py() or ()
-        texts = [one["url"] if kind == "social_profile" else one for one in entries]
-        ones = [canonical(kind, text) for text in texts if text]
-        found.extend(one for one in ones if isinstance(one, Identifier))
-    return found
 
 
 def _status_arrays(rows: Sequence[Row], run: str, report: Report) -> list[pa.Array[Any]]:

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -23,6 +23,7 @@ import msgspec
 import pyarrow as pa
 
 from eb_dagster.errors import ConfigError
+from eb_dagster.identifiers import FieldType
 from eb_dagster.wire import REQUIRED_FIELDS
 
 if TYPE_CHECKING:
@@ -118,19 +119,13 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
     drift: tuple[str, ...] = ()
 
     @property
-    def emails(self) -> tuple[str, ...]:
-        """Every distinct address, as it came."""
-        return self.values[_EMAILS] or ()
-
-    @property
-    def phones(self) -> tuple[str, ...]:
-        """Every distinct number, as it came."""
-        return self.values[_PHONES] or ()
-
-    @property
-    def profiles(self) -> tuple[str, ...]:
-        """The URLs of its profiles, as they came."""
-        return tuple([url for _, url in self.values[_SOCIAL] or () if url])
+    def texts(self) -> Mapping[FieldType, Sequence[str]]:
+        """Who it says it is, by kind: each distinct text as it came, profiles first."""
+        emails, phones, profiles = (self.values[at] or () for at in _WHO)
+        return {
+            "social_profile": [url for _, url in profiles if url],
+            "email": emails, "phone": phones,
+        }  # fmt: skip
 
     def __repr__(self) -> str:
         return f"Contact(held={sorted(self.held)}, unknown_keys={self.unknown_keys}, drift={self.drift})"
@@ -140,9 +135,7 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
 
 
 _NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
-_EMAILS: Final = _NAMES.index("emails")
-_PHONES: Final = _NAMES.index("phones")
-_SOCIAL: Final = _NAMES.index("social_profiles")
+_WHO: Final = tuple(map(_NAMES.index, ("emails", "phones", "social_profiles")))
 _NOBODY: Final = (None,) * len(_NAMES)
 
 
@@ -165,18 +158,14 @@ def arrow_schema(*, prefix: str = "eb_", columns: Sequence[str] | None = None) -
     ])  # fmt: skip
 
 
-def contact_arrays(
-    contacts: Sequence[Contact | None], *, columns: Sequence[str] | None = None
-) -> list[pa.Array[Any]]:
+def contact_arrays(contacts: Sequence[Contact | None]) -> list[pa.Array[Any]]:
     """The contact columns of these rows, in declared order; null in rows without a contact."""
     rows = [_NOBODY if one is None else one.values for one in contacts]
     # Lists: Arrow reads them a quarter faster than tuples.
     values = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _NAMES]
     return [
-        _profile_array(values[at])
-        if one.type == _PROFILES
-        else pa.array(values[at], type=one.type, memory_pool=POOL)
-        for at, one in ((_NAMES.index(one.name), one) for one in select(columns))
+        _profile_array(column) if one.type == _PROFILES else pa.array(column, type=one.type, memory_pool=POOL)
+        for one, column in zip(CONTACT_COLUMNS, values, strict=True)
     ]
 
 
@@ -184,10 +173,19 @@ def contact_arrays(
 class Flattened:
     """Contacts as columns, a third of their size as objects. What was odd about one stands under its row."""
 
-    columns: pa.RecordBatch
+    columns: pa.RecordBatch = field(repr=False)
     """One row a contact, all of `CONTACT_COLUMNS`."""
     drift: Mapping[int, tuple[str, ...]]
     unknown_keys: Mapping[int, tuple[str, ...]]
+
+    def texts(self, row: int) -> Mapping[FieldType, Sequence[str]]:
+        """As of a `Contact`."""
+        columns = cast("Any", self.columns)
+        emails, phones, profiles = (columns.column(at)[row].as_py() or () for at in _WHO)
+        return {
+            "social_profile": [one["url"] for one in profiles if one["url"]],
+            "email": emails, "phone": phones,
+        }  # fmt: skip
 
 
 def flatten(contacts: Sequence[Contact]) -> Flattened:

@@ -32,9 +32,9 @@ from eb_dagster.identifiers import (
 )
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
-from eb_dagster.plan import Agenda, Block, Plan, PlanCount, Question
+from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 from eb_dagster.publication import check_writable
-from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase, apply_reply
+from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
 from eb_dagster.report import Report
 from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
 from eb_dagster.signals import Interruption, marked
@@ -193,7 +193,9 @@ class Enricher:
             chunks = self._read_batches(_pieces(batches), layout)
         count = PlanCount()
         for chunk in self._look_ahead(chunks, purchase):
-            block = self._take_in(agenda, purchase, chunk, before_start=count.expect)
+            block = self._take_in(agenda, purchase, chunk)
+            count.expect(block.new)
+            agenda.start(block)
             count.add(block, agenda.clear())
         return count.plan(
             partition_size=self._settings.partition_size,
@@ -338,12 +340,12 @@ class Enricher:
     # The run
 
     def _purchase(self, agenda: Agenda, report: Report) -> Purchase:
-        for stored in self._ledger.unapplied():
-            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
-        return Purchase(
+        purchase = Purchase(
             settings=self._settings, ledger=self._ledger, client=self._client,
             agenda=agenda, report=report,
         )  # fmt: skip
+        purchase.take_over()
+        return purchase
 
     def _enrich_stream(
         self, stream: Iterator[pa.RecordBatch], layout: Layout, schema: pa.Schema, total: int | None
@@ -384,6 +386,7 @@ class Enricher:
                         more = chunk is not None
                         if chunk is not None:
                             block = self._take_in(agenda, purchase, chunk)
+                            agenda.start(block)
                             report.identifiers += len(block.new)
                             report.folded += sum(len(row.questions) for row in block.rows) - len(block.new)
                     for block in agenda.leaving():
@@ -451,18 +454,10 @@ class Enricher:
             yield chunks.pop(), keys, lookup
 
     @staticmethod
-    def _take_in(
-        agenda: Agenda,
-        purchase: Purchase,
-        chunk: _LookedUp,
-        *,
-        before_start: Callable[[list[Question]], None] = lambda _: None,
-    ) -> Block:
+    def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:
         candidates, keys, lookup = chunk
         block = agenda.add(candidates, keys)
         purchase.open(block.new, lookup)
-        before_start(block.new)
-        agenda.start(block)
         return block
 
 

@@ -17,6 +17,7 @@ error is in the ledger, so running again asks only for the rest.
 from __future__ import annotations
 
 NOTHING_SENT = "Nothing was sent"
+BOUGHT = "Whatever was bought is in the ledger"
 
 
 class EnrichError(Exception):

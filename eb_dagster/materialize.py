@@ -232,8 +232,8 @@ class _Table:
 
     def _enrich(self, enricher: Enricher, upstream: Upstream, plan: Plan | None) -> _Made:
         value = None
-        self._check_input(upstream)
         if self._target is not None:
+            self._check_input(upstream)
             rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
         else:
             value = enricher.enrich_dataframe(_held(upstream.value))

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 import msgspec
 import pyarrow as pa
@@ -191,12 +191,17 @@ class Purchase:
 
     # Looking up
 
+    def take_over(self) -> None:
+        """Settle what processes that are gone had in flight: asked is in doubt, answered is read."""
+        self._ledger.recover()
+        for stored in self._ledger.unapplied():
+            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
+
     def look_up(self, keys: Mapping[Identifier, bytes]) -> Lookup:
         """What the ledger knows of these identifiers now."""
-        kinds = self._settings.aliases
         known, newest = self._ledger.lookup(
             list(keys.values()), required=self._required, freshness=self._freshness,
-            alias_keys=[key for one, key in keys.items() if one.field_type in kinds],
+            alias_keys=self._alias_keys(keys.items()),
         )  # fmt: skip
         return Lookup(known, newest, self._ledger.suppressed(keys))
 
@@ -228,9 +233,9 @@ class Purchase:
         elif self._settings.in_doubt == "hold":
             self._agenda.settle(question, "in_doubt")
 
-    def _alias_keys(self, questions: Iterable[Question]) -> list[bytes]:
+    def _alias_keys(self, keys: Iterable[tuple[Identifier, bytes]]) -> list[bytes]:
         kinds = self._settings.aliases
-        return [one.key for one in questions if one.identifier.field_type in kinds]
+        return [key for one, key in keys if one.field_type in kinds]
 
     # Buying
 
@@ -297,8 +302,8 @@ class Purchase:
         claim = self._ledger.claim(
             [one.key for one in questions], run=self.run, required=self._required,
             limits=self._limits, seen=min(one.seen for one in questions),
-            alias_keys=self._alias_keys(questions), freshness=self._freshness,
-            resend=self._settings.in_doubt == "resend",
+            alias_keys=self._alias_keys((one.identifier, one.key) for one in questions),
+            freshness=self._freshness, resend=self._settings.in_doubt == "resend",
         )  # fmt: skip
         if claim.known:
             self._learn(questions, claim.known)
@@ -322,13 +327,10 @@ class Purchase:
         return True
 
     def _learn(self, questions: list[Question], known: Mapping[bytes, Known]) -> None:
-        rest: list[Question] = []
         for question in questions:
             question.state = "open"
             self._apply_known(question, known.get(question.key))
-            if question.state == "open":
-                rest.append(question)
-        self._agenda.put_back(rest)
+        self._agenda.put_back([one for one in questions if one.state == "open"])
 
     def _out_of_room(self, short_of: Short | None) -> None:
         if self._flying:
@@ -340,7 +342,7 @@ class Purchase:
         if whole.in_flight:
             # Another process has it; its answer makes room.
             time.sleep(_POLL_SECONDS)
-            self._take_over()
+            self.take_over()
             return
         raise OutcomeUnknown(
             f"{whole.in_doubt:,} credits are in doubt, as many as max_credits_at_risk allows "
@@ -419,26 +421,11 @@ class Purchase:
             self._look_elsewhere()
             self._looked_elsewhere = time.monotonic()
 
-    def _take_over(self) -> None:
-        """Settle what processes that are gone had in flight: asked is in doubt, answered is read."""
-        self._ledger.recover()
-        for stored in self._ledger.unapplied():
-            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
-
     def _look_elsewhere(self) -> None:
-        self._take_over()
+        self.take_over()
         waiting, self._elsewhere = self._elsewhere, []
-        known, newest = self._ledger.lookup(
-            [one.key for one in waiting], required=self._required,
-            alias_keys=self._alias_keys(waiting), freshness=self._freshness,
-        )  # fmt: skip
-        free: list[Question] = []
-        for question in waiting:
-            question.seen, question.state = newest, "open"
-            self._apply_known(question, known.get(question.key))
-            if question.state == "open":
-                free.append(question)
-        self._agenda.put_back(free)
+        self.open(waiting, self.look_up({one.identifier: one.key for one in waiting}))
+        self._agenda.put_back([one for one in waiting if one.state == "open"])
 
     def _on_answered(self, done: _Done) -> None:
         reading = done.reading
@@ -662,28 +649,29 @@ def _spellings(echo: str) -> Iterable[Identifier]:
 
 
 def _aliases(ledger: Ledger, contacts: Mapping[int, Contact], kinds: Collection[FieldType]) -> list[Alias]:
-    hashers = {kind: ledger.hasher(kind) for kind in FIELD_TYPES}
+    inside = {position: identifiers_in(contact.texts, kinds) for position, contact in contacts.items()}
+    keys = ledger.keys({one for found in inside.values() for one in found})
     aliases: list[Alias] = []
-    for position, contact in contacts.items():
-        found = identifiers_in(contact, kinds)
+    for position, found in inside.items():
+        contact = contacts[position]
         # The same person bought twice is one person: told by the profile, else by the contents.
         is_told = found and found[0].field_type == "social_profile"
         person = _digest(found[0].value if is_told else repr(contact.values)) if found else 0
         held = contact.held
         for one in found:
-            aliases.append(Alias(hashers[one.field_type](one.value), position, held, person))
+            aliases.append(Alias(keys[one], position, held, person))
     return aliases
 
 
-def identifiers_in(contact: Contact, kinds: Collection[FieldType] = FIELD_TYPES) -> list[Identifier]:
-    """The canonical identifiers of these kinds inside a contact, each once, profiles first."""
+def identifiers_in(
+    texts: Mapping[FieldType, Iterable[str]], kinds: Collection[FieldType] = FIELD_TYPES
+) -> list[Identifier]:
+    """The canonical identifiers of these kinds among a contact's texts, each once, in their order."""
     found: dict[Identifier, None] = {}
-    for kind, texts in (
-        ("social_profile", contact.profiles), ("email", contact.emails), ("phone", contact.phones),
-    ):  # fmt: skip
+    for kind, of_kind in texts.items():
         if kind in kinds:
-            for text in texts:
-                one = canonical(cast("FieldType", kind), text)
+            for text in of_kind:
+                one = canonical(kind, text)
                 if isinstance(one, Identifier):
                     found[one] = None
     return list(found)

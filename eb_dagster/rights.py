@@ -192,7 +192,7 @@ class _Person:
             # Nearly always, they are nowhere in the reply.
             if last_digits in body:
                 for position, record in enumerate(parse_reply(body).records):
-                    if phone in identifiers_in(_contact(record), ("phone",)):
+                    if phone in identifiers_in(_contact(record).texts, ("phone",)):
                         self._positions.setdefault(request_id, set()).add(position)
         for row in self._rows():
             persons = _persons_by_position(row.aliases)
@@ -212,7 +212,7 @@ class _Person:
             for stored in self._ledger.replies([request_id]):
                 records = parse_reply(decompress(stored)[0]).records
                 for position in positions:
-                    found.update(identifiers_in(_contact(records[position])))
+                    found.update(identifiers_in(_contact(records[position]).texts))
                     found.update(_asked_as(records[position]))
         return found
 

@@ -18,7 +18,7 @@ import hashlib
 import itertools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, cast
@@ -28,7 +28,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers import listed
 from eb_dagster.parquet import open_parquet
 
@@ -198,17 +198,33 @@ def load_contacts(
 
     Raises:
         ConfigError, InputError: as `contacts_source`; ConfigError also if the warehouse refused.
+        EnrichError: what stopped the enrichment that is loaded.
 
     """
     source = contacts_source(table, **settings)
     try:
-        with tempfile.TemporaryDirectory(prefix="eb_dagster-", dir=folder) as private:
+        with (
+            _our_words(),
+            tempfile.TemporaryDirectory(prefix="eb_dagster-", dir=folder) as private,
+        ):
             pipeline: Any = dlt.pipeline(
                 "exactbuyer", destination=destination, dataset_name=dataset, pipelines_dir=private
             )
             pipeline.run(source)
             _finish(pipeline, with_history=bool(settings.get("history")))
             counts = dict(pipeline.last_trace.last_normalize_info.row_counts)
+    except EnrichError as error:
+        if isinstance(table, pa.RecordBatchReader) and error.spent == NOTHING_SENT:
+            # An enrichment that is loaded as it streams may have bought before the load failed.
+            error.spent = BOUGHT
+        raise
+    return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}
+
+
+@contextlib.contextmanager
+def _our_words() -> Generator[None]:
+    try:
+        yield
     except PipelineStepFailed as failure:
         raise _told(failure) from None
     except DestinationException as error:
@@ -216,15 +232,14 @@ def load_contacts(
         raise ConfigError(
             f"the warehouse refused ({type(error).__name__}); check its address, rights and disk"
         ) from None
-    return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}
 
 
-def _told(failure: PipelineStepFailed) -> ConfigError | InputError:
+def _told(failure: PipelineStepFailed) -> EnrichError:
     """What stopped the load, without dlt's own text: it may hold values of the row that was refused."""
     cause: BaseException = failure
     while inner := getattr(cause, "exception", None) or cause.__cause__ or cause.__context__:
         cause = inner
-        if isinstance(cause, ConfigError | InputError):
+        if isinstance(cause, EnrichError):
             return cause
         if isinstance(cause, ConfigFieldMissingException):
             return ConfigError(

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from eb_dagster.contacts import arrow_schema, contact_arrays, read_contact
-from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.errors import ConfigError, InputError, Refused
 from eb_dagster.parquet import write_parquet
 from tests.databases import PostgreSQL
 
@@ -192,6 +192,30 @@ def test_an_enrichment_flows_straight_in_and_a_second_one_costs_nothing(warehous
     warehouse.load(buyer.enrich_batches(leads))
     assert warehouse.counts() == found
     assert api.credits() == found[0]
+
+
+def test_what_stops_an_enrichment_that_is_loaded_as_it_streams_is_told_as_it_is(tmp_path, stand_in, enricher):
+    leads = pa.table({"email": ["lead@canary.example"]})
+    with pytest.raises(Refused, match="HTTP 403") as refusal:
+        load_contacts(
+            enricher(stand_in(credits=0)).enrich_batches(leads),
+            dlt.destinations.duckdb(str(tmp_path / "warehouse.duckdb")),
+            dataset="crm",
+        )
+    assert refusal.value.status == 403
+
+
+def test_a_load_that_fails_never_says_that_nothing_was_sent_of_an_enrichment_that_streams(
+    tmp_path, stand_in, enricher
+):
+    database = str(tmp_path / "warehouse.duckdb")
+    with duckdb.connect(database) as connection:
+        connection.execute("CREATE SCHEMA crm; CREATE TABLE crm.contacts (contact_id TEXT, eb_full_name INT)")
+    api = stand_in(match_rate=1.0)
+    stream = enricher(api).enrich_batches(pa.table({"email": ["lead@canary.example"]}))
+    with pytest.raises(ConfigError, match="Whatever was bought is in the ledger"):
+        load_contacts(stream, dlt.destinations.duckdb(database), dataset="crm")
+    assert api.credits() == 1
 
 
 def test_history_keeps_each_job_and_when_it_ended(warehouse, publish):
