@@ -739,8 +739,7 @@ def _texts_of(column: Any) -> list[str | None]:
         return [distinct[code] for code in codes]
     if str(column.type) == "string_view":
         column = column.cast(pa.string())
-    # By way of numpy, ten times as fast as `to_pylist`.
-    return cast("list[str | None]", column.to_numpy(zero_copy_only=False).tolist())
+    return cast("list[str | None]", column.to_pylist())
 
 
 def _read_columns(

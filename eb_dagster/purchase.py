@@ -649,17 +649,16 @@ def _spellings(echo: str) -> Iterable[Identifier]:
 
 
 def _aliases(ledger: Ledger, contacts: Mapping[int, Contact], kinds: Collection[FieldType]) -> list[Alias]:
-    inside = {position: identifiers_in(contact.texts, kinds) for position, contact in contacts.items()}
-    keys = ledger.keys({one for found in inside.values() for one in found})
+    hashers = {kind: ledger.hasher(kind) for kind in FIELD_TYPES}
     aliases: list[Alias] = []
-    for position, found in inside.items():
-        contact = contacts[position]
+    for position, contact in contacts.items():
+        found = identifiers_in(contact.texts, kinds)
         # The same person bought twice is one person: told by the profile, else by the contents.
         is_told = found and found[0].field_type == "social_profile"
         person = _digest(found[0].value if is_told else repr(contact.values)) if found else 0
         held = contact.held
         for one in found:
-            aliases.append(Alias(keys[one], position, held, person))
+            aliases.append(Alias(hashers[one.field_type](one.value), position, held, person))
     return aliases
 
 
