@@ -171,7 +171,7 @@ def enrich(
                 enricher.check_target(output)
             asks = not yes and sys.stdin.isatty() and sys.stdout.isatty()
             if (asks or as_json or bar.is_live) and table.rows <= _PLANNED_ROWS:
-                bar.plan = outcome.plan = enricher.plan(table.reader())
+                bar.forecast.plan = outcome.plan = enricher.plan(table.reader())
             if asks:
                 _confirm(outcome.plan, table.rows, options["max_credits"], above=confirm_above, price=price)
             try:
@@ -490,9 +490,10 @@ class _Bar:
     """A live bar on a terminal, a line every few seconds elsewhere; both on stderr."""
 
     def __init__(self, rows: int) -> None:
-        self.plan: Plan | None = None
+        from eb_dagster.forecast import Forecast
+
+        self.forecast = Forecast(rows)
         self.is_live = sys.stderr.isatty()
-        self._rows = rows
         self._bar: Any = None
         self._last = -math.inf
         self._untold: Report | None = None
@@ -501,7 +502,7 @@ class _Bar:
         if self.is_live:
             from tqdm import tqdm
 
-            form = "{desc} {percentage:3.0f}% |{bar}|{postfix} [{elapsed}, {remaining} left]"
+            form = "{desc} {percentage:3.0f}% |{bar}|{postfix} [{elapsed}]"
             self._bar = tqdm(
                 total=1.0,
                 desc="Enriching",
@@ -523,27 +524,19 @@ class _Bar:
 
     def __call__(self, report: Report) -> None:
         self._untold = report
+        self.forecast.note(report, now=time.monotonic())
         if self._bar is not None:
             self._bar.set_postfix_str(self._words(report), refresh=False)
-            self._bar.update(max(0.0, self._share(report) - self._bar.n))
+            self._bar.update(max(0.0, self.forecast.share(report) - self._bar.n))
         elif time.monotonic() - self._last >= _LINE_SECONDS:
             self._tell(report)
 
     def _tell(self, report: Report) -> None:
         self._last, self._untold = time.monotonic(), None
-        click.echo(f"{self._share(report):4.0%}  {self._words(report)}", err=True)
-
-    def _share(self, report: Report) -> float:
-        done = report.rows / self._rows if self._rows else 1.0
-        if self.plan is None or not self.plan.to_ask or done == 1.0:
-            return done
-        # Rows leave in order and in blocks; answers come evenly. A miss leads to the next question.
-        missed = 1 - report.credits_charged / report.answers if report.answers else 0.5
-        further = self.plan.to_ask_at_most - self.plan.to_ask
-        return max(done, min(0.99, report.answers / (self.plan.to_ask + further * missed)))
+        click.echo(f"{self.forecast.share(report):4.0%}  {self._words(report)}", err=True)
 
     def _words(self, report: Report) -> str:
         found = f", {report.credits_charged / report.answers:.1%} found" if report.answers else ""
         partitions = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
         spent = "1 credit" if report.credits_charged == 1 else f"{report.credits_charged:,} credits"
-        return f"{partitions}, {spent}{found}"
+        return f"{partitions}, {spent}{found}{self.forecast.words(now=time.monotonic())}"

@@ -21,6 +21,7 @@ from eb_dagster import frames, rights
 from eb_dagster.added import Finisher
 from eb_dagster.client import Client
 from eb_dagster.errors import ConfigError, EnrichError, InputError, LedgerError, OverBudget
+from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import (
     Candidates,
     FieldType,
@@ -480,6 +481,7 @@ class _progress:  # noqa: N801 - reads as the function it stands for
 
     def __init__(self, choice: bool | Callable[..., None] | None, report: Report, total: int | None) -> None:
         self._choice, self._report, self._total = choice, report, total
+        self._forecast = Forecast(total or 0)
         self._bar: Any = None
 
     def __enter__(self) -> Callable[[], None]:
@@ -490,17 +492,24 @@ class _progress:  # noqa: N801 - reads as the function it stands for
                 from tqdm.auto import tqdm
 
             shown = self._choice is True or "ipykernel" in sys.modules
+            form = "{l_bar}{bar}| {n_fmt}/{total_fmt} rows [{elapsed}{postfix}]"
             self._bar = tqdm(
-                total=self._total, unit="row", desc="Enriching", disable=False if shown else None
-            )
+                total=self._total, unit="row", desc="Enriching", disable=False if shown else None,
+                bar_format=form if self._total else None,
+            )  # fmt: skip
         return self._show
 
     def _show(self) -> None:
         if callable(self._choice):
             self._choice(self._report)
         elif self._bar is not None:
-            self._bar.set_postfix(requests=self._report.requests, matched=self._report.matched, refresh=False)
-            self._bar.update(self._report.rows - self._bar.n)
+            report, now = self._report, time.monotonic()
+            words = f"{report.requests:,} requests, {report.matched:,} matched"
+            if self._total:
+                self._forecast.note(report, now=now)
+                words += self._forecast.words(now=now)
+            self._bar.set_postfix_str(words, refresh=False)
+            self._bar.update(report.rows - self._bar.n)
 
     def __exit__(self, *_: object) -> None:
         if self._bar is not None:

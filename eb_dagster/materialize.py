@@ -17,6 +17,7 @@ from pydantic import Field
 from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.enrich import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
+from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import FieldType, check_text, find_layout
 from eb_dagster.metadata import (
     PREFIX,
@@ -195,11 +196,11 @@ class _Table:
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
             try:
                 upstream = read_upstream(value)
-                progress.rows = upstream.rows
                 if self._target is not None:
                     # Before anything is sent: a table that cannot be written is no reason to buy.
                     enricher.check_target(self._target)
                 plan = self._plan(enricher, upstream)
+                progress.expect(upstream.rows, plan)
                 made = None if self.enrichment.dry_run else self._enrich(enricher, upstream, plan)
             except Exception as error:
                 figures = self._spent(enricher, error)
@@ -357,12 +358,18 @@ class _ProgressLog:
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self.rows = 0
+        self.forecast = Forecast(0)
         self._say = say
         self._started = time.monotonic()
         self._due = self._started + _FIRST_PROGRESS_SECONDS
 
+    def expect(self, rows: int, plan: Plan | None) -> None:
+        """Before the first row: how many there are, and the plan if there is one."""
+        self.rows, self.forecast = rows, Forecast(rows, plan)
+
     def __call__(self, report: Report) -> None:
         now = time.monotonic()
+        self.forecast.note(report, now=now)
         if now < self._due:
             return
         elapsed = now - self._started
@@ -370,11 +377,5 @@ class _ProgressLog:
         self._due = now + min(elapsed, _PROGRESS_SECONDS)
         self._say(
             f"{report.replies:,} partitions done, {report.rows:,} of {self.rows:,} rows, "
-            f"{report.credits_charged:,} credits{self._left(report, elapsed)}"
+            f"{report.credits_charged:,} credits{self.forecast.words(now=now)}"
         )
-
-    def _left(self, report: Report, elapsed: float) -> str:
-        if not report.rows or report.rows >= self.rows:
-            return ""
-        seconds = elapsed * (self.rows - report.rows) / report.rows
-        return f", about {seconds:,.0f} s left" if seconds < 120 else f", about {seconds / 60:,.0f} min left"

@@ -1,0 +1,69 @@
+"""How far a run is, and what is left of it in seconds and credits, by the pace of its last answers.
+
+Pure: it is told the moments.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from eb_dagster.plan import Plan
+from eb_dagster.report import Report
+
+_EVENTS: Final = 64
+"""So many are looked back on: what the ledger answered at once, at the beginning, is soon forgotten."""
+
+
+class Forecast:
+    """What a run comes to, of so many rows. With a plan, it counts answers, which come more evenly."""
+
+    def __init__(self, rows: int, plan: Plan | None = None) -> None:
+        self.plan = plan
+        self._rows = rows
+        # Moment, share and credits, whenever the share has grown. The wait for the first answer is
+        # no part of the pace.
+        self._events: deque[tuple[float, float, int]] = deque(maxlen=_EVENTS)
+
+    def note(self, report: Report, *, now: float) -> None:
+        """Take in where the run is. `now` is in seconds of any clock that does not jump."""
+        share = self.share(report)
+        if share > (self._events[-1][1] if self._events else 0.0):
+            self._events.append((now, share, report.credits_charged))
+
+    def share(self, report: Report) -> float:
+        """How much of the run is done, from 0 to 1."""
+        done = report.rows / self._rows if self._rows else 1.0
+        if self.plan is None or not self.plan.to_ask or done == 1.0:
+            return done
+        # A miss leads to the next question.
+        missed = 1 - report.credits_charged / report.answers if report.answers else 0.5
+        further = self.plan.to_ask_at_most - self.plan.to_ask
+        asked = report.answers / (self.plan.to_ask + further * missed)
+        if self.plan.max_credits is not None:
+            asked = max(asked, report.credits_charged / max(self.plan.max_credits, 1))
+        return max(done, min(0.99, asked))
+
+    def seconds_left(self, *, now: float) -> float | None:
+        """Until the last row is out; None until there is a pace."""
+        if len(self._events) < 2:
+            return None
+        (began, first, _), (at, last, _) = self._events[0], self._events[-1]
+        return max(0.0, (1 - last) * (at - began) / (last - first) - (now - at))
+
+    def credits_in_all(self) -> int | None:
+        """What the whole run will be charged; None until there is a pace."""
+        if len(self._events) < 2:
+            return None
+        (_, first, before), (_, last, spent) = self._events[0], self._events[-1]
+        expected = round(spent + (1 - last) * (spent - before) / (last - first))
+        most = self.plan.max_credits if self.plan is not None else None
+        return expected if most is None else min(expected, most)
+
+    def words(self, *, now: float) -> str:
+        """Both, to be put behind other words; nothing until there is a pace."""
+        seconds, charged = self.seconds_left(now=now), self.credits_in_all()
+        if seconds is None or charged is None:
+            return ""
+        left = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+        return f", about {left} left and {charged:,} credits in all"
