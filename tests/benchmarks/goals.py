@@ -61,6 +61,17 @@ GOALS: Final = (
     Goal("memory_growth", "peak memory at 1 M rows, against 250 k", "≤", 1.1, form="long"),
     Goal("memory", "peak memory at 10 M rows, default settings", "≤", 350, "MB", "long"),
     *(
+        goal
+        for size, name in (("1m", "1 M"), ("10m", "10 M"))
+        for goal in (
+            Goal(f"memory_{size}", f"{name} rows: peak memory", unit="MB", form="long"),
+            Goal(f"cpu_{size}", f"{name} rows: CPU", unit="µs/row", form="long"),
+            Goal(f"wall_{size}", f"{name} rows: wall, unpaced", unit="µs/row", form="long"),
+            Goal(f"ledger_{size}", f"{name} rows: ledger", unit="bytes/row", form="long"),
+            Goal(f"table_{size}", f"{name} rows: Parquet table", unit="bytes/row", form="long"),
+        )
+    ),
+    *(
         Goal(f"pace_{latency}", f"198 requests a minute at {latency} s latency: share of that rate", "≥", 0.99, "", "long")
         for latency in (0.5, 2, 5, 10)
     ),

@@ -260,13 +260,23 @@ def measure(
 
 
 def measure_memory(*, sizes: tuple[int, int, int], folder: Path) -> dict[str, float]:
-    """Peak memory of runs of three sizes."""
+    """Peak memory of runs of three sizes, and what the larger two take of time and disk."""
+    figures: dict[str, float] = {}
     peaks = []
     with running(folder, gzip=True, tls=True) as server:
-        for rows in sizes:
+        for rows, size in zip(sizes, ("250k", "1m", "10m"), strict=True):
             with fresh_folder(folder, rows) as place:
-                peaks.append(in_process(ours, server, place, rows)["peak"])
-    return {"memory_growth": peaks[1] / peaks[0], "memory": peaks[2]}
+                taken = in_process(ours, server, place, rows)
+                peaks.append(taken["peak"])
+                figures |= {
+                    f"memory_{size}": taken["peak"],
+                    f"cpu_{size}": taken["cpu"] / rows * 1e6,
+                    f"wall_{size}": taken["wall"] / rows * 1e6,
+                    f"ledger_{size}": (place / "ledger.db").stat().st_size / rows,
+                    f"table_{size}": (place / "enriched.parquet").stat().st_size / rows,
+                }
+                print(f"{rows:,} rows: {taken}", file=sys.stderr, flush=True)
+    return figures | {"memory_growth": peaks[1] / peaks[0], "memory": peaks[2]}
 
 
 def measure_start_up(*, rounds: int) -> dict[str, float]:
