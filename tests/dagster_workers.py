@@ -21,6 +21,8 @@ OWN = 6
 SHARED = 24
 """People of each partition that stand in three others, too."""
 _STEP = 6
+PACE = 120
+"""Requests in a minute, of all processes together."""
 FOLDER = "EB_WORKERS_FOLDER"
 
 
@@ -70,7 +72,7 @@ def definitions() -> dg.Definitions:
     )  # fmt: skip
     resource = ExactBuyerResource(
         api_key=dg.EnvVar("EXACTBUYER_API_KEY"), base_url=dg.EnvVar("EXACTBUYER_BASE_URL"),
-        ledger=dg.EnvVar("EB_DAGSTER_LEDGER"), timeout=30.0,
+        ledger=dg.EnvVar("EB_DAGSTER_LEDGER"), timeout=30.0, requests_per_minute=PACE,
     )  # fmt: skip
     return dg.Definitions(
         assets=[leads, enriched],
