@@ -33,6 +33,7 @@ from eb_dagster.metadata import (
     plan_table,
     remaining_figures,
     report_figures,
+    storage_kind,
 )
 from eb_dagster.plan import Plan
 from eb_dagster.report import Report
@@ -269,6 +270,7 @@ class _Table:
             PREFIX + "picture": picture(report),
             PREFIX + "found_by": found_by(report),
             PREFIX + "fill_rates": fill_rates(report, prefix=prefix),
+            **storage_kind(target),
             **named(figures),
         }  # fmt: skip
         if report.stopped:

@@ -56,6 +56,11 @@ def column_lineage(
     return dg.TableColumnLineage(deps_by_column={**passed, **added})
 
 
+def storage_kind(path: object) -> dict[str, str]:
+    """What keeps the table. Of one that goes to an I/O manager, only its owner knows."""
+    return {} if path is None else {"dagster/storage_kind": "parquet"}
+
+
 def report_figures(report: Report) -> Figures:
     """The report as numbers, those first that people look for. Dagster plots them over time."""
     figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}

@@ -68,7 +68,7 @@ def definitions() -> dg.Definitions:
     leads = dg.AssetSpec("leads", partitions_def=partitions).with_io_manager_key("leads_folder")
     enriched = build_enriched_contacts_asset(
         name="enriched", source="leads", path=folder / "enriched", partitions_def=partitions,
-        partition_size=10, execute=_note_process,
+        partition_size=15, execute=_note_process,
     )  # fmt: skip
     resource = ExactBuyerResource(
         api_key=dg.EnvVar("EXACTBUYER_API_KEY"), base_url=dg.EnvVar("EXACTBUYER_BASE_URL"),
