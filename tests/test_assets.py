@@ -417,6 +417,9 @@ def test_a_failed_run_shows_what_it_spent_and_what_is_left_and_the_next_pays_for
     assert not result.success
     (spent,) = observed(instance)
     assert spent["exactbuyer/credits_charged"] == api.credits() > 0
+    assert spent["exactbuyer/input_rows"] == 50
+    # No row has left, and zeros would be plotted among the figures of whole runs.
+    assert not {"exactbuyer/rows", "exactbuyer/matched", "exactbuyer/match_rate"} & set(spent)
     left = spent["exactbuyer/remaining_identifiers"]
     assert 0 < left < 50
     assert left == spent["exactbuyer/credits_to_finish_at_most"]
