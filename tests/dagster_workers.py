@@ -13,7 +13,7 @@ import dagster as dg
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eb_dagster import ExactBuyerResource, build_enriched_contacts_asset
+from eb_dagster import EnrichmentChecks, ExactBuyerResource, build_enriched_contacts_asset
 
 KEYS = [f"day-{number:02}" for number in range(50)]
 OWN = 6
@@ -69,6 +69,8 @@ def definitions() -> dg.Definitions:
     enriched = build_enriched_contacts_asset(
         name="enriched", source="leads", path=folder / "enriched", partitions_def=partitions,
         partition_size=15, execute=_note_process,
+        # Each is an event more in Dagster's own database, which is what these runs wait for.
+        checks=dict.fromkeys(EnrichmentChecks.model_fields),
     )  # fmt: skip
     resource = ExactBuyerResource(
         api_key=dg.EnvVar("EXACTBUYER_API_KEY"), base_url=dg.EnvVar("EXACTBUYER_BASE_URL"),

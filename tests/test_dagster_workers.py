@@ -46,7 +46,7 @@ class Workers:
         self.running[process.pid] = process
         return process
 
-    def wait(self, *, seconds: float = 150.0) -> None:
+    def wait(self, *, seconds: float = 300.0) -> None:
         ends = time.monotonic() + seconds
         for process in self.running.values():
             process.wait(max(1.0, ends - time.monotonic()))
@@ -75,7 +75,7 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def await_that(find: Callable[[], T | None], *, seconds: float = 100.0) -> T:
+def await_that(find: Callable[[], T | None], *, seconds: float = 200.0) -> T:
     ends = time.monotonic() + seconds
     while (found := find()) is None:
         assert time.monotonic() < ends, "it did not happen"
@@ -112,8 +112,9 @@ def workers(tmp_path, postgresql, monkeypatch) -> Iterator[Workers]:
             one.kill_all()
 
 
+@pytest.mark.timeout(900)
 def test_fifty_partitions_at_once_some_killed_pay_once_for_each_person(workers):
-    in_steps, shares = KEYS[:6], [KEYS[6 + at :: PROCESSES] for at in range(PROCESSES)]
+    in_steps, shares = KEYS[:4], [KEYS[4 + at :: PROCESSES] for at in range(PROCESSES)]
     workers.start(*in_steps, in_steps=True)
     runs = [workers.start(*share) for share in shares]
     # A worker of a step dies with a reply outstanding: its run fails, and the next run starts.
