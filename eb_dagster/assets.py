@@ -13,7 +13,7 @@ from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers import find_layout
 from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event, LaunchConfig
-from eb_dagster.metadata import column_schema
+from eb_dagster.metadata import column_schema, storage_kind
 from eb_dagster.settings import VENDOR_URL, read_settings
 
 Execute = Callable[[dg.AssetExecutionContext, Enrichment, Any], Iterator[Event]]
@@ -194,7 +194,7 @@ def _complete(
         deps=[*others, *mine],
         description=spec.description or _DESCRIPTION,
         code_version=spec.code_version or str(SCHEMA_VERSION),
-        metadata={"dagster/column_schema": schema, **spec.metadata},
+        metadata={"dagster/column_schema": schema, **storage_kind(path), **spec.metadata},
         tags={name: value for name, value in spec.tags.items() if not name.startswith(_KIND_TAG)},
         kinds=spec.kinds or ({"exactbuyer"} if path is None else {"exactbuyer", "parquet"}),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Generator, Iterator
 from datetime import timedelta
@@ -19,7 +20,7 @@ _KINDS = ("email", "phone", "social_profile")
 
 
 @click.group()
-@click.option("--ledger", "where", envvar="EB_DAGSTER_LEDGER", help="Path or database URL. Default: $EB_DAGSTER_LEDGER.")  # fmt: skip
+@click.option("--ledger", "where", metavar="PATH|URL", help="Default: $EB_DAGSTER_LEDGER, then your data folder.")  # fmt: skip
 @click.pass_context
 def ledger(context: click.Context, where: str | None) -> None:
     """Look into the ledger, decide about what is in doubt, and let people be forgotten."""
@@ -30,11 +31,14 @@ def ledger(context: click.Context, where: str | None) -> None:
 def _opened(context: click.Context) -> Generator[Ledger]:
     from eb_dagster.errors import EnrichError
     from eb_dagster.ledger import Ledger
+    from eb_dagster.settings import read_ledger
 
-    if not context.obj:
-        raise click.UsageError("which ledger? Name it with --ledger or in EB_DAGSTER_LEDGER")
     try:
-        with contextlib.closing(Ledger(context.obj, endpoint="", must_exist=True)) as it:
+        where = read_ledger(context.obj)
+        if context.obj is None and "EB_DAGSTER_LEDGER" not in os.environ:
+            # Nobody named it, so nobody may know where it is.
+            click.echo(f"ledger: {where}", err=True)
+        with contextlib.closing(Ledger(where, endpoint="", must_exist=True)) as it:
             yield it
     except EnrichError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)

@@ -34,6 +34,8 @@ from eb_dagster.metadata import (
     plan_table,
     remaining_figures,
     report_figures,
+    spent_figures,
+    storage_kind,
 )
 from eb_dagster.plan import Plan
 from eb_dagster.report import Report
@@ -203,13 +205,13 @@ class _Table:
                 progress.expect(upstream.rows, plan)
                 made = None if self.enrichment.dry_run else self._enrich(enricher, upstream, plan)
             except Exception as error:
-                figures = self._spent(enricher, error)
+                figures = self._spent(enricher, upstream, error)
                 figures |= self._remaining(enricher, upstream, error)
                 yield self._observe("what a failed run spent", named(figures))
                 # Its causes may quote a person; our own messages never do.
                 raise failure(error, figures) from None
             except BaseException as error:
-                figures = self._spent(enricher, error)
+                figures = self._spent(enricher, upstream, error)
                 # At once: whoever cancels may not leave the time for more.
                 yield self._observe("what a cancelled run spent", named(figures))
                 remaining = self._remaining(enricher, upstream, error)
@@ -267,6 +269,7 @@ class _Table:
                 upstream.columns, source=self.enrichment.source, identifiers=layout.names,
                 prefix=prefix, columns=columns,
             ),
+            **storage_kind(target),
             PREFIX + "picture": picture(report),
             PREFIX + "found_by": found_by(report),
             PREFIX + "fill_rates": fill_rates(report, prefix=prefix),
@@ -279,10 +282,11 @@ class _Table:
             metadata["dagster/table_name"] = self.enrichment.path.stem
         return metadata
 
-    def _spent(self, enricher: Enricher, error: BaseException) -> Figures:
+    def _spent(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
         # Ends the streams that the frames of the error still hold open: only then the report is whole.
         traceback.clear_frames(error.__traceback__)
-        return report_figures(enricher.report)
+        spent = spent_figures(enricher.report)
+        return spent if upstream is None else {**spent, "input_rows": upstream.rows}
 
     def _remaining(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
         """What is left to do and what it costs at most. Sends nothing."""

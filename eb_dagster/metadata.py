@@ -17,11 +17,14 @@ Figures = dict[str, int | float]
 PREFIX = "exactbuyer/"
 
 _FIRST = ("credits_charged", "credits_saved", "credits_in_doubt", "rows", "matched", "not_found", "requests")
+_SPENT = (
+    "credits_charged", "credits_in_doubt", "requests", "replies", "answers", "identifiers", "refusals", "seconds"
+)  # fmt: skip
 # What they count is shown one by one.
 _NOT_SUMMED = ("filled", "matched_by", "answered_by")
 _BAR = 20
 _STATUSES = {
-    "matched": "#2b8a3e", "not_found": "#adb5bd", "invalid": "#f08c00", "suppressed": "#495057",
+    "matched": "#2b8a3e", "not_found": "#868e96", "invalid": "#f08c00", "suppressed": "#495057",
     "not_asked": "#74c0fc", "in_doubt": "#e03131", "unreadable": "#9c36b5",
 }  # fmt: skip
 
@@ -56,6 +59,11 @@ def column_lineage(
     return dg.TableColumnLineage(deps_by_column={**passed, **added})
 
 
+def storage_kind(path: object) -> dict[str, str]:
+    """What keeps the table. Of one that goes to an I/O manager, only its owner knows."""
+    return {} if path is None else {"dagster/storage_kind": "parquet"}
+
+
 def report_figures(report: Report) -> Figures:
     """The report as numbers, those first that people look for. Dagster plots them over time."""
     figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}
@@ -68,7 +76,17 @@ def report_figures(report: Report) -> Figures:
         elif isinstance(value, int | float):
             figures[one.name] = value
     figures["seconds"] = round(report.seconds, 1)
-    return figures | {f"matched_{kind}": count for kind, count in report.matched_by.items()}
+    # Also of a kind that was asked and found nobody: a plot should fall to zero, not break off.
+    return figures | {f"matched_{kind}": report.matched_by[kind] for kind in report.answered_by}
+
+
+def spent_figures(report: Report) -> Figures:
+    """What a run that ended early did. What became of its rows is not known, so none are counted.
+
+    The page plots these in one line with those of the whole runs.
+    """
+    figures = report_figures(report)
+    return {name: figures[name] for name in _SPENT}
 
 
 def plan_figures(plan: Plan) -> Figures:
@@ -151,7 +169,7 @@ def picture(report: Report) -> dg.MarkdownMetadataValue:
             at += width
     drawing = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="490" height="36">'
-        f'{bars}<text y="32" font-size="11">{words}</text></svg>'
+        f'{bars}<text y="32" style="font:11px sans-serif">{words}</text></svg>'
     )
     return dg.MetadataValue.md(f"![rows](data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()})")
 

@@ -105,6 +105,24 @@ def read_base_url(given: str | None) -> str:
     return f"{parts.scheme}://{where}{path}"
 
 
+def read_ledger(given: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
+    """The ledger as given, else $EB_DAGSTER_LEDGER, else a file in the user's data folder.
+
+    One that is named and empty was meant, and another would pay for everything again.
+    """
+    named = os.environ.get("EB_DAGSTER_LEDGER") if given is None else given
+    if named is not None:
+        if not os.fspath(named):
+            raise ConfigError(
+                f"{'EB_DAGSTER_LEDGER' if given is None else 'ledger'} is empty: name a path or a database "
+                "URL, or leave it out for a file in your data folder"
+            )
+        return named
+    import platformdirs
+
+    return platformdirs.user_data_path("eb_dagster") / "ledger.db"
+
+
 def read_settings(
     *,
     api_key: str | None,

@@ -58,6 +58,10 @@ class Page:
         )
         self._until(lambda: self.value(f"(one => one ? (one.click(), true) : false)({find})"), words)
 
+    def wait_until(self, script: str, what: str) -> None:
+        """Until the script says true."""
+        self._until(lambda: self.value(script), what)
+
     def _until(self, done: Callable[[], Any], what: Any) -> Any:
         ends = time.monotonic() + SECONDS
         while time.monotonic() < ends:

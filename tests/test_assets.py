@@ -121,6 +121,7 @@ def test_a_dataframe_becomes_a_parquet_table_with_metadata(run, tmp_path):
     assert metadata["dagster/row_count"] == table.num_rows == 30
     assert metadata["dagster/uri"] == (tmp_path / "out.parquet").as_uri()
     assert metadata["dagster/table_name"] == "out"
+    assert metadata["dagster/storage_kind"] == "parquet"
     assert table.column("score").to_pylist() == list(range(30))
     assert table.column("label").to_pylist()[:3] == ["a", "b", None]
 
@@ -207,7 +208,7 @@ def test_the_table_goes_to_an_io_manager_if_there_is_no_path(run, tmp_path):
     result = run(people(), path=None, io_manager_key="warehouse")
     metadata = made_by(result)
     assert metadata["dagster/row_count"] == 30
-    assert "dagster/uri" not in metadata
+    assert not {"dagster/uri", "dagster/storage_kind"} & set(metadata)
     assert "| eb_full_name |" in metadata["exactbuyer/fill_rates"]
     with duckdb.connect(str(tmp_path / "w.duckdb")) as database:
         found = database.execute("SELECT count(*), count(eb_full_name) FROM enriched").fetchone()
@@ -309,10 +310,19 @@ def test_what_dagster_takes_is_passed_through():
     assert asset.op.retry_policy.max_retries == 2
 
 
+def test_what_keeps_the_table_of_an_io_manager_is_for_its_owner_to_say():
+    given = {"dagster/storage_kind": "snowflake"}
+    for metadata in ({}, given):
+        asset = build_enriched_contacts_asset(name="enriched", source="leads", path=None, metadata=metadata)
+        (spec,) = asset.specs
+        assert {name: one for name, one in spec.metadata.items() if name in given} == metadata
+
+
 def test_its_defaults_spend_nothing_by_themselves():
     (spec,) = build_enriched_contacts_asset(name="enriched", source="leads", path="x.parquet").specs
     assert spec.automation_condition is None
     assert spec.kinds == {"exactbuyer", "parquet"}
+    assert spec.metadata["dagster/storage_kind"] == "parquet"
     assert spec.code_version
     assert {one.name for one in spec.metadata["dagster/column_schema"].columns} >= {"eb_matched", "eb_other"}
 
@@ -407,6 +417,9 @@ def test_a_failed_run_shows_what_it_spent_and_what_is_left_and_the_next_pays_for
     assert not result.success
     (spent,) = observed(instance)
     assert spent["exactbuyer/credits_charged"] == api.credits() > 0
+    assert spent["exactbuyer/input_rows"] == 50
+    # No row has left, and zeros would be plotted among the figures of whole runs.
+    assert not {"exactbuyer/rows", "exactbuyer/matched", "exactbuyer/match_rate"} & set(spent)
     left = spent["exactbuyer/remaining_identifiers"]
     assert 0 < left < 50
     assert left == spent["exactbuyer/credits_to_finish_at_most"]

@@ -35,6 +35,14 @@ def test_figures_are_numbers_with_the_telling_ones_first():
     assert all(isinstance(one, int | float) for one in figures.values())
 
 
+def test_a_kind_that_found_nobody_counts_as_zero():
+    report = Report(rows=3, matched_by=Counter(email=1), answered_by=Counter(email=1, phone=2))
+    assert {name: one for name, one in report_figures(report).items() if name.startswith("matched_")} == {
+        "matched_email": 1,
+        "matched_phone": 0,
+    }
+
+
 def test_the_figures_of_partitions_add_up_and_rates_do_not():
     parts = [
         {"matched": 1, "not_found": 1, "match_rate": 0.5},

@@ -217,6 +217,7 @@ def test_a_refused_run_shows_what_it_spent_and_what_it_costs_to_finish(product, 
     runs, bills = story
     (spent,) = server.figures("assetObservations", runs["refused"])
     assert spent["exactbuyer/credits_charged"]["intValue"] == bills["refused"] > 0
+    assert spent["exactbuyer/input_rows"]["intValue"] == ROWS
     assert spent["exactbuyer/remaining_identifiers"]["intValue"] == ROWS - 1000
     assert spent["exactbuyer/credits_to_finish_at_most"]["intValue"] == ROWS - 1000
     failures = [one["error"] for one in server.ask(EVENTS, id=runs["refused"])["events"] if one.get("error")]
@@ -254,6 +255,26 @@ def test_figures_are_numbers_which_the_page_plots(product, story):
     figures = [one for name, one in made.items() if name.startswith("exactbuyer/") and "mdStr" not in one]
     assert len(figures) > 20
     assert all("intValue" in one or "floatValue" in one for one in figures)
+
+
+def test_each_figure_is_a_number_of_one_kind_in_every_materialization(product, story):
+    server, _, _, _ = product
+    runs, _ = story
+    again = server.launch("enriched_contacts")
+    assert server.wait(again) == "SUCCESS"
+    kinds = [
+        {
+            name: "int" if "intValue" in entry else "float"
+            for name, entry in made.items()
+            if name.startswith("exactbuyer/") and ("intValue" in entry or "floatValue" in entry)
+        }
+        for run in (runs["finished"], again)
+        for made in server.figures("assetMaterializations", run)
+    ]
+    assert len(kinds) == 2
+    assert kinds[0] == kinds[1]
+    assert kinds[0]["exactbuyer/match_rate"] == "float"
+    assert kinds[0]["exactbuyer/credits_charged"] == "int"
 
 
 def test_every_check_has_a_verdict(product, story):  # noqa: ARG001
@@ -300,6 +321,10 @@ def test_a_browser_launches_the_asset_and_shows_what_came_of_it(product, story, 
         before = {one["runId"] for one in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
         launched = server.wait_for_another(before)
         assert server.wait(launched) == "SUCCESS"
+        page.open(f"{asset}?view=overview")
+        page.click("Plots")
+        shown += page.wait_for("exactbuyer/credits_charged", "exactbuyer/match_rate")
+        page.wait_until("[...document.querySelectorAll('canvas')].length > 20", "plots")
         page.open(f"{asset}?view=events")
         shown += page.wait_for(launched[:8], "exactbuyer/credits_charged", "exactbuyer/match_rate")
         page.open(f"{asset}?view=checks")
