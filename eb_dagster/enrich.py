@@ -20,7 +20,7 @@ from eb_dagster import contacts as contact_columns
 from eb_dagster import frames, rights
 from eb_dagster.added import Finisher
 from eb_dagster.client import Client
-from eb_dagster.errors import ConfigError, EnrichError, InputError, LedgerError, OverBudget
+from eb_dagster.errors import EnrichError, InputError, LedgerError, OverBudget
 from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import (
     Candidates,
@@ -37,7 +37,7 @@ from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
 from eb_dagster.report import Report
-from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_settings
+from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_ledger, read_settings
 from eb_dagster.signals import Interruption, marked
 from eb_dagster.wire import PATH
 
@@ -127,7 +127,7 @@ class Enricher:
         )  # fmt: skip
         self._added = contact_columns.arrow_schema(prefix=prefix, columns=self._settings.columns)
         self._ledger = Ledger(
-            _where(ledger),
+            read_ledger(ledger),
             endpoint=self._settings.base_url + PATH,
         )
         self._client = Client(
@@ -388,6 +388,7 @@ class Enricher:
                         if chunk is not None:
                             block = self._take_in(agenda, purchase, chunk)
                             agenda.start(block)
+                            report.rows_read += len(block.rows)
                             report.identifiers += len(block.new)
                             report.folded += sum(len(row.questions) for row in block.rows) - len(block.new)
                     for block in agenda.leaving():
@@ -504,7 +505,7 @@ class _progress:  # noqa: N801 - reads as the function it stands for
             self._choice(self._report)
         elif self._bar is not None:
             report, now = self._report, time.monotonic()
-            words = f"{report.requests:,} requests, {report.matched:,} matched"
+            words = f"requests={report.requests:,}, credits={report.credits_charged:,}, matched={report.matched:,}"
             if self._total:
                 self._forecast.note(report, now=now)
                 words += self._forecast.words(now=now)
@@ -525,21 +526,6 @@ def _warn(report: Report) -> None:
     # That the run's own cap is spent is no surprise to who set it.
     if report.stopped and report.stopped != CAP_IS_SPENT:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
-
-
-def _where(ledger: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
-    """The ledger that is meant. One that is named and empty was meant, and another would pay again."""
-    named = os.environ.get("EB_DAGSTER_LEDGER") if ledger is None else ledger
-    if named is not None:
-        if not os.fspath(named):
-            raise ConfigError(
-                f"{'EB_DAGSTER_LEDGER' if ledger is None else 'ledger'} is empty: name a path or a database "
-                "URL, or leave it out for a file in your data folder"
-            )
-        return named
-    import platformdirs
-
-    return platformdirs.user_data_path("eb_dagster") / "ledger.db"
 
 
 def _is_pandas(frame: Any) -> bool:

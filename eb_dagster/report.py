@@ -14,6 +14,8 @@ class Report:
     """The figures of one run. Credits are the vendor's: one for each record found."""
 
     rows: int = 0
+    """Rows that have left, with their answers. A run that ended early may have read more."""
+    rows_read: int = 0
     identifiers: int = 0
     """Distinct identifiers in canonical form, counted within each window of rows."""
     invalid: Counter[str] = field(default_factory=Counter[str])
@@ -92,7 +94,7 @@ class Report:
         """The report line by line; with the price of a credit, what it cost."""
         rate = "unknown" if self.match_rate is None else f"{self.match_rate:.1%}"
         facts = [
-            ("rows", f"{self.rows:,}"),
+            ("rows", self._rows),
             ("distinct identifiers", f"{self.identifiers:,}"),
             ("matched", f"{self.matched:,} ({rate} of those answered)"),
             *((f"  by {kind}", text) for kind, text in self._steps()),
@@ -114,6 +116,11 @@ class Report:
             ("seconds", f"{self.seconds:.1f}"),
         ]
         return [*facts, ("stopped", self.stopped)] if self.stopped else facts
+
+    @property
+    def _rows(self) -> str:
+        read = f" of {self.rows_read:,} that were read" if self.rows_read > self.rows else ""
+        return f"{self.rows:,}{read}"
 
     def _steps(self) -> list[tuple[str, str]]:
         """What each kind of identifier added, most rows first."""

@@ -40,7 +40,6 @@ from eb_dagster.books import resolve
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import open_parquet, read_metadata
 from eb_dagster.publication import check_writable
-from eb_dagster.settings import read_ledger
 from eb_dagster.warehouse import contacts_source, load_contacts
 from tests.databases import PostgreSQL
 from tests.faults.certificates import make_certificates
@@ -195,7 +194,6 @@ for what, act in {
     "identifiers that name no column": lambda s: s.enrich(identifiers={"email": None}),
     "a bar that is none": lambda s: s.enrich(progress="x"),
     "a ledger that is named and empty": lambda s: s.enrich(ledger=""),
-    "a ledger of a command that is named and empty": lambda _: read_ledger(""),
     "an age that is a number": lambda s: s.enrich(max_age=90),
     "an unknown column": lambda s: s.enrich(columns=["fax"]),
     "the region UK": lambda s: s.enrich(default_region="UK"),

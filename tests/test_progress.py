@@ -24,7 +24,7 @@ def test_a_bar_counts_rows_and_shows_requests_and_matches(stand_in, enricher, ca
     assert shown.out == ""
     assert "Enriching: 100%" in shown.err
     assert "30/30" in shown.err
-    assert "matched=30, requests=1" in shown.err
+    assert "requests=1, credits=30, matched=30" in shown.err
     assert "firm.example" not in shown.err
 
 
