@@ -8,6 +8,7 @@ hands its first row to Spark.
 from __future__ import annotations
 
 import inspect
+import itertools
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -39,82 +40,70 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
     partition is bought whole even if the action wants only a few of its rows, as `show` does.
 
     What was in flight in a process that was lost is in doubt: the task that Spark starts in its place
-    asks for the rest, and gives those rows the status `in_doubt`.
+    asks for the rest, and gives those rows the status `in_doubt`. With `in_doubt="resend"` it would
+    ask for them again, and might pay twice.
 
     Args:
         frame: columns as in `Enricher.enrich_batches`.
         **settings: those of `Enricher`, but for `api_key`, which each executor reads from
             $EXACTBUYER_API_KEY; the driver needs none. `max_credits`, `over_budget` and `progress` are
             of one run, and here each task is one: caps for all of them are `max_credits_per_day` and
-            `max_credits_per_month`. `ledger` is a PostgreSQL database without a password in it, else
-            driver and executors each read $EB_DAGSTER_LEDGER; with a master that is local, a path too.
+            `max_credits_per_month`. `ledger` is a PostgreSQL database without a password in its
+            address, else driver and executors each read $EB_DAGSTER_LEDGER; with a local master, a
+            path too.
 
     Raises:
         ConfigError, InputError, LedgerError: at once, before anything runs. What goes wrong in a task
-            is inside the error of Spark's, in words.
+            is inside Spark's own error, in words.
 
     """
-    spark = cast("Any", frame)
     if not hasattr(frame, "mapInArrow"):
         raise InputError(
             f"enrich takes a Spark dataframe, not {type(frame).__name__}; give it one, or use enrich_dataframe"
         )
     _check_names(settings)
+    spark = cast("Any", frame)
     session, schema = spark.sparkSession, spark.schema
     is_local = session.conf.get("spark.master", "").partition("[")[0] == "local"
-    named = _address(settings.get("ledger"))
-    # Else an executor whose environment is not the driver's would ask another API than was meant.
-    base_url = read_base_url(settings.get("base_url"))
-    chosen = {**settings, "base_url": base_url, "progress": False}
-    chosen.pop("ledger", None)
+    named = settings.pop("ledger", None)
     ledger = _find_ledger(named, is_local=is_local)
     known_as = _id_of(ledger)
-    # Opened to check the settings, on no rows. The key, of which the tasks have their own, is asked for later.
-    with Enricher(**chosen, ledger=ledger, api_key="unused") as enricher:
+    # The driver's address, else an executor with another environment would ask another API than was meant.
+    settings |= {"base_url": read_base_url(settings.get("base_url")), "progress": False}
+    # Opened to check the settings, on no rows. The tasks have a key of their own.
+    with Enricher(**settings, ledger=ledger, api_key="unused") as enricher:
         nobody = pa.table([pa.nulls(0)] * len(schema.names), names=schema.names)
         added = list(cast("Any", enricher.enrich_batches(nobody).schema))[len(schema.names) :]
     _check_text(schema, settings)
     fields = session.createDataFrame(pa.schema(added).empty_table()).schema.fields
     for field, one in zip(fields, added, strict=True):
-        # Where Spark looks for the description of a column, for each table that it writes.
+        # Where Spark looks for the comment on a column, in each table that it writes.
         field.metadata = {"comment": one.metadata[b"description"].decode()}
+    sent = None if named is None else ledger
 
     def enriched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        return _buy(batches, chosen, named, known_as, is_local=is_local)
+        if (first := next(batches, None)) is not None:
+            here = _find_ledger(sent, is_local=is_local)
+            if _id_of(here) != known_as:
+                raise LedgerError(
+                    "EB_DAGSTER_LEDGER of this executor is another ledger than the driver's, and would pay "
+                    "again; set both to the same"
+                )
+            stream = itertools.chain([first], batches)
+            yield from _buy(pa.RecordBatchReader.from_batches(first.schema, stream), settings, here)
 
     return spark.mapInArrow(enriched, type(schema)([*schema.fields, *fields]))
 
 
-def _buy(
-    batches: Iterator[pa.RecordBatch],
-    settings: Mapping[str, Any],
-    named: str | None,
-    known_as: str,
-    *,
-    is_local: bool,
-) -> Iterator[pa.RecordBatch]:
+def _buy(batches: pa.RecordBatchReader, settings: Mapping[str, Any], ledger: str) -> Iterator[pa.RecordBatch]:
     """One task: buy a whole partition, then hand it over."""
-    first = next(batches, None)
-    if first is None:
-        return
-    ledger = _find_ledger(named, is_local=is_local)
-    if _id_of(ledger) != known_as:
-        raise LedgerError(
-            "EB_DAGSTER_LEDGER of this executor is another ledger than the driver's, and would pay again; "
-            "set both to the same"
-        )
-
-    def again() -> Iterator[pa.RecordBatch]:
-        yield first
-        yield from batches
-
-    # Where Spark itself puts what it has no memory for. The file has no name, and goes with the process.
+    # Where Spark puts what it has no memory for. The file has no name, and is gone with the process.
     folder = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
     with tempfile.TemporaryFile(dir=folder if Path(folder).is_dir() else None) as file:
         with Enricher(**settings, ledger=ledger) as enricher:
-            reader = enricher.enrich_batches(pa.RecordBatchReader.from_batches(first.schema, again()))
+            reader = enricher.enrich_batches(batches)
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            with pa.ipc.new_stream(file, reader.schema, options=options) as writer:
+            with cast("Any", pa.ipc.new_stream(file, reader.schema, options=options)) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
         file.seek(0)
@@ -138,31 +127,28 @@ def _check_names(settings: Mapping[str, Any]) -> None:
 
 
 def _check_text(schema: Any, settings: Mapping[str, Any]) -> None:
-    layout = find_layout(schema.names, settings.get("identifiers"))
-    kinds = {name: schema[name].dataType for name in layout.names}
-    faults = [
-        f"{name}: {kind.simpleString()}" for name, kind in kinds.items() if kind.typeName() not in _TEXT
-    ]
+    kinds = {
+        name: schema[name].dataType for name in find_layout(schema.names, settings.get("identifiers")).names
+    }
+    faults = [f"{name}: {one.simpleString()}" for name, one in kinds.items() if one.typeName() not in _TEXT]
     if faults:
         raise InputError(f"identifiers that are not text ({', '.join(faults)}); cast the column to string")
 
 
-def _address(ledger: str | os.PathLike[str] | None) -> str | None:
-    return None if ledger is None else os.fspath(ledger)
-
-
-def _find_ledger(named: str | None, *, is_local: bool) -> str:
+def _find_ledger(named: str | os.PathLike[str] | None, *, is_local: bool) -> str:
     """The ledger as named, else that of this machine's environment: one that all executors can share."""
-    text = os.environ.get("EB_DAGSTER_LEDGER") if named is None else named
+    text = os.environ.get("EB_DAGSTER_LEDGER") if named is None else os.fspath(named)
     if not text:
         raise ConfigError(
             "no ledger is named; set EB_DAGSTER_LEDGER on the driver and the executors, or give ledger=…"
         )
     url = database_url(text)
-    if file_of(url) is not None and not is_local:
-        raise ConfigError(
-            "the ledger is a file, and the executors of a cluster do not share files; name postgresql://…"
-        )
+    if (file := file_of(url)) is not None:
+        if not is_local:
+            raise ConfigError(
+                "the ledger is a file, and the executors of a cluster do not share files; name postgresql://…"
+            )
+        return str(file)
     if named is not None and (url.password or "password" in url.query):
         raise ConfigError(
             "the ledger's address holds a password, which would travel in Spark's plan; set EB_DAGSTER_LEDGER on "
