@@ -1,8 +1,8 @@
 """Enrich a Spark dataframe: each task buys its own partition, and one ledger coordinates them all.
 
-Spark runs a task again, or twice at once, and kills it when it wants no more of its rows. So what was
-answered is in the ledger for whoever comes next, and a task has nothing in flight any more when it
-hands its first row to Spark.
+Spark runs a task again, or twice at once, kills it, and calls it done when it wants no more of its
+rows. So what was answered is in the ledger for whoever comes next, and a task has nothing in flight any
+more when it hands its first row to Spark: whoever looks at a few rows may stop Spark right after.
 """
 
 from __future__ import annotations
