@@ -37,7 +37,8 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
 
     Like everything in Spark it is lazy: nothing is bought before an action, such as a write, and a
     second action runs everything again. That costs no credit, because the ledger has the answers. A
-    partition is bought whole even if the action wants only a few of its rows, as `show` does.
+    partition is bought whole even if the action wants only a few of its rows, as `show` does, or if the
+    job is cancelled meanwhile.
 
     What was in flight in a process that was lost is in doubt: the task that Spark starts in its place
     asks for the rest, and gives those rows the status `in_doubt`. With `in_doubt="resend"` it would
