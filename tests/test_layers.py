@@ -5,7 +5,7 @@ ORDER = [
     "errors", "identifiers", "plan", "wire", "pacer", "client", "packed", "database", "owners", "vault",
     "ledger", "contacts", "publication", "parquet", "report", "forecast", "report_page", "settings", "purchase", "added", "rights", "books",
     "signals", "frames", "enrich", "delimited", "resource", "upstream", "metadata", "checks", "materialize",
-    "assets", "component", "ledger_commands", "warehouse", "cli",
+    "assets", "component", "ledger_commands", "warehouse", "spark", "cli",
 ]  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "eb_dagster"
 

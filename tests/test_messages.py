@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -40,6 +41,7 @@ from eb_dagster.books import resolve
 from eb_dagster.ledger import Ledger
 from eb_dagster.parquet import open_parquet, read_metadata
 from eb_dagster.publication import check_writable
+from eb_dagster.spark import enrich as enrich_on_spark
 from eb_dagster.warehouse import contacts_source, load_contacts
 from tests.databases import PostgreSQL
 from tests.faults.certificates import make_certificates
@@ -74,6 +76,7 @@ NOT_PROVOKED = {
     "the reply of request {request_id} is damaged in the ledger": "a checksum finds it before",
     "no permission in its folder": "root may write everything",
     "cannot write {path}: {error.strerror}": "needs a disk that fails",
+    "of this executor is another ledger": "needs a cluster; test_spark.py has one",
     "the warehouse refused": "needs a database that takes the contacts and refuses what comes after",
 }  # fmt: skip
 
@@ -542,6 +545,53 @@ for what, act in {
     "a warehouse that is not there": lambda s: load(
         s, FOUND, dlt.destinations.duckdb(str(s.folder / "nowhere" / "w.duckdb"))
     ),
+}.items():
+    provoked(what, act)
+
+
+# Spark
+
+
+class SparkFrame:
+    """As much of a Spark dataframe as is looked at before anything is asked of Spark."""
+
+    def __init__(self, master: str, **kinds: str) -> None:
+        self.sparkSession = SimpleNamespace(conf={"spark.master": master})
+        self.schema = SparkSchema(kinds)
+
+    def mapInArrow(self) -> None:  # noqa: N802 - Spark's word
+        raise AssertionError
+
+
+class SparkSchema(dict[str, str]):
+    @property
+    def names(self) -> list[str]:
+        return list(self)
+
+    def __getitem__(self, name: str) -> Any:
+        kind = super().__getitem__(name)
+        return SimpleNamespace(dataType=SimpleNamespace(typeName=lambda: kind, simpleString=lambda: kind))
+
+
+def on_spark(*, master: str = "spark://127.0.0.1:7077", email: str = "string", **chosen: Any) -> Any:
+    def act(scene: Scene) -> Any:
+        scene.monkeypatch.setenv("EB_DAGSTER_LEDGER", str(scene.ledger))
+        enrich_on_spark(SparkFrame(master, email=email), **chosen)
+
+    return act
+
+
+for what, act in {
+    "no Spark dataframe": lambda _: enrich_on_spark(leads()),
+    "a key for Spark": on_spark(api_key=KEY),
+    "a cap on one run for Spark": on_spark(max_credits=5),
+    "an unknown setting for Spark": on_spark(max_credit=5),
+    "no ledger for Spark": on_spark(ledger=""),
+    "a file as the ledger of a cluster": on_spark(),
+    "a password in a ledger's address for Spark": on_spark(
+        ledger="postgresql://me:canary-secret@127.0.0.1/crm"
+    ),
+    "numbers as identifiers in Spark": on_spark(master="local[2]", email="bigint"),
 }.items():
     provoked(what, act)
 

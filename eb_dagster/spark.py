@@ -1,0 +1,163 @@
+"""Enrich a Spark dataframe: each task buys its own partition, and one ledger coordinates them all.
+
+Spark runs a task again, or twice at once, kills it, and calls it done when it wants no more of its
+rows. So what was answered is in the ledger for whoever comes next, and a task has nothing in flight any
+more when it hands its first row to Spark: whoever looks at a few rows may stop Spark right after.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final, TypeVar, cast
+
+import pyarrow as pa
+
+from eb_dagster.database import database_url, file_of
+from eb_dagster.enrich import Enricher
+from eb_dagster.errors import ConfigError, InputError, LedgerError
+from eb_dagster.identifiers import find_layout
+from eb_dagster.ledger import Ledger
+from eb_dagster.settings import read_base_url
+
+# Of pyspark, nothing is imported: who has a Spark dataframe has Spark, of whatever make.
+Frame = TypeVar("Frame")
+
+_OF_ONE_RUN: Final = ("max_credits", "over_budget", "progress")
+_TEXT: Final = ("string", "varchar", "char", "void")
+
+
+def enrich(frame: Frame, **settings: Any) -> Frame:
+    """The Spark dataframe with the status and contact columns added, one row for each of its rows.
+
+    Like everything in Spark it is lazy: nothing is bought before an action, such as a write, and a
+    second action runs everything again. That costs no credit, because the ledger has the answers. A
+    partition is bought whole even if the action wants only a few of its rows, as `show` does, or if the
+    job is cancelled meanwhile.
+
+    What was in flight in a process that was lost is in doubt: the task that Spark starts in its place
+    asks for the rest, and gives those rows the status `in_doubt`. With `in_doubt="resend"` it would
+    ask for them again, and might pay twice.
+
+    Args:
+        frame: columns as in `Enricher.enrich_batches`.
+        **settings: those of `Enricher`, but for `api_key`, which each executor reads from
+            $EXACTBUYER_API_KEY; the driver needs none. `max_credits`, `over_budget` and `progress` are
+            of one run, and here each task is one: caps for all of them are `max_credits_per_day` and
+            `max_credits_per_month`. `ledger` is a PostgreSQL database without a password in its
+            address, else driver and executors each read $EB_DAGSTER_LEDGER; with a local master, a
+            path too.
+
+    Raises:
+        ConfigError, InputError, LedgerError: at once, before anything runs. What goes wrong in a task
+            is inside Spark's own error, in words.
+
+    """
+    if not hasattr(frame, "mapInArrow"):
+        raise InputError(
+            f"enrich takes a Spark dataframe, not {type(frame).__name__}; give it one, or use enrich_dataframe"
+        )
+    _check_names(settings)
+    spark = cast("Any", frame)
+    session, schema = spark.sparkSession, spark.schema
+    is_local = session.conf.get("spark.master", "").partition("[")[0] == "local"
+    named = settings.pop("ledger", None)
+    ledger = _find_ledger(named, is_local=is_local)
+    known_as = _id_of(ledger)
+    # The driver's address, else an executor with another environment would ask another API than was meant.
+    settings |= {"base_url": read_base_url(settings.get("base_url")), "progress": False}
+    # Opened to check the settings, on no rows. The tasks have a key of their own.
+    with Enricher(**settings, ledger=ledger, api_key="unused") as enricher:
+        nobody = pa.table([pa.nulls(0)] * len(schema.names), names=schema.names)
+        added = list(cast("Any", enricher.enrich_batches(nobody).schema))[len(schema.names) :]
+    _check_text(schema, settings)
+    fields = session.createDataFrame(pa.schema(added).empty_table()).schema.fields
+    for field, one in zip(fields, added, strict=True):
+        # Where Spark looks for the comment on a column, in each table that it writes.
+        field.metadata = {"comment": one.metadata[b"description"].decode()}
+    sent = None if named is None else ledger
+
+    def enriched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        if (first := next(batches, None)) is not None:
+            here = _find_ledger(sent, is_local=is_local)
+            if _id_of(here) != known_as:
+                raise LedgerError(
+                    "EB_DAGSTER_LEDGER of this executor is another ledger than the driver's, and would pay "
+                    "again; set both to the same"
+                )
+            stream = itertools.chain([first], batches)
+            yield from _buy(pa.RecordBatchReader.from_batches(first.schema, stream), settings, here)
+
+    return spark.mapInArrow(enriched, type(schema)([*schema.fields, *fields]))
+
+
+def _buy(batches: pa.RecordBatchReader, settings: Mapping[str, Any], ledger: str) -> Iterator[pa.RecordBatch]:
+    """One task: buy a whole partition, then hand it over."""
+    # Where Spark puts what it has no memory for. The file has no name, and is gone with the process.
+    folder = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
+    with tempfile.TemporaryFile(dir=folder if Path(folder).is_dir() else None) as file:
+        with Enricher(**settings, ledger=ledger) as enricher:
+            reader = enricher.enrich_batches(batches)
+            options = pa.ipc.IpcWriteOptions(compression="lz4")
+            with cast("Any", pa.ipc.new_stream(file, reader.schema, options=options)) as writer:
+                for batch in reader:
+                    writer.write_batch(batch)
+        file.seek(0)
+        yield from pa.ipc.open_stream(file)
+
+
+def _check_names(settings: Mapping[str, Any]) -> None:
+    if "api_key" in settings:
+        raise ConfigError(
+            "an api_key that is given here would travel in Spark's plan; leave it out, and set "
+            "EXACTBUYER_API_KEY on the executors"
+        )
+    if given := [name for name in _OF_ONE_RUN if name in settings]:
+        raise ConfigError(
+            f"{', '.join(given)}: of one run, and each Spark task is a run of its own; leave it out, and set "
+            "max_credits_per_day or max_credits_per_month, which hold for all of them"
+        )
+    known = set(inspect.signature(Enricher).parameters) - {"api_key", *_OF_ONE_RUN}
+    if unknown := sorted(set(settings) - known):
+        raise ConfigError(f"no such setting: {unknown}; choose from {sorted(known)}")
+
+
+def _check_text(schema: Any, settings: Mapping[str, Any]) -> None:
+    kinds = {
+        name: schema[name].dataType for name in find_layout(schema.names, settings.get("identifiers")).names
+    }
+    faults = [f"{name}: {one.simpleString()}" for name, one in kinds.items() if one.typeName() not in _TEXT]
+    if faults:
+        raise InputError(f"identifiers that are not text ({', '.join(faults)}); cast the column to string")
+
+
+def _find_ledger(named: str | os.PathLike[str] | None, *, is_local: bool) -> str:
+    """The ledger as named, else that of this machine's environment: one that all executors can share."""
+    text = os.environ.get("EB_DAGSTER_LEDGER") if named is None else os.fspath(named)
+    if not text:
+        raise ConfigError(
+            "no ledger is named; set EB_DAGSTER_LEDGER on the driver and the executors, or give ledger=…"
+        )
+    url = database_url(text)
+    if (file := file_of(url)) is not None:
+        if not is_local:
+            raise ConfigError(
+                "the ledger is a file, and the executors of a cluster do not share files; name postgresql://…"
+            )
+        return str(file)
+    if named is not None and (url.password or "password" in url.query):
+        raise ConfigError(
+            "the ledger's address holds a password, which would travel in Spark's plan; set EB_DAGSTER_LEDGER on "
+            "the driver and the executors instead, or leave the password to PGPASSFILE"
+        )
+    return text
+
+
+def _id_of(ledger: str) -> str:
+    with closing(Ledger(ledger, endpoint="")) as opened:
+        return opened.id
