@@ -52,7 +52,9 @@ class Vendor:
         ):
             lines.write(json.dumps(order) + "\n")
             lines.flush()
-            return json.loads(lines.readline())
+            answer = json.loads(lines.readline())
+        assert "error" not in answer, answer["error"]
+        return answer
 
     def open(
         self,

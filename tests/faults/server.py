@@ -844,6 +844,10 @@ class Door:
             self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
         self.listener.bind(("127.0.0.1", port))
         self.port = self.listener.getsockname()[1]
+        # Bound and not listening: while the door is shut, connecting is refused and nobody takes the port.
+        self.keeper = socket.socket(socket.AF_INET)
+        self.keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.keeper.bind(("127.0.0.1", self.port))
         self.fillers: list[socket.socket] = []
         self.listener.listen(0 if manner == "deaf" else 512)
         if manner == "deaf":
@@ -898,6 +902,8 @@ class Control:
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
         self.doors: dict[int, Door] = {}
+        # Kept, so that they keep their ports.
+        self.shut: list[Door] = []
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -906,14 +912,21 @@ class Control:
         while True:
             connection, _ = self.listener.accept()
             with connection, connection.makefile("rw") as lines:
-                lines.write(json.dumps(self.obey(json.loads(lines.readline()))) + "\n")
+                try:
+                    answer = self.obey(json.loads(lines.readline()))
+                except OSError as error:
+                    # Else whoever asks would wait for ever.
+                    answer = {"error": str(error)}
+                lines.write(json.dumps(answer) + "\n")
 
     def obey(self, order: Json) -> Json:
         if order.pop("do") == "open":
             door = Door(self.desk, **order)
             self.doors[door.port] = door
             return {"port": door.port}
-        self.doors.pop(order["port"]).close()
+        door = self.doors.pop(order["port"])
+        door.close()
+        self.shut.append(door)
         return {}
 
 
