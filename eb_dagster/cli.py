@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from eb_dagster.report import Report
 
 _PLANNED_ROWS: Final = 1_000_000
-"""A plan holds every row. Beyond this, its bound is the rows: no row costs more than one credit."""
+"""A plan reads every row. Beyond this, its bound is the rows: no row costs more than one credit."""
 _LINE_SECONDS: Final = 10.0
 
 EXIT_CODES: Final = {

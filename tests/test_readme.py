@@ -18,6 +18,9 @@ from tests.readme import text, with_parts
 # What sets up the environment that these tests run in: the check runs the one, its own test the other.
 SETS_UP = re.compile(r"^python3 -m venv")
 
+# Run where Spark is: in tests/test_spark.py.
+SPARK = "eb_dagster.spark"
+
 
 def snippets(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", text(), re.DOTALL | re.MULTILINE)
@@ -45,12 +48,12 @@ def test_what_is_made_from_the_code_is_as_the_code_has_it():
 def test_no_snippet_is_left_out():
     fences = re.findall(r"^```(\w*)$", text(), re.MULTILINE)
     assert set(fences[::2]) == {"python", "sh"}
-    assert len(snippets("python")) == 3
+    assert len(snippets("python")) == 4
     assert len(snippets("sh")) == 4
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("snippet", snippets("python"))
+@pytest.mark.parametrize("snippet", [one for one in snippets("python") if SPARK not in one])
 def test_a_python_snippet_runs(snippet):
     names = {}
     exec(compile(snippet, "README.md", "exec"), names)

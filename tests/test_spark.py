@@ -33,6 +33,7 @@ from eb_dagster.ledger import Ledger, Spending
 from eb_dagster.spark import enrich
 from eb_dagster.wire import PATH
 from tests.databases import PostgreSQL
+from tests.test_readme import SPARK, snippets
 
 pyspark = pytest.importorskip("pyspark", reason="needs pyspark: pip install eb-dagster[spark]")
 if shutil.which("java") is None:
@@ -386,6 +387,15 @@ def test_a_ledger_has_to_be_named(spark, api, monkeypatch):
 def test_a_frame_of_pandas_is_refused():
     with pytest.raises(InputError, match="Spark dataframe, not DataFrame"):
         enrich(pd.DataFrame({"email": []}))
+
+
+def test_the_snippet_of_the_readme_runs(spark, api, tmp_path):
+    api(match_rate=1.0)
+    (snippet,) = [one for one in snippets("python") if SPARK in one]
+    table = tmp_path / "contacts"
+    names: dict[str, Any] = {"leads": leads(spark, 0, 30).withColumnRenamed("email", "Email")}
+    exec(snippet.replace("s3a://crm/contacts", str(table)), names)
+    assert spark.read.parquet(str(table)).where("eb_matched").count() == 30
 
 
 def test_nothing_that_spark_writes_holds_the_key(spark, cluster, api, capfd):
