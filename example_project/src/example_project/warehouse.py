@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 # Before dlt, whose telemetry and log it switches off.
 from eb_dagster.warehouse import load_contacts  # isort: split
+
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 

@@ -51,7 +51,6 @@ def job_changes() -> dg.MaterializeResult:
     return loaded("job_changes", len(moved))
 
 
-
 @dg.asset(deps=["enriched_contacts", "job_changes"], group_name="contacts", kinds={"dlt"})
 def contacts() -> dg.MaterializeResult:
     """One row a person, whatever identifier found them; a second run adds no row."""
