@@ -362,10 +362,50 @@ def test_a_table_that_is_not_enriched_is_refused(tmp_path):
         )
 
 
-@pytest.mark.parametrize("name", ["snowflake", "bigquery"])
-def test_dlt_allows_these_merges_where_they_cannot_be_run(name):
-    import importlib
+IN_A_CLOUD = {
+    # As dlt documents them; nobody has an account with these.
+    "snowflake": (
+        lambda: dlt.destinations.snowflake("snowflake://loader:none@account/crm?warehouse=small&role=loader"),
+        '"CRM"."CONTACTS"', '"EB_FROM_LEDGER" BOOLEAN NOT NULL COMMENT \'Answered',
+        '"EB_ENRICHED_AT" TIMESTAMP_LTZ COMMENT',
+    ),
+    "bigquery": (
+        lambda: dlt.destinations.bigquery(
+            {"project_id": "crm", "client_email": "loader@crm.example", "private_key": "none"}, location="EU"
+        ),
+        "`crm`.`crm`.`contacts`", "`eb_from_ledger` BOOL NOT NULL OPTIONS (description='Answered",
+        "`eb_enriched_at` TIMESTAMP OPTIONS",
+    ),
+}  # fmt: skip
 
-    factory = getattr(importlib.import_module(f"dlt.destinations.impl.{name}.factory"), name)
-    strategies = factory()._raw_capabilities().supported_merge_strategies
-    assert {"delete-insert", "scd2"} <= set(strategies)
+
+@pytest.mark.parametrize("name", IN_A_CLOUD)
+def test_where_nothing_can_be_run_dlt_compiles_the_same_tables_and_merges(name, publish, tmp_path):
+    pytest.importorskip({"snowflake": "snowflake.connector", "bigquery": "google.cloud.bigquery"}[name])
+    destination, contacts, flag, moment = IN_A_CLOUD[name]
+    pipeline = dlt.pipeline(
+        "exactbuyer", destination=destination(), dataset_name="crm", pipelines_dir=str(tmp_path)
+    )
+    pipeline.extract(contacts_source(publish(everybody()), history=True))
+    pipeline.normalize()
+    client = pipeline.destination_client()
+    created = {
+        table: " ".join(
+            client._get_table_update_sql(table, client._create_table_update(table, {}), False)[0].split()
+        )
+        for table in (*TABLES, "contact_job_history")
+    }
+    assert created["contacts"].startswith(f"CREATE TABLE {contacts}")
+    assert flag in created["contacts"]
+    assert moment in created["contacts"]
+    assert "_dlt" not in created["contacts"]
+    assert all("Who this is, in each load the same." in one for one in created.values())
+    for table in TABLES:
+        (job,) = client._create_merge_followup_jobs([client.prepare_load_table(table)])
+        gone, added = Path(job._file_path).read_text("utf-8").split(";")
+        assert (
+            gone
+            == f"DELETE FROM {contacts.replace('contacts', table).replace('CONTACTS', table.upper())} WHERE 1 = 1"
+        )
+        assert added.lstrip().startswith("INSERT INTO")
+    assert {"delete-insert", "scd2"} <= set(client.capabilities.supported_merge_strategies)
