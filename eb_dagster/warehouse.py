@@ -206,7 +206,12 @@ def load_contacts(
             pipeline: Any = dlt.pipeline(
                 "exactbuyer", destination=destination, dataset_name=dataset, pipelines_dir=private
             )
-            pipeline.run(source)
+            pipeline.sync_destination()
+            known = _types(pipeline)
+            pipeline.extract(source)
+            _refuse_other_types(known, _types(pipeline))
+            pipeline.normalize()
+            pipeline.load()
             _finish(pipeline, with_history=bool(settings.get("history")))
             counts = dict(pipeline.last_trace.last_normalize_info.row_counts)
     except PipelineStepFailed as failure:
@@ -233,6 +238,32 @@ def _told(failure: PipelineStepFailed) -> ConfigError | InputError:
     return ConfigError(
         f"dlt could not {failure.step} the contacts ({type(cause).__name__}); check the destination, then run it again"
     )
+
+
+def _types(pipeline: Any) -> dict[tuple[str, str], str]:
+    """The type of each column, by table and column, as far as dlt knows them."""
+    return {
+        (table["name"], name): column["data_type"]
+        for schema in pipeline.schemas.values()
+        for table in schema.data_tables()
+        for name, column in table["columns"].items()
+        if "data_type" in column
+    }
+
+
+def _refuse_other_types(known: Mapping[tuple[str, str], str], new: Mapping[tuple[str, str], str]) -> None:
+    """A warehouse keeps a column's type, and some round or cut what is of another one without a word."""
+    others = [
+        f"{name}: {known[table, name]} there, {kind} here"
+        for (table, name), kind in new.items()
+        if known.get((table, name), kind) != kind
+    ]
+    if others:
+        raise InputError(
+            f"the warehouse has columns of other types than this table ({'; '.join(others)}); cast them, or "
+            "load into another dataset",
+            spent="Nothing was changed",
+        )
 
 
 def _finish(pipeline: Any, *, with_history: bool) -> None:
@@ -347,7 +378,13 @@ class _Shape:
             raise InputError(f"key: no columns {listed(missing)}; choose from {listed(schema.names)}")
         parts = tuple(part for part in PARTS if prefix + part.column in schema.names)
         apart = {prefix + part.column for part in parts}
-        kept = [_loadable(one) for one in cast("Any", schema) if one.name not in apart]
+        # A column without a type has no values either. It is added when it has some.
+        kept = [
+            _loadable(one)
+            for one in cast("Any", schema)
+            if one.name not in apart and not pa.types.is_null(one.type)
+        ]
+        _check_names([one.name for one in kept])
         job = [one for one in kept if one.name.removeprefix(prefix) in _JOB and one.name.startswith(prefix)]
         version = _field("job_id", "This job of this contact.").with_nullable(False)
         return cls(
@@ -391,6 +428,21 @@ class _Shape:
             yield part.table, _part_table(part, contact_ids, lists, is_whole=is_whole)
         jobs: list[Any] = [found.column(name) for name in self.history.names[2:]]
         yield HISTORY, _table(self.history, [contact_ids, _versions(ids, jobs), *jobs])
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse columns whose names in the warehouse are another's, ours or dlt's."""
+    naming = dlt.Schema("exactbuyer").naming
+    taken: dict[str, str] = {_ID.name: _ID.name}
+    for name in names:
+        loaded = naming.normalize_identifier(name) if name else ""
+        if not loaded or loaded.startswith("_dlt"):
+            raise InputError(f"a column cannot be called {name!r} in a warehouse; rename it")
+        if loaded in taken:
+            raise InputError(
+                f"columns {[taken[loaded], name]} would both be {loaded} in the warehouse; rename one"
+            )
+        taken[loaded] = name
 
 
 def _part_table(part: _Part, ids: Any, lists: Any, *, is_whole: bool) -> pa.Table:
@@ -494,7 +546,7 @@ def _loadable_type(kind: Any) -> Any:
     """The type that a column of the user's has in the warehouse: lists and objects become JSON."""
     if pa.types.is_dictionary(kind):
         return _loadable_type(kind.value_type)
-    if pa.types.is_nested(kind) or pa.types.is_null(kind) or str(kind) == "string_view":
+    if pa.types.is_nested(kind) or str(kind) == "string_view":
         return pa.string()
     return kind
 
