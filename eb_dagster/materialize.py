@@ -34,6 +34,8 @@ from eb_dagster.metadata import (
     remaining_figures,
     report_figures,
 )
+from eb_dagster.object_store import ObjectPath, Place
+from eb_dagster.parquet import open_parquet
 from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 from eb_dagster.resource import ExactBuyerResource
@@ -95,7 +97,7 @@ class Enrichment:
     exactbuyer: ExactBuyerResource
     key: dg.AssetKey
     source: dg.AssetKey
-    path: Path | None
+    path: Place | None
     settings: EnrichmentSettings
     checks: EnrichmentChecks
     dry_run: bool = False
@@ -221,7 +223,7 @@ class _Table:
         return made
 
     @property
-    def _target(self) -> Path | None:
+    def _target(self) -> Place | None:
         path = self.enrichment.path
         return path if path is None or self.partition is None else path / partition_file(self.partition)
 
@@ -307,7 +309,10 @@ def _plannable(upstream: Upstream) -> Any:
 
 
 def _held(value: Any) -> Any:
-    return pd.read_parquet(value) if isinstance(value, Path) else value
+    if not isinstance(value, Path | ObjectPath):
+        return value
+    with open_parquet(value) as file:
+        return cast("Any", file).read().to_pandas()
 
 
 def failure(error: Exception, figures: Figures) -> dg.Failure:

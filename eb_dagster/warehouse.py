@@ -20,7 +20,6 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -30,6 +29,7 @@ import pyarrow.compute as compute
 
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.identifiers import listed
+from eb_dagster.object_store import place
 from eb_dagster.parquet import open_parquet
 
 # Before dlt is imported. It would tell its makers of each load, keep the staged people in a schema
@@ -297,7 +297,7 @@ def _open(
 ) -> tuple[pa.Schema, Iterable[Any]]:
     if isinstance(table, pa.RecordBatchReader):
         return table.schema, cast("Iterable[Any]", table)
-    file: Any = stack.enter_context(open_parquet(Path(table)))
+    file: Any = stack.enter_context(open_parquet(place(table)))
     return file.schema_arrow, file.iter_batches(BATCH_ROWS)
 
 
@@ -404,21 +404,21 @@ class _Shape:
         ids: list[str] = []
         rows: list[int] = []
         values = [batch.column(name).take(pa.array(places)).to_pylist() for name in self.key]
-        for place, one in zip(places.tolist(), zip(*values, strict=True), strict=True):
+        for at, one in zip(places.tolist(), zip(*values, strict=True), strict=True):
             if None in one:
                 raise InputError(
-                    f"key: row {start + place} has no value in {list(self.key)}; name columns that are filled in every row"
+                    f"key: row {start + at} has no value in {list(self.key)}; name columns that are filled in every row"
                 )
             digest = hashlib.blake2b(msgspec.json.encode([str(each) for each in one]), digest_size=16)
             if digest.digest() in seen:
                 if self.is_unique:
                     raise InputError(
-                        f"key: row {start + place} has the same {list(self.key)} as one before it; name columns that tell rows apart"
+                        f"key: row {start + at} has the same {list(self.key)} as one before it; name columns that tell rows apart"
                     )
                 continue
             seen.add(digest.digest())
             ids.append(digest.hexdigest())
-            rows.append(place)
+            rows.append(at)
         found = batch.take(pa.array(rows, type=pa.int64()))
         contact_ids = pa.array(ids, type=pa.string())
         own = [_loaded(found.column(name)) for name in self.contacts.names[1:]]
