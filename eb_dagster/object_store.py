@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self, TypeAlias, cast
@@ -76,7 +77,7 @@ class ObjectPath:
     def check_writable(self) -> None:
         """Raise `ConfigError` that says why no object can be written there.
 
-        An empty object is put beside it and taken away again: that is what tells.
+        An empty object is put beside it and taken away again: that is what tells. Its folder stays.
         """
         with self._telling("be written"):
             is_folder = not self.key or self._info().type == pyarrow.fs.FileType.Directory
@@ -98,13 +99,17 @@ class ObjectPath:
             local = Path(private) / "object"
             with local.open("wb") as sink:
                 yield sink
-            with self._telling("be written"), pa.memory_map(str(local)) as file:
-                whole = file.read_buffer()
-                with self._store().open_output_stream(self._place) as target:
-                    # In one call, which no signal can divide: a stream that is dropped half-way would
-                    # show what it has.
-                    target.write(whole)
-                del whole
+            # In a thread, in which no Ctrl-C is raised: a stream that is left early shows what it has.
+            with self._telling("be written"), ThreadPoolExecutor(max_workers=1) as thread:
+                thread.submit(self._upload, local).result()
+
+    def _upload(self, local: Path) -> None:
+        with pa.memory_map(str(local)) as file:
+            whole = file.read_buffer()
+            with self._store().open_output_stream(self._place) as target:
+                # In one call: if a part of it fails, pyarrow does not complete the object.
+                target.write(whole)
+            del whole
 
     @property
     def _place(self) -> str:

@@ -43,8 +43,8 @@ class ObjectStore:
         """How many are under way."""
         return requests.get(f"{self.url}/{bucket}?uploads", timeout=10).text.count("<UploadId>")
 
-    def delete(self, bucket: str, key: str) -> None:
-        requests.delete(f"{self.url}/{bucket}/{key}", timeout=10).raise_for_status()
+    def clear(self) -> None:
+        requests.post(f"{self.url}/moto-api/reset", timeout=10).raise_for_status()
 
     def fails(self, *faults: Fault) -> None:
         self._control.send(faults)
@@ -82,7 +82,8 @@ def _serve(control: Connection) -> None:
         asked = "{REQUEST_METHOD} {PATH_INFO}?{QUERY_STRING}".format_map(environ)
         for pattern, status in faults:
             if re.search(pattern, asked):
-                environ["wsgi.input"].read()
+                is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+                environ["wsgi.input"].read(-1 if is_chunked else int(environ.get("CONTENT_LENGTH") or 0))
                 start(f"{status} Fault", [("Content-Length", "0")])
                 return [b""]
         return real(environ, start)
