@@ -23,6 +23,7 @@ from eb_dagster.errors import ConfigError
 
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _ADDRESS: Final = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]*[a-z0-9])(?:/(?P<key>[^/].*)?)?")
+_PIECE: Final = 16 << 20
 _REASON: Final = re.compile(r"AWS Error (\w+)")
 
 
@@ -105,10 +106,14 @@ class ObjectPath:
 
     def _upload(self, local: Path) -> None:
         with pa.memory_map(str(local)) as file:
+            # Mapped, so that nothing but the store can fail from here on. When a part of it does, pyarrow
+            # does not complete the object.
             whole = file.read_buffer()
             with self._store().open_output_stream(self._place) as target:
-                # In one call: if a part of it fails, pyarrow does not complete the object.
-                target.write(whole)
+                for start in range(0, len(whole), _PIECE):
+                    target.write(whole[start : start + _PIECE])
+                    # Else all parts would wait in memory for the network.
+                    target.flush()
             del whole
 
     @property
