@@ -35,7 +35,6 @@ from eb_dagster.metadata import (
     report_figures,
 )
 from eb_dagster.object_store import ObjectPath, Place
-from eb_dagster.parquet import open_parquet
 from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 from eb_dagster.resource import ExactBuyerResource
@@ -309,10 +308,9 @@ def _plannable(upstream: Upstream) -> Any:
 
 
 def _held(value: Any) -> Any:
-    if not isinstance(value, Path | ObjectPath):
-        return value
-    with open_parquet(value) as file:
-        return cast("Any", file).read().to_pandas()
+    if isinstance(value, ObjectPath):
+        return pd.read_parquet(value.open())
+    return pd.read_parquet(value) if isinstance(value, Path) else value
 
 
 def failure(error: Exception, figures: Figures) -> dg.Failure:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Generator
 from pathlib import Path
@@ -14,6 +15,8 @@ from eb_dagster.errors import ConfigError
 from eb_dagster.object_store import ObjectPath, Place
 
 _SUFFIX: Final = ".tmp"
+# What pathlib makes of s3://bucket/name. A drive of Windows has one letter.
+_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]")
 # File systems take 255 bytes; the rest is for the dots, the token and the suffix.
 _LONGEST_NAME: Final = 200
 
@@ -26,6 +29,8 @@ def check_writable(path: Place) -> None:
     if isinstance(path, ObjectPath):
         path.check_writable()
         return
+    if _ADDRESS.match(str(path)):
+        raise ConfigError(f"{path.name} cannot be in an object store, only tables can; give a path")
     try:
         target = path.resolve()
         _make_folder(target.parent)

@@ -523,6 +523,7 @@ def origin(error: BaseException) -> set[tuple[str, int]]:
 for what, act in {
     "an address with a key": lambda _: place("s3://me:canary-secret@crm/a.parquet"),
     "a bucket in place of an object": lambda _: check_writable(place("s3://crm")),
+    "a report in an object store": lambda _: check_writable(Path("s3://crm/report.html")),
     "a CSV in an object store": lambda _: cli._check_suffix(place("s3://crm/a.csv")),
 }.items():
     provoked(what, act)

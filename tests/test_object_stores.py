@@ -115,7 +115,7 @@ put(table, TABLE)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_process_that_is_stopped_in_mid_upload_leaves_a_whole_table(number, store):
     put(LEADS, TABLE)
     with subprocess.Popen(
@@ -264,6 +264,21 @@ def test_an_asset_publishes_each_partition_and_takes_an_address_from_upstream(st
     assert "parts/a%2Fb.parquet" in store.objects("crm")
     with open_parquet(place(address)) as file:
         assert file.metadata.num_rows == 40
+
+
+def test_an_object_from_upstream_goes_to_an_io_manager(store, stand_in, tmp_path):
+    put(LEADS, "s3://crm/leads.parquet")
+    api = stand_in()
+
+    @dg.asset
+    def leads() -> str:
+        return "s3://crm/leads.parquet"
+
+    resource = ExactBuyerResource(api_key="canary-key", base_url=api.url, ledger=str(tmp_path / "ledger.db"))
+    enriched = build_enriched_contacts_asset(name="enriched", source="leads", path=None)
+    made = dg.materialize([leads, enriched], resources={"exactbuyer": resource})
+    assert len(made.asset_value("enriched")) == 40
+    assert list(store.objects("crm")) == ["leads.parquet"]
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
