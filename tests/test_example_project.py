@@ -175,6 +175,15 @@ def test_a_forgotten_person_is_gone_from_the_warehouse_after_the_next_run(exampl
     assert ask(data, "SELECT count(*) FROM contacts") == [(rows - 1,)]
 
 
+def test_the_contacts_can_be_loaded_alone(example, definitions):
+    _, data = example
+    enrich(definitions)
+    (data / "warehouse.duckdb").unlink()
+    alone = definitions.resolve_asset_graph().get(dg.AssetKey("contacts")).assets_def
+    assert dg.materialize([alone]).success
+    assert ask(data, "SELECT count(*) > 0 FROM contacts") == [(True,)]
+
+
 def test_another_warehouse_is_one_line_of_configuration(example, postgresql, monkeypatch, request):
     _, data = example
     url = urlsplit(postgresql.new_database())

@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pandas as pd
@@ -42,7 +42,7 @@ def bought() -> pa.Table:
 def load() -> int:
     """Merge `contacts` and its parts; who is not in the Parquet table any more is deleted."""
     rows = load_contacts(bought().to_reader(), destination(), dataset=SCHEMA, key="person", is_whole=True)
-    with pipeline() as one, one.sql_client() as client:
+    with pipeline() as one, one.sql_client() as client, suppress(DatabaseUndefinedRelation):
         client.execute_sql("DELETE FROM job_changes WHERE person NOT IN (SELECT person FROM contacts)")
     return rows["contacts"]
 
