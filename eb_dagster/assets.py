@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from pathlib import Path
 from typing import Any, TypedDict, Unpack, cast
 
 import dagster as dg
@@ -14,6 +13,7 @@ from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers import find_layout
 from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event, LaunchConfig
 from eb_dagster.metadata import column_schema, storage_kind
+from eb_dagster.object_store import ObjectPath, place
 from eb_dagster.settings import VENDOR_URL, read_settings
 
 Execute = Callable[[dg.AssetExecutionContext, Enrichment, Any], Iterator[Event]]
@@ -54,7 +54,7 @@ class AssetKeywords(EnrichmentSettings, SpecAttributes, OpAttributes, total=Fals
 def build_enriched_contacts_asset(
     *,
     source: str | Sequence[str] | dg.AssetKey | dg.AssetDep | dg.AssetSpec | dg.AssetsDefinition,
-    path: str | os.PathLike[str] | None,
+    path: str | os.PathLike[str] | ObjectPath | None,
     name: str | None = None,
     key_prefix: str | Sequence[str] | None = None,
     spec: dg.AssetSpec | None = None,
@@ -74,7 +74,8 @@ def build_enriched_contacts_asset(
 
     Args:
         source: the upstream asset; a `dg.AssetDep` if it needs a partition mapping.
-        path: the Parquet table; with Dagster partitions, a folder with a file for each. None hands
+        path: the Parquet table, which may be in an object store (s3://bucket/table.parquet); with
+            Dagster partitions, a folder with a file for each. None hands
             the enriched table to an I/O manager, as the kind of table that came in (pandas for the
             path of a file); it then has to fit into memory.
         name: of the asset, after `key_prefix`.
@@ -99,6 +100,7 @@ def build_enriched_contacts_asset(
 
     """
     settings, attributes, of_op = _sort(keywords)
+    table = None if path is None else place(path)
     dep = dg.AssetDep.from_coercible(source)
     if path is not None and io_manager_key is not None:
         raise ConfigError("the table goes to path or to the I/O manager: give one of them")
@@ -123,7 +125,7 @@ def build_enriched_contacts_asset(
     ) -> Iterator[Event]:
         enrichment = Enrichment(
             exactbuyer=getattr(context.resources, resource_key), key=whole.key, source=dep.asset_key,
-            path=None if path is None else Path(path), settings=config.settings(settings), checks=chosen,
+            path=table, settings=config.settings(settings), checks=chosen,
             dry_run=config.dry_run,
         )  # fmt: skip
         if execute is not None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from eb_dagster.delimited import TextTable
     from eb_dagster.enrich import Enricher
     from eb_dagster.identifiers import FieldType
+    from eb_dagster.object_store import Place
     from eb_dagster.plan import Plan
     from eb_dagster.report import Report
 
@@ -61,6 +62,19 @@ main.add_command(ledger)
 
 
 # The options
+
+
+class _PlaceType(click.Path):
+    """A path, or the address of an object."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from eb_dagster.errors import ConfigError
+        from eb_dagster.object_store import place
+
+        try:
+            return place(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
 
 
 def _split_names(_: click.Context, __: click.Parameter, values: Sequence[str]) -> list[str]:
@@ -116,7 +130,7 @@ def _enrichment(command: Any) -> Any:
     ]  # fmt: skip
     for option in reversed(options):
         command = option(command)
-    return click.argument("file", type=click.Path(path_type=Path))(command)
+    return click.argument("file", type=_PlaceType())(command)
 
 
 # The commands
@@ -127,7 +141,7 @@ def _enrichment(command: Any) -> Any:
     epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05',
 )
 @_enrichment
-def plan(file: Path, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
+def plan(file: Place, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
     with _Outcome(as_json=as_json, price=price) as outcome:
         table = _open_table(file, encoding=encoding, separator=separator)
@@ -140,7 +154,7 @@ def plan(file: Path, encoding: str | None, separator: str | None, price: float |
     epilog="For example: eb-dagster enrich leads.csv -o contacts.parquet --max-credits 5000\n\n"
     "A run that was stopped is finished by running it again: what was bought is in the ledger.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="CSV, TSV or Parquet.")  # fmt: skip
+@click.option("-o", "--output", type=_PlaceType(), required=True, help="CSV, TSV or Parquet.")  # fmt: skip
 @click.option("--columns", multiple=True, metavar="COLUMN,…", callback=_split_names, shell_complete=_complete_columns, help="Contact columns to keep. Default: all.")  # fmt: skip
 @click.option("--prefix", default="eb_", show_default=True, help="Start of the names of added columns.")
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page with plots; no people are in it.")  # fmt: skip
@@ -148,8 +162,8 @@ def plan(file: Path, encoding: str | None, separator: str | None, price: float |
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
 @_enrichment
 def enrich(
-    file: Path,
-    output: Path,
+    file: Place,
+    output: Place,
     page: Path | None,
     encoding: str | None,
     separator: str | None,
@@ -220,7 +234,7 @@ class _Outcome:
         self._as_json, self.price = as_json, price
         self.plan: Plan | None = None
         self.report: Report | None = None
-        self.output: Path | None = None
+        self.output: Place | None = None
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> Self:
@@ -319,13 +333,13 @@ class _Table(Protocol):
 
 @dataclass(frozen=True)
 class _ParquetTable:
-    file: Path
+    file: Place
     columns: tuple[str, ...]
     rows: int
     notes: list[str]
 
     @staticmethod
-    def open(file: Path) -> _ParquetTable:
+    def open(file: Place) -> _ParquetTable:
         from eb_dagster.parquet import open_parquet
 
         with open_parquet(file) as opened:
@@ -342,28 +356,28 @@ class _ParquetTable:
         )
 
 
-def _open_table(file: Path, *, encoding: str | None, separator: str | None) -> _Table:
+def _open_table(file: Place, *, encoding: str | None, separator: str | None) -> _Table:
     from eb_dagster.delimited import TextTable
     from eb_dagster.errors import InputError
 
     _check_suffix(file)
     if not file.is_file():
         raise InputError(f"there is no file {file.name}; check the path")
-    if _is_parquet(file):
-        table: _Table = _ParquetTable.open(file)
+    if isinstance(file, Path) and not _is_parquet(file):
+        table: _Table = TextTable(file, encoding=encoding, separator=separator)
     else:
-        table = TextTable(file, encoding=encoding, separator=separator)
+        table = _ParquetTable.open(file)
     click.echo(f"{file.name}: {table.rows:,} rows", err=True)
     for note in table.notes:
         click.echo(f"  {note}", err=True)
     return table
 
 
-def _is_parquet(file: Path) -> bool:
+def _is_parquet(file: Place) -> bool:
     return file.suffix.lower() == ".parquet"
 
 
-def _check_suffix(file: Path) -> None:
+def _check_suffix(file: Place) -> None:
     from eb_dagster.delimited import SUFFIXES
     from eb_dagster.errors import InputError
 
@@ -371,6 +385,8 @@ def _check_suffix(file: Path) -> None:
     if file.suffix.lower() not in known:
         hint = "save it as CSV UTF-8" if file.suffix.lower().startswith(".xls") else "choose another ending"
         raise InputError(f"{file.name}: only {', '.join(known)} are read and written; {hint}")
+    if not isinstance(file, Path) and not _is_parquet(file):
+        raise InputError(f"{file.name}: in an object store, only .parquet is read and written; choose it")
 
 
 def _check_names(table: _Table) -> None:
@@ -423,12 +439,12 @@ def _quoted(name: str) -> str:
 # What goes out
 
 
-def _check_targets(file: Path, output: Path, page: Path | None) -> None:
+def _check_targets(file: Place, output: Place, page: Path | None) -> None:
     from eb_dagster.errors import ConfigError
     from eb_dagster.publication import check_writable
 
     _check_suffix(output)
-    targets = [output] if page is None else [output, page]
+    targets: list[Place] = [output] if page is None else [output, page]
     for target in targets:
         check_writable(target)
     paths = [one.resolve() for one in (file, *targets)]
@@ -438,7 +454,7 @@ def _check_targets(file: Path, output: Path, page: Path | None) -> None:
         )
 
 
-def _write(enricher: Enricher, table: _Table, output: Path, *, prefix: str) -> None:
+def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> None:
     from eb_dagster.contacts import arrow_schema
     from eb_dagster.delimited import TextTable, write_text
 

@@ -13,6 +13,7 @@ from eb_dagster.assets import build_enriched_contacts_asset
 from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.identifiers import FieldType
 from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event
+from eb_dagster.object_store import Place, place
 
 RequiredField = Literal["email", "work_email", "personal_email", "phone", "social_profile"]
 
@@ -167,6 +168,7 @@ def _days(count: float | None) -> timedelta | None:
     return None if count is None else timedelta(days=count)
 
 
-def _in_project(context: dg.ComponentLoadContext, path: str) -> Path:
+def _in_project(context: dg.ComponentLoadContext, path: str) -> Place:
+    found = place(path)
     # A run may start in any folder.
-    return context.project_root / Path(path).expanduser()
+    return context.project_root / found.expanduser() if isinstance(found, Path) else found

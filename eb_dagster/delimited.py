@@ -20,6 +20,7 @@ from typing import Any, Final, TextIO, cast
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
+from eb_dagster.object_store import Place
 from eb_dagster.publication import published
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
@@ -306,7 +307,7 @@ def _count_bytes(path: Path) -> tuple[int, int, int]:
 
 def write_text(
     reader: Iterable[pa.RecordBatch],
-    target: Path,
+    target: Place,
     *,
     columns: Sequence[str],
     ours: Collection[str],
@@ -335,7 +336,7 @@ def write_text(
 
 
 @contextlib.contextmanager
-def _published_text(target: Path, *, encoding: str) -> Generator[TextIO]:
+def _published_text(target: Place, *, encoding: str) -> Generator[TextIO]:
     with published(target) as raw:
         sink = io.TextIOWrapper(raw, encoding=encoding, newline="")
         try:

@@ -10,7 +10,6 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, cast, overload
 
@@ -32,6 +31,7 @@ from eb_dagster.identifiers import (
     read_rows,
 )
 from eb_dagster.ledger import Ledger
+from eb_dagster.object_store import ObjectPath, Place, place
 from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 from eb_dagster.publication import check_writable
@@ -270,20 +270,25 @@ class Enricher:
         whole = pa.schema([*_arrow(schema), *_arrow(self._added)])
         return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole, rows))
 
-    def enrich_parquet(self, source: str | os.PathLike[str], target: str | os.PathLike[str]) -> Report:
-        """Enrich one Parquet file into another, which is written whole or not at all."""
-        path = Path(target)
+    def enrich_parquet(
+        self, source: str | os.PathLike[str] | ObjectPath, target: str | os.PathLike[str] | ObjectPath
+    ) -> Report:
+        """Enrich one Parquet file into another, which is written whole or not at all.
+
+        Either may be an object, as in s3://bucket/folder/table.parquet.
+        """
+        path = place(target)
         self.check_target(path)
-        with open_parquet(Path(source)) as file:
+        with open_parquet(place(source)) as file:
             schema = file.schema_arrow.remove_metadata()
             rows = (batch for batch in _arrow(file).iter_batches(BLOCK_ROWS))
             stream = pa.RecordBatchReader.from_batches(schema, rows)
             self.write(self.enrich_batches(stream), path)
         return self.report
 
-    def write(self, reader: pa.RecordBatchReader, target: str | os.PathLike[str]) -> int:
+    def write(self, reader: pa.RecordBatchReader, target: str | os.PathLike[str] | ObjectPath) -> int:
         """Publish enriched batches as a Parquet table. Returns the rows."""
-        path = Path(target)
+        path = place(target)
         self.check_target(path)
         # Before it is there: a table that `forget` does not know of would keep who is in it.
         self._ledger.note_published(str(path.resolve()))
@@ -294,7 +299,7 @@ class Enricher:
             metadata=self._seal,
         )
 
-    def check_target(self, path: Path) -> None:
+    def check_target(self, path: Place) -> None:
         """Refuse a path that cannot be written, or a table that another ledger has paid for."""
         check_writable(path)
         sealed = read_metadata(path)

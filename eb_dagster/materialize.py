@@ -37,6 +37,7 @@ from eb_dagster.metadata import (
     spent_figures,
     storage_kind,
 )
+from eb_dagster.object_store import ObjectPath, Place
 from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 from eb_dagster.resource import ExactBuyerResource
@@ -98,7 +99,7 @@ class Enrichment:
     exactbuyer: ExactBuyerResource
     key: dg.AssetKey
     source: dg.AssetKey
-    path: Path | None
+    path: Place | None
     settings: EnrichmentSettings
     checks: EnrichmentChecks
     dry_run: bool = False
@@ -224,7 +225,7 @@ class _Table:
         return made
 
     @property
-    def _target(self) -> Path | None:
+    def _target(self) -> Place | None:
         path = self.enrichment.path
         return path if path is None or self.partition is None else path / partition_file(self.partition)
 
@@ -312,6 +313,8 @@ def _plannable(upstream: Upstream) -> Any:
 
 
 def _held(value: Any) -> Any:
+    if isinstance(value, ObjectPath):
+        return pd.read_parquet(value.open())
     return pd.read_parquet(value) if isinstance(value, Path) else value
 
 

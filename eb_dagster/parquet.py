@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from eb_dagster.contacts import POOL, SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.object_store import Place
 from eb_dagster.publication import published
 
 ROW_GROUP_ROWS: Final = 32_768
@@ -22,7 +23,7 @@ _NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 def write_parquet(
     batches: Iterable[pa.RecordBatch],
-    path: Path,
+    path: Place,
     *,
     schema: pa.Schema,
     metadata: Mapping[str, str] | Callable[[], Mapping[str, str]] = _NO_FACTS,
@@ -53,23 +54,23 @@ def write_parquet(
     return rows
 
 
-def open_parquet(path: Path) -> pq.ParquetFile:
+def open_parquet(path: Place) -> pq.ParquetFile:
     """Open a Parquet file of the user's. Raises `InputError` that says why it cannot be read."""
     try:
-        return pq.ParquetFile(path)
+        return _opened(path)
     except FileNotFoundError:
         raise InputError(f"there is no file {path.name}; check the path") from None
     except (OSError, pa.ArrowException):
         raise InputError(f"{path.name} is not a Parquet file; check the path, or write it again") from None
 
 
-def read_metadata(path: Path) -> dict[str, str] | None:
+def read_metadata(path: Place) -> dict[str, str] | None:
     """What `write_parquet` noted in the file, without our prefix; None when there is no file.
 
     Raises `InputError` if the file is there and is not Parquet.
     """
     try:
-        with pq.ParquetFile(path) as file:
+        with _opened(path) as file:
             noted = file.metadata.metadata or {}
     except FileNotFoundError:
         return None
@@ -86,6 +87,13 @@ def read_metadata(path: Path) -> dict[str, str] | None:
         for name, fact in noted.items()
         if name.startswith(_PREFIX.encode())
     }
+
+
+def _opened(path: Place) -> pq.ParquetFile:
+    if isinstance(path, Path):
+        return pq.ParquetFile(path)
+    # Of an object, only what is asked for is fetched, and a column's chunk at once.
+    return cast("Any", pq.ParquetFile)(path.open(), pre_buffer=True)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int) -> Iterator[pa.Table]:

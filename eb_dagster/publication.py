@@ -5,23 +5,32 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from eb_dagster.errors import ConfigError
+from eb_dagster.object_store import ObjectPath, Place
 
 _SUFFIX: Final = ".tmp"
+# What pathlib makes of s3://bucket/name. A drive of Windows has one letter.
+_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]")
 # File systems take 255 bytes; the rest is for the dots, the token and the suffix.
 _LONGEST_NAME: Final = 200
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Place) -> None:
     """Make the folder if need be, for its owner only.
 
     Raises `ConfigError` that says why a file cannot be written there.
     """
+    if isinstance(path, ObjectPath):
+        path.check_writable()
+        return
+    if _ADDRESS.match(str(path)):
+        raise ConfigError(f"{path.name} cannot be in an object store, only tables can; give a path")
     try:
         target = path.resolve()
         _make_folder(target.parent)
@@ -67,8 +76,12 @@ def _make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def published(target: Path) -> Generator[BinaryIO]:
+def published(target: Place) -> Generator[BinaryIO]:
     """A file to write that takes the target's place at the end, or is gone."""
+    if isinstance(target, ObjectPath):
+        with target.published() as sink:
+            yield sink
+        return
     start = _start_of_temporary(target)
     _clear_torn(target.parent, start)
     temporary, sink = _open_temporary(target.parent, start)

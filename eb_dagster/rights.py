@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -19,7 +18,6 @@ import numpy.typing as npt
 import phonenumbers
 import pyarrow as pa
 import pyarrow.compute
-import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from eb_dagster import database
@@ -27,8 +25,9 @@ from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers import FieldType, Identifier, canonical
 from eb_dagster.ledger import FORGOTTEN, Ledger, StoredReply
+from eb_dagster.object_store import Place, place
 from eb_dagster.packed import ALIAS, KEY_BYTES, NO_KEY, Wanted, unpack_outcomes
-from eb_dagster.parquet import read_metadata, write_parquet
+from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
 from eb_dagster.purchase import compress, decompress, identifiers_in
 from eb_dagster.wire import IN_DOUBT, Record, encode_reply, parse_reply
 
@@ -94,16 +93,15 @@ def forget(
         )
     # First, so that nobody is bought again even if the rest breaks off.
     ledger.suppress([given])
-    barred, contacts = {given}, 0
-    for endpoint in ledger.endpoints():
-        person = _Person(ledger, endpoint, given)
-        barred |= person.own
-        ledger.suppress(person.own)
-        contacts += person.remove()
-    ledger.compact()
     tables = _published_tables(ledger)
     there = [path for path in tables if path.exists()]
+    persons = [_Person(ledger, endpoint, given) for endpoint in ledger.endpoints()]
+    barred = {given}.union(*(person.own for person in persons))
+    ledger.suppress(barred)
+    # The ledger last: it knows what the person is called in the tables, if this has to be done again.
     rows = [_rewrite_without(path, barred) for path in there]
+    contacts = sum(person.remove() for person in persons)
+    ledger.compact()
     return Forgotten(
         contacts=contacts,
         rows=sum(rows),
@@ -318,17 +316,17 @@ def _write_index(
 # Published tables
 
 
-def _published_tables(ledger: Ledger) -> list[Path]:
+def _published_tables(ledger: Ledger) -> list[Place]:
     with ledger.reading() as connection:
         query = sa.select(_published.c.path).order_by(_published.c.path)
-        return [Path(path) for path in connection.execute(query).scalars()]
+        return [place(path) for path in connection.execute(query).scalars()]
 
 
-def _rewrite_without(path: Path, person: Iterable[Identifier]) -> int:
+def _rewrite_without(path: Place, person: Iterable[Identifier]) -> int:
     """Write the table anew without the person's rows; returns how many those were."""
     facts = read_metadata(path)
     pattern = "|".join(f"(?:{_pattern(one)})" for one in sorted(person))
-    with pq.ParquetFile(path) as opened:
+    with open_parquet(path) as opened:
         file = cast("Any", opened)
         rows = sum(_rows_of(batch, pattern) for batch in file.iter_batches(_BATCH_ROWS))
         if rows:

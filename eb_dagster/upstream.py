@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pyarrow as pa
 from eb_dagster.errors import InputError
 from eb_dagster.frames import collected, is_polars, is_readable, read_table
 from eb_dagster.identifiers import listed
+from eb_dagster.object_store import ObjectPath, Place, place
 from eb_dagster.parquet import open_parquet
 
 _BATCH_ROWS = 8_192
@@ -39,8 +39,8 @@ def read_upstream(value: Any) -> Upstream:
     """
     if isinstance(value, pd.DataFrame):
         return _pandas(value)
-    if isinstance(value, str | os.PathLike):
-        return _parquet(Path(cast("str", value)))
+    if isinstance(value, str | os.PathLike | ObjectPath):
+        return _parquet(place(cast("str", value)))
     if is_readable(value):
         frame = collected(value)
         table = read_table(frame)
@@ -57,7 +57,7 @@ def read_upstream(value: Any) -> Upstream:
     )
 
 
-def _parquet(path: Path) -> Upstream:
+def _parquet(path: Place) -> Upstream:
     with open_parquet(path) as file:
         schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
 

@@ -20,7 +20,6 @@ import os
 import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -30,6 +29,7 @@ import pyarrow.compute as compute
 
 from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers import listed
+from eb_dagster.object_store import place
 from eb_dagster.parquet import open_parquet
 
 # Before dlt is imported. It would tell its makers of each load, keep the staged people in a schema
@@ -210,7 +210,12 @@ def load_contacts(
             pipeline: Any = dlt.pipeline(
                 "exactbuyer", destination=destination, dataset_name=dataset, pipelines_dir=private
             )
-            pipeline.run(source)
+            pipeline.sync_destination()
+            known = _types(pipeline)
+            pipeline.extract(source)
+            _refuse_other_types(known, _types(pipeline))
+            pipeline.normalize()
+            pipeline.load()
             _finish(pipeline, with_history=bool(settings.get("history")))
             counts = dict(pipeline.last_trace.last_normalize_info.row_counts)
     except EnrichError as error:
@@ -250,6 +255,32 @@ def _told(failure: PipelineStepFailed) -> EnrichError:
     )
 
 
+def _types(pipeline: Any) -> dict[tuple[str, str], str]:
+    """The type of each column, by table and column, as far as dlt knows them."""
+    return {
+        (table["name"], name): column["data_type"]
+        for schema in pipeline.schemas.values()
+        for table in schema.data_tables()
+        for name, column in table["columns"].items()
+        if "data_type" in column
+    }
+
+
+def _refuse_other_types(known: Mapping[tuple[str, str], str], new: Mapping[tuple[str, str], str]) -> None:
+    """A warehouse keeps a column's type, and some round or cut what is of another one without a word."""
+    others = [
+        f"{name}: {known[table, name]} there, {kind} here"
+        for (table, name), kind in new.items()
+        if known.get((table, name), kind) != kind
+    ]
+    if others:
+        raise InputError(
+            f"the warehouse has columns of other types than this table ({'; '.join(others)}); cast them, or "
+            "load into another dataset",
+            spent="Nothing was changed",
+        )
+
+
 def _finish(pipeline: Any, *, with_history: bool) -> None:
     """What dlt leaves to do: a forgotten person's history, and comments on columns."""
     is_commented = pipeline.destination.destination_name in _COMMENTED_HERE
@@ -281,7 +312,7 @@ def _open(
 ) -> tuple[pa.Schema, Iterable[Any]]:
     if isinstance(table, pa.RecordBatchReader):
         return table.schema, cast("Iterable[Any]", table)
-    file: Any = stack.enter_context(open_parquet(Path(table)))
+    file: Any = stack.enter_context(open_parquet(place(table)))
     return file.schema_arrow, file.iter_batches(BATCH_ROWS)
 
 
@@ -362,7 +393,13 @@ class _Shape:
             raise InputError(f"key: no columns {listed(missing)}; choose from {listed(schema.names)}")
         parts = tuple(part for part in PARTS if prefix + part.column in schema.names)
         apart = {prefix + part.column for part in parts}
-        kept = [_loadable(one) for one in cast("Any", schema) if one.name not in apart]
+        # A column without a type has no values either. It is added when it has some.
+        kept = [
+            _loadable(one)
+            for one in cast("Any", schema)
+            if one.name not in apart and not pa.types.is_null(one.type)
+        ]
+        _check_names([one.name for one in kept])
         job = [one for one in kept if one.name.removeprefix(prefix) in _JOB and one.name.startswith(prefix)]
         version = _field("job_id", "This job of this contact.").with_nullable(False)
         return cls(
@@ -382,21 +419,21 @@ class _Shape:
         ids: list[str] = []
         rows: list[int] = []
         values = [batch.column(name).take(pa.array(places)).to_pylist() for name in self.key]
-        for place, one in zip(places.tolist(), zip(*values, strict=True), strict=True):
+        for at, one in zip(places.tolist(), zip(*values, strict=True), strict=True):
             if None in one:
                 raise InputError(
-                    f"key: row {start + place} has no value in {list(self.key)}; name columns that are filled in every row"
+                    f"key: row {start + at} has no value in {list(self.key)}; name columns that are filled in every row"
                 )
             digest = hashlib.blake2b(msgspec.json.encode([str(each) for each in one]), digest_size=16)
             if digest.digest() in seen:
                 if self.is_unique:
                     raise InputError(
-                        f"key: row {start + place} has the same {list(self.key)} as one before it; name columns that tell rows apart"
+                        f"key: row {start + at} has the same {list(self.key)} as one before it; name columns that tell rows apart"
                     )
                 continue
             seen.add(digest.digest())
             ids.append(digest.hexdigest())
-            rows.append(place)
+            rows.append(at)
         found = batch.take(pa.array(rows, type=pa.int64()))
         contact_ids = pa.array(ids, type=pa.string())
         own = [_loaded(found.column(name)) for name in self.contacts.names[1:]]
@@ -406,6 +443,21 @@ class _Shape:
             yield part.table, _part_table(part, contact_ids, lists, is_whole=is_whole)
         jobs: list[Any] = [found.column(name) for name in self.history.names[2:]]
         yield HISTORY, _table(self.history, [contact_ids, _versions(ids, jobs), *jobs])
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse columns whose names in the warehouse are another's, ours or dlt's."""
+    naming = dlt.Schema("exactbuyer").naming
+    taken: dict[str, str] = {_ID.name: _ID.name}
+    for name in names:
+        loaded = naming.normalize_identifier(name) if name else ""
+        if not loaded or loaded.startswith("_dlt"):
+            raise InputError(f"a column cannot be called {name!r} in a warehouse; rename it")
+        if loaded in taken:
+            raise InputError(
+                f"columns {[taken[loaded], name]} would both be {loaded} in the warehouse; rename one"
+            )
+        taken[loaded] = name
 
 
 def _part_table(part: _Part, ids: Any, lists: Any, *, is_whole: bool) -> pa.Table:
@@ -509,7 +561,7 @@ def _loadable_type(kind: Any) -> Any:
     """The type that a column of the user's has in the warehouse: lists and objects become JSON."""
     if pa.types.is_dictionary(kind):
         return _loadable_type(kind.value_type)
-    if pa.types.is_nested(kind) or pa.types.is_null(kind) or str(kind) == "string_view":
+    if pa.types.is_nested(kind) or str(kind) == "string_view":
         return pa.string()
     return kind
 

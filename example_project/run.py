@@ -4,19 +4,19 @@ import os
 from urllib.parse import urlsplit
 
 import dagster as dg
-import duckdb
 import pandas as pd
 
 import example_project.defs.resources  # noqa: F401 - sets the sandbox as the default
 from eb_dagster import Enricher, sandbox
+from example_project import warehouse
 from example_project.definitions import defs
 from example_project.defs.assets import IDENTIFIERS, MAX_CREDITS
-from example_project.paths import DATA, DATABASE, TABLE, export
+from example_project.paths import DATA, TABLE, WAREHOUSE, export
 
 FIVE_ROWS = """
-    SELECT LeadId, eb_full_name AS name, eb_job_title AS title, eb_company_name AS company,
+    SELECT lead_id, eb_full_name AS name, eb_job_title AS title, eb_company_name AS company,
            eb_field_type AS found_by
-    FROM contacts ORDER BY LeadId LIMIT 5
+    FROM contacts ORDER BY lead_id LIMIT 5
 """
 
 
@@ -32,9 +32,10 @@ def main() -> None:
             f"\nThe sandbox billed {stand_in.credits():,} credits in {stand_in.requests():,} requests so far; "
             f"charged twice: {stand_in.charged_twice()}"
         )
-    print(f"Parquet: {TABLE}\nDuckDB:  {DATABASE}\n")
-    with duckdb.connect(str(DATABASE), read_only=True) as warehouse:
-        print(warehouse.sql(FIVE_ROWS))
+    # An address in a cloud may hold a password.
+    shown = WAREHOUSE.rpartition("@")[2]
+    print(f"Parquet:   {TABLE}\nWarehouse: {shown}, schema {warehouse.SCHEMA}\n")
+    print(warehouse.ask(FIVE_ROWS).to_string(index=False))
 
 
 def show_plan() -> None:

@@ -3,6 +3,7 @@ import importlib
 import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dagster as dg
 import duckdb
@@ -10,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from dagster_dg_cli.cli import create_dg_cli
+
+from eb_dagster import Enricher
 
 PROJECT = Path(__file__).parents[1] / "example_project"
 # Dagster's own, when it reads a defs.yaml.
@@ -153,3 +156,50 @@ def test_the_monthly_refresh_stays_inside_its_budget_and_finds_job_changes(examp
     assert "Old Corp" not in {new for _, new, _ in changes}
     enrich(definitions)
     assert len(ask(data, "FROM job_changes")) == len(changes)
+
+
+def test_a_forgotten_person_is_gone_from_the_warehouse_after_the_next_run(example, definitions):
+    api, data = example
+    enrich(definitions)
+    ask(data, "UPDATE contacts SET eb_company_name = 'Old Corp'")
+    enrich(definitions, refresh=0, max_credits=7)
+    ((person, changes, rows),) = ask(
+        data,
+        "SELECT person, (SELECT count(*) FROM job_changes), (SELECT count(*) FROM contacts) FROM job_changes "
+        "WHERE person LIKE 'linkedin%' LIMIT 1",
+    )
+    with Enricher(base_url=api.url) as enricher:
+        enricher.forget("social_profile", person)
+    enrich(definitions)
+    assert ask(data, "SELECT count(*) FROM job_changes") == [(changes - 1,)]
+    assert ask(data, "SELECT count(*) FROM contacts") == [(rows - 1,)]
+
+
+def test_the_contacts_can_be_loaded_alone(example, definitions):
+    _, data = example
+    enrich(definitions)
+    (data / "warehouse.duckdb").unlink()
+    alone = definitions.resolve_asset_graph().get(dg.AssetKey("contacts")).assets_def
+    assert dg.materialize([alone]).success
+    assert ask(data, "SELECT count(*) > 0 FROM contacts") == [(True,)]
+
+
+def test_another_warehouse_is_one_line_of_configuration(example, postgresql, monkeypatch, request):
+    _, data = example
+    url = urlsplit(postgresql.new_database())
+    # On a socket. In dlt's own form, an address has a host and a password.
+    address = f"postgresql://{url.username or 'postgres'}:none@localhost{url.path}?{url.query}"
+    monkeypatch.setenv("EXAMPLE_WAREHOUSE", address)
+    definitions = request.getfixturevalue("definitions")
+
+    def rows(query: str) -> list[tuple]:
+        return postgresql.run(query, name=url.path.strip("/"))
+
+    enrich(definitions)
+    ((before,),) = rows("SELECT count(*) FROM main.contacts")
+    assert before > 0
+    rows("UPDATE main.contacts SET eb_company_name = 'Old Corp' RETURNING 1")
+    enrich(definitions, refresh=0, max_credits=7)
+    assert rows("SELECT count(*) FROM main.contacts") == [(before,)]
+    assert {old for (old,) in rows("SELECT old_company FROM main.job_changes")} == {"Old Corp"}
+    assert not (data / "warehouse.duckdb").exists()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 ORDER = [
     "errors", "identifiers", "plan", "wire", "pacer", "client", "packed", "database", "owners", "vault",
-    "ledger", "contacts", "publication", "parquet", "report", "forecast", "report_page", "settings", "purchase", "added", "rights", "books",
+    "ledger", "contacts", "object_store", "publication", "parquet", "report", "forecast", "report_page", "settings", "purchase", "added", "rights", "books",
     "signals", "frames", "enrich", "delimited", "resource", "upstream", "metadata", "checks", "materialize",
     "assets", "component", "ledger_commands", "warehouse", "spark", "cli",
 ]  # fmt: skip

@@ -39,6 +39,7 @@ from eb_dagster import (
 )
 from eb_dagster.books import resolve
 from eb_dagster.ledger import Ledger
+from eb_dagster.object_store import place
 from eb_dagster.parquet import open_parquet, read_metadata
 from eb_dagster.publication import check_writable
 from eb_dagster.spark import enrich as enrich_on_spark
@@ -77,6 +78,7 @@ NOT_PROVOKED = {
     "no permission in its folder": "root may write everything",
     "cannot write {path}: {error.strerror}": "needs a disk that fails",
     "of this executor is another ledger": "needs a cluster; test_spark.py has one",
+    "{self} cannot {what}": "needs an object store; test_object_stores",
     "the warehouse refused": "needs a database that takes the contacts and refuses what comes after",
 }  # fmt: skip
 
@@ -519,6 +521,17 @@ def origin(error: BaseException) -> set[tuple[str, int]]:
     return {(Path(one.filename).name, one.lineno or 0) for one in frames}
 
 
+# Object stores
+
+for what, act in {
+    "an address with a key": lambda _: place("s3://me:canary-secret@crm/a.parquet"),
+    "a bucket in place of an object": lambda _: check_writable(place("s3://crm")),
+    "a report in an object store": lambda _: check_writable(Path("s3://crm/report.html")),
+    "a CSV in an object store": lambda _: cli._check_suffix(place("s3://crm/a.csv")),
+}.items():
+    provoked(what, act)
+
+
 # The warehouse
 
 
@@ -534,6 +547,13 @@ FOUND = pa.table({
     "id": ["1", "1", None], "eb_matched": [True] * 3, "eb_field_type": ["email"] * 3,
     "eb_query": ["a@canary.example", "b@canary.example", "c@canary.example"],
 })  # fmt: skip
+
+
+def retyped(scene: Scene) -> None:
+    load(scene, FOUND.append_column("age", pa.array([1, 2, 3])))
+    load(scene, FOUND.append_column("age", pa.array([1.5, 2.5, 3.5])))
+
+
 for what, act in {
     "a history in a lake": lambda _: contacts_source("table.parquet", history=True, table_format="delta"),
     "a part for a lake": lambda _: contacts_source("table.parquet", is_whole=False, table_format="delta"),
@@ -541,6 +561,13 @@ for what, act in {
     "a key that is no column": lambda s: load(s, FOUND, key="number"),
     "a key that is null": lambda s: load(s, FOUND.slice(1), key="id"),
     "a key that is there twice": lambda s: load(s, FOUND, key="id"),
+    "a column of another type than in the warehouse": retyped,
+    "a column that would be ours": lambda s: load(
+        s, FOUND.append_column("Contact id", pa.array(["1", "2", "3"]))
+    ),
+    "a column that would be dlt's": lambda s: load(
+        s, FOUND.append_column("_dlt_id", pa.array(["1", "2", "3"]))
+    ),
     "a warehouse without credentials": lambda s: load(s, FOUND, "postgres"),
     "a warehouse that is not there": lambda s: load(
         s, FOUND, dlt.destinations.duckdb(str(s.folder / "nowhere" / "w.duckdb"))

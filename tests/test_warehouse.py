@@ -231,32 +231,44 @@ def test_history_keeps_each_job_and_when_it_ended(warehouse, publish):
     assert warehouse.ask(query) == [("Acme", "Engineer", False), ("Beta", "Lead", True)]
 
 
-def test_types_comments_and_nullability_arrive(warehouse, publish):
-    warehouse.load(publish(everybody()))
-    columns = {
-        name: (kind.split("(")[0].lower(), nullable)
-        for name, kind, nullable in warehouse.ask(
-            "SELECT column_name, data_type, is_nullable FROM information_schema.columns "
-            "WHERE table_schema = 'crm' AND table_name = 'contacts'"
+def columns(warehouse: Warehouse) -> dict[tuple[str, str], tuple[str, str]]:
+    """Type and nullability of every column of every table."""
+    return {
+        (table, name): (kind.split("(")[0].lower(), nullable)
+        for table, name, kind, nullable in warehouse.ask(
+            "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns "
+            "WHERE table_schema = 'crm' AND table_name LIKE 'contact%' ORDER BY table_name, ordinal_position"
         )
     }
+
+
+def test_types_comments_and_nullability_arrive(warehouse, publish):
+    warehouse.load(publish(everybody()))
+    found = columns(warehouse)
     text = {"varchar", "character varying", "text"}
-    assert columns["eb_matched"] == ("boolean", "YES")
-    assert columns["eb_enriched_at"] == ("timestamp with time zone", "YES")
-    assert columns["lead_id"] == ("bigint", "YES")
-    assert columns["eb_full_name"][0] in text
-    assert {name for name, (_, nullable) in columns.items() if nullable == "NO"} == {
-        "contact_id", "eb_status", "eb_from_ledger",
+    assert found["contacts", "eb_matched"] == ("boolean", "YES")
+    assert found["contacts", "eb_enriched_at"] == ("timestamp with time zone", "YES")
+    assert found["contacts", "lead_id"] == ("bigint", "YES")
+    assert found["contacts", "eb_full_name"][0] in text
+    assert {key for key, (_, nullable) in found.items() if nullable == "NO"} == {
+        ("contacts", "eb_status"), ("contacts", "eb_from_ledger"),
+        *((table, "contact_id") for table in TABLES), *((table, "position") for table in TABLES[1:]),
     }  # fmt: skip
-    assert not [name for name in columns if name.startswith("_dlt")]
+    assert not [name for _, name in found if name.startswith("_dlt")]
     if "duckdb" in str(warehouse.destination().destination_name):
-        noted = warehouse.ask("SELECT column_name, comment FROM duckdb_columns() WHERE schema_name = 'crm'")
+        noted = warehouse.ask(
+            "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE schema_name = 'crm'"
+        )
     else:
         noted = warehouse.ask(
-            "SELECT a.attname, col_description(a.attrelid, a.attnum) FROM pg_attribute a "
-            "WHERE a.attrelid = 'crm.contacts'::regclass"
+            "SELECT c.relname, a.attname, col_description(c.oid, a.attnum) FROM pg_attribute a "
+            "JOIN pg_class c ON c.oid = a.attrelid WHERE c.relnamespace = 'crm'::regnamespace"
         )
-    assert dict(noted)["eb_work_email"] == "Current work e-mail, else the first one."
+    comments = {(table, name): comment for table, name, comment in noted}
+    assert comments["contacts", "eb_work_email"] == "Current work e-mail, else the first one."
+    assert comments["contact_emails", "position"] == "Place in the vendor's list, from 0."
+    # The columns of the user's own have none.
+    assert {key for key in found if not comments[key]} == {("contacts", "lead_id"), ("contacts", "tags")}
 
 
 def test_a_column_that_is_new_is_added_and_the_others_stay(warehouse, publish):
@@ -264,9 +276,68 @@ def test_a_column_that_is_new_is_added_and_the_others_stay(warehouse, publish):
     narrow = pq.read_table(table).drop_columns(["eb_gender", "eb_phones"])
     write_parquet(narrow.to_batches(), table, schema=narrow.schema)
     warehouse.load(table)
-    warehouse.load(publish(everybody(gender="f", invented={"new": "key"})))
+    before = columns(warehouse)
+    warehouse.load(publish(everybody(gender="f")))
     assert warehouse.counts() == FULL
     assert warehouse.ask("SELECT eb_gender FROM crm.contacts WHERE lead_id = 3") == [("f",)]
+    after = columns(warehouse)
+    assert {key: after[key] for key in before} == before
+    assert {name for table, name in after.keys() - before if table == "contacts"} == {"eb_gender"}
+
+
+def test_what_the_vendor_invents_changes_no_table(warehouse, publish):
+    warehouse.load(publish(everybody()))
+    before = columns(warehouse)
+    odd = everybody(
+        full_name=["Canary", 3], gender={"new": "kind"}, invented={"new": "key"}, phone_numbers="none",
+        personal_emails=[{"address": 7}], education=7, experiences={"title": [[]], "new": 1}, employment=[1],
+    )  # fmt: skip
+    warehouse.load(publish(odd))
+    assert columns(warehouse) == before
+    assert warehouse.counts()[0] == PEOPLE
+    ((other,),) = warehouse.ask("SELECT eb_other FROM crm.contacts WHERE lead_id = 3")
+    assert "invented" in other
+
+
+def with_own(table: Path, name: str, values: pa.Array) -> Path:
+    rows = pq.read_table(table).append_column(name, values)
+    write_parquet(rows.to_batches(), table, schema=rows.schema)
+    return table
+
+
+def test_a_column_of_the_users_that_has_another_type_than_before_is_refused(warehouse, publish):
+    whole = [*range(PEOPLE + 1)]
+    warehouse.load(with_own(publish(everybody()), "Score", pa.array(whole)))
+    before = columns(warehouse)
+    halves = pa.array([one + 0.5 for one in whole])
+    # DuckDB would have rounded them.
+    with pytest.raises(InputError, match=r"\(score: bigint there, double here\)"):
+        warehouse.load(with_own(publish(everybody(full_name="New")), "Score", halves))
+    assert columns(warehouse) == before
+    assert warehouse.ask("SELECT eb_full_name, score FROM crm.contacts WHERE lead_id = 3") == [
+        ("Canary 3", 2)
+    ]
+    # Without a value it has no type.
+    warehouse.load(with_own(publish(everybody()), "Score", pa.nulls(PEOPLE + 1)))
+    assert columns(warehouse) == before
+    assert warehouse.ask("SELECT count(*), count(score) FROM crm.contacts") == [(PEOPLE, 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("contact_id", "would both be contact_id"),
+        ("Contact Id", "would both be contact_id"),
+        ("EB full name", "would both be eb_full_name"),
+        ("_dlt_id", "cannot be called '_dlt_id'"),
+        ("", "cannot be called ''"),
+    ],
+)
+def test_a_column_of_the_users_that_would_be_another_one_there_is_refused(name, said, publish, tmp_path):
+    database = tmp_path / "warehouse.duckdb"
+    table = with_own(publish(everybody()), name, pa.array(range(PEOPLE + 1)))
+    with pytest.raises(InputError, match=said):
+        load_contacts(table, dlt.destinations.duckdb(str(database)), dataset="crm")
 
 
 def test_the_users_own_key_keeps_two_leads_with_one_address_apart(warehouse, publish):
@@ -386,10 +457,50 @@ def test_a_table_that_is_not_enriched_is_refused(tmp_path):
         )
 
 
-@pytest.mark.parametrize("name", ["snowflake", "bigquery"])
-def test_dlt_allows_these_merges_where_they_cannot_be_run(name):
-    import importlib
+IN_A_CLOUD = {
+    # As dlt documents them; nobody has an account with these.
+    "snowflake": (
+        lambda: dlt.destinations.snowflake("snowflake://loader:none@account/crm?warehouse=small&role=loader"),
+        '"CRM"."CONTACTS"', '"EB_FROM_LEDGER" BOOLEAN NOT NULL COMMENT \'Answered',
+        '"EB_ENRICHED_AT" TIMESTAMP_LTZ COMMENT',
+    ),
+    "bigquery": (
+        lambda: dlt.destinations.bigquery(
+            {"project_id": "crm", "client_email": "loader@crm.example", "private_key": "none"}, location="EU"
+        ),
+        "`crm`.`crm`.`contacts`", "`eb_from_ledger` BOOL NOT NULL OPTIONS (description='Answered",
+        "`eb_enriched_at` TIMESTAMP OPTIONS",
+    ),
+}  # fmt: skip
 
-    factory = getattr(importlib.import_module(f"dlt.destinations.impl.{name}.factory"), name)
-    strategies = factory()._raw_capabilities().supported_merge_strategies
-    assert {"delete-insert", "scd2"} <= set(strategies)
+
+@pytest.mark.parametrize("name", IN_A_CLOUD)
+def test_where_nothing_can_be_run_dlt_compiles_the_same_tables_and_merges(name, publish, tmp_path):
+    pytest.importorskip({"snowflake": "snowflake.connector", "bigquery": "google.cloud.bigquery"}[name])
+    destination, contacts, flag, moment = IN_A_CLOUD[name]
+    pipeline = dlt.pipeline(
+        "exactbuyer", destination=destination(), dataset_name="crm", pipelines_dir=str(tmp_path)
+    )
+    pipeline.extract(contacts_source(publish(everybody()), history=True))
+    pipeline.normalize()
+    client = pipeline.destination_client()
+    created = {
+        table: " ".join(
+            client._get_table_update_sql(table, client._create_table_update(table, {}), False)[0].split()
+        )
+        for table in (*TABLES, "contact_job_history")
+    }
+    assert created["contacts"].startswith(f"CREATE TABLE {contacts}")
+    assert flag in created["contacts"]
+    assert moment in created["contacts"]
+    assert "_dlt" not in created["contacts"]
+    assert all("Who this is, in each load the same." in one for one in created.values())
+    for table in TABLES:
+        (job,) = client._create_merge_followup_jobs([client.prepare_load_table(table)])
+        gone, added = Path(job._file_path).read_text("utf-8").split(";")
+        assert (
+            gone
+            == f"DELETE FROM {contacts.replace('contacts', table).replace('CONTACTS', table.upper())} WHERE 1 = 1"
+        )
+        assert added.lstrip().startswith("INSERT INTO")
+    assert {"delete-insert", "scd2"} <= set(client.capabilities.supported_merge_strategies)

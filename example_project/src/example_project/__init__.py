@@ -1,1 +1,1 @@
-"""An example: leads from a CSV, enriched into Parquet, loaded into DuckDB, every day."""
+"""An example: leads from a CSV, enriched into Parquet, merged into DuckDB or another warehouse, every day."""

@@ -7,8 +7,9 @@ _OURS = Path(__file__).parents[2] / "data"
 
 DATA = Path(os.environ.get("EXAMPLE_DATA", _OURS)).resolve()
 TABLE = DATA / "enriched_contacts.parquet"
-DATABASE = DATA / "warehouse.duckdb"
 LEDGER = DATA / "ledger.db"
+# Any that dlt knows: postgresql://…, snowflake://…, bigquery://…
+WAREHOUSE = os.environ.get("EXAMPLE_WAREHOUSE", f"duckdb:///{DATA / 'warehouse.duckdb'}")
 
 
 def export(name: str) -> Path:

@@ -1,0 +1,96 @@
+"""An S3 of this machine's own: moto's server in a process of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.connection import Connection
+from typing import Any
+
+import requests
+
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "canary-access", "AWS_SECRET_ACCESS_KEY": "canary-secret",
+    "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+}  # fmt: skip
+# An answer of this status to each request whose method, path and query match.
+Fault = tuple[str, int]
+
+
+class ObjectStore:
+    """The server as its administrator sees it."""
+
+    def __init__(self, url: str, control: Connection) -> None:
+        self.url, self._control = url, control
+
+    def make_bucket(self, name: str) -> None:
+        requests.put(f"{self.url}/{name}", timeout=10).raise_for_status()
+
+    def objects(self, bucket: str) -> dict[str, int]:
+        """Every object of the bucket, with its size."""
+        text = requests.get(f"{self.url}/{bucket}", timeout=10).text
+        return {
+            key: int(size) for key, size in re.findall(r"<Key>(.*?)</Key>.*?<Size>(\d+)</Size>", text, re.S)
+        }
+
+    def body(self, bucket: str, key: str) -> bytes:
+        return requests.get(f"{self.url}/{bucket}/{key}", timeout=10).content
+
+    def uploads(self, bucket: str) -> int:
+        """How many are under way."""
+        return requests.get(f"{self.url}/{bucket}?uploads", timeout=10).text.count("<UploadId>")
+
+    def clear(self) -> None:
+        requests.post(f"{self.url}/moto-api/reset", timeout=10).raise_for_status()
+
+    def fails(self, *faults: Fault) -> None:
+        self._control.send(faults)
+        self._control.recv()
+
+
+@contextmanager
+def running() -> Iterator[ObjectStore]:
+    # Not forked: the tests have threads.
+    context = multiprocessing.get_context("spawn")
+    mine, theirs = context.Pipe()
+    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        yield ObjectStore(mine.recv(), mine)
+    finally:
+        process.terminate()
+        process.join()
+        mine.close()
+
+
+def _serve(control: Connection) -> None:
+    import logging
+    import threading
+
+    os.environ.update(KEYS)
+    from moto.server import DomainDispatcherApplication, create_backend_app
+    from werkzeug.serving import make_server
+
+    logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
+    real: Any = DomainDispatcherApplication(create_backend_app)
+    faults: list[Fault] = []
+
+    def application(environ: dict[str, Any], start: Callable[..., Any]) -> Any:
+        asked = "{REQUEST_METHOD} {PATH_INFO}?{QUERY_STRING}".format_map(environ)
+        for pattern, status in faults:
+            if re.search(pattern, asked):
+                is_chunked = "HTTP_TRANSFER_ENCODING" in environ
+                environ["wsgi.input"].read(-1 if is_chunked else int(environ.get("CONTENT_LENGTH") or 0))
+                start(f"{status} Fault", [("Content-Length", "0")])
+                return [b""]
+        return real(environ, start)
+
+    server = make_server("127.0.0.1", 0, application, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    control.send(f"http://127.0.0.1:{server.server_port}")
+    while True:
+        faults[:] = control.recv()
+        control.send(None)
