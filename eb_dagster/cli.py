@@ -179,7 +179,7 @@ def enrich(
         table = _open_table(file, encoding=encoding, separator=separator)
         if _is_parquet(output):
             _check_names(table)
-        bar = _Bar(table.rows)
+        bar = _Bar(table.rows, max_credits=options["max_credits"])
         with _enricher(table, options, progress=bar) as enricher:
             if _is_parquet(output):
                 enricher.check_target(output)
@@ -505,10 +505,10 @@ def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price
 class _Bar:
     """A live bar on a terminal, a line every few seconds elsewhere; both on stderr."""
 
-    def __init__(self, rows: int) -> None:
+    def __init__(self, rows: int, *, max_credits: int | None) -> None:
         from eb_dagster.forecast import Forecast
 
-        self.forecast = Forecast(rows)
+        self.forecast = Forecast(rows, max_credits=max_credits)
         self.is_live = sys.stderr.isatty()
         self._bar: Any = None
         self._last = -math.inf
@@ -531,12 +531,12 @@ class _Bar:
             )
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if self._bar is not None:
             self._bar.close()
         elif self._untold is not None:
-            # A log ends with where the run ended.
-            self._tell(self._untold)
+            # A log ends with where the run ended. What failed will not go on as it was forecast.
+            self._tell(self._untold, is_over=kind is not None)
 
     def __call__(self, report: Report) -> None:
         self._untold = report
@@ -547,12 +547,14 @@ class _Bar:
         elif time.monotonic() - self._last >= _LINE_SECONDS:
             self._tell(report)
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: Report, *, is_over: bool = False) -> None:
         self._last, self._untold = time.monotonic(), None
-        click.echo(f"{self.forecast.share(report):4.0%}  {self._words(report)}", err=True)
+        words = self._words(report, is_over=is_over)
+        click.echo(f"{self.forecast.share(report):4.0%}  {words}", err=True)
 
-    def _words(self, report: Report) -> str:
+    def _words(self, report: Report, *, is_over: bool = False) -> str:
         found = f", {report.credits_charged / report.answers:.1%} found" if report.answers else ""
         partitions = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
         spent = "1 credit" if report.credits_charged == 1 else f"{report.credits_charged:,} credits"
-        return f"{partitions}, {spent}{found}{self.forecast.words(now=time.monotonic())}"
+        left = "" if is_over else self.forecast.words(now=time.monotonic())
+        return f"{partitions}, {spent}{found}{left}"

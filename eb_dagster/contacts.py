@@ -274,9 +274,6 @@ def _type_name(column: Column) -> str:
     return "timestamp, UTC" if column.type == _MOMENT else "bool"
 
 
-_JSON_COLUMNS: Final = ("education", "experiences", "other")
-
-
 @cache
 def _default_contract() -> pandera.DataFrameSchema:
     return enriched_contacts()

@@ -19,13 +19,14 @@ from eb_dagster import contacts as contact_columns
 from eb_dagster import frames, rights
 from eb_dagster.added import Finisher
 from eb_dagster.client import Client
-from eb_dagster.errors import EnrichError, InputError, LedgerError, OverBudget
+from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget
 from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import (
     Candidates,
     FieldType,
     Identifier,
     Layout,
+    check_text,
     find_layout,
     read_batch,
     read_rows,
@@ -230,6 +231,10 @@ class Enricher:
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
         self._check_clash(names)
+        slim = _slim(frame, layout)
+        read_rows(slim.iloc[:0], layout, default_region=self._settings.default_region)
+        # As a whole: a value that is no text would stop the run when what is before it is bought.
+        check_text(slim, layout.names)
         if self._settings.over_budget == "refuse":
             self._refuse_over_budget(frame)
         batches = list(self._run(self._read_pandas(frame, layout), total=len(frame)))
@@ -292,12 +297,19 @@ class Enricher:
         self.check_target(path)
         # Before it is there: a table that `forget` does not know of would keep who is in it.
         self._ledger.note_published(str(path.resolve()))
-        return write_parquet(
-            cast("Iterable[pa.RecordBatch]", reader),
-            path,
-            schema=reader.schema,
-            metadata=self._seal,
-        )
+        before = self.report
+        try:
+            return write_parquet(
+                cast("Iterable[pa.RecordBatch]", reader),
+                path,
+                schema=reader.schema,
+                metadata=self._seal,
+            )
+        except EnrichError as error:
+            # What cannot be written at the end was bought all the same.
+            if self.report is not before and self.report.requests and error.spent == NOTHING_SENT:
+                error.spent = self.report.spent
+            raise
 
     def check_target(self, path: Place) -> None:
         """Refuse a path that cannot be written, or a table that another ledger has paid for."""
@@ -377,7 +389,7 @@ class Enricher:
         self._purchases.append(purchase)
         finisher = Finisher(self._ledger, self._added, columns=self._settings.columns)
         with (
-            _progress(self._settings.progress, report, total) as show,
+            _progress(self._settings.progress, report, total, self._settings.max_credits) as show,
             marked() as interruption,
             _telling(report),
         ):
@@ -425,9 +437,7 @@ class Enricher:
         raise KeyboardInterrupt
 
     def _read_pandas(self, frame: pd.DataFrame, layout: Layout) -> Iterator[list[Candidates]]:
-        wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
-        slim = frame.iloc[:, wanted]
-        slim.columns = [str(name) for name in slim.columns]
+        slim = _slim(frame, layout)
         # Even an empty frame is checked once.
         for start in range(0, max(len(slim), 1), BLOCK_ROWS):
             piece = slim.iloc[start : start + BLOCK_ROWS]
@@ -485,9 +495,15 @@ def _telling(report: Report) -> Generator[None]:
 class _progress:  # noqa: N801 - reads as the function it stands for
     """A bar on a terminal or in a notebook, or the user's own function."""
 
-    def __init__(self, choice: bool | Callable[..., None] | None, report: Report, total: int | None) -> None:
+    def __init__(
+        self,
+        choice: bool | Callable[..., None] | None,
+        report: Report,
+        total: int | None,
+        max_credits: int | None,
+    ) -> None:
         self._choice, self._report, self._total = choice, report, total
-        self._forecast = Forecast(total or 0)
+        self._forecast = Forecast(total or 0, max_credits=max_credits)
         self._bar: Any = None
 
     def __enter__(self) -> Callable[[], None]:
@@ -531,6 +547,14 @@ def _warn(report: Report) -> None:
     # That the run's own cap is spent is no surprise to who set it.
     if report.stopped and report.stopped != CAP_IS_SPENT:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
+
+
+def _slim(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
+    """The columns that are read, with names that are text."""
+    wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
+    slim = frame.iloc[:, wanted]
+    slim.columns = [str(name) for name in slim.columns]
+    return slim
 
 
 def _is_pandas(frame: Any) -> bool:

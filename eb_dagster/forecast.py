@@ -16,10 +16,14 @@ _EVENTS: Final = 64
 
 
 class Forecast:
-    """What a run comes to, of so many rows. With a plan, it counts answers, which come more evenly."""
+    """What a run comes to, of so many rows. With a plan, it counts answers, which come more evenly.
 
-    def __init__(self, rows: int, plan: Plan | None = None) -> None:
+    `max_credits` is the run's cap, which may end it before its rows do.
+    """
+
+    def __init__(self, rows: int, plan: Plan | None = None, *, max_credits: int | None = None) -> None:
         self.plan = plan
+        self._max_credits = max_credits
         self._rows = rows
         # Moment, share and credits, whenever the share has grown. The wait for the first answer is
         # no part of the pace.
@@ -33,15 +37,16 @@ class Forecast:
 
     def share(self, report: Report) -> float:
         """How much of the run is done, from 0 to 1."""
-        done = report.rows / self._rows if self._rows else 1.0
-        if self.plan is None or not self.plan.to_ask or done == 1.0:
-            return done
-        # A miss leads to the next question.
-        missed = 1 - report.credits_charged / report.answers if report.answers else 0.5
-        further = self.plan.to_ask_at_most - self.plan.to_ask
-        asked = report.answers / (self.plan.to_ask + further * missed)
-        if self.plan.max_credits is not None:
-            asked = max(asked, report.credits_charged / max(self.plan.max_credits, 1))
+        # A stream may bring more rows than it said.
+        done = min(1.0, report.rows / self._rows) if self._rows else 1.0
+        asked = 0.0
+        if self.plan is not None and self.plan.to_ask:
+            # A miss leads to the next question.
+            missed = max(0.0, 1 - report.credits_charged / report.answers) if report.answers else 0.5
+            further = self.plan.to_ask_at_most - self.plan.to_ask
+            asked = report.answers / (self.plan.to_ask + further * missed)
+        if self._max_credits is not None:
+            asked = max(asked, report.credits_charged / max(self._max_credits, 1))
         return max(done, min(0.99, asked))
 
     def seconds_left(self, *, now: float) -> float | None:
@@ -57,8 +62,7 @@ class Forecast:
             return None
         (_, first, before), (_, last, spent) = self._events[0], self._events[-1]
         expected = round(spent + (1 - last) * (spent - before) / (last - first))
-        most = self.plan.max_credits if self.plan is not None else None
-        return expected if most is None else min(expected, most)
+        return expected if self._max_credits is None else min(expected, self._max_credits)
 
     def words(self, *, now: float) -> str:
         """Both, to be put behind other words; nothing until there is a pace."""

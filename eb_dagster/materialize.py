@@ -193,7 +193,9 @@ class _Table:
 
     def make(self, value: Any) -> Generator[Event, None, "_Made | None"]:
         """Make it, unless this is a dry run. Yields observations of what else there is to tell."""
-        progress = _ProgressLog(self.context.log.info)
+        progress = _ProgressLog(
+            self.context.log.info, max_credits=self.enrichment.settings.get("max_credits")
+        )
         upstream: Upstream | None = None
         settings = self.enrichment.settings
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
@@ -291,7 +293,10 @@ class _Table:
 
     def _remaining(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
         """What is left to do and what it costs at most. Sends nothing."""
-        if upstream is None or isinstance(error, ConfigError | InputError):
+        if upstream is None:
+            return {}
+        if isinstance(error, ConfigError | InputError) and not enricher.report.requests:
+            # Of settings or a table that are wrong, there is no plan.
             return {}
         if not isinstance(error, Exception) and upstream.rows > _ROWS_PLANNED_WHEN_CANCELLED:
             return {}
@@ -363,16 +368,17 @@ def _earlier(context: dg.AssetExecutionContext, key: dg.AssetKey, *, most: int =
 class _ProgressLog:
     """A line in the event log now and then, however many requests there are."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
+    def __init__(self, say: Callable[[str], None], *, max_credits: int | None = None) -> None:
         self.rows = 0
         self.forecast = Forecast(0)
+        self._max_credits = max_credits
         self._say = say
         self._started = time.monotonic()
         self._due = self._started + _FIRST_PROGRESS_SECONDS
 
     def expect(self, rows: int, plan: Plan | None) -> None:
         """Before the first row: how many there are, and the plan if there is one."""
-        self.rows, self.forecast = rows, Forecast(rows, plan)
+        self.rows, self.forecast = rows, Forecast(rows, plan, max_credits=self._max_credits)
 
     def __call__(self, report: Report) -> None:
         now = time.monotonic()

@@ -11,8 +11,11 @@ import inspect
 import itertools
 import os
 import tempfile
+import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
@@ -29,6 +32,8 @@ from eb_dagster.settings import read_base_url
 Frame = TypeVar("Frame")
 
 _OF_ONE_RUN: Final = ("max_credits", "over_budget", "progress")
+_AGES: Final = ("max_age", "retry_misses_after")
+_KILL_TIMEOUT: Final = "spark.python.task.killTimeout"
 _TEXT: Final = ("string", "varchar", "char", "void")
 
 
@@ -36,13 +41,14 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
     """The Spark dataframe with the status and contact columns added, one row for each of its rows.
 
     Like everything in Spark it is lazy: nothing is bought before an action, such as a write, and a
-    second action runs everything again. That costs no credit, because the ledger has the answers. A
-    partition is bought whole even if the action wants only a few of its rows, as `show` does, or if the
-    job is cancelled meanwhile.
+    second action runs everything again. That costs no credit, because the ledger has the answers;
+    `max_age` and `retry_misses_after` count from this call. A partition is bought whole even if the
+    action wants only a few of its rows, as `show` does.
 
     What was in flight in a process that was lost is in doubt: the task that Spark starts in its place
     asks for the rest, and gives those rows the status `in_doubt`. With `in_doubt="resend"` it would
-    ask for them again, and might pay twice.
+    ask for them again, and might pay twice. Spark itself kills the Python of a job that is cancelled or
+    fails after `spark.python.task.killTimeout`, 2 s if it is not set; set it to more than `timeout`.
 
     Args:
         frame: columns as in `Enricher.enrich_batches`.
@@ -63,6 +69,7 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
             f"enrich takes a Spark dataframe, not {type(frame).__name__}; give it one, or use enrich_dataframe"
         )
     _check_names(settings)
+    began = time.time()
     spark = cast("Any", frame)
     session, schema = spark.sparkSession, spark.schema
     is_local = session.conf.get("spark.master", "").partition("[")[0] == "local"
@@ -81,17 +88,21 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
         # Where Spark looks for the comment on a column, in each table that it writes.
         field.metadata = {"comment": one.metadata[b"description"].decode()}
     sent = None if named is None else ledger
+    _warn_of_killing(session.conf.get(_KILL_TIMEOUT, None))
 
     def enriched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         if (first := next(batches, None)) is not None:
             here = _find_ledger(sent, is_local=is_local)
             if _id_of(here) != known_as:
                 raise LedgerError(
-                    "EB_DAGSTER_LEDGER of this executor is another ledger than the driver's, and would pay "
-                    "again; set both to the same"
+                    "the ledger of this executor is another one than the driver's, and would pay again; set "
+                    "EB_DAGSTER_LEDGER to the same for both, or give ledger=…"
                 )
-            stream = itertools.chain([first], batches)
-            yield from _buy(pa.RecordBatchReader.from_batches(first.schema, stream), settings, here)
+            reader = pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], batches))
+            # What the same job bought is not too old for a task that starts late, or once more.
+            late = timedelta(seconds=max(0.0, time.time() - began))
+            ages = {name: settings[name] + late for name in _AGES if settings.get(name) is not None}
+            yield from _buy(reader, settings | ages, here)
 
     return spark.mapInArrow(enriched, type(schema)([*schema.fields, *fields]))
 
@@ -100,7 +111,7 @@ def _buy(batches: pa.RecordBatchReader, settings: Mapping[str, Any], ledger: str
     """One task: buy a whole partition, then hand it over."""
     # Where Spark puts what it has no memory for. The file has no name, and is gone with the process.
     folder = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
-    with tempfile.TemporaryFile(dir=folder if Path(folder).is_dir() else None) as file:
+    with tempfile.TemporaryFile(dir=folder if folder and Path(folder).is_dir() else None) as file:
         with Enricher(**settings, ledger=ledger) as enricher:
             reader = enricher.enrich_batches(batches)
             options = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -109,6 +120,15 @@ def _buy(batches: pa.RecordBatchReader, settings: Mapping[str, Any], ledger: str
                     writer.write_batch(batch)
         file.seek(0)
         yield from pa.ipc.open_stream(file)
+
+
+def _warn_of_killing(timeout: str | None) -> None:
+    if timeout is None:
+        warnings.warn(
+            f"{_KILL_TIMEOUT} is not set: two seconds after a job is cancelled or fails, Spark kills its Python, and "
+            "what is in flight then is in doubt. Set it to more than timeout, such as 6min",
+            stacklevel=3,
+        )
 
 
 def _check_names(settings: Mapping[str, Any]) -> None:
@@ -150,7 +170,7 @@ def _find_ledger(named: str | os.PathLike[str] | None, *, is_local: bool) -> str
                 "the ledger is a file, and the executors of a cluster do not share files; name postgresql://…"
             )
         return str(file)
-    if named is not None and (url.password or "password" in url.query):
+    if named is not None and (url.password or any("password" in name for name in url.query)):
         raise ConfigError(
             "the ledger's address holds a password, which would travel in Spark's plan; set EB_DAGSTER_LEDGER on "
             "the driver and the executors instead, or leave the password to PGPASSFILE"

@@ -211,9 +211,9 @@ def load_contacts(
                 "exactbuyer", destination=destination, dataset_name=dataset, pipelines_dir=private
             )
             pipeline.sync_destination()
-            known = _types(pipeline)
+            # Before the first batch: a table that is loaded as it streams buys it.
+            _refuse_other_types(_types(pipeline), _types_of(table, f"{private}/declared", settings))
             pipeline.extract(source)
-            _refuse_other_types(known, _types(pipeline))
             pipeline.normalize()
             pipeline.load()
             _finish(pipeline, with_history=bool(settings.get("history")))
@@ -253,6 +253,19 @@ def _told(failure: PipelineStepFailed) -> EnrichError:
     return ConfigError(
         f"dlt could not {failure.step} the contacts ({type(cause).__name__}); check the destination, then run it again"
     )
+
+
+def _types_of(
+    table: str | os.PathLike[str] | pa.RecordBatchReader, folder: str, settings: Mapping[str, Any]
+) -> dict[tuple[str, str], str]:
+    """The types that a table's columns will have, by its schema alone."""
+    with contextlib.ExitStack() as stack:
+        schema, _ = _open(table, stack)
+    declared: dict[str, Any] = {"is_whole": not isinstance(table, pa.RecordBatchReader), **settings}
+    nobody = pa.RecordBatchReader.from_batches(schema, cast("list[pa.RecordBatch]", []))
+    pipeline: Any = dlt.pipeline("exactbuyer_declared", destination="duckdb", pipelines_dir=folder)
+    pipeline.extract(contacts_source(nobody, **declared))
+    return _types(pipeline)
 
 
 def _types(pipeline: Any) -> dict[tuple[str, str], str]:

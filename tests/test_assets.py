@@ -126,6 +126,15 @@ def test_a_dataframe_becomes_a_parquet_table_with_metadata(run, tmp_path):
     assert table.column("label").to_pylist()[:3] == ["a", "b", None]
 
 
+@pytest.mark.parametrize("path", [True, False])
+def test_a_value_at_the_end_that_is_no_text_is_found_before_anything_is_sent(run, stand_in, path):
+    api = stand_in(match_rate=1.0)
+    phones = pd.Series([None] * 40_000 + [4915112345678], dtype=object)
+    leads = pd.DataFrame({"email": [f"p{n}@firm.example" for n in range(40_001)], "phone": phones})
+    assert not run(leads, api=api, **({} if path else {"path": None})).success
+    assert api.requests() == 0
+
+
 def test_its_columns_tell_what_they_are_and_where_they_come_from(run, tmp_path):
     metadata = made_by(run(people().assign(score=1.5)))
     written = pq.read_schema(tmp_path / "out.parquet")

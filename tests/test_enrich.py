@@ -419,3 +419,12 @@ def test_no_person_and_no_key_is_in_ledger_index_or_names(stand_in, enricher, tm
     assert "canary-key" not in index + meta
     assert b"canary-key" not in Path(tmp_path / "ledger.db").read_bytes()
     assert (tmp_path / "ledger.db").stat().st_mode & 0o077 == 0
+
+
+def test_a_value_at_the_end_that_is_no_text_is_found_before_anything_is_sent(stand_in, enricher):
+    api = stand_in(match_rate=1.0)
+    phones = pd.Series([None] * 40_000 + [4915112345678], dtype=object)
+    leads = pd.DataFrame({"email": [f"p{n}@firm.example" for n in range(40_001)], "phone": phones})
+    with pytest.raises(InputError, match=r"phone: 1 of 40,001 values are numbers.*Nothing was sent"):
+        enricher(api).enrich_dataframe(leads)
+    assert api.requests() == 0

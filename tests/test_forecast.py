@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from eb_dagster.forecast import Forecast
-from eb_dagster.identifiers import Candidates, Identifier
-from eb_dagster.plan import Agenda, Plan, PlanCount
+from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 
 
-def plan(first: int, further: int = 0, *, max_credits: int | None = None) -> Plan:
-    """Rows with one identifier, then rows with two."""
-    agenda, count = Agenda(), PlanCount()
-    rows = [[f"a{number}"] for number in range(first - further)]
-    rows += [[f"b{number}", f"c{number}"] for number in range(further)]
-    ones = [Candidates(tuple(Identifier("email", value) for value in row), ()) for row in rows]
-    keys = {one: one.value.encode().ljust(16) for row in ones for one in row.identifiers}
-    block = agenda.add(ones, keys)
-    for question in block.new:
-        question.state = "open"
-    agenda.start(block)
-    count.add(block, agenda.clear())
-    return count.plan(
-        partition_size=1000, max_credits=max_credits, max_credits_at_risk=20_000, requests_per_minute=198
-    )
+def plan(first: int, further: int = 0) -> Plan:
+    """Rows that ask one identifier first, and some of them one more."""
+    asked = {"to_ask": first, "to_ask_at_most": first + further, "identifiers": first + further}
+    none = dict.fromkeys((one.name for one in dataclasses.fields(Plan)), 0)
+    return Plan(**{**none, **asked, "rows": first, "invalid": {}, "max_credits": None})
 
 
 def run(forecast: Forecast, *, partitions: int, latency: float, until: int, block: int = 4_096) -> float:
@@ -81,10 +72,11 @@ def test_misses_lead_to_further_questions():
 
 
 def test_a_cap_ends_the_run_before_its_rows_do():
-    forecast = Forecast(100_000, plan(100_000, max_credits=14_000))
-    now = run(forecast, partitions=100, latency=1, until=10)
-    assert forecast.seconds_left(now=now) == pytest.approx(10 * 60 / 198, rel=0.2)
-    assert forecast.credits_in_all() == 14_000
+    for its_plan in (plan(100_000), None):
+        forecast = Forecast(100_000, its_plan, max_credits=14_000)
+        now = run(forecast, partitions=100, latency=1, until=10)
+        assert forecast.seconds_left(now=now) == pytest.approx(10 * 60 / 198, rel=0.2)
+        assert forecast.credits_in_all() == 14_000
 
 
 def test_nothing_is_said_before_there_is_a_pace():
@@ -98,6 +90,11 @@ def test_words_name_both():
     forecast = Forecast(1_000_000, plan(1_000_000))
     now = run(forecast, partitions=1000, latency=1, until=10)
     assert forecast.words(now=now) == ", about 5 min left and 700,000 credits in all"
+
+
+def test_the_share_is_one_at_most_whatever_a_vendor_counts():
+    assert Forecast(100).share(Report(rows=205)) == 1.0
+    assert 0 < Forecast(20, plan(20, 20)).share(Report(answers=5, credits_charged=10)) <= 1
 
 
 def test_a_table_without_rows_is_done():

@@ -77,7 +77,7 @@ NOT_PROVOKED = {
     "the reply of request {request_id} is damaged in the ledger": "a checksum finds it before",
     "no permission in its folder": "root may write everything",
     "cannot write {path}: {error.strerror}": "needs a disk that fails",
-    "of this executor is another ledger": "needs a cluster; test_spark.py has one",
+    "the ledger of this executor is another one": "needs a cluster; test_spark.py has one",
     "{self} cannot {what}": "needs an object store; test_object_stores",
     "the warehouse refused": "needs a database that takes the contacts and refuses what comes after",
 }  # fmt: skip

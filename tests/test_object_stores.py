@@ -295,3 +295,15 @@ def test_a_published_object_is_loaded_into_a_warehouse(stand_in, enricher, tmp_p
     load_contacts(TABLE, dlt.destinations.duckdb(database), dataset="crm")
     with duckdb.connect(database) as connection:
         assert connection.execute("SELECT count(*) FROM crm.contacts").fetchall() == [(api.credits(),)]
+
+
+def test_an_upload_that_fails_after_the_purchase_says_what_was_spent(store, stand_in, enricher):
+    put(LEADS, "s3://crm/leads.parquet")
+    api = stand_in(match_rate=1.0)
+    store.fails((r"(POST|PUT) /crm/made/enriched\.parquet", 403))
+    with pytest.raises(ConfigError, match=f"This run was charged {LEADS.num_rows} credits"):
+        enricher(api).enrich_parquet("s3://crm/leads.parquet", TABLE)
+    assert api.credits() == LEADS.num_rows
+    store.fails()
+    enricher(api).enrich_parquet("s3://crm/leads.parquet", TABLE)
+    assert api.credits() == LEADS.num_rows

@@ -218,6 +218,17 @@ def test_a_load_that_fails_never_says_that_nothing_was_sent_of_an_enrichment_tha
     assert api.credits() == 1
 
 
+def test_a_stream_with_columns_of_other_types_is_refused_before_it_buys(tmp_path, stand_in, enricher):
+    api = stand_in(match_rate=1.0)
+    buyer, target = enricher(api), dlt.destinations.duckdb(str(tmp_path / "warehouse.duckdb"))
+    leads = pa.table({"email": ["a@canary.example"], "score": [1]})
+    load_contacts(buyer.enrich_batches(leads), target, dataset="crm")
+    others = pa.table({"email": ["b@canary.example"], "score": [0.5]})
+    with pytest.raises(InputError, match=r"\(score: bigint there, double here\)"):
+        load_contacts(buyer.enrich_batches(others), target, dataset="crm")
+    assert api.credits() == 1
+
+
 def test_history_keeps_each_job_and_when_it_ended(warehouse, publish):
     warehouse.load(publish(everybody()), history=True)
     warehouse.load(publish(everybody()), history=True)
