@@ -53,16 +53,19 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where ledgers and tables are written; a temporary one")
     chosen = parser.parse_args()
     figures: dict[str, float] = {}
-    with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
-        for step, settings in STEPS[chosen.form]:
-            name = f"{step.__module__.rpartition('.')[2]}.{step.__name__}"
-            if chosen.only and not any(one in (name, name.partition(".")[0]) for one in chosen.only):
-                continue
-            started = time.perf_counter()
-            given = {**settings, "folder": Path(folder)} if "folder" in settings else settings
-            figures |= step(**given)
-            print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr)
-    print(table(figures, form=chosen.form))
+    try:
+        with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
+            for step, settings in STEPS[chosen.form]:
+                name = f"{step.__module__.rpartition('.')[2]}.{step.__name__}"
+                if chosen.only and not any(one in (name, name.partition(".")[0]) for one in chosen.only):
+                    continue
+                started = time.perf_counter()
+                given = {**settings, "folder": Path(folder)} if "folder" in settings else settings
+                figures |= step(**given)
+                print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+    finally:
+        # What was measured before a Ctrl-C is worth seeing, too.
+        print(table(figures, form=chosen.form))
 
 
 if __name__ == "__main__":
