@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from eb_dagster.contacts import POOL, STATUS_COLUMNS, Flattened, flatten, read_contact, select
 from eb_dagster.errors import LedgerError
+from eb_dagster.identifiers import identifiers_in
 from eb_dagster.ledger import Ledger
 from eb_dagster.plan import Question, Row
-from eb_dagster.purchase import Answer, decompress, identifiers_in
+from eb_dagster.purchase import Answer, decompress
 from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -127,6 +127,20 @@ def canonical(field_type: FieldType, text: str, *, default_region: str | None = 
     if value is None:
         return canonical_thoroughly(field_type, text, default_region)
     return Identifier(field_type, value)
+
+
+def identifiers_in(
+    texts: Mapping[FieldType, Iterable[str]], kinds: Collection[FieldType] = FIELD_TYPES
+) -> list[Identifier]:
+    """The canonical identifiers of these kinds among a contact's texts, each once, in their order."""
+    found: dict[Identifier, None] = {}
+    for kind, of_kind in texts.items():
+        if kind in kinds:
+            for text in of_kind:
+                one = canonical(kind, text)
+                if isinstance(one, Identifier):
+                    found[one] = None
+    return list(found)
 
 
 def canonical_thoroughly(field_type: FieldType, text: str, default_region: str | None) -> Identifier | str:

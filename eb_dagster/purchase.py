@@ -25,7 +25,7 @@ import pyarrow as pa
 from eb_dagster.client import Client, NoReply, Reply
 from eb_dagster.contacts import Contact, Flattened, flatten, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical
+from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, identifiers_in
 from eb_dagster.ledger import (
     FORGOTTEN,
     Alias,
@@ -660,20 +660,6 @@ def _aliases(ledger: Ledger, contacts: Mapping[int, Contact], kinds: Collection[
         for one in found:
             aliases.append(Alias(hashers[one.field_type](one.value), position, held, person))
     return aliases
-
-
-def identifiers_in(
-    texts: Mapping[FieldType, Iterable[str]], kinds: Collection[FieldType] = FIELD_TYPES
-) -> list[Identifier]:
-    """The canonical identifiers of these kinds among a contact's texts, each once, in their order."""
-    found: dict[Identifier, None] = {}
-    for kind, of_kind in texts.items():
-        if kind in kinds:
-            for text in of_kind:
-                one = canonical(kind, text)
-                if isinstance(one, Identifier):
-                    found[one] = None
-    return list(found)
 
 
 def _digest(text: str) -> int:

@@ -23,12 +23,12 @@ import sqlalchemy as sa
 from eb_dagster import database
 from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError
-from eb_dagster.identifiers import FieldType, Identifier, canonical
+from eb_dagster.identifiers import FieldType, Identifier, canonical, identifiers_in
 from eb_dagster.ledger import FORGOTTEN, Ledger, StoredReply
 from eb_dagster.object_store import Place, place
 from eb_dagster.packed import ALIAS, KEY_BYTES, NO_KEY, Wanted, unpack_outcomes
 from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
-from eb_dagster.purchase import compress, decompress, identifiers_in
+from eb_dagster.purchase import compress, decompress
 from eb_dagster.wire import IN_DOUBT, Record, encode_reply, parse_reply
 
 _BATCH_ROWS: Final = 8_192

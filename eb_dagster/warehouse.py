@@ -219,9 +219,9 @@ def load_contacts(
             _finish(pipeline, with_history=bool(settings.get("history")))
             counts = dict(pipeline.last_trace.last_normalize_info.row_counts)
     except EnrichError as error:
-        if isinstance(table, pa.RecordBatchReader) and error.spent == NOTHING_SENT:
+        if error.spent == NOTHING_SENT:
             # An enrichment that is loaded as it streams may have bought before the load failed.
-            error.spent = BOUGHT
+            error.spent = BOUGHT if isinstance(table, pa.RecordBatchReader) else "Nothing was bought"
         raise
     return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}
 
