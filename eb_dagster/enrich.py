@@ -262,7 +262,7 @@ class Enricher:
         """Enrich a stream: anything with `__arrow_c_stream__`, or an iterable of RecordBatch.
 
         Rows leave in the order they came, with the status and contact columns added; nothing is
-        sent before the first batch is read, and memory does not grow with the rows.
+        sent before the first batch is read, and memory holds a window of rows, not the table.
         """
         schema, stream = _open_batches(batches)
         rows: int | None = getattr(batches, "num_rows", None)
