@@ -26,10 +26,9 @@ from eb_dagster.identifiers import (
     FieldType,
     Identifier,
     Layout,
-    check_text,
     find_layout,
     read_batch,
-    read_rows,
+    read_blocks,
 )
 from eb_dagster.ledger import Ledger
 from eb_dagster.object_store import ObjectPath, Place, place
@@ -231,10 +230,6 @@ class Enricher:
         names = [str(name) for name in frame.columns]
         layout = find_layout(names, self._settings.identifiers)
         self._check_clash(names)
-        slim = _slim(frame, layout)
-        read_rows(slim.iloc[:0], layout, default_region=self._settings.default_region)
-        # As a whole: a value that is no text would stop the run when what is before it is bought.
-        check_text(slim, layout.names)
         if self._settings.over_budget == "refuse":
             self._refuse_over_budget(frame)
         batches = list(self._run(self._read_pandas(frame, layout), total=len(frame)))
@@ -437,11 +432,10 @@ class Enricher:
         raise KeyboardInterrupt
 
     def _read_pandas(self, frame: pd.DataFrame, layout: Layout) -> Iterator[list[Candidates]]:
-        slim = _slim(frame, layout)
-        # Even an empty frame is checked once.
-        for start in range(0, max(len(slim), 1), BLOCK_ROWS):
-            piece = slim.iloc[start : start + BLOCK_ROWS]
-            yield read_rows(piece, layout, default_region=self._settings.default_region)
+        wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
+        slim = frame.iloc[:, wanted]
+        slim.columns = [str(name) for name in slim.columns]
+        return read_blocks(slim, layout, default_region=self._settings.default_region, rows=BLOCK_ROWS)
 
     def _read_batches(self, pieces: Iterator[pa.RecordBatch], layout: Layout) -> Iterator[list[Candidates]]:
         for piece in pieces:
@@ -547,14 +541,6 @@ def _warn(report: Report) -> None:
     # That the run's own cap is spent is no surprise to who set it.
     if report.stopped and report.stopped != CAP_IS_SPENT:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
-
-
-def _slim(frame: pd.DataFrame, layout: Layout) -> pd.DataFrame:
-    """The columns that are read, with names that are text."""
-    wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
-    slim = frame.iloc[:, wanted]
-    slim.columns = [str(name) for name in slim.columns]
-    return slim
 
 
 def _is_pandas(frame: Any) -> bool:

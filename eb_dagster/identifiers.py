@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -650,10 +650,23 @@ def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None
         InputError: an identifier column is missing, there twice, or holds values that are not text.
 
     """
+    whole = read_blocks(frame, layout, default_region=default_region, rows=max(len(frame), 1))
+    return [row for block in whole for row in block]
+
+
+def read_blocks(
+    frame: pd.DataFrame, layout: Layout, *, default_region: str | None, rows: int
+) -> Iterator[list[Candidates]]:
+    """What `read_rows` does, so many rows at a time. All of them are checked before the first.
+
+    Else a value that is no text would stop a run that has bought what is before it.
+    """
     region = None if default_region is None else check_region(default_region)
     _check_columns([*frame.columns], layout)
     check_text(frame, layout.names)
-    return _read_columns([_texts(frame[name]) for name in layout.names], layout, region)
+    for start in range(0, len(frame), rows):
+        block = frame.iloc[start : start + rows]
+        yield _read_columns([_texts(block[name]) for name in layout.names], layout, region)
 
 
 def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | None) -> list[Candidates]:
