@@ -16,8 +16,9 @@ import sqlalchemy as sa
 
 from eb_dagster import database
 from eb_dagster.errors import InputError
-from eb_dagster.ledger import CHARGED, IN_FLIGHT_STATES, RESENT, WRITTEN_OFF, Ledger
-from eb_dagster.packed import checksum, unpack_outcomes
+from eb_dagster.findings import IN_FLIGHT_STATES
+from eb_dagster.ledger import Ledger
+from eb_dagster.packed import CHARGED, RESENT, WRITTEN_OFF, checksum, unpack_outcomes
 from eb_dagster.parquet import write_parquet
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import apply_reply

@@ -359,3 +359,11 @@ def _check_postgresql(connection: Any) -> None:
         )
     if settings["transaction_read_only"] != "off":
         raise LedgerError("PostgreSQL is read-only there (a replica?); name the primary")
+
+
+def damaged(what: str) -> LedgerError:
+    """The error to raise for what is not as it was written."""
+    return LedgerError(
+        f"{what} is damaged or missing in the ledger; restore it from a backup that is not older than "
+        "your last run, and check the disk"
+    )

@@ -129,6 +129,15 @@ def canonical(field_type: FieldType, text: str, *, default_region: str | None = 
     return Identifier(field_type, value)
 
 
+def canonical_value(field_type: FieldType, text: str) -> str | None:
+    """What `canonical` gives, as the bare value; None if it is no identifier."""
+    value = _plain(field_type, text)
+    if value is None:
+        one = canonical_thoroughly(field_type, text, None)
+        value = one.value if isinstance(one, Identifier) else None
+    return value
+
+
 def identifiers_in(
     texts: Mapping[FieldType, Iterable[str]], kinds: Collection[FieldType] = FIELD_TYPES
 ) -> list[Identifier]:

@@ -19,77 +19,37 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cache
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeVar, cast
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 from sqlalchemy import exc
 
 from eb_dagster import database
+from eb_dagster.database import damaged
 from eb_dagster.errors import LedgerError
+from eb_dagster.findings import AT_ANY_AGE, HELD, IN_FLIGHT_STATES, Findings, Freshness, Known
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.owners import DatabaseOwner, FileOwner, Owner
-from eb_dagster.packed import (
-    ALIAS,
-    KEY_BYTES,
-    OUTCOME,
-    Wanted,
-    checksum,
-    unpack_keys,
-    unpack_outcomes,
-)
+from eb_dagster.packed import KEY_BYTES, RESENT, Wanted, checksum, unpack_keys, unpack_outcomes
 from eb_dagster.vault import Vault
-from eb_dagster.wire import IN_DOUBT, MISSED, REQUIRED_FIELDS, UNREADABLE
-
-# Outcomes besides those of `wire`, by decision. Asked anew; given up; seen on the vendor's bill.
-RESENT: Final = -4
-WRITTEN_OFF: Final = -5
-CHARGED: Final = -6
-FORGOTTEN: Final = -7
+from eb_dagster.wire import IN_DOUBT, UNREADABLE
 
 REPLY_PATIENCE: Final = 600.0
 """Seconds for which a reply that was paid for waits for a database that cannot take it."""
 
-# Seconds; what no clock tells and no date holds.
-_END_OF_TIME: Final = 2.0e11
-
-IN_FLIGHT_STATES: Final = ("intent", "answered")
 _UNSENT_STATES: Final = ("free", "refused")
 _STATES: Final = frozenset({
     *IN_FLIGHT_STATES, *_UNSENT_STATES, "in_doubt", "applied", "unreadable", "resolved", "purged",
 })  # fmt: skip
-_HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
 
 _requests, _replies, _meta = database.requests, database.replies, database.meta
 _pacer, _suppressed, _published = database.pacer, database.suppressed, database.published
 
-Standing = Literal["matched", "missed", "in_flight", "in_doubt", "unreadable"]
 Short = Literal["credits", "day", "month", "risk"]
 _T = TypeVar("_T")
-
-
-class Known(msgspec.Struct, frozen=True, gc=False):
-    """What the ledger knows of an identifier. Matched: which contact of which reply."""
-
-    standing: Standing
-    request_id: int
-    run: str
-    at: float | None
-    position: int = -1
-    is_alias: bool = False
-    is_stale: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Freshness:
-    """From which moment on (seconds since the epoch) contacts and misses still count."""
-
-    contacts_since: float | None = None
-    misses_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +83,6 @@ class Claim:
     short_of: Short | None = None
     room: int = 0
     """How many more identifiers could have been asked."""
-
-
-class Question(msgspec.Struct, frozen=True, gc=False):
-    """One entry of an applied reply: where its contact stands and which fields that holds."""
-
-    position: int
-    held: frozenset[str] = frozenset()
-
-
-class Alias(msgspec.Struct, frozen=True, gc=False):
-    """An identifier found inside a bought contact. Equal `person` means the same contact."""
-
-    key: bytes
-    position: int
-    held: frozenset[str]
-    person: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +238,7 @@ class Ledger:
         *,
         required: int,
         alias_keys: Sequence[bytes] = (),
-        freshness: Freshness = Freshness(),
+        freshness: Freshness = AT_ANY_AGE,
     ) -> tuple[dict[bytes, Known], int]:
         """What is known of `keys`, and the id of the newest request that was looked at.
 
@@ -313,8 +257,7 @@ class Ledger:
         *,
         after: int,
     ) -> tuple[dict[bytes, Known], int]:
-        wanted, wanted_aliases = Wanted(keys), Wanted(alias_keys)
-        findings = _Findings(required=required, freshness=freshness)
+        findings = Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness)
         column = _requests.c
         rows = connection.execute(
             sa.select(
@@ -339,16 +282,16 @@ class Ledger:
             # Each row is looked at, of whatever endpoint and state, so that none goes missing:
             # SQLite gives ids without gaps.
             if self.file is not None and row.id != newest + 1:
-                raise _damaged(f"request {newest + 1}")
+                raise damaged(f"request {newest + 1}")
             newest = row.id
             known = database.keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
             if known != row.keys_checksum or row.state not in _STATES:
-                raise _damaged(f"request {row.id}")
+                raise damaged(f"request {row.id}")
             if row.endpoint == self.endpoint and row.state not in _UNSENT_STATES:
-                findings.read(row, wanted, wanted_aliases)
+                findings.read(row)
         if self.file is not None and newest < self._newest_ever(connection):
-            raise _damaged(f"request {newest + 1}")
-        return findings.result(), newest
+            raise damaged(f"request {newest + 1}")
+        return findings.known(), newest
 
     @staticmethod
     def _newest_ever(connection: sa.Connection) -> int:
@@ -396,7 +339,7 @@ class Ledger:
         limits: Limits,
         seen: int,
         alias_keys: Sequence[bytes] = (),
-        freshness: Freshness = Freshness(),
+        freshness: Freshness = AT_ANY_AGE,
         resend: bool = False,
     ) -> Claim:
         """Make the intent to ask durable, for as many of `keys` as the limits leave room for.
@@ -511,33 +454,26 @@ class Ledger:
         self,
         request_id: int,
         *,
-        questions: Sequence[Question],
-        aliases: Sequence[Alias],
+        outcomes: npt.NDArray[Any],
+        aliases: npt.NDArray[Any],
         records_enriched: int | None,
     ) -> None:
         """Note what a stored reply says about each question, in the order they were asked.
 
-        A power cut may undo this, and then `unapplied` gives the reply once more.
+        `outcomes` is an array of `OUTCOME`, `aliases` one of `ALIAS`. A power cut may undo this,
+        and then `unapplied` gives the reply once more.
         """
-        outcomes = np.zeros(len(questions), dtype=OUTCOME)
-        outcomes["position"] = [one.position for one in questions]
-        outcomes["held"] = [_pack_fields(one.held) for one in questions]
-        packed = np.zeros(len(aliases), dtype=ALIAS)
-        packed["key"] = np.frombuffer(b"".join([one.key for one in aliases]), dtype=ALIAS["key"])
-        packed["position"] = [one.position for one in aliases]
-        packed["held"] = [_pack_fields(one.held) for one in aliases]
-        packed["person"] = [one.person & 0xFFFFFFFF for one in aliases]
-        found = {one.position for one in questions if one.position >= 0}
-        unreadable = sum(one.position == UNREADABLE for one in questions)
+        position = outcomes["position"]
+        unreadable = int((position == UNREADABLE).sum())
         self._patiently(
             lambda: self._move(
                 request_id, {"answered", "unreadable", "applied"}, is_durable=False,
-                state="unreadable" if unreadable == len(questions) else "applied",
-                credits=len(found), records_enriched=_within_database(records_enriched),
-                at_risk=sum(one.position == IN_DOUBT for one in questions), unreadable=unreadable,
+                state="unreadable" if unreadable == len(outcomes) else "applied",
+                credits=len(np.unique(position[position >= 0])), records_enriched=_within_database(records_enriched),
+                at_risk=int((position == IN_DOUBT).sum()), unreadable=unreadable,
                 outcomes=outcomes.tobytes(),
-                outcomes_checksum=checksum(outcomes.tobytes(), packed.tobytes()),
-                aliases=packed.tobytes(),
+                outcomes_checksum=checksum(outcomes.tobytes(), aliases.tobytes()),
+                aliases=aliases.tobytes(),
             )
         )  # fmt: skip
 
@@ -576,7 +512,7 @@ class Ledger:
                     f"the reply of request {request_id} is gone from the ledger; restore it from a backup"
                 )
             if database.reply_checksum(row.encoding, row.body, complete=row.complete) != row.checksum:
-                raise _damaged(f"the reply of request {request_id}")
+                raise damaged(f"the reply of request {request_id}")
             body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
             yield StoredReply(
                 request_id, row.run, unpack_keys(row.asked_keys), row.answered_at,
@@ -764,8 +700,9 @@ class Ledger:
                 # A miss under more conditions says nothing of the request that may have been paid for.
                 continue
             outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT).copy()
-            again = [at for at, _ in wanted.find(row.asked_keys) if outcomes["position"][at] in _HELD]
-            if again:
+            at, _ = wanted.find(row.asked_keys)
+            again = at[np.isin(outcomes["position"][at], HELD)]
+            if len(again):
                 outcomes["position"][again] = RESENT
                 self.rewrite_outcomes(connection, row.id, outcomes, aliases=row.aliases)
 
@@ -904,13 +841,6 @@ def _reason(error: exc.SQLAlchemyError) -> str:
     return str(original) if known else "see the database's log"
 
 
-def _damaged(what: str) -> LedgerError:
-    return LedgerError(
-        f"{what} is damaged or missing in the ledger; restore it from a backup that is not older than "
-        "your last run, and check the disk"
-    )
-
-
 @contextlib.contextmanager
 def _whole(what: str) -> Generator[None]:
     """A value that is of no kind that was ever written there is damage."""
@@ -918,102 +848,7 @@ def _whole(what: str) -> Generator[None]:
         yield
     except (ValueError, TypeError, KeyError, IndexError):
         # Without the cause: it may quote what it could not read.
-        raise _damaged(what) from None
-
-
-class _Findings:
-    """What requests say about keys, gathered from the oldest to the newest."""
-
-    def __init__(self, *, required: int, freshness: Freshness) -> None:
-        self._required = required
-        self._freshness = freshness
-        self._matched: dict[bytes, Known] = {}
-        self._missed: dict[bytes, Known] = {}
-        self._open: dict[bytes, Known] = {}
-        self._aliases: dict[bytes, dict[int, Known]] = {}
-
-    def read(self, row: Any, wanted: Wanted, wanted_aliases: Wanted) -> None:
-        outcomes: npt.NDArray[Any] | None = None
-        for at, key in wanted.find(row.asked_keys):
-            if outcomes is None:
-                self._check(row)
-                default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
-                asked = len(row.asked_keys) // KEY_BYTES
-                outcomes = unpack_outcomes(row.outcomes, asked=asked, default=default)
-            position, held = int(outcomes["position"][at]), int(outcomes["held"][at])
-            self._note(row, key, position, held | row.required)
-        if row.aliases:
-            aliases = np.frombuffer(row.aliases, dtype=ALIAS)
-            hits = list(wanted_aliases.find(aliases["key"].tobytes()))
-            if hits:
-                self._check(row)
-            for at, key in hits:
-                one = aliases[at]
-                if self._holds(int(one["held"])):
-                    known = self._contact(row, int(one["position"]), is_alias=True)
-                    self._aliases.setdefault(key, {})[int(one["person"])] = known
-
-    @staticmethod
-    def _check(row: Any) -> None:
-        if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
-            raise _damaged(f"request {row.id}")
-
-    def _note(self, row: Any, key: bytes, position: int, held: int) -> None:
-        if position >= 0:
-            if self._holds(held):
-                self._matched[key] = self._contact(row, position, is_alias=False)
-        elif position == MISSED:
-            # What was not found with fewer conditions is not found with more.
-            if row.required & ~self._required == 0:
-                self._missed[key] = Known("missed", row.id, row.run, row.answered_at)
-        elif position in _HELD:
-            standing = "in_flight" if row.state in IN_FLIGHT_STATES else "in_doubt"
-            self._open[key] = Known(standing, row.id, row.run, None)
-        elif position == UNREADABLE:
-            self._open[key] = Known("unreadable", row.id, row.run, row.answered_at)
-
-    def _holds(self, held: int) -> bool:
-        return self._required & ~held == 0
-
-    def _contact(self, row: Any, position: int, *, is_alias: bool) -> Known:
-        if not 0 <= row.answered_at < _END_OF_TIME:
-            raise _damaged(f"request {row.id}")
-        since = self._freshness.contacts_since
-        stale = since is not None and row.answered_at < since
-        return Known("matched", row.id, row.run, row.answered_at, position, is_alias, is_stale=stale)
-
-    def result(self) -> dict[bytes, Known]:
-        for key, persons in self._aliases.items():
-            # An alias of two different people is nobody's.
-            if len(persons) == 1 and key not in self._matched:
-                self._matched[key] = next(iter(persons.values()))
-        since = self._freshness.misses_since
-        fresh_misses = {
-            key: one
-            for key, one in self._missed.items()
-            if since is None or (one.at is not None and one.at >= since)
-        }
-        result: dict[bytes, Known] = {**fresh_misses, **self._open}
-        for key, contact in self._matched.items():
-            newer = result.get(key)
-            if not contact.is_stale or newer is None:
-                result[key] = contact
-            elif newer.standing == "missed" and newer.request_id > contact.request_id:
-                # Asked again when it was old, and not found: the old contact is the best there is.
-                result[key] = msgspec.structs.replace(contact, is_stale=False)
-            elif newer.standing == "missed":
-                result[key] = contact
-        return result
-
-
-def pack_fields(names: Iterable[str]) -> int:
-    """A set of required-field names as bits."""
-    return _pack_fields(frozenset(names))
-
-
-@cache
-def _pack_fields(names: frozenset[str]) -> int:
-    return sum(1 << REQUIRED_FIELDS.index(name) for name in names)
+        raise damaged(what) from None
 
 
 def _day_and_month(now: float) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 import pyarrow as pa
@@ -25,21 +25,11 @@ import pyarrow as pa
 from eb_dagster.client import Client, NoReply, Reply
 from eb_dagster.contacts import Contact, Flattened, flatten, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, identifiers_in
-from eb_dagster.ledger import (
-    FORGOTTEN,
-    Alias,
-    Freshness,
-    Known,
-    Ledger,
-    Limits,
-    Short,
-    StoredReply,
-    pack_fields,
-)
-from eb_dagster.ledger import Question as Outcome
+from eb_dagster.findings import Freshness, Known
+from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_value
+from eb_dagster.ledger import Ledger, Limits, Short, StoredReply
 from eb_dagster.pacer import Pacer
-from eb_dagster.packed import NO_KEY
+from eb_dagster.packed import FORGOTTEN, NO_KEY, pack_aliases, pack_fields, pack_outcomes
 from eb_dagster.plan import Agenda, Question
 from eb_dagster.report import Report
 from eb_dagster.settings import Settings
@@ -613,25 +603,29 @@ def apply_reply(
 
     alignment = align(parsed, asked=len(stored.keys), find=find, complete=whole)
     contacts: dict[int, Contact] = {}
-    outcomes: list[Outcome] = []
+    positions: list[int] = []
+    held: list[int] = []
     for key, position in zip(stored.keys, alignment.positions, strict=True):
-        if position >= 0 and key != NO_KEY:
+        holds = 0
+        if key == NO_KEY:
+            position = FORGOTTEN
+        elif position >= 0:
             try:
                 contact = contacts[position] = read_contact(parsed.records[position].contact or b"null")
             except ValueError:
                 # No JSON after all. It is kept, and read again after an upgrade.
-                outcomes.append(Outcome(UNREADABLE))
+                position = UNREADABLE
             else:
-                outcomes.append(Outcome(position, contact.held))
-        else:
-            outcomes.append(Outcome(FORGOTTEN if key == NO_KEY else position))
+                holds = pack_fields(contact.held)
+        positions.append(position)
+        held.append(holds)
     ledger.apply(
-        stored.request_id, questions=outcomes, records_enriched=parsed.records_enriched,
+        stored.request_id, outcomes=pack_outcomes(positions, held), records_enriched=parsed.records_enriched,
         aliases=_aliases(ledger, contacts, {"email", "social_profile", *aliases}),
     )  # fmt: skip
     count = parsed.records_enriched
     return Reading(
-        stored, [one.position for one in outcomes], flatten([*contacts.values()]),
+        stored, positions, flatten([*contacts.values()]),
         {position: row for row, position in enumerate(contacts)}, alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
         is_whole=whole and parsed.whole,
@@ -648,18 +642,32 @@ def _spellings(echo: str) -> Iterable[Identifier]:
             yield one
 
 
-def _aliases(ledger: Ledger, contacts: Mapping[int, Contact], kinds: Collection[FieldType]) -> list[Alias]:
-    hashers = {kind: ledger.hasher(kind) for kind in FIELD_TYPES}
-    aliases: list[Alias] = []
+def _aliases(ledger: Ledger, contacts: Mapping[int, Contact], kinds: Collection[FieldType]) -> Any:
+    """What is found inside these contacts of a reply, as an array of `ALIAS`."""
+    hashers: dict[FieldType, Callable[[str], bytes]] = {
+        kind: ledger.hasher(kind) for kind in FIELD_TYPES if kind in kinds
+    }
+    keys: list[bytes] = []
+    positions: list[int] = []
+    held: list[int] = []
+    persons: list[int] = []
     for position, contact in contacts.items():
-        found = identifiers_in(contact.texts, kinds)
-        # The same person bought twice is one person: told by the profile, else by the contents.
-        is_told = found and found[0].field_type == "social_profile"
-        person = _digest(found[0].value if is_told else repr(contact.values)) if found else 0
-        held = contact.held
-        for one in found:
-            aliases.append(Alias(hashers[one.field_type](one.value), position, held, person))
-    return aliases
+        texts, before = contact.texts, len(keys)
+        person = None
+        for kind, hash_of in hashers.items():
+            for text in texts[kind]:
+                value = canonical_value(kind, text)
+                if value is not None:
+                    keys.append(hash_of(value))
+                    if person is None:
+                        # The same person bought twice is one person: told by the profile, else by the contents.
+                        person = _digest(value if kind == "social_profile" else repr(contact.values))
+        count = len(keys) - before
+        if person is not None:
+            positions += [position] * count
+            held += [pack_fields(contact.held)] * count
+            persons += [person] * count
+    return pack_aliases(keys, positions, held, persons)
 
 
 def _digest(text: str) -> int:

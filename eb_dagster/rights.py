@@ -24,9 +24,9 @@ from eb_dagster import database
 from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers import FieldType, Identifier, canonical, identifiers_in
-from eb_dagster.ledger import FORGOTTEN, Ledger, StoredReply
+from eb_dagster.ledger import Ledger, StoredReply
 from eb_dagster.object_store import Place, place
-from eb_dagster.packed import ALIAS, KEY_BYTES, NO_KEY, Wanted, unpack_outcomes
+from eb_dagster.packed import ALIAS, FORGOTTEN, KEY_BYTES, NO_KEY, Wanted, unpack_outcomes
 from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
 from eb_dagster.purchase import compress, decompress
 from eb_dagster.wire import IN_DOUBT, Record, encode_reply, parse_reply
@@ -162,23 +162,23 @@ class _Person:
 
         With `everybody`, whoever they lead to is the person.
         """
-        by_key = {self._key(one): one for one in identifiers}
-        wanted = Wanted(list(by_key))
+        asked = list(identifiers)
+        wanted = Wanted([self._key(one) for one in asked])
         shared: set[Identifier] = set()
         for row in self._rows():
             persons = _persons_by_position(row.aliases)
-            hits = [(key, position) for position, key in _alias_hits(row.aliases, wanted)]
+            hits = _alias_hits(row.aliases, wanted)
             outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT)
-            for at, key in wanted.find(row.asked_keys):
-                self._questions.setdefault(row.id, set()).add(at)
+            for at, which in zip(*wanted.find(row.asked_keys), strict=True):
+                self._questions.setdefault(row.id, set()).add(int(at))
                 if (position := int(outcomes["position"][at])) >= 0:
-                    hits.append((key, position))
-            for key, position in hits:
+                    hits.append((position, int(which)))
+            for position, which in hits:
                 if everybody or persons.get(position) in self._persons:
                     self._positions.setdefault(row.id, set()).add(position)
                     self._persons.update({persons[position]} if position in persons else ())
                 else:
-                    shared.add(by_key[key])
+                    shared.add(asked[which])
         return shared
 
     def _find_inside(self, phone: Identifier) -> None:
@@ -258,11 +258,13 @@ class _Person:
         return next(self._ledger.replies([request_id])) if is_there else None
 
 
-def _alias_hits(packed: bytes | None, wanted: Wanted) -> list[tuple[int, bytes]]:
+def _alias_hits(packed: bytes | None, wanted: Wanted) -> list[tuple[int, int]]:
+    """The position of each contact that holds a wanted key, and which key that is."""
     if not packed:
         return []
-    aliases = np.frombuffer(packed, dtype=ALIAS)
-    return [(int(aliases["position"][at]), key) for at, key in wanted.find(aliases["key"].tobytes())]
+    inside, which = wanted.find(packed, size=ALIAS.itemsize)
+    positions = np.frombuffer(packed, dtype=ALIAS)["position"][inside]
+    return list(zip(positions.tolist(), which.tolist(), strict=True))
 
 
 def _persons_by_position(packed: bytes | None) -> dict[int, int]:

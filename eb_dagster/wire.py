@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
-from urllib.parse import urlencode
+from urllib.parse import quote_plus
 
 import msgspec
 
@@ -36,7 +36,12 @@ def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[
     query = [{"field_type": one.field_type, "value": one.value} for one in identifiers]
     required = [{"field_type": name} for name in required_fields]
     fields = {"query_list": json.dumps(query), "required_fields": json.dumps(required)}
-    return urlencode(fields).encode("ascii")
+    # As `urlencode` does, which looks at each character of each value anew: ten times as slow.
+    return "&".join([f"{name}={value.translate(_QUOTED)}" for name, value in fields.items()]).encode("ascii")
+
+
+# JSON is ASCII here.
+_QUOTED: Final = {code: quote_plus(chr(code)) for code in range(128)}
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):

@@ -13,8 +13,9 @@ import pytest
 from eb_dagster import Enricher, InputError, LedgerError, books, rights
 from eb_dagster.database import network_file_system
 from eb_dagster.identifiers import Identifier
-from eb_dagster.ledger import Alias, Ledger, Limits, Question
+from eb_dagster.ledger import Ledger, Limits
 from eb_dagster.owners import DatabaseOwner
+from eb_dagster.packed import pack_aliases, pack_outcomes
 from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE
 
 ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
@@ -39,10 +40,22 @@ def known(ledger: Ledger, identifier: Identifier, *, required: int = 0):
     return ledger.lookup([key], required=required, alias_keys=[key])[0].get(key)
 
 
-def answer(ledger: Ledger, request_id: int, *positions: int, aliases=()) -> None:
+HOLDS_EMAIL = 1
+
+
+def aliases_of(ledger: Ledger, *identifiers: Identifier, person: int):
+    count = len(identifiers)
+    return pack_aliases(
+        [ledger.key(one) for one in identifiers], [0] * count, [HOLDS_EMAIL] * count, [person] * count
+    )
+
+
+def answer(ledger: Ledger, request_id: int, *positions: int, aliases=None) -> None:
     ledger.record(request_id, http_status=200, encoding="", complete=True, body=b"raw")
-    questions = [Question(at, frozenset({"email"})) for at in positions]
-    ledger.apply(request_id, questions=questions, aliases=aliases, records_enriched=1)
+    ledger.apply(
+        request_id, outcomes=pack_outcomes(positions, [HOLDS_EMAIL] * len(positions)),
+        aliases=pack_aliases([], [], [], []) if aliases is None else aliases, records_enriched=1,
+    )  # fmt: skip
 
 
 def no_session_is_left(url: str, *, but: int = 0) -> bool:
@@ -112,7 +125,12 @@ def test_the_same_reply_twice_is_stored_once_and_another_is_refused(ledger):
     one = claim(ledger, JANE)
     for _ in range(2):
         ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
-    ledger.apply(one.request_id, questions=[Question(0)], aliases=(), records_enriched=1)
+    ledger.apply(
+        one.request_id,
+        outcomes=pack_outcomes([0], [0]),
+        aliases=pack_aliases([], [], [], []),
+        records_enriched=1,
+    )
     with pytest.raises(LedgerError, match="answered before"):
         ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"other")
     assert next(ledger.replies([one.request_id])).body == b"raw"
@@ -136,13 +154,9 @@ def test_an_endpoint_knows_nothing_of_another(ledger, where):
 def test_an_alias_of_one_person_answers_and_one_of_two_does_not(ledger):
     first, second = claim(ledger, JANE), claim(ledger, JOHN)
     shared, own = Identifier("email", "info@firm.example"), Identifier("email", "j@home.example")
-    held = frozenset({"email"})
-    answer(
-        ledger, first.request_id, 0,
-        aliases=[Alias(ledger.key(own), 0, held, 1), Alias(ledger.key(shared), 0, held, 1)],
-    )  # fmt: skip
+    answer(ledger, first.request_id, 0, aliases=aliases_of(ledger, own, shared, person=1))
     assert known(ledger, shared).is_alias
-    answer(ledger, second.request_id, 0, aliases=[Alias(ledger.key(shared), 0, held, 2)])
+    answer(ledger, second.request_id, 0, aliases=aliases_of(ledger, shared, person=2))
     assert known(ledger, own).is_alias
     assert known(ledger, shared) is None
 

@@ -33,24 +33,29 @@ def _identifiers(start: int, count: int, kind: Any = "email") -> list[Any]:
 
 def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[float, float]:
     """One partition's life, through the ledger's own functions. Seconds of intent and reply, and of all."""
-    from eb_dagster.ledger import Alias, Limits, Question
+    from eb_dagster.ledger import Limits
+    from eb_dagster.packed import pack_aliases, pack_fields, pack_outcomes
     from eb_dagster.wire import MISSED
 
     keys = [ledger.key(one) for one in _identifiers(start, 1000)]
     found = [at for at in range(1000) if at % 10 < FOUND * 10]
-    held = frozenset(("email", "work_email"))
-    noise = random.Random(start).randbytes(16 * ALIASES_OF_A_CONTACT * len(found))
-    aliases = [
-        Alias(noise[16 * at : 16 * at + 16], found[at // ALIASES_OF_A_CONTACT], held, at)
-        for at in range(ALIASES_OF_A_CONTACT * len(found))
-    ]
-    questions = [Question(at, held) if at % 10 < FOUND * 10 else Question(MISSED) for at in range(1000)]
+    held = pack_fields(("email", "work_email"))
+    count = ALIASES_OF_A_CONTACT * len(found)
+    noise = random.Random(start).randbytes(16 * count)
+    positions = [at if at % 10 < FOUND * 10 else MISSED for at in range(1000)]
     begun = time.perf_counter()
     last = ledger.last_request()
     claim = ledger.claim(keys, run="benchmark", required=0, limits=Limits(None, 10**9), seen=last)
     ledger.record(claim.request_id, http_status=200, encoding=encoding, complete=True, body=body)
     stored = time.perf_counter()
-    ledger.apply(claim.request_id, questions=questions, aliases=aliases, records_enriched=len(found))
+    ledger.apply(
+        claim.request_id, outcomes=pack_outcomes(positions, [held] * 1000), records_enriched=len(found),
+        aliases=pack_aliases(
+            [noise[16 * at : 16 * at + 16] for at in range(count)],
+            [found[at // ALIASES_OF_A_CONTACT] for at in range(count)],
+            [held] * count, list(range(count)),
+        ),
+    )  # fmt: skip
     return stored - begun, time.perf_counter() - begun
 
 
