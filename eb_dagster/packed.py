@@ -101,7 +101,7 @@ def pack_outcomes(positions: Sequence[int], held: Sequence[int]) -> npt.NDArray[
 
 
 def pack_aliases(
-    keys: Sequence[bytes], positions: Sequence[int], held: Sequence[int], persons: Sequence[int]
+    keys: Sequence[bytes], positions: npt.ArrayLike, held: npt.ArrayLike, persons: npt.ArrayLike
 ) -> npt.NDArray[Any]:
     """One entry for each identifier inside a bought contact. Equal persons mean the same contact."""
     aliases = np.zeros(len(keys), dtype=ALIAS)

@@ -20,13 +20,14 @@ from types import MappingProxyType
 from typing import Any, Final, Literal
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from eb_dagster.client import Client, NoReply, Reply
 from eb_dagster.contacts import Contact, Flattened, flatten, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.findings import Freshness, Known
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_value
+from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_values
 from eb_dagster.ledger import Ledger, Limits, Short, StoredReply
 from eb_dagster.pacer import Pacer
 from eb_dagster.packed import FORGOTTEN, NO_KEY, pack_aliases, pack_fields, pack_outcomes
@@ -619,13 +620,14 @@ def apply_reply(
                 holds = pack_fields(contact.held)
         positions.append(position)
         held.append(holds)
+    flattened = flatten([*contacts.values()])
     ledger.apply(
         stored.request_id, outcomes=pack_outcomes(positions, held), records_enriched=parsed.records_enriched,
-        aliases=_aliases(ledger, contacts, {"email", "social_profile", *aliases}),
+        aliases=_aliases(ledger, contacts, flattened, {"email", "social_profile", *aliases}),
     )  # fmt: skip
     count = parsed.records_enriched
     return Reading(
-        stored, positions, flatten([*contacts.values()]),
+        stored, positions, flattened,
         {position: row for row, position in enumerate(contacts)}, alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
         is_whole=whole and parsed.whole,
@@ -642,32 +644,34 @@ def _spellings(echo: str) -> Iterable[Identifier]:
             yield one
 
 
-def _aliases(ledger: Ledger, contacts: Mapping[int, Contact], kinds: Collection[FieldType]) -> Any:
+def _aliases(
+    ledger: Ledger, contacts: Mapping[int, Contact], flattened: Flattened, kinds: Collection[FieldType]
+) -> Any:
     """What is found inside these contacts of a reply, as an array of `ALIAS`."""
-    hashers: dict[FieldType, Callable[[str], bytes]] = {
-        kind: ledger.hasher(kind) for kind in FIELD_TYPES if kind in kinds
-    }
+    people = list(contacts.values())
     keys: list[bytes] = []
-    positions: list[int] = []
-    held: list[int] = []
-    persons: list[int] = []
-    for position, contact in contacts.items():
-        texts, before = contact.texts, len(keys)
-        person = None
-        for kind, hash_of in hashers.items():
-            for text in texts[kind]:
-                value = canonical_value(kind, text)
-                if value is not None:
-                    keys.append(hash_of(value))
-                    if person is None:
-                        # The same person bought twice is one person: told by the profile, else by the contents.
-                        person = _digest(value if kind == "social_profile" else repr(contact.values))
-        count = len(keys) - before
-        if person is not None:
-            positions += [position] * count
-            held += [pack_fields(contact.held)] * count
-            persons += [person] * count
-    return pack_aliases(keys, positions, held, persons)
+    rows: list[int] = []
+    # The same person bought twice is one person: told by the profile, else by the contents.
+    persons: dict[int, int] = {}
+    for kind in FIELD_TYPES:
+        if kind in kinds:
+            texts, places = flattened.texts_of(kind)
+            found = [
+                (value, row)
+                for value, row in zip(canonical_values(kind, texts), places, strict=True)
+                if value is not None
+            ]
+            keys += ledger.keys_of(kind, [value for value, _ in found])
+            rows += [row for _, row in found]
+            for value, row in found:
+                if row not in persons:
+                    persons[row] = _digest(value if kind == "social_profile" else repr(people[row].values))
+    held = [pack_fields(one.held) for one in people]
+    at = np.array(rows, dtype=np.intp)
+    of_row = np.array([persons.get(row, 0) for row in range(len(people))], dtype=np.uint32)
+    return pack_aliases(
+        keys, np.array([*contacts], dtype=np.int32)[at], np.array(held, dtype=np.uint8)[at], of_row[at]
+    )
 
 
 def _digest(text: str) -> int:

@@ -36,12 +36,24 @@ def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[
     query = [{"field_type": one.field_type, "value": one.value} for one in identifiers]
     required = [{"field_type": name} for name in required_fields]
     fields = {"query_list": json.dumps(query), "required_fields": json.dumps(required)}
-    # As `urlencode` does, which looks at each character of each value anew: ten times as slow.
-    return "&".join([f"{name}={value.translate(_QUOTED)}" for name, value in fields.items()]).encode("ascii")
+    return b"&".join(
+        [name.encode() + b"=" + _quoted(value.encode("ascii")) for name, value in fields.items()]
+    )
 
 
-# JSON is ASCII here.
-_QUOTED: Final = {code: quote_plus(chr(code)) for code in range(128)}
+# The percent sign first, and the space, which becomes a plus, last.
+_QUOTED: Final = [
+    (char.encode(), quote_plus(char).encode())
+    for char in sorted(map(chr, range(128)), key=lambda char: (char != "%", char == " "))
+    if quote_plus(char) != char
+]
+
+
+def _quoted(text: bytes) -> bytes:
+    """What `quote_plus` gives for ASCII. That takes its time for each character: ten times as slow."""
+    for char, quoted in _QUOTED:
+        text = text.replace(char, quoted)
+    return text
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
