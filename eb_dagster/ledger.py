@@ -48,6 +48,47 @@ _STATES: Final = frozenset({
 _requests, _replies, _meta = database.requests, database.replies, database.meta
 _pacer, _suppressed, _published = database.pacer, database.suppressed, database.published
 
+# What each request takes part in, made once: making a statement takes longer than carrying it out.
+_of_request = _requests.c.id == sa.bindparam("request")
+_at_endpoint = _requests.c.endpoint == sa.bindparam("endpoint")
+_AFTER: Final = (
+    sa.select(
+        _requests.c.id,
+        _requests.c.endpoint,
+        _requests.c.run,
+        _requests.c.state,
+        _requests.c.required,
+        _requests.c.answered_at,
+        _requests.c.keys_checksum,
+        _requests.c.outcomes_checksum,
+        _requests.c.asked_keys,
+        _requests.c.outcomes,
+        _requests.c.aliases,
+    )
+    .where(_requests.c.id > sa.bindparam("after"))
+    .order_by(_requests.c.id)
+)
+_INTEND: Final = sa.insert(_requests)
+_INTENDED: Final = sa.select(
+    _requests.c.state, _requests.c.asked, _requests.c.asked_keys, _requests.c.run
+).where(_of_request)
+_CHANGE: Final = sa.update(_requests).where(_of_request)
+_MOVE: Final = _CHANGE.where(_requests.c.state.in_(sa.bindparam("before", expanding=True)))
+_STORED: Final = sa.select(_replies.c.request_id).where(_replies.c.request_id == sa.bindparam("request"))
+_STORE: Final = sa.insert(_replies)
+# What is in flight, in doubt or unreadable may have been paid for: it counts as spent.
+_used = sa.select(
+    sa.func.coalesce(sa.func.sum(_requests.c.credits + _requests.c.at_risk + _requests.c.unreadable), 0)
+)
+_USED_BY_RUN: Final = _used.where(_requests.c.run == sa.bindparam("run"))
+_USED_SINCE: Final = _used.where(_at_endpoint, _requests.c.created_at >= sa.bindparam("start"))
+_AT_RISK: Final = sa.select(sa.func.coalesce(sa.func.sum(_requests.c.at_risk), 0)).where(
+    _at_endpoint, _requests.c.at_risk > 0
+)
+_CAPS: Final = sa.select(_meta).where(_meta.c.name.in_(["credits_per_day", "credits_per_month"]))
+_NEXT_SLOT: Final = sa.select(_pacer.c.next_at).where(_pacer.c.endpoint == sa.bindparam("endpoint"))
+_TAKE_SLOT: Final = sa.update(_pacer).where(_pacer.c.endpoint == sa.bindparam("at_endpoint"))
+
 Short = Literal["credits", "day", "month", "risk"]
 _T = TypeVar("_T")
 
@@ -263,25 +304,7 @@ class Ledger:
         after: int,
     ) -> tuple[dict[bytes, Known], int]:
         findings = Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness)
-        column = _requests.c
-        rows = connection.execute(
-            sa.select(
-                column.id,
-                column.endpoint,
-                column.run,
-                column.state,
-                column.required,
-                column.answered_at,
-                column.keys_checksum,
-                column.outcomes_checksum,
-                column.asked_keys,
-                column.outcomes,
-                column.aliases,
-            )
-            .where(column.id > after)
-            .order_by(column.id),
-            execution_options={"yield_per": 50},
-        )
+        rows = connection.execute(_AFTER, {"after": after}, execution_options={"yield_per": 50})
         newest = after
         for row in rows:
             # Each row is looked at, of whatever endpoint and state, so that none goes missing:
@@ -368,25 +391,22 @@ class Ledger:
             if resend:
                 self._mark_resent(connection, keys[:granted], required)
             packed = b"".join(keys[:granted])
-            inserted = connection.execute(
-                sa.insert(_requests).values(
-                    endpoint=self.endpoint,
-                    run=run,
-                    owner=self._owner.name,
-                    state="intent",
-                    required=required,
-                    asked=granted,
-                    at_risk=granted,
-                    created_at=self._clock(),
-                    outcomes_checksum=checksum(None),
-                    asked_keys=packed,
-                )
-            ).inserted_primary_key
+            intent = {
+                "endpoint": self.endpoint,
+                "run": run,
+                "owner": self._owner.name,
+                "state": "intent",
+                "required": required,
+                "asked": granted,
+                "at_risk": granted,
+                "created_at": self._clock(),
+                "outcomes_checksum": checksum(None),
+                "asked_keys": packed,
+            }
+            inserted = connection.execute(_INTEND, intent).inserted_primary_key
             request_id = cast("tuple[int]", inserted)[0]
             mark = database.keys_checksum(request_id, self.endpoint, required, packed)
-            connection.execute(
-                sa.update(_requests).where(_requests.c.id == request_id).values(keys_checksum=mark)
-            )
+            connection.execute(_CHANGE, {"request": request_id, "keys_checksum": mark})
         return Claim(request_id, granted, {}, room=room.credits - granted)
 
     def release(self, request_id: int, *, state: Literal["free", "refused"], note: str) -> None:
@@ -395,9 +415,11 @@ class Ledger:
 
     def doubt(self, request_id: int, *, http_status: int | None, note: str) -> None:
         """The request may have been paid for, and there is no answer."""
+        with self.reading() as connection:
+            asked = connection.execute(_INTENDED, {"request": request_id}).one().asked
         self._move(
             request_id, {"intent", "in_doubt"}, state="in_doubt", http_status=http_status, note=note[:200],
-            at_risk=_requests.c.asked,
+            at_risk=asked,
         )  # fmt: skip
 
     def record(
@@ -419,33 +441,25 @@ class Ledger:
     ) -> StoredReply:
         at = self._clock()
         with self.transaction() as connection:
-            row = connection.execute(
-                sa.select(_requests.c.state, _requests.c.asked_keys, _requests.c.run).where(
-                    _requests.c.id == request_id
-                )
-            ).one()
-            is_stored = connection.execute(
-                sa.select(_replies.c.request_id).where(_replies.c.request_id == request_id)
-            ).scalar()
+            row = connection.execute(_INTENDED, {"request": request_id}).one()
+            is_stored = connection.execute(_STORED, {"request": request_id}).scalar()
             if is_stored is None and row.state in ("intent", "in_doubt", "resolved"):
-                values = {
+                reply = {
+                    "request_id": request_id,
                     "encoding": encoding,
                     "complete": complete,
                     "body": body,
                     "checksum": database.reply_checksum(encoding, body, complete=complete),
                 }
-                connection.execute(sa.insert(_replies).values(request_id=request_id, **values))
-                connection.execute(
-                    sa.update(_requests)
-                    .where(_requests.c.id == request_id)
-                    .values(
-                        state="answered",
-                        answered_at=at,
-                        http_status=http_status,
-                        at_risk=_requests.c.asked,
-                        credits=0,
-                    )
-                )
+                connection.execute(_STORE, reply)
+                answered = {
+                    "state": "answered",
+                    "answered_at": at,
+                    "http_status": http_status,
+                    "at_risk": row.asked,
+                    "credits": 0,
+                }
+                connection.execute(_CHANGE, {"request": request_id, **answered})
             elif row.state != "answered":
                 # Answered: the same reply, whose commit was not confirmed the first time.
                 raise LedgerError(
@@ -593,20 +607,12 @@ class Ledger:
             return self._room(connection, run=run, limits=limits)
 
     def _room(self, connection: sa.Connection, *, run: str, limits: Limits) -> Room:
-        column = _requests.c
-        # What is in flight, in doubt or unreadable may have been paid for: it counts as spent.
-        used = sa.func.coalesce(sa.func.sum(column.credits + column.at_risk + column.unreadable), 0)
+        def left(most: int, query: sa.Select[Any], **chosen: Any) -> int:
+            return most - int(connection.execute(query, chosen).scalar() or 0)
 
-        def left(most: int, *conditions: Any) -> int:
-            return most - int(connection.execute(sa.select(used).where(*conditions)).scalar() or 0)
-
-        at_risk = sa.select(sa.func.coalesce(sa.func.sum(column.at_risk), 0)).where(
-            column.endpoint == self.endpoint, column.at_risk > 0
-        )
-        risked = int(connection.execute(at_risk).scalar() or 0)
-        rooms = [Room(limits.max_credits_at_risk - risked, "risk")]
+        rooms = [Room(left(limits.max_credits_at_risk, _AT_RISK, endpoint=self.endpoint), "risk")]
         if limits.max_credits is not None:
-            rooms.append(Room(left(limits.max_credits, column.run == run), "credits"))
+            rooms.append(Room(left(limits.max_credits, _USED_BY_RUN, run=run), "credits"))
         caps = self._caps(connection)
         day, month = _day_and_month(self._clock())
         for most, chosen, start, name in (
@@ -615,8 +621,8 @@ class Ledger:
         ):
             cap = min((one for one in (most, chosen) if one is not None), default=None)
             if cap is not None:
-                mine = (column.endpoint == self.endpoint, column.created_at >= start)
-                rooms.append(Room(left(cap, *mine), cast("Short", name)))
+                room = left(cap, _USED_SINCE, endpoint=self.endpoint, start=start)
+                rooms.append(Room(room, cast("Short", name)))
         return min(rooms, key=lambda room: room.credits)
 
     def caps(self) -> dict[str, int | None]:
@@ -625,10 +631,8 @@ class Ledger:
             return self._caps(connection)
 
     def _caps(self, connection: sa.Connection) -> dict[str, int | None]:
-        names = {"credits_per_day": "day", "credits_per_month": "month"}
-        rows = connection.execute(sa.select(_meta).where(_meta.c.name.in_(list(names))))
-        stored = {names[row.name]: int(row.value) for row in rows}
-        return {"day": stored.get("day"), "month": stored.get("month")}
+        stored = {row.name: int(row.value) for row in connection.execute(_CAPS)}
+        return {"day": stored.get("credits_per_day"), "month": stored.get("credits_per_month")}
 
     def set_cap(self, period: Literal["day", "month"], most: int | None) -> None:
         """Cap what all runs on this ledger may spend in a day or month of UTC; None lifts the cap."""
@@ -679,8 +683,7 @@ class Ledger:
         return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def _next_slot(self, connection: sa.Connection, now: float) -> float:
-        query = sa.select(_pacer.c.next_at).where(_pacer.c.endpoint == self.endpoint)
-        slot = connection.execute(query).scalar()
+        slot = connection.execute(_NEXT_SLOT, {"endpoint": self.endpoint}).scalar()
         if slot is None:
             connection.execute(sa.insert(_pacer).values(endpoint=self.endpoint, next_at=now))
             return now
@@ -688,7 +691,7 @@ class Ledger:
         return now if slot > now + 3600 else float(slot)
 
     def _set_next_slot(self, connection: sa.Connection, moment: float) -> None:
-        connection.execute(sa.update(_pacer).where(_pacer.c.endpoint == self.endpoint).values(next_at=moment))
+        connection.execute(_TAKE_SLOT, {"at_endpoint": self.endpoint, "next_at": moment})
 
     # Inside
 
@@ -757,12 +760,9 @@ class Ledger:
             )
 
     def _move(self, request_id: int, before: set[str], *, is_durable: bool = True, **values: Any) -> None:
+        place = {"request": request_id, "before": sorted(before)}
         with self.transaction(is_durable=is_durable) as connection:
-            moved = connection.execute(
-                sa.update(_requests)
-                .where(_requests.c.id == request_id, _requests.c.state.in_(sorted(before)))
-                .values(**values)
-            ).rowcount
+            moved = connection.execute(_MOVE, {**place, **values}).rowcount
         if moved != 1:
             raise LedgerError(
                 f"request {request_id} is not in a state that allows this; look at it with `eb-dagster ledger show`"

@@ -200,11 +200,11 @@ class Agenda:
         """The row's status and question, or None and the question that it waits for."""
         if not row.questions:
             return "invalid", None
+        states = [question.state for question in row.questions]
         for state in _ENDS:
             # One suppressed identifier is enough: it is the person who must not be bought.
-            for question in row.questions:
-                if question.state == state:
-                    return state, question
+            if state in states:
+                return state, row.questions[states.index(state)]
         # Another row asks one of this row's identifiers now: its answer may save a credit.
         for question in row.questions:
             if question.state in _PENDING:

@@ -675,5 +675,9 @@ def _aliases(
 
 
 def _digest(text: str) -> int:
-    data = text.encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(data, digest_size=4).digest(), "little")
+    one = _SHORT_DIGEST.copy()
+    one.update(text.encode("utf-8", "surrogatepass"))
+    return int.from_bytes(one.digest(), "little")
+
+
+_SHORT_DIGEST: Final = blake2b(digest_size=4)
