@@ -109,15 +109,22 @@ CONTACT_COLUMNS: Final[tuple[Column, ...]] = (
 )
 
 
+_NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
+# A value for each column. No tuple: Python's collector of cycles would walk through all of them, over and over.
+_Values: Final[Callable[..., Any]] = msgspec.defstruct(
+    "_Values", [(name, Any) for name in _NAMES], frozen=True, gc=False
+)
+
+
 class Contact(msgspec.Struct, frozen=True, gc=False):
-    """A flattened contact: one value for each of `CONTACT_COLUMNS`. Its repr shows no person.
+    """A flattened contact: by name, one value for each of `CONTACT_COLUMNS`. Its repr shows no person.
 
     `held` is which of the API's required fields it has. `unknown_keys` are the paths of keys that
     no column knows, without values. `drift` are the paths whose value had a type that no column
     could take; it is in `other`.
     """
 
-    values: tuple[Any, ...]
+    values: Any
     held: frozenset[str]
     unknown_keys: tuple[str, ...] = ()
     drift: tuple[str, ...] = ()
@@ -125,11 +132,16 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
     @property
     def texts(self) -> Mapping[FieldType, Sequence[str]]:
         """Who it says it is, by kind: each distinct text as it came, profiles first."""
-        emails, phones, profiles = (self.values[at] or () for at in _WHO)
+        mine = self.values
         return {
-            "social_profile": [url for _, url in profiles if url],
-            "email": emails, "phone": phones,
+            "social_profile": [url for _, url in mine.social_profiles or () if url],
+            "email": mine.emails or (), "phone": mine.phones or (),
         }  # fmt: skip
+
+    @property
+    def contents(self) -> str:
+        """All values as one text, the same for equal contacts."""
+        return repr(msgspec.structs.astuple(self.values))
 
     def __repr__(self) -> str:
         return f"Contact(held={sorted(self.held)}, unknown_keys={self.unknown_keys}, drift={self.drift})"
@@ -138,7 +150,6 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
         return [("held", self.held), ("unknown_keys", self.unknown_keys), ("drift", self.drift)]
 
 
-_NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
 _WHO: Final = tuple(map(_NAMES.index, ("emails", "phones", "social_profiles")))
 _WHO_BY_KIND: Final[dict[FieldType, int]] = dict(zip(("email", "phone", "social_profile"), _WHO, strict=True))
 _NOBODY: Final = (None,) * len(_NAMES)
@@ -165,7 +176,7 @@ def arrow_schema(*, prefix: str = "eb_", columns: Sequence[str] | None = None) -
 
 def contact_arrays(contacts: Sequence[Contact | None]) -> list[pa.Array[Any]]:
     """The contact columns of these rows, in declared order; null in rows without a contact."""
-    rows = [_NOBODY if one is None else one.values for one in contacts]
+    rows = [_NOBODY if one is None else msgspec.structs.astuple(one.values) for one in contacts]
     # Lists: Arrow reads them a quarter faster than tuples.
     values = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _NAMES]
     return [
@@ -401,7 +412,7 @@ class _Reader:
 
     def finish(self) -> Contact:
         return Contact(
-            tuple(map(self.values.get, _NAMES)),
+            _Values(*map(self.values.get, _NAMES)),
             frozenset(self.held),
             tuple(self.unknown),
             tuple(self.drift),
@@ -826,7 +837,7 @@ def _read_plain(one: _Plain, *, new: Mapping[str, Any] = _NO_KEYS) -> Contact:  
         school = _first_school(one.education)
     if one.experiences is not _ABSENT:
         experiences = _plain_list(one.experiences)
-    values = (
+    values = _Values(
         one.full_name or None, one.first_name or None, one.last_name or None, one.gender or None,
         work or None, personal or None, emails, phone, phones,
         linkedin, twitter, facebook, github, tuple(profiles) or None,

@@ -56,6 +56,8 @@ class Row(msgspec.Struct, eq=False, gc=False):
     reasons: tuple[str, ...]
     status: Status | None = None
     question: Question | None = None
+    before: Row | None = None
+    """The row that began to wait for the same question before this one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,7 +95,8 @@ class Agenda:
         # Nothing in a row or question leads back to the row, so none of them needs Python's
         # collector of cycles, which would walk through all that are open.
         self._questions: dict[bytes, Question] = {}
-        self._waiting: dict[bytes, list[Row]] = {}
+        # By question, the row that began to wait last.
+        self._waiting: dict[bytes, Row] = {}
         self._steps: list[deque[Question]] = []
 
     def add(self, candidates: Sequence[Candidates], keys: Mapping[Identifier, bytes]) -> Block:
@@ -130,7 +133,12 @@ class Agenda:
         question.state = state
         if answer is not None:
             question.answer = answer
-        for row in self._waiting.pop(question.key, ()):
+        waited: list[Row] = []
+        row = self._waiting.pop(question.key, None)
+        while row is not None:
+            waited.append(row)
+            row.before, row = None, row.before
+        for row in reversed(waited):
             self._advance(row)
 
     def put_back(self, questions: Sequence[Question]) -> None:
@@ -190,7 +198,8 @@ class Agenda:
             return
         status, question = self._verdict(row)
         if status is None and question is not None:
-            self._waiting.setdefault(question.key, []).append(row)
+            row.before = self._waiting.get(question.key)
+            self._waiting[question.key] = row
             if question.state in ("new", "open"):
                 self._queue(question, step=row.questions.index(question))
             return

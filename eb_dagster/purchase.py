@@ -656,16 +656,14 @@ def _aliases(
     for kind in FIELD_TYPES:
         if kind in kinds:
             texts, places = flattened.texts_of(kind)
-            found = [
-                (value, row)
-                for value, row in zip(canonical_values(kind, texts), places, strict=True)
-                if value is not None
-            ]
-            keys += ledger.keys_of(kind, [value for value, _ in found])
-            rows += [row for _, row in found]
-            for value, row in found:
+            values = canonical_values(kind, texts)
+            mine = [row for row, value in zip(places, values, strict=True) if value is not None]
+            found = [value for value in values if value is not None]
+            keys += ledger.keys_of(kind, found)
+            rows += mine
+            for row, value in zip(mine, found, strict=True):
                 if row not in persons:
-                    persons[row] = _digest(value if kind == "social_profile" else repr(people[row].values))
+                    persons[row] = _digest(value if kind == "social_profile" else people[row].contents)
     held = [pack_fields(one.held) for one in people]
     at = np.array(rows, dtype=np.intp)
     of_row = np.array([persons.get(row, 0) for row in range(len(people))], dtype=np.uint32)
