@@ -348,11 +348,11 @@ class _ParquetTable:
     def reader(self) -> pa.RecordBatchReader:
         import pyarrow as pa
 
-        from eb_dagster.parquet import open_parquet
+        from eb_dagster.parquet import open_parquet, read_batches
 
         opened: Any = open_parquet(self.file)
         return pa.RecordBatchReader.from_batches(
-            opened.schema_arrow.remove_metadata(), opened.iter_batches(8_192)
+            opened.schema_arrow.remove_metadata(), read_batches(opened, 8_192)
         )
 
 

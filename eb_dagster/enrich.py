@@ -32,7 +32,7 @@ from eb_dagster.identifiers import (
 )
 from eb_dagster.ledger import Ledger
 from eb_dagster.object_store import ObjectPath, Place, place
-from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
+from eb_dagster.parquet import open_parquet, read_batches, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
@@ -281,8 +281,7 @@ class Enricher:
         self.check_target(path)
         with open_parquet(place(source)) as file:
             schema = file.schema_arrow.remove_metadata()
-            rows = (batch for batch in _arrow(file).iter_batches(BLOCK_ROWS))
-            stream = pa.RecordBatchReader.from_batches(schema, rows)
+            stream = pa.RecordBatchReader.from_batches(schema, read_batches(file, BLOCK_ROWS))
             self.write(self.enrich_batches(stream), path)
         return self.report
 

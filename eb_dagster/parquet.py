@@ -16,6 +16,7 @@ from eb_dagster.object_store import Place
 from eb_dagster.publication import published
 
 ROW_GROUP_ROWS: Final = 32_768
+_BUFFER_BYTES: Final = 2**16
 
 _PREFIX: Final = "eb_dagster."
 _NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -64,6 +65,16 @@ def open_parquet(path: Place) -> pq.ParquetFile:
         raise InputError(f"{path.name} is not a Parquet file; check the path, or write it again") from None
 
 
+def read_batches(file: pq.ParquetFile, rows: int) -> Iterator[pa.RecordBatch]:
+    """All of the file, so many rows at a time or, where a row group ends, fewer.
+
+    One row group after the other: read as one, pyarrow holds more the more of them there are.
+    """
+    reader = cast("Any", file)
+    for number in range(reader.num_row_groups):
+        yield from reader.iter_batches(rows, row_groups=[number], use_threads=False)
+
+
 def read_metadata(path: Place) -> dict[str, str] | None:
     """What `write_parquet` noted in the file, without our prefix; None when there is no file.
 
@@ -91,7 +102,8 @@ def read_metadata(path: Place) -> dict[str, str] | None:
 
 def _opened(path: Place) -> pq.ParquetFile:
     if isinstance(path, Path):
-        return pq.ParquetFile(path)
+        # A piece at a time, not the whole of each column's chunk.
+        return cast("Any", pq.ParquetFile)(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
     # Of an object, only what is asked for is fetched, and a column's chunk at once.
     return cast("Any", pq.ParquetFile)(path.open(), pre_buffer=True)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ from eb_dagster.identifiers import FieldType, Identifier, canonical, identifiers
 from eb_dagster.ledger import Ledger, StoredReply
 from eb_dagster.object_store import Place, place
 from eb_dagster.packed import ALIAS, FORGOTTEN, KEY_BYTES, NO_KEY, Wanted, unpack_outcomes
-from eb_dagster.parquet import open_parquet, read_metadata, write_parquet
+from eb_dagster.parquet import open_parquet, read_batches, read_metadata, write_parquet
 from eb_dagster.purchase import compress, decompress
 from eb_dagster.wire import IN_DOUBT, Record, encode_reply, parse_reply
 
@@ -329,10 +329,9 @@ def _rewrite_without(path: Place, person: Iterable[Identifier]) -> int:
     facts = read_metadata(path)
     pattern = "|".join(f"(?:{_pattern(one)})" for one in sorted(person))
     with open_parquet(path) as opened:
-        file = cast("Any", opened)
-        rows = sum(_rows_of(batch, pattern) for batch in file.iter_batches(_BATCH_ROWS))
+        rows = sum(_rows_of(batch, pattern) for batch in read_batches(opened, _BATCH_ROWS))
         if rows:
-            batches = file.iter_batches(_BATCH_ROWS)
+            batches = read_batches(opened, _BATCH_ROWS)
             kept = (batch.filter(pa.array(~_mask(batch, pattern))) for batch in batches)
             write_parquet(kept, path, schema=opened.schema_arrow, metadata=facts or {})
     return rows

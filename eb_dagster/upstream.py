@@ -12,7 +12,7 @@ from eb_dagster.errors import InputError
 from eb_dagster.frames import collected, is_polars, is_readable, read_table
 from eb_dagster.identifiers import listed
 from eb_dagster.object_store import ObjectPath, Place, place
-from eb_dagster.parquet import open_parquet
+from eb_dagster.parquet import open_parquet, read_batches
 
 _BATCH_ROWS = 8_192
 
@@ -63,7 +63,7 @@ def _parquet(path: Place) -> Upstream:
 
     def batches() -> Iterator[pa.RecordBatch]:
         with open_parquet(path) as file:
-            yield from cast("Any", file).iter_batches(_BATCH_ROWS)
+            yield from read_batches(file, _BATCH_ROWS)
 
     return _stream(path, schema, rows, batches)
 

@@ -30,7 +30,7 @@ import pyarrow.compute as compute
 from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers import listed
 from eb_dagster.object_store import place
-from eb_dagster.parquet import open_parquet
+from eb_dagster.parquet import open_parquet, read_batches
 
 # Before dlt is imported. It would tell its makers of each load, keep the staged people in a schema
 # beside theirs, and log the values that a warehouse refused.
@@ -326,7 +326,7 @@ def _open(
     if isinstance(table, pa.RecordBatchReader):
         return table.schema, cast("Iterable[Any]", table)
     file: Any = stack.enter_context(open_parquet(place(table)))
-    return file.schema_arrow, file.iter_batches(BATCH_ROWS)
+    return file.schema_arrow, read_batches(file, BATCH_ROWS)
 
 
 def _empty(schema: pa.Schema) -> Any:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from eb_dagster.errors import InputError
-from eb_dagster.parquet import read_metadata, write_parquet
+from eb_dagster.parquet import open_parquet, read_batches, read_metadata, write_parquet
 
 SCHEMA = pa.schema([("n", pa.int64())])
 
@@ -210,3 +210,27 @@ def test_what_is_no_parquet_file_is_told(tmp_path, content):
     (tmp_path / "notes.txt").write_bytes(content)
     with pytest.raises(InputError, match="not a Parquet file"):
         read_metadata(tmp_path / "notes.txt")
+
+
+def test_a_file_is_read_in_order_in_pieces_that_end_with_their_row_group(tmp_path):
+    pq.write_table(pa.table({"n": range(10)}), tmp_path / "t.parquet", row_group_size=4)
+    with open_parquet(tmp_path / "t.parquet") as file:
+        assert [batch["n"].to_pylist() for batch in read_batches(file, 3)] == [
+            [0, 1, 2], [3], [4, 5, 6], [7], [8, 9],
+        ]  # fmt: skip
+
+
+def test_what_reading_holds_does_not_grow_with_the_number_of_row_groups(tmp_path):
+    def most_held(groups: int) -> int:
+        path = tmp_path / f"{groups}.parquet"
+        texts = [f"{number:040}" for number in range(10_000)]
+        with pq.ParquetWriter(path, pa.schema([("text", pa.string())])) as writer:
+            for _ in range(groups):
+                writer.write_table(pa.table({"text": texts}))
+        before, most = pa.total_allocated_bytes(), 0
+        with open_parquet(path) as file:
+            for _ in read_batches(file, 1_000):
+                most = max(most, pa.total_allocated_bytes() - before)
+        return most
+
+    assert most_held(60) < 2 * most_held(3)
