@@ -120,7 +120,21 @@ class Enrichment:
                 if len(parts) > 1:
                     context.add_asset_metadata(one.metadata, asset_key=self.key, partition_key=partition)
         if made:
-            yield self._result(context, made)
+            try:
+                yield self._result(context, made)
+            except GeneratorExit:
+                if self.path is None:
+                    context.log_event(self._not_taken(context, made[0].figures))
+                raise
+
+    def _not_taken(self, context: dg.AssetExecutionContext, figures: Figures) -> dg.AssetObservation:
+        """What is told after the I/O manager failed: the metadata that came with the table is lost."""
+        return dg.AssetObservation(
+            self.key,
+            description="what a run spent whose table the I/O manager did not take; it is in the ledger",
+            metadata=named({**spent_figures(figures), "input_rows": figures["input_rows"]}),
+            partition=context.partition_key if context.has_partition_key else None,
+        )
 
     def _parts(self, context: dg.AssetExecutionContext, value: Any) -> list[tuple[str | None, Any]]:
         """The tables to make, with their partition keys."""
@@ -288,7 +302,7 @@ class _Table:
     def _spent(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
         # Ends the streams that the frames of the error still hold open: only then the report is whole.
         traceback.clear_frames(error.__traceback__)
-        spent = spent_figures(enricher.report)
+        spent = spent_figures(report_figures(enricher.report))
         return spent if upstream is None else {**spent, "input_rows": upstream.rows}
 
     def _remaining(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:

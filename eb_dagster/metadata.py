@@ -80,12 +80,11 @@ def report_figures(report: Report) -> Figures:
     return figures | {f"matched_{kind}": report.matched_by[kind] for kind in report.answered_by}
 
 
-def spent_figures(report: Report) -> Figures:
-    """What a run that ended early did. What became of its rows is not known, so none are counted.
+def spent_figures(figures: Figures) -> Figures:
+    """Those of a run that ended early. What became of its rows is not known, so none are counted.
 
     The page plots these in one line with those of the whole runs.
     """
-    figures = report_figures(report)
     return {name: figures[name] for name in _SPENT}
 
 

@@ -60,29 +60,11 @@ def run(stand_in, tmp_path, instance):
         ops = {"ops": {"enriched": {"config": config}}} if config else {}
         return dg.materialize(
             [leads, asset],
-            resources={
-                "exactbuyer": resource, "io_manager": io,
-                "warehouse": Warehouse(path=str(tmp_path / "w.duckdb")),
-            },
+            resources={"exactbuyer": resource, "io_manager": io},
             raise_on_error=False, instance=instance, run_config=ops, selection=selection, **dict(run),
         )  # fmt: skip
 
     return start
-
-
-class Warehouse(dg.ConfigurableIOManager):
-    """As dagster-duckdb-pandas, which does not know pandas 3."""
-
-    path: str
-
-    def handle_output(self, context, obj):
-        with duckdb.connect(self.path) as database:
-            database.register("enriched", obj)
-            database.execute(f"CREATE OR REPLACE TABLE {context.asset_key.path[-1]} AS FROM enriched")
-
-    def load_input(self, context):
-        with duckdb.connect(self.path) as database:
-            return database.execute(f"FROM {context.asset_key.path[-1]}").df()
 
 
 def people(count: int = 30, start: int = 0) -> pd.DataFrame:
@@ -211,17 +193,6 @@ def test_what_cannot_be_enriched_fails_before_anything_is_sent(run, stand_in, in
 
 
 # Where it goes
-
-
-def test_the_table_goes_to_an_io_manager_if_there_is_no_path(run, tmp_path):
-    result = run(people(), path=None, io_manager_key="warehouse")
-    metadata = made_by(result)
-    assert metadata["dagster/row_count"] == 30
-    assert not {"dagster/uri", "dagster/storage_kind"} & set(metadata)
-    assert "| eb_full_name |" in metadata["exactbuyer/fill_rates"]
-    with duckdb.connect(str(tmp_path / "w.duckdb")) as database:
-        found = database.execute("SELECT count(*), count(eb_full_name) FROM enriched").fetchone()
-    assert found == (30, metadata["exactbuyer/matched"])
 
 
 def test_both_ways_give_the_same_table(run, tmp_path):
