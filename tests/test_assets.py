@@ -38,6 +38,7 @@ def run(stand_in, tmp_path, instance):
         selection=None,
         io=dg.mem_io_manager,
         pace=60_000,
+        timeout=300.0,
         run=(),
         **keywords,
     ):
@@ -56,6 +57,7 @@ def run(stand_in, tmp_path, instance):
             base_url=api.url,
             ledger=str(tmp_path / "ledger.db"),
             requests_per_minute=pace,
+            timeout=timeout,
         )
         ops = {"ops": {"enriched": {"config": config}}} if config else {}
         return dg.materialize(
@@ -386,6 +388,23 @@ def test_a_refusal_is_not_retried_and_says_nothing_of_people(run, instance, kind
     assert dg.DagsterEventType.STEP_RESTARTED not in kinds
     assert "p1@firm.example" not in repr(events)
     assert KEY not in repr(events)
+
+
+def test_an_api_that_is_busy_for_longer_than_a_run_waits_is_asked_again_by_dagster_and_nothing_twice(
+    run, stand_in, instance
+):
+    # One refusal a second: more than the twenty seconds of a run's patience, and less than those of two.
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("429", 2, 26)], retry_after="1")
+    again = dg.RetryPolicy(max_retries=2)
+    result = run(people(20), api=api, partition_size=10, timeout=20.0, retry_policy=again)
+    assert result.success
+    kinds = [event.dagster_event_type for event in instance.all_logs(result.run_id)]
+    assert dg.DagsterEventType.STEP_UP_FOR_RETRY in kinds
+    assert dg.DagsterEventType.STEP_RESTARTED in kinds
+    spent, *_ = reversed(observed(instance))
+    assert (spent["exactbuyer/credits_charged"], spent["exactbuyer/remaining_identifiers"]) == (10, 10)
+    assert made_by(result)["exactbuyer/credits_charged"] == 10
+    assert (api.credits(), api.charged_twice(), api.requests()) == (20, 0, 27)
 
 
 def test_a_failed_run_shows_what_it_spent_and_what_is_left_and_the_next_pays_for_that_only(
