@@ -2,10 +2,11 @@
 
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict, cast
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.enrich import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
 from eb_dagster.forecast import Forecast
+from eb_dagster.history import Earlier, comparable, earlier
 from eb_dagster.identifiers import FieldType, check_text, find_layout
 from eb_dagster.metadata import (
     PREFIX,
@@ -25,7 +27,6 @@ from eb_dagster.metadata import (
     add_up,
     column_lineage,
     column_schema,
-    figures_in,
     fill_rates,
     found_by,
     named,
@@ -102,13 +103,14 @@ class Enrichment:
     path: Place | None
     settings: EnrichmentSettings
     checks: EnrichmentChecks
+    partitions_def: dg.PartitionsDefinition[str] | None = None
     dry_run: bool = False
 
     def materialize(self, context: dg.AssetExecutionContext, identifiers: Any) -> Iterator[Event]:
         """Enrich what the upstream asset gave: one table, or one for each partition of the run."""
         if not context.selected_asset_keys:
             # Only checks were asked for, and a check is no reason to buy.
-            yield from self._judge(context, *_last_run(context, self.key))
+            yield from self._judge_again(context)
             return
         parts = self._parts(context, identifiers)
         made: list[_Made] = []
@@ -124,26 +126,34 @@ class Enrichment:
                 yield self._result(context, made)
             except GeneratorExit:
                 if self.path is None:
-                    context.log_event(self._not_taken(context, made[0].figures))
+                    partition, _ = parts[0]
+                    context.log_event(self._not_taken(partition, made[0].figures))
                 raise
 
-    def _not_taken(self, context: dg.AssetExecutionContext, figures: Figures) -> dg.AssetObservation:
+    def _not_taken(self, partition: str | None, figures: Figures) -> dg.AssetObservation:
         """What is told after the I/O manager failed: the metadata that came with the table is lost."""
         return dg.AssetObservation(
             self.key,
             description="what a run spent whose table the I/O manager did not take; it is in the ledger",
             metadata=named({**spent_figures(figures), "input_rows": figures["input_rows"]}),
-            partition=context.partition_key if context.has_partition_key else None,
+            partition=partition,
         )
 
     def _parts(self, context: dg.AssetExecutionContext, value: Any) -> list[tuple[str | None, Any]]:
         """The tables to make, with their partition keys."""
+        if self.partitions_def is None:
+            return [(None, value)]
+        keys = self._partitions(context)
+        if not keys:
+            raise dg.Failure(
+                "the asset is partitioned, and this run is of no partition; launch it for one. Nothing was sent",
+                allow_retries=False,
+            )
         if context.has_partition_key:
             return [(context.partition_key, value)]
-        if not context.has_partition_key_range or self.path is None:
+        if self.path is None:
             # An I/O manager that gives the rows of many partitions at once takes them so, too.
             return [(None, value)]
-        keys = [str(key) for key in context.partition_keys]
         if not isinstance(value, Mapping) or not set(keys) <= set(cast("Mapping[str, Any]", value)):
             raise dg.Failure(
                 f"the upstream asset does not give a table for each of the {len(keys)} partitions of this "
@@ -151,6 +161,11 @@ class Enrichment:
                 allow_retries=False,
             )
         return [(key, value[key]) for key in keys]
+
+    def _partitions(self, context: dg.AssetExecutionContext) -> list[str]:
+        """Of the asset, those that the run is of. A run may be of partitions that only other assets have."""
+        is_of_some = context.has_partition_key or context.has_partition_key_range
+        return [str(key) for key in context.partition_keys] if self.partitions_def and is_of_some else []
 
     def _within(self, spent: int) -> "Enrichment":
         """The same with what is left of the budget."""
@@ -164,14 +179,35 @@ class Enrichment:
         if len(made) == 1:
             figures, metadata = made[0].figures, made[0].metadata
         else:
-            figures = add_up([one.figures for one in made])
-            metadata = named(figures)
-        checks = list(self._judge(context, figures, _match_rates(context, self.key)))
+            # Each partition has its own; what is given here would stand in for what one of them lacks.
+            figures, metadata = add_up([one.figures for one in made]), {}
+        rates = self._rates(earlier(context.instance, self.key), self._partitions(context))
+        checks = list(self._judge(context, figures, rates))
         if self.path is not None:
             return dg.MaterializeResult(asset_key=self.key, metadata=metadata, check_results=checks)
         return dg.MaterializeResult(
             asset_key=self.key, value=made[0].value, metadata=metadata, check_results=checks
         )
+
+    def _judge_again(self, context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        """The checks on the newest materialization, of whichever partition: such a run is of none."""
+        every = earlier(context.instance, self.key)
+        newest = next(every, None)
+        if newest is None:
+            raise dg.Failure(
+                "there is no materialization to check yet; materialize the asset first. Nothing was sent",
+                allow_retries=False,
+            )
+        partitions = [] if newest.partition is None else [newest.partition]
+        yield from self._judge(context, newest.figures, self._rates(every, partitions))
+
+    def _rates(self, every: Iterable[Earlier], partitions: Sequence[str]) -> list[float]:
+        """Earlier match rates to compare with, newest first."""
+        if self.checks.match_rate_history is None:
+            return []
+        like = comparable(every, partitions=partitions, definition=self.partitions_def)
+        rates = (one.figures["match_rate"] for one in like if "match_rate" in one.figures)
+        return list(islice(rates, self.checks.match_rate_history.runs))
 
     def _judge(
         self, context: dg.AssetExecutionContext, figures: Figures, history: Sequence[float]
@@ -278,9 +314,9 @@ class _Table:
         settings, target = self.enrichment.settings, self._target
         layout = find_layout(list(upstream.columns), settings.get("identifiers"))
         prefix, columns = settings.get("prefix", "eb_"), settings.get("columns")
-        partitioned = self.context.has_partition_key or self.context.has_partition_key_range
+        whole = self.enrichment.partitions_def is None
         metadata: dict[str, Any] = {
-            "dagster/partition_row_count" if partitioned else "dagster/row_count": figures["rows"],
+            "dagster/row_count" if whole else "dagster/partition_row_count": figures["rows"],
             "dagster/column_schema": column_schema(upstream.columns, prefix=prefix, columns=columns),
             "dagster/column_lineage": column_lineage(
                 upstream.columns, source=self.enrichment.source, identifiers=layout.names,
@@ -355,28 +391,6 @@ def failure(error: Exception, figures: Figures) -> dg.Failure:
         "Mend what is at that place, then run again: what was bought is in the ledger",
         metadata=named(figures),
     )
-
-
-def _match_rates(context: dg.AssetExecutionContext, key: dg.AssetKey) -> list[float]:
-    """Those of the asset's materializations, newest first."""
-    return [one["match_rate"] for one in _earlier(context, key) if "match_rate" in one]
-
-
-def _last_run(context: dg.AssetExecutionContext, key: dg.AssetKey) -> tuple[Figures, list[float]]:
-    """The figures of the newest materialization, and the match rates before it."""
-    earlier = _earlier(context, key)
-    if not earlier:
-        raise dg.Failure(
-            "there is no materialization to check yet; materialize the asset first. Nothing was sent",
-            allow_retries=False,
-        )
-    return earlier[0], [one["match_rate"] for one in earlier[1:] if "match_rate" in one]
-
-
-def _earlier(context: dg.AssetExecutionContext, key: dg.AssetKey, *, most: int = 100) -> list[Figures]:
-    records = context.instance.fetch_materializations(key, limit=most).records
-    made = [record.asset_materialization for record in records]
-    return [figures_in(one.metadata) for one in made if one is not None]
 
 
 class _ProgressLog:

@@ -40,6 +40,7 @@ def run(stand_in, tmp_path, instance):
         pace=60_000,
         timeout=300.0,
         run=(),
+        others=(),
         **keywords,
     ):
         api = api or stand_in(faults=list(faults))
@@ -61,7 +62,7 @@ def run(stand_in, tmp_path, instance):
         )
         ops = {"ops": {"enriched": {"config": config}}} if config else {}
         return dg.materialize(
-            [leads, asset],
+            [leads, asset, *others],
             resources={"exactbuyer": resource, "io_manager": io},
             raise_on_error=False, instance=instance, run_config=ops, selection=selection, **dict(run),
         )  # fmt: skip
@@ -265,6 +266,43 @@ def test_a_backfill_in_one_run_writes_every_partition_within_one_budget(run, tmp
         for file in (tmp_path / "out").iterdir()
     )
     assert spent == 12
+
+
+def test_a_partition_of_a_backfill_shows_no_figure_of_the_others(run, tmp_path):
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    def leads(context: dg.AssetExecutionContext):
+        return people(10) if context.partition_key == "a" else pd.DataFrame({"email": ["no address"] * 3})
+
+    span = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "b"}
+    keywords = {
+        "path": tmp_path / "out", "partitions_def": leads.partitions_def,
+        "backfill_policy": dg.BackfillPolicy.single_run(), "io": dg.FilesystemIOManager(base_dir=str(tmp_path)),
+    }  # fmt: skip
+    for key in "ab":
+        run(leads, selection=["leads"], run={"partition_key": key}, **keywords)
+    result = run(leads, selection=["enriched"], run={"tags": span}, **keywords)
+    made = {one.partition: one.metadata for one in result.asset_materializations_for_node("enriched")}
+    assert made["a"]["exactbuyer/match_rate"].value > 0
+    assert not {"exactbuyer/match_rate", "exactbuyer/matched_email"} & set(made["b"])
+    assert made["b"]["exactbuyer/invalid"].value == 3
+
+
+def test_an_asset_without_partitions_keeps_its_table_in_a_run_of_others_that_have_some(run, tmp_path):
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    def other():
+        pass
+
+    metadata = made_by(run(people(), others=[other], run={"partition_key": "a"}))
+    assert (tmp_path / "out.parquet").is_file()
+    assert metadata["dagster/row_count"] == 30
+    assert "dagster/partition_row_count" not in metadata
+
+
+def test_a_run_of_no_partition_writes_no_file_where_the_folder_of_partitions_belongs(run, stand_in, tmp_path):
+    api = stand_in()
+    result = run(people(), api=api, partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    assert "launch it for one" in str(result.failure_data_for_node("enriched").error)
+    assert (api.requests(), (tmp_path / "out.parquet").exists()) == (0, False)
 
 
 def test_what_dagster_takes_is_passed_through():
