@@ -33,6 +33,7 @@ from eb_dagster.metadata import (
     picture,
     plan_figures,
     plan_table,
+    plotted,
     remaining_figures,
     report_figures,
     spent_figures,
@@ -272,7 +273,8 @@ class _Table:
                     yield self._observe("what a cancelled run left to do", named(figures | remaining))
                 raise
         if plan is not None and self.enrichment.dry_run:
-            shown = named(plan_figures(plan)) | {PREFIX + "plan": plan_table(plan)}
+            most = {"plan_credits_at_most": plan.credits_at_most}
+            shown = {**named(most), PREFIX + "plan": plan_table(plan)}
             yield self._observe("the plan of a dry run: nothing was sent, nothing was written", shown)
         return made
 
@@ -326,7 +328,7 @@ class _Table:
             PREFIX + "picture": picture(report),
             PREFIX + "found_by": found_by(report),
             PREFIX + "fill_rates": fill_rates(report, prefix=prefix),
-            **named(figures),
+            **plotted(figures),
         }  # fmt: skip
         if report.stopped:
             metadata[PREFIX + "stopped"] = report.stopped
