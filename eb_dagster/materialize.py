@@ -113,29 +113,39 @@ class Enrichment:
             # Only checks were asked for, and a check is no reason to buy.
             yield from self._judge_again(context)
             return
-        parts = self._parts(context, identifiers)
-        made: list[_Made] = []
+        made: dict[str | None, _Made] = {}
+        try:
+            yield from self._make(context, self._parts(context, identifiers), made)
+            if made:
+                yield self._result(context, list(made.values()))
+        except BaseException:
+            # Of these, Dagster keeps no metadata now: another partition failed, or the I/O manager did,
+            # which ends this generator.
+            for partition, one in made.items():
+                context.log_event(self._made_in_vain(partition, one.figures))
+            raise
+
+    def _make(
+        self,
+        context: dg.AssetExecutionContext,
+        parts: Sequence[tuple[str | None, Any]],
+        made: "dict[str | None, _Made]",
+    ) -> Iterator[Event]:
         for partition, value in parts:
-            spent = sum(int(one.figures["credits_charged"]) for one in made)
-            one = yield from _Table(self._within(spent), context, partition).make(value)
+            # What is in doubt counts as spent, as within a table.
+            spent = sum(
+                one.figures["credits_charged"] + one.figures["credits_in_doubt"] for one in made.values()
+            )
+            one = yield from _Table(self._within(int(spent)), context, partition).make(value)
             if one is not None:
-                made.append(one)
+                made[partition] = one
                 if len(parts) > 1:
                     context.add_asset_metadata(one.metadata, asset_key=self.key, partition_key=partition)
-        if made:
-            try:
-                yield self._result(context, made)
-            except GeneratorExit:
-                if self.path is None:
-                    partition, _ = parts[0]
-                    context.log_event(self._not_taken(partition, made[0].figures))
-                raise
 
-    def _not_taken(self, partition: str | None, figures: Figures) -> dg.AssetObservation:
-        """What is told after the I/O manager failed: the metadata that came with the table is lost."""
+    def _made_in_vain(self, partition: str | None, figures: Figures) -> dg.AssetObservation:
         return dg.AssetObservation(
             self.key,
-            description="what a run spent whose table the I/O manager did not take; it is in the ledger",
+            description="what a failed run spent on a table that was ready",
             metadata=named({**spent_figures(figures), "input_rows": figures["input_rows"]}),
             partition=partition,
         )
@@ -418,7 +428,8 @@ class _ProgressLog:
         elapsed = now - self._started
         # Sparser as it takes longer, but never silent for long.
         self._due = now + min(elapsed, _PROGRESS_SECONDS)
+        done = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
         self._say(
-            f"{report.replies:,} partitions done, {report.rows:,} of {self.rows:,} rows, "
+            f"{done} done, {report.rows:,} of {self.rows:,} rows, "
             f"{report.credits_charged:,} credits{self.forecast.words(now=now)}"
         )

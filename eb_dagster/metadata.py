@@ -17,10 +17,11 @@ Figures = dict[str, int | float]
 PREFIX = "exactbuyer/"
 
 # What somebody looks at over time, those first that people look for, and beside them `matched_email` and so
-# on. The rest is nearly always zero, or the same as one of these: a plot of each would hide those that move.
+# on. The rest is nearly always zero, or the same as one of these or as Dagster's row count: a plot of each
+# would hide those that move.
 _PLOTTED = (
-    "match_rate", "credits_charged", "credits_saved", "credits_in_doubt", "rows", "matched", "not_found",
-    "invalid", "not_asked", "in_doubt", "from_ledger", "requests", "drift", "seconds", "plan_credits_at_most",
+    "match_rate", "credits_charged", "credits_saved", "credits_in_doubt", "matched", "not_found", "invalid",
+    "not_asked", "in_doubt", "from_ledger", "requests", "drift", "seconds", "plan_credits_at_most",
 )  # fmt: skip
 _EVERY = PREFIX + "figures"
 _SPENT = ("credits_charged", "credits_in_doubt", "requests", "seconds")

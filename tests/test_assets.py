@@ -268,6 +268,46 @@ def test_a_backfill_in_one_run_writes_every_partition_within_one_budget(run, tmp
     assert spent == 12
 
 
+@pytest.fixture
+def backfill(run, tmp_path):
+    """Make the partitions a and b, of ten people each, in one run."""
+    leads = partitioned_leads(["a", "b"])
+    span = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "b"}
+    keywords = {
+        "path": tmp_path / "out", "partitions_def": leads.partitions_def,
+        "backfill_policy": dg.BackfillPolicy.single_run(), "io": dg.FilesystemIOManager(base_dir=str(tmp_path)),
+    }  # fmt: skip
+
+    def start(api, **more):
+        for key in "ab":
+            run(leads, api=api, selection=["leads"], run={"partition_key": key}, **keywords)
+        return run(leads, api=api, selection=["enriched"], run={"tags": span}, **keywords, **more)
+
+    return start
+
+
+def test_what_is_in_doubt_in_one_partition_counts_as_spent_in_the_next(backfill, stand_in, tmp_path):
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("502", 1)])
+    assert backfill(api, max_credits=10).success
+    statuses = {
+        key: set(pq.read_table(tmp_path / "out" / f"{key}.parquet")["eb_status"].to_pylist()) for key in "ab"
+    }
+    assert statuses == {"a": {"in_doubt"}, "b": {"not_asked"}}
+    assert api.credits() == 10
+
+
+def test_a_partition_that_fails_does_not_hide_what_those_before_it_have_spent(backfill, stand_in, instance):
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("403", 2)])
+    assert not backfill(api).success
+    records = instance.fetch_observations(ENRICHED, limit=10).records
+    told = {
+        one.asset_observation.partition: one.asset_observation.metadata["exactbuyer/credits_charged"].value
+        for one in (record.event_log_entry for record in records)
+    }
+    assert told == {"a": 10, "b": 0}
+    assert api.credits() == 10
+
+
 def test_a_partition_of_a_backfill_shows_no_figure_of_the_others(run, tmp_path):
     @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
     def leads(context: dg.AssetExecutionContext):
@@ -493,6 +533,6 @@ def test_a_cancelled_run_shows_what_it_spent_and_what_is_left(run, stand_in, ins
 
 def test_the_event_log_tells_progress_now_and_then(run, instance):
     result = run(people(50), partition_size=10, pace=60)
-    lines = [one.user_message for one in instance.all_logs(result.run_id) if "partitions" in one.user_message]
+    lines = [one.user_message for one in instance.all_logs(result.run_id) if "done, " in one.user_message]
     assert 1 <= len(lines) <= 3
-    assert re.fullmatch(r"\d partitions done, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])
+    assert re.fullmatch(r"(1 partition|\d partitions) done, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])
