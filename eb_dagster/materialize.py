@@ -428,8 +428,10 @@ class _ProgressLog:
         elapsed = now - self._started
         # Sparser as it takes longer, but never silent for long.
         self._due = now + min(elapsed, _PROGRESS_SECONDS)
+        # Else nobody knows why nothing moves.
+        busy = f"; refused {report.refusals:,} times as too many requests" if report.refusals else ""
         done = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
         self._say(
             f"{done} done, {report.rows:,} of {self.rows:,} rows, "
-            f"{report.credits_charged:,} credits{self.forecast.words(now=now)}"
+            f"{report.credits_charged:,} credits{self.forecast.words(now=now)}{busy}"
         )

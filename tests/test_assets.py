@@ -476,8 +476,10 @@ def test_an_api_that_is_busy_for_longer_than_a_run_waits_is_asked_again_by_dagst
     again = dg.RetryPolicy(max_retries=2)
     result = run(people(20), api=api, partition_size=10, timeout=20.0, retry_policy=again)
     assert result.success
-    kinds = [event.dagster_event_type for event in instance.all_logs(result.run_id)]
+    events = instance.all_logs(result.run_id)
+    kinds = [event.dagster_event_type for event in events]
     assert dg.DagsterEventType.STEP_UP_FOR_RETRY in kinds
+    assert [one for one in events if re.search(r"refused \d+ times as too many", one.user_message)]
     assert dg.DagsterEventType.STEP_RESTARTED in kinds
     spent, *_ = reversed(observed(instance))
     assert (spent["exactbuyer/credits_charged"], spent["exactbuyer/remaining_identifiers"]) == (10, 10)
