@@ -126,7 +126,7 @@ def build_enriched_contacts_asset(
         enrichment = Enrichment(
             exactbuyer=getattr(context.resources, resource_key), key=whole.key, source=dep.asset_key,
             path=table, settings=config.settings(settings), checks=chosen,
-            dry_run=config.dry_run,
+            partitions_def=whole.partitions_def, dry_run=config.dry_run,
         )  # fmt: skip
         if execute is not None:
             yield from execute(context, enrichment, identifiers)

@@ -1,6 +1,7 @@
 """The asset's own checks. They judge its figures alone, so they can be run again for nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from inspect import cleandoc
 from statistics import median
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -61,7 +62,11 @@ class MatchRate(Check):
 
 
 class MatchRateHistory(Check):
-    """The match rate is near the median of the asset's earlier materializations."""
+    """The match rate is near the median of the asset's earlier materializations.
+
+    A partition in time, or a dynamic one, is compared with the newest materialization of each other
+    one; a static partition, such as a region, with its own earlier ones.
+    """
 
     tolerance: Annotated[float, Field(gt=0, le=1), _says("The largest difference that passes.")] = 0.2
     runs: Annotated[int, Field(ge=1, le=100), _says("How many earlier materializations count.")] = 10
@@ -146,7 +151,7 @@ class EnrichmentChecks(dg.Model, dg.Resolvable):
         return [
             dg.AssetCheckSpec(
                 name, asset=asset, blocking=check.blocking,
-                description=(type(check).__doc__ or "").partition("\n")[0],
+                description=cleandoc(type(check).__doc__ or ""),
             )
             for name, check in self.chosen().items()
         ]  # fmt: skip

@@ -19,12 +19,29 @@ if TYPE_CHECKING:
 _KINDS = ("email", "phone", "social_profile")
 
 
-@click.group()
-@click.option("--ledger", "where", metavar="PATH|URL", help="Default: $EB_DAGSTER_LEDGER, then your data folder.")  # fmt: skip
-@click.pass_context
-def ledger(context: click.Context, where: str | None) -> None:
-    """Look into the ledger, decide about what is in doubt, and let people be forgotten."""
+def _keep(context: click.Context, _: click.Parameter, where: str | None) -> None:
+    if where is None:
+        return
+    # A command starts with what stood before it.
+    if context.obj not in (None, where):
+        # An address may hold a password, so neither is repeated.
+        raise click.UsageError("--ledger names one ledger before the command and another after it; name one")
     context.obj = where
+
+
+_named_ledger = click.option(
+    "--ledger",
+    metavar="PATH|URL",
+    help="Default: $EB_DAGSTER_LEDGER, then your data folder.",
+    expose_value=False,
+    callback=_keep,
+)
+
+
+@click.group()
+@_named_ledger
+def ledger() -> None:
+    """Look into the ledger, decide about what is in doubt, and let people be forgotten."""
 
 
 @contextlib.contextmanager
@@ -47,6 +64,7 @@ def _opened(context: click.Context) -> Generator[Ledger]:
 
 @ledger.command()
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of tables.")
+@_named_ledger
 @click.pass_context
 def show(context: click.Context, as_json: bool) -> None:
     """Show what was bought, by month, and what is in doubt."""
@@ -90,6 +108,7 @@ def show(context: click.Context, as_json: bool) -> None:
 @click.option("--write-off", "decision", flag_value="write-off", help="Count it as at risk no more; never ask again.")  # fmt: skip
 @click.option("--charged", "decision", flag_value="charged", help="The vendor's bill has it: count it as spent; never ask again.")  # fmt: skip
 @click.option("--credits", "credit", type=click.IntRange(min=0), help="With --charged and one request: how many credits.")  # fmt: skip
+@_named_ledger
 @click.pass_context
 def resolve(
     context: click.Context, requests: tuple[int, ...], everything: bool, decision: Any, credit: int | None
@@ -109,6 +128,7 @@ def resolve(
 
 
 @ledger.command()
+@_named_ledger
 @click.pass_context
 def reread(context: click.Context) -> None:
     """Read kept replies again that could not be read in full. Costs nothing."""
@@ -126,6 +146,7 @@ def reread(context: click.Context) -> None:
 @click.argument("value")
 @click.option("--kind", type=click.Choice(_KINDS), help="Of VALUE. Default: told from its form.")
 @click.option("--region", help="Country of a phone without a country code, such as US.")
+@_named_ledger
 @click.pass_context
 def forget(context: click.Context, value: str, kind: FieldType | None, region: str | None) -> None:
     """Remove the person with this identifier from the ledger and its published Parquet tables.
@@ -151,6 +172,7 @@ def forget(context: click.Context, value: str, kind: FieldType | None, region: s
 @click.option("--column", help="Of a CSV or Parquet FILE. Default: its identifier columns.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Of the values. Default: told from their form.")
 @click.option("--region", help="Country of phones without a country code, such as US.")
+@_named_ledger
 @click.pass_context
 def suppress(
     context: click.Context, file: Path, column: str | None, kind: FieldType | None, region: str | None
@@ -166,6 +188,7 @@ def suppress(
 
 @ledger.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Parquet file.")
+@_named_ledger
 @click.pass_context
 def export(context: click.Context, output: Path) -> None:
     """Write the receipts of all requests to a Parquet file. No person is in it."""
@@ -177,6 +200,7 @@ def export(context: click.Context, output: Path) -> None:
 
 
 @ledger.command()
+@_named_ledger
 @click.pass_context
 def check(context: click.Context) -> None:
     """Go through the whole ledger: do checksums match, do credits add up? Exit 1 if not."""
@@ -193,6 +217,7 @@ def check(context: click.Context) -> None:
 
 @ledger.command()
 @click.option("--older-than", type=click.IntRange(min=1), required=True, metavar="DAYS", help="Age of the answers.")  # fmt: skip
+@_named_ledger
 @click.pass_context
 def purge(context: click.Context, older_than: int) -> None:
     """Drop contacts older than DAYS; receipts stay. Asked again, they are bought again."""
@@ -207,6 +232,7 @@ def purge(context: click.Context, older_than: int) -> None:
 @click.option("--daily", type=click.IntRange(min=0), help="Credits in a day of UTC.")
 @click.option("--monthly", type=click.IntRange(min=0), help="Credits in a month of UTC.")
 @click.option("--lift", is_flag=True, help="Lift both caps first.")
+@_named_ledger
 @click.pass_context
 def cap(context: click.Context, daily: int | None, monthly: int | None, lift: bool) -> None:
     """Cap what all runs on this ledger may spend together."""

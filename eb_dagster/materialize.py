@@ -2,10 +2,11 @@
 
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict, cast
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.enrich import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
 from eb_dagster.forecast import Forecast
+from eb_dagster.history import Earlier, comparable, earlier
 from eb_dagster.identifiers import FieldType, check_text, find_layout
 from eb_dagster.metadata import (
     PREFIX,
@@ -25,13 +27,13 @@ from eb_dagster.metadata import (
     add_up,
     column_lineage,
     column_schema,
-    figures_in,
     fill_rates,
     found_by,
     named,
     picture,
     plan_figures,
     plan_table,
+    plotted,
     remaining_figures,
     report_figures,
     spent_figures,
@@ -102,34 +104,67 @@ class Enrichment:
     path: Place | None
     settings: EnrichmentSettings
     checks: EnrichmentChecks
+    partitions_def: dg.PartitionsDefinition[str] | None = None
     dry_run: bool = False
 
     def materialize(self, context: dg.AssetExecutionContext, identifiers: Any) -> Iterator[Event]:
         """Enrich what the upstream asset gave: one table, or one for each partition of the run."""
         if not context.selected_asset_keys:
             # Only checks were asked for, and a check is no reason to buy.
-            yield from self._judge(context, *_last_run(context, self.key))
+            yield from self._judge_again(context)
             return
-        parts = self._parts(context, identifiers)
-        made: list[_Made] = []
+        made: dict[str | None, _Made] = {}
+        try:
+            yield from self._make(context, self._parts(context, identifiers), made)
+            if made:
+                yield self._result(context, list(made.values()))
+        except BaseException:
+            # Of these, Dagster keeps no metadata now: another partition failed, or the I/O manager did,
+            # which ends this generator.
+            for partition, one in made.items():
+                context.log_event(self._made_in_vain(partition, one.figures))
+            raise
+
+    def _make(
+        self,
+        context: dg.AssetExecutionContext,
+        parts: Sequence[tuple[str | None, Any]],
+        made: "dict[str | None, _Made]",
+    ) -> Iterator[Event]:
         for partition, value in parts:
-            spent = sum(int(one.figures["credits_charged"]) for one in made)
-            one = yield from _Table(self._within(spent), context, partition).make(value)
+            # What is in doubt counts as spent, as within a table.
+            spent = sum(
+                one.figures["credits_charged"] + one.figures["credits_in_doubt"] for one in made.values()
+            )
+            one = yield from _Table(self._within(int(spent)), context, partition).make(value)
             if one is not None:
-                made.append(one)
+                made[partition] = one
                 if len(parts) > 1:
                     context.add_asset_metadata(one.metadata, asset_key=self.key, partition_key=partition)
-        if made:
-            yield self._result(context, made)
+
+    def _made_in_vain(self, partition: str | None, figures: Figures) -> dg.AssetObservation:
+        return dg.AssetObservation(
+            self.key,
+            description="what a failed run spent on a table that was ready",
+            metadata=named({**spent_figures(figures), "input_rows": figures["input_rows"]}),
+            partition=partition,
+        )
 
     def _parts(self, context: dg.AssetExecutionContext, value: Any) -> list[tuple[str | None, Any]]:
         """The tables to make, with their partition keys."""
+        if self.partitions_def is None:
+            return [(None, value)]
+        keys = self._partitions(context)
+        if not keys:
+            raise dg.Failure(
+                "the asset is partitioned, and this run is of no partition; launch it for one. Nothing was sent",
+                allow_retries=False,
+            )
         if context.has_partition_key:
             return [(context.partition_key, value)]
-        if not context.has_partition_key_range or self.path is None:
+        if self.path is None:
             # An I/O manager that gives the rows of many partitions at once takes them so, too.
             return [(None, value)]
-        keys = [str(key) for key in context.partition_keys]
         if not isinstance(value, Mapping) or not set(keys) <= set(cast("Mapping[str, Any]", value)):
             raise dg.Failure(
                 f"the upstream asset does not give a table for each of the {len(keys)} partitions of this "
@@ -137,6 +172,11 @@ class Enrichment:
                 allow_retries=False,
             )
         return [(key, value[key]) for key in keys]
+
+    def _partitions(self, context: dg.AssetExecutionContext) -> list[str]:
+        """Of the asset, those that the run is of. A run may be of partitions that only other assets have."""
+        is_of_some = context.has_partition_key or context.has_partition_key_range
+        return [str(key) for key in context.partition_keys] if self.partitions_def and is_of_some else []
 
     def _within(self, spent: int) -> "Enrichment":
         """The same with what is left of the budget."""
@@ -150,14 +190,35 @@ class Enrichment:
         if len(made) == 1:
             figures, metadata = made[0].figures, made[0].metadata
         else:
-            figures = add_up([one.figures for one in made])
-            metadata = named(figures)
-        checks = list(self._judge(context, figures, _match_rates(context, self.key)))
+            # Each partition has its own; what is given here would stand in for what one of them lacks.
+            figures, metadata = add_up([one.figures for one in made]), {}
+        rates = self._rates(earlier(context.instance, self.key), self._partitions(context))
+        checks = list(self._judge(context, figures, rates))
         if self.path is not None:
             return dg.MaterializeResult(asset_key=self.key, metadata=metadata, check_results=checks)
         return dg.MaterializeResult(
             asset_key=self.key, value=made[0].value, metadata=metadata, check_results=checks
         )
+
+    def _judge_again(self, context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        """The checks on the newest materialization, of whichever partition: such a run is of none."""
+        every = earlier(context.instance, self.key)
+        newest = next(every, None)
+        if newest is None:
+            raise dg.Failure(
+                "there is no materialization to check yet; materialize the asset first. Nothing was sent",
+                allow_retries=False,
+            )
+        partitions = [] if newest.partition is None else [newest.partition]
+        yield from self._judge(context, newest.figures, self._rates(every, partitions))
+
+    def _rates(self, every: Iterable[Earlier], partitions: Sequence[str]) -> list[float]:
+        """Earlier match rates to compare with, newest first."""
+        if self.checks.match_rate_history is None:
+            return []
+        like = comparable(every, partitions=partitions, definition=self.partitions_def)
+        rates = (one.figures["match_rate"] for one in like if "match_rate" in one.figures)
+        return list(islice(rates, self.checks.match_rate_history.runs))
 
     def _judge(
         self, context: dg.AssetExecutionContext, figures: Figures, history: Sequence[float]
@@ -222,7 +283,8 @@ class _Table:
                     yield self._observe("what a cancelled run left to do", named(figures | remaining))
                 raise
         if plan is not None and self.enrichment.dry_run:
-            shown = named(plan_figures(plan)) | {PREFIX + "plan": plan_table(plan)}
+            most = {"plan_credits_at_most": plan.credits_at_most}
+            shown = {**named(most), PREFIX + "plan": plan_table(plan)}
             yield self._observe("the plan of a dry run: nothing was sent, nothing was written", shown)
         return made
 
@@ -264,9 +326,9 @@ class _Table:
         settings, target = self.enrichment.settings, self._target
         layout = find_layout(list(upstream.columns), settings.get("identifiers"))
         prefix, columns = settings.get("prefix", "eb_"), settings.get("columns")
-        partitioned = self.context.has_partition_key or self.context.has_partition_key_range
+        whole = self.enrichment.partitions_def is None
         metadata: dict[str, Any] = {
-            "dagster/partition_row_count" if partitioned else "dagster/row_count": figures["rows"],
+            "dagster/row_count" if whole else "dagster/partition_row_count": figures["rows"],
             "dagster/column_schema": column_schema(upstream.columns, prefix=prefix, columns=columns),
             "dagster/column_lineage": column_lineage(
                 upstream.columns, source=self.enrichment.source, identifiers=layout.names,
@@ -276,7 +338,7 @@ class _Table:
             PREFIX + "picture": picture(report),
             PREFIX + "found_by": found_by(report),
             PREFIX + "fill_rates": fill_rates(report, prefix=prefix),
-            **named(figures),
+            **plotted(figures),
         }  # fmt: skip
         if report.stopped:
             metadata[PREFIX + "stopped"] = report.stopped
@@ -288,7 +350,7 @@ class _Table:
     def _spent(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
         # Ends the streams that the frames of the error still hold open: only then the report is whole.
         traceback.clear_frames(error.__traceback__)
-        spent = spent_figures(enricher.report)
+        spent = spent_figures(report_figures(enricher.report))
         return spent if upstream is None else {**spent, "input_rows": upstream.rows}
 
     def _remaining(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
@@ -343,28 +405,6 @@ def failure(error: Exception, figures: Figures) -> dg.Failure:
     )
 
 
-def _match_rates(context: dg.AssetExecutionContext, key: dg.AssetKey) -> list[float]:
-    """Those of the asset's materializations, newest first."""
-    return [one["match_rate"] for one in _earlier(context, key) if "match_rate" in one]
-
-
-def _last_run(context: dg.AssetExecutionContext, key: dg.AssetKey) -> tuple[Figures, list[float]]:
-    """The figures of the newest materialization, and the match rates before it."""
-    earlier = _earlier(context, key)
-    if not earlier:
-        raise dg.Failure(
-            "there is no materialization to check yet; materialize the asset first. Nothing was sent",
-            allow_retries=False,
-        )
-    return earlier[0], [one["match_rate"] for one in earlier[1:] if "match_rate" in one]
-
-
-def _earlier(context: dg.AssetExecutionContext, key: dg.AssetKey, *, most: int = 100) -> list[Figures]:
-    records = context.instance.fetch_materializations(key, limit=most).records
-    made = [record.asset_materialization for record in records]
-    return [figures_in(one.metadata) for one in made if one is not None]
-
-
 class _ProgressLog:
     """A line in the event log now and then, however many requests there are."""
 
@@ -388,7 +428,10 @@ class _ProgressLog:
         elapsed = now - self._started
         # Sparser as it takes longer, but never silent for long.
         self._due = now + min(elapsed, _PROGRESS_SECONDS)
+        # Else nobody knows why nothing moves.
+        busy = f"; refused {report.refusals:,} times as too many requests" if report.refusals else ""
+        done = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
         self._say(
-            f"{report.replies:,} partitions done, {report.rows:,} of {self.rows:,} rows, "
-            f"{report.credits_charged:,} credits{self.forecast.words(now=now)}"
+            f"{done} done, {report.rows:,} of {self.rows:,} rows, "
+            f"{report.credits_charged:,} credits{self.forecast.words(now=now)}{busy}"
         )

@@ -16,10 +16,15 @@ Figures = dict[str, int | float]
 
 PREFIX = "exactbuyer/"
 
-_FIRST = ("credits_charged", "credits_saved", "credits_in_doubt", "rows", "matched", "not_found", "requests")
-_SPENT = (
-    "credits_charged", "credits_in_doubt", "requests", "replies", "answers", "identifiers", "refusals", "seconds"
+# What somebody looks at over time, those first that people look for, and beside them `matched_email` and so
+# on. The rest is nearly always zero, or the same as one of these or as Dagster's row count: a plot of each
+# would hide those that move.
+_PLOTTED = (
+    "match_rate", "credits_charged", "credits_saved", "credits_in_doubt", "matched", "not_found", "invalid",
+    "not_asked", "in_doubt", "from_ledger", "requests", "drift", "seconds", "plan_credits_at_most",
 )  # fmt: skip
+_EVERY = PREFIX + "figures"
+_SPENT = ("credits_charged", "credits_in_doubt", "requests", "seconds")
 # What they count is shown one by one.
 _NOT_SUMMED = ("filled", "matched_by", "answered_by")
 _BAR = 20
@@ -65,9 +70,8 @@ def storage_kind(path: object) -> dict[str, str]:
 
 
 def report_figures(report: Report) -> Figures:
-    """The report as numbers, those first that people look for. Dagster plots them over time."""
+    """The report as numbers."""
     figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}
-    figures |= {name: getattr(report, name) for name in _FIRST}
     for one in fields(report):
         value = getattr(report, one.name)
         if isinstance(value, Counter):
@@ -80,12 +84,11 @@ def report_figures(report: Report) -> Figures:
     return figures | {f"matched_{kind}": report.matched_by[kind] for kind in report.answered_by}
 
 
-def spent_figures(report: Report) -> Figures:
-    """What a run that ended early did. What became of its rows is not known, so none are counted.
+def spent_figures(figures: Figures) -> Figures:
+    """Those of a run that ended early. What became of its rows is not known, so none are counted.
 
-    The page plots these in one line with those of the whole runs.
+    Each is one that is plotted: the page draws them in one line with those of the whole runs.
     """
-    figures = report_figures(report)
     return {name: figures[name] for name in _SPENT}
 
 
@@ -112,12 +115,20 @@ def named(figures: Mapping[str, int | float]) -> Figures:
     return {PREFIX + name: value for name, value in figures.items()}
 
 
+def plotted(figures: Mapping[str, int | float]) -> dict[str, Any]:
+    """The figures of a table that was made: Dagster plots each number over time, and keeps the rest in one."""
+    steps = [name for name in figures if name.startswith("matched_")]
+    shown = {name: figures[name] for name in (*_PLOTTED, *steps) if name in figures}
+    return {**named(shown), _EVERY: dg.MetadataValue.json(dict(figures))}
+
+
 def figures_in(metadata: Mapping[str, Any]) -> Figures:
     """The figures back from what the asset's page shows."""
-    numbers = {name: one.value for name, one in metadata.items() if name.startswith(PREFIX)}
-    return {
-        name.removeprefix(PREFIX): value for name, value in numbers.items() if isinstance(value, int | float)
+    numbers = {
+        name.removeprefix(PREFIX): one.value for name, one in metadata.items() if name.startswith(PREFIX)
     }
+    every: Mapping[str, Any] = metadata[_EVERY].value if _EVERY in metadata else {}
+    return {name: value for name, value in {**numbers, **every}.items() if isinstance(value, int | float)}
 
 
 def add_up(parts: Sequence[Mapping[str, int | float]]) -> Figures:

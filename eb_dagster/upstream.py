@@ -48,8 +48,9 @@ def read_upstream(value: Any) -> Upstream:
     if isinstance(value, Mapping):
         count = len(cast("Mapping[Any, Any]", value))
         raise InputError(
-            f"the upstream asset gives {count} partitions at once, which one table cannot keep apart; "
-            "run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run()"
+            f"the upstream asset gives {count} partitions at once, which one table cannot keep apart; give this "
+            "asset the same partitions_def and run one partition at a time, with "
+            "backfill_policy=dg.BackfillPolicy.multi_run(), or put them together in an asset between"
         )
     raise InputError(
         f"the upstream asset gives {type(value).__name__}, which cannot be enriched; give a pandas or Polars "

@@ -56,8 +56,8 @@ def run_the_job() -> dg.AssetMaterialization:
 def show_report(made: dg.AssetMaterialization) -> None:
     print("\nThe report:")
     for name, value in made.metadata.items():
-        if name.startswith("exactbuyer/") and isinstance(value.value, int | float):
-            print(f"  {name.removeprefix('exactbuyer/'):<26} {value.value:>10,.6g}")
+        if isinstance(value.value, int | float):
+            print(f"  {name.partition('/')[2]:<26} {value.value:>10,.6g}")
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def run(stand_in, tmp_path, instance):
         selection=None,
         io=dg.mem_io_manager,
         pace=60_000,
+        timeout=300.0,
         run=(),
+        others=(),
         **keywords,
     ):
         api = api or stand_in(faults=list(faults))
@@ -56,33 +58,16 @@ def run(stand_in, tmp_path, instance):
             base_url=api.url,
             ledger=str(tmp_path / "ledger.db"),
             requests_per_minute=pace,
+            timeout=timeout,
         )
         ops = {"ops": {"enriched": {"config": config}}} if config else {}
         return dg.materialize(
-            [leads, asset],
-            resources={
-                "exactbuyer": resource, "io_manager": io,
-                "warehouse": Warehouse(path=str(tmp_path / "w.duckdb")),
-            },
+            [leads, asset, *others],
+            resources={"exactbuyer": resource, "io_manager": io},
             raise_on_error=False, instance=instance, run_config=ops, selection=selection, **dict(run),
         )  # fmt: skip
 
     return start
-
-
-class Warehouse(dg.ConfigurableIOManager):
-    """As dagster-duckdb-pandas, which does not know pandas 3."""
-
-    path: str
-
-    def handle_output(self, context, obj):
-        with duckdb.connect(self.path) as database:
-            database.register("enriched", obj)
-            database.execute(f"CREATE OR REPLACE TABLE {context.asset_key.path[-1]} AS FROM enriched")
-
-    def load_input(self, context):
-        with duckdb.connect(self.path) as database:
-            return database.execute(f"FROM {context.asset_key.path[-1]}").df()
 
 
 def people(count: int = 30, start: int = 0) -> pd.DataFrame:
@@ -213,17 +198,6 @@ def test_what_cannot_be_enriched_fails_before_anything_is_sent(run, stand_in, in
 # Where it goes
 
 
-def test_the_table_goes_to_an_io_manager_if_there_is_no_path(run, tmp_path):
-    result = run(people(), path=None, io_manager_key="warehouse")
-    metadata = made_by(result)
-    assert metadata["dagster/row_count"] == 30
-    assert not {"dagster/uri", "dagster/storage_kind"} & set(metadata)
-    assert "| eb_full_name |" in metadata["exactbuyer/fill_rates"]
-    with duckdb.connect(str(tmp_path / "w.duckdb")) as database:
-        found = database.execute("SELECT count(*), count(eb_full_name) FROM enriched").fetchone()
-    assert found == (30, metadata["exactbuyer/matched"])
-
-
 def test_both_ways_give_the_same_table(run, tmp_path):
     frame = people().assign(score=range(30))
     run(frame)
@@ -292,6 +266,83 @@ def test_a_backfill_in_one_run_writes_every_partition_within_one_budget(run, tmp
         for file in (tmp_path / "out").iterdir()
     )
     assert spent == 12
+
+
+@pytest.fixture
+def backfill(run, tmp_path):
+    """Make the partitions a and b, of ten people each, in one run."""
+    leads = partitioned_leads(["a", "b"])
+    span = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "b"}
+    keywords = {
+        "path": tmp_path / "out", "partitions_def": leads.partitions_def,
+        "backfill_policy": dg.BackfillPolicy.single_run(), "io": dg.FilesystemIOManager(base_dir=str(tmp_path)),
+    }  # fmt: skip
+
+    def start(api, **more):
+        for key in "ab":
+            run(leads, api=api, selection=["leads"], run={"partition_key": key}, **keywords)
+        return run(leads, api=api, selection=["enriched"], run={"tags": span}, **keywords, **more)
+
+    return start
+
+
+def test_what_is_in_doubt_in_one_partition_counts_as_spent_in_the_next(backfill, stand_in, tmp_path):
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("502", 1)])
+    assert backfill(api, max_credits=10).success
+    statuses = {
+        key: set(pq.read_table(tmp_path / "out" / f"{key}.parquet")["eb_status"].to_pylist()) for key in "ab"
+    }
+    assert statuses == {"a": {"in_doubt"}, "b": {"not_asked"}}
+    assert api.credits() == 10
+
+
+def test_a_partition_that_fails_does_not_hide_what_those_before_it_have_spent(backfill, stand_in, instance):
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("403", 2)])
+    assert not backfill(api).success
+    records = instance.fetch_observations(ENRICHED, limit=10).records
+    told = {
+        one.asset_observation.partition: one.asset_observation.metadata["exactbuyer/credits_charged"].value
+        for one in (record.event_log_entry for record in records)
+    }
+    assert told == {"a": 10, "b": 0}
+    assert api.credits() == 10
+
+
+def test_a_partition_of_a_backfill_shows_no_figure_of_the_others(run, tmp_path):
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    def leads(context: dg.AssetExecutionContext):
+        return people(10) if context.partition_key == "a" else pd.DataFrame({"email": ["no address"] * 3})
+
+    span = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "b"}
+    keywords = {
+        "path": tmp_path / "out", "partitions_def": leads.partitions_def,
+        "backfill_policy": dg.BackfillPolicy.single_run(), "io": dg.FilesystemIOManager(base_dir=str(tmp_path)),
+    }  # fmt: skip
+    for key in "ab":
+        run(leads, selection=["leads"], run={"partition_key": key}, **keywords)
+    result = run(leads, selection=["enriched"], run={"tags": span}, **keywords)
+    made = {one.partition: one.metadata for one in result.asset_materializations_for_node("enriched")}
+    assert made["a"]["exactbuyer/match_rate"].value > 0
+    assert not {"exactbuyer/match_rate", "exactbuyer/matched_email"} & set(made["b"])
+    assert made["b"]["exactbuyer/invalid"].value == 3
+
+
+def test_an_asset_without_partitions_keeps_its_table_in_a_run_of_others_that_have_some(run, tmp_path):
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    def other():
+        pass
+
+    metadata = made_by(run(people(), others=[other], run={"partition_key": "a"}))
+    assert (tmp_path / "out.parquet").is_file()
+    assert metadata["dagster/row_count"] == 30
+    assert "dagster/partition_row_count" not in metadata
+
+
+def test_a_run_of_no_partition_writes_no_file_where_the_folder_of_partitions_belongs(run, stand_in, tmp_path):
+    api = stand_in()
+    result = run(people(), api=api, partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    assert "launch it for one" in str(result.failure_data_for_node("enriched").error)
+    assert (api.requests(), (tmp_path / "out.parquet").exists()) == (0, False)
 
 
 def test_what_dagster_takes_is_passed_through():
@@ -417,6 +468,25 @@ def test_a_refusal_is_not_retried_and_says_nothing_of_people(run, instance, kind
     assert KEY not in repr(events)
 
 
+def test_an_api_that_is_busy_for_longer_than_a_run_waits_is_asked_again_by_dagster_and_nothing_twice(
+    run, stand_in, instance
+):
+    # One refusal a second: more than the twenty seconds of a run's patience, and less than those of two.
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("429", 2, 26)], retry_after="1")
+    again = dg.RetryPolicy(max_retries=2)
+    result = run(people(20), api=api, partition_size=10, timeout=20.0, retry_policy=again)
+    assert result.success
+    events = instance.all_logs(result.run_id)
+    kinds = [event.dagster_event_type for event in events]
+    assert dg.DagsterEventType.STEP_UP_FOR_RETRY in kinds
+    assert [one for one in events if re.search(r"refused \d+ times as too many", one.user_message)]
+    assert dg.DagsterEventType.STEP_RESTARTED in kinds
+    spent, *_ = reversed(observed(instance))
+    assert (spent["exactbuyer/credits_charged"], spent["exactbuyer/remaining_identifiers"]) == (10, 10)
+    assert made_by(result)["exactbuyer/credits_charged"] == 10
+    assert (api.credits(), api.charged_twice(), api.requests()) == (20, 0, 27)
+
+
 def test_a_failed_run_shows_what_it_spent_and_what_is_left_and_the_next_pays_for_that_only(
     run, stand_in, instance
 ):
@@ -465,6 +535,6 @@ def test_a_cancelled_run_shows_what_it_spent_and_what_is_left(run, stand_in, ins
 
 def test_the_event_log_tells_progress_now_and_then(run, instance):
     result = run(people(50), partition_size=10, pace=60)
-    lines = [one.user_message for one in instance.all_logs(result.run_id) if "partitions" in one.user_message]
+    lines = [one.user_message for one in instance.all_logs(result.run_id) if "done, " in one.user_message]
     assert 1 <= len(lines) <= 3
-    assert re.fullmatch(r"\d partitions done, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])
+    assert re.fullmatch(r"(1 partition|\d partitions) done, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])

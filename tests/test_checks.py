@@ -168,6 +168,51 @@ def test_history_is_that_of_the_asset(run, stand_in):
     assert verdicts(run(poor)[0])["match_rate_history"] is False
 
 
+def test_the_history_of_a_day_is_that_of_the_other_days_each_once(tmp_path, stand_in):
+    days = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-05")
+
+    @dg.asset(partitions_def=days)
+    def leads(context: dg.AssetExecutionContext):
+        return pd.DataFrame(
+            {"email": [f"p{context.partition_key}-{number}@firm.example" for number in range(10)]}
+        )
+
+    good, poor = stand_in(match_rate=1.0), stand_in(match_rate=0.0)
+    with dg.DagsterInstance.ephemeral() as instance:
+
+        def shown(api, day: str | None, *, selection=None) -> tuple[bool, int]:
+            asset = build_enriched_contacts_asset(
+                name="enriched", source="leads", path=tmp_path / "out", partitions_def=days
+            )
+            resource = ExactBuyerResource(
+                api_key="key", base_url=api.url, ledger=str(tmp_path / "l.db"), requests_per_minute=60_000
+            )
+            result = dg.materialize(
+                [leads, asset], resources={"exactbuyer": resource}, instance=instance, partition_key=day,
+                selection=selection,
+            )  # fmt: skip
+            found = {one.check_name: one for one in result.get_asset_check_evaluations()}
+            one = found["match_rate_history"]
+            return one.passed, one.metadata["runs"].value
+
+        assert shown(good, "2026-01-01") == (True, 0)
+        assert [shown(good, "2026-01-01") for _ in range(3)] == [(True, 0)] * 3
+        assert shown(good, "2026-01-02") == (True, 1)
+        assert shown(good, "2026-01-03") == (True, 2)
+        assert shown(poor, "2026-01-04") == (False, 3)
+        # Alone, it looks at the day that was made last.
+        assert shown(good, "2026-01-02") == (True, 3)
+        only = dg.AssetSelection.checks(dg.AssetCheckKey(ENRICHED, "match_rate_history"))
+        assert shown(good, None, selection=only) == (True, 3)
+
+
+def test_its_description_tells_what_is_compared():
+    (spec,) = [one for one in EVERY.specs(ENRICHED) if one.name == "match_rate_history"]
+    assert "a static partition, such as a region, with its own earlier ones" in " ".join(
+        str(spec.description).split()
+    )
+
+
 def test_checks_alone_are_run_again_without_buying(run, stand_in):
     api = stand_in()
     run(api)

@@ -18,6 +18,7 @@ import pytest
 
 from eb_dagster import books, sandbox
 from eb_dagster.ledger import Ledger
+from eb_dagster.metadata import figures_in
 from tests import dagster_workers
 from tests.dagster_workers import FOLDER, KEYS, OWN, PACE, SHARED, everybody, people
 
@@ -168,7 +169,7 @@ def failed_partitions(instance: dg.DagsterInstance) -> set[str]:
 def refusals(instance: dg.DagsterInstance) -> int:
     made = instance.fetch_materializations(ENRICHED, limit=1000).records
     assert len(made) == len(KEYS)
-    return sum(int(one.asset_materialization.metadata["exactbuyer/refusals"].value) for one in made)
+    return sum(int(figures_in(one.asset_materialization.metadata)["refusals"]) for one in made)
 
 
 def look_at_tables(folder: Path) -> set[str]:

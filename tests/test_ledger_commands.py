@@ -1,6 +1,7 @@
 import json
 from contextlib import closing
 
+import click
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -8,6 +9,7 @@ from click.testing import CliRunner
 from eb_dagster import sandbox
 from eb_dagster.cli import main
 from eb_dagster.ledger import Ledger
+from eb_dagster.ledger_commands import ledger as ledger_commands
 
 
 def leads(count: int = 30) -> pd.DataFrame:
@@ -146,6 +148,30 @@ def test_check_finds_a_fault_and_exits_1(call, where):
     done = call("check")
     assert done.exit_code == 1
     assert "7 credits are noted for 10 contacts" in done.output
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_the_ledger_is_named_before_the_command_or_after_it_or_both(where):
+    def shown(*words: str) -> str:
+        done = CliRunner().invoke(main, ["ledger", *words])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert shown("show", "--ledger", where) == shown("--ledger", where, "show")
+    assert shown("--ledger", where, "check", "--ledger", where).startswith("no faults")
+    assert shown("resolve", "2", "--write-off", "--ledger", where).startswith("10 identifiers")
+
+
+@pytest.mark.parametrize("name", sorted(ledger_commands.commands))
+def test_every_command_of_the_ledger_takes_its_name_and_says_so(name):
+    command = ledger_commands.commands[name]
+    assert "--ledger" in CliRunner().invoke(main, ["ledger", name, "--help"]).output
+    needed = ["2" for one in command.params if isinstance(one, click.Argument) and one.required]
+    contradicted = CliRunner().invoke(main, ["ledger", "--ledger", "a.db", name, "--ledger", "b.db", *needed])
+    assert contradicted.exit_code == 2
+    assert "--ledger names one ledger before the command and another after it" in contradicted.output
+    # An address may hold a password.
+    assert "a.db" not in contradicted.output
 
 
 def test_a_ledger_that_is_not_there_is_not_made(tmp_path):

@@ -252,9 +252,10 @@ def test_figures_are_numbers_which_the_page_plots(product, story):
     server, _, _, _ = product
     runs, _ = story
     (made,) = server.figures("assetMaterializations", runs["finished"])
-    figures = [one for name, one in made.items() if name.startswith("exactbuyer/") and "mdStr" not in one]
-    assert len(figures) > 20
-    assert all("intValue" in one or "floatValue" in one for one in figures)
+    numbers = {name for name, one in made.items() if one and ("intValue" in one or "floatValue" in one)}
+    assert {f"exactbuyer/{name}" for name in ("match_rate", "credits_charged", "seconds")} <= numbers
+    # More of them than this, and those that move are not found among those that do not.
+    assert len(numbers) < 20
 
 
 def test_each_figure_is_a_number_of_one_kind_in_every_materialization(product, story):
@@ -324,7 +325,7 @@ def test_a_browser_launches_the_asset_and_shows_what_came_of_it(product, story, 
         page.open(f"{asset}?view=overview")
         page.click("Plots")
         shown += page.wait_for("exactbuyer/credits_charged", "exactbuyer/match_rate")
-        page.wait_until("[...document.querySelectorAll('canvas')].length > 20", "plots")
+        page.wait_until("[...document.querySelectorAll('canvas')].length > 10", "plots")
         page.open(f"{asset}?view=events")
         shown += page.wait_for(launched[:8], "exactbuyer/credits_charged", "exactbuyer/match_rate")
         page.open(f"{asset}?view=checks")
