@@ -49,7 +49,7 @@ WINDOW_ROWS: Final = 28_672
 """Rows that are open at once: enough to keep 20 partitions in flight, and memory bounded."""
 
 MOST_ROWS_LOOKED_UP: Final = 65_536
-_ROWS_LOOKED_UP_FOR_A_REQUEST: Final = 64
+_ROWS_LOOKED_UP_FOR_A_REQUEST: Final = 32
 
 # What rows offer, the keys of all identifiers in them, and what the ledger knows of those.
 _LookedUp: TypeAlias = tuple[list[Candidates], Mapping[Identifier, bytes], Lookup]

@@ -304,7 +304,7 @@ class Ledger:
         after: int,
     ) -> tuple[dict[bytes, Known], int]:
         findings = Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness)
-        rows = connection.execute(_AFTER, {"after": after}, execution_options={"yield_per": 50})
+        rows = connection.execute(_AFTER, {"after": after}, execution_options={"yield_per": 16})
         newest = after
         for row in rows:
             # Each row is looked at, of whatever endpoint and state, so that none goes missing:

@@ -66,7 +66,7 @@ NOT_PROVOKED = {
     "SQLite would not promise": "no SQLite here refuses WAL on a local disk",
     "PostgreSQL is read-only there": "needs a replica",
     "cannot note who claims": "needs a disk that fails between two calls; tests/faults/storage.py",
-    "_damaged(": "one message, whatever is damaged; some of it is provoked",
+    "damaged(": "one message, whatever is damaged; some of it is provoked",
     "its log still holds": "needs a reader at that very moment",
     "was opened before a fork": "needs a fork, which threads forbid; tests/faults/together.py forks",
     "a reply was lost inside": "cannot happen, and says so to whoever reads the types",
@@ -498,7 +498,7 @@ for what, act in {
 
 def sites() -> dict[tuple[str, int], str]:
     """Every place that raises one of our errors: file and line, with its source."""
-    names = {one.__name__ for one in subclasses(EnrichError)} | {"kind", "_damaged"}
+    names = {one.__name__ for one in subclasses(EnrichError)} | {"kind", "damaged"}
     found = {}
     for file in PACKAGE.glob("*.py"):
         source = file.read_text("utf-8")

@@ -48,7 +48,7 @@ def test_what_is_made_from_the_code_is_as_the_code_has_it():
 def test_no_snippet_is_left_out():
     fences = re.findall(r"^```(\w*)$", text(), re.MULTILINE)
     assert set(fences[::2]) == {"python", "sh"}
-    assert len(snippets("python")) == 4
+    assert len(snippets("python")) == 5
     assert len(snippets("sh")) == 4
 
 
@@ -60,11 +60,13 @@ def test_a_python_snippet_runs(snippet):
     if "defs" in names:
         run = names["defs"].resolve_implicit_global_asset_job_def().execute_in_process()
         assert run.success
-        assert [one.name for one in names["defs"].schedules] == ["every_morning"]
+        assert [one.name for one in names["defs"].schedules or ()] in (["every_morning"], [])
+    if Path("data").exists():
         contacts = pd.read_parquet("data/enriched_contacts.parquet")
     elif "warehouse" in names:
+        table = "crm.contacts" if "defs" in names else "contacts"
         with duckdb.connect("warehouse.duckdb") as warehouse:
-            contacts = warehouse.sql("FROM contacts").to_arrow_table().to_pandas()
+            contacts = warehouse.sql(f"FROM {table}").to_arrow_table().to_pandas()
     else:
         contacts = names["contacts"]
     assert contacts["Name"].tolist() == ["Ada", "Bo"]
