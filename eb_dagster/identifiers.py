@@ -145,10 +145,9 @@ def identifiers_in(
 
 def canonical_values(field_type: FieldType, texts: Sequence[str]) -> list[str | None]:
     """What `canonical` gives for each text, as the bare value; None for what is no identifier."""
-    plain = _plain_emails(texts) if field_type == "email" else [_plain(field_type, text) for text in texts]
     return [
         _thorough_value(field_type, text) if value is None else value
-        for value, text in zip(plain, texts, strict=True)
+        for value, text in zip(_plain_values(field_type, texts), texts, strict=True)
     ]
 
 
@@ -218,8 +217,13 @@ def _plain(field_type: FieldType, text: str) -> str | None:
     return None
 
 
+def _plain_values(field_type: FieldType, texts: Sequence[str]) -> list[str | None]:
+    """What `_plain` gives for each text."""
+    return _plain_emails(texts) if field_type == "email" else [_plain(field_type, text) for text in texts]
+
+
 def _plain_emails(texts: Sequence[str]) -> list[str | None]:
-    """What `_plain` gives for each of these e-mails, in bulk: four times as fast."""
+    """The same for e-mails, in bulk: four times as fast."""
     import pyarrow as pa
     import pyarrow.compute
 
@@ -818,9 +822,9 @@ def _read_columns(
 
 def _read_column(field_type: FieldType, texts: Sequence[str | None], region: str | None) -> list[Candidates]:
     # Each distinct text is read once, and equal cells share what was read.
-    known: dict[str | None, Candidates] = {}
-    for text in set(texts):
-        value = None if text is None else _plain(field_type, text)
+    distinct = list({text for text in texts if text is not None})
+    known: dict[str | None, Candidates] = {None: _BLANK}
+    for text, value in zip(distinct, _plain_values(field_type, distinct), strict=True):
         if value is None:
             known[text] = _candidates(read_cell(field_type, text, default_region=region))
         else:

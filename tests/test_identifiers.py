@@ -28,6 +28,7 @@ from eb_dagster.identifiers import (
     Layout,
     canonical,
     canonical_thoroughly,
+    canonical_values,
     check_region,
     find_layout,
     read_batch,
@@ -899,3 +900,28 @@ def test_column_names_that_are_people_are_not_told():
     assert "is the header missing?" in str(error.value)
     assert "canary" not in str(error.value)
     assert "773" not in str(error.value)
+
+
+ADDRESS_LIKE = st.text(
+    st.sampled_from("abZK\u212a\u0130ß09._+-@@..  \t\r\n\x00\x0b\x1c\u00a0\u2028é\ud800<>\"'"), max_size=24
+)
+
+
+@given(
+    st.lists(
+        ADDRESS_LIKE | st.builds("{}@{}.{}".format, ADDRESS_LIKE, ADDRESS_LIKE, ADDRESS_LIKE), max_size=6
+    )
+)
+@pytest.mark.parametrize("kind", FIELD_TYPES)
+def test_many_texts_at_once_come_to_what_each_comes_to_alone(kind: FieldType, texts: list[str]) -> None:
+    texts = [
+        *texts,
+        "Ada@Firm.Example",
+        " ada@firm.example\n",
+        f"{'a' * 60}@firm.example",
+        "linkedin.com/in/Ada",
+    ]
+    alone = [canonical(kind, text) for text in texts]
+    assert canonical_values(kind, texts) == [
+        one.value if isinstance(one, Identifier) else None for one in alone
+    ]

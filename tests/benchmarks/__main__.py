@@ -33,7 +33,7 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
     ],
     "long": [
         (flatten.measure, {"rounds": 15, "replies": 8}),
-        (folding.measure, {"rounds": 7, "addresses": 1_000_000}),
+        (folding.measure, {"rounds": 7, "addresses": 250_000}),
         (runs.measure, {"rounds": 7, "rows": 100_000, "folder": None}),
         (runs.measure_start_up, {"rounds": 7}),
         (ledgers.measure_speed, {"requests": 300, "folder": None}),
