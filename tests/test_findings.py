@@ -1,0 +1,167 @@
+"""What is gathered in arrays, against the same rules written out one key at a time."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from eb_dagster.errors import LedgerError
+from eb_dagster.findings import HELD, Findings, Freshness, Known
+from eb_dagster.packed import (
+    CHARGED,
+    FORGOTTEN,
+    KEY_BYTES,
+    NO_KEY,
+    RESENT,
+    WRITTEN_OFF,
+    Wanted,
+    checksum,
+    pack_aliases,
+    pack_outcomes,
+)
+from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE
+
+# Some begin alike: told apart by their second half.
+KEYS = [bytes([first]) * 8 + bytes([second]) * 8 for first in (2, 1) for second in (2, 1)]
+OUTCOMES = [0, 1, 2, MISSED, IN_DOUBT, UNREADABLE, RESENT, WRITTEN_OFF, CHARGED, FORGOTTEN]
+
+
+def request(number, *, state, required, asked, aliases, with_outcomes=True):
+    """A row as the ledger gives it. `asked`: key → (outcome, held). `aliases`: (key, position, held, person)."""
+    keys = b"".join(asked)
+    outcomes = pack_outcomes(*zip(*asked.values(), strict=True)).tobytes() if with_outcomes else None
+    packed = pack_aliases(*zip(*aliases, strict=True)).tobytes() if aliases else b""
+    return SimpleNamespace(
+        id=number, run=f"run {number}", state=state, required=required, answered_at=float(number),
+        asked_keys=keys, outcomes=outcomes, aliases=packed, outcomes_checksum=checksum(outcomes, packed),
+    )  # fmt: skip
+
+
+requests = st.lists(
+    st.tuples(
+        st.sampled_from(["intent", "answered", "in_doubt", "applied", "unreadable", "resolved"]),
+        st.sampled_from([0, 1, 2, 3]),
+        st.dictionaries(
+            st.sampled_from([*KEYS, NO_KEY]),
+            st.tuples(st.sampled_from(OUTCOMES), st.integers(0, 3)),
+            min_size=1,
+        ),
+        st.lists(
+            st.tuples(st.sampled_from(KEYS), st.integers(0, 2), st.integers(0, 3), st.integers(1, 2)),
+            max_size=4,
+        ),
+        st.booleans(),
+    ),
+    max_size=6,
+)
+
+
+def said_when_asked(rows, key, *, required):
+    """The newest contact, the newest miss and the newest open request of a key that was asked."""
+    contact = missed = opened = None
+    for row in rows:
+        if key not in row.table:
+            continue
+        outcome, held = row.table[key]
+        if outcome >= 0 and required & ~(held | row.required) == 0:
+            contact = Known("matched", row.id, row.run, row.answered_at, outcome)
+        elif outcome == MISSED and row.required & ~required == 0:
+            missed = Known("missed", row.id, row.run, row.answered_at)
+        elif outcome in HELD:
+            standing = "in_flight" if row.state in ("intent", "answered") else "in_doubt"
+            opened = Known(standing, row.id, row.run, None)
+        elif outcome == UNREADABLE:
+            opened = Known("unreadable", row.id, row.run, row.answered_at)
+    return contact, missed, opened
+
+
+def said_as_alias(rows, key, *, required):
+    """The newest contact in which a key was found, unless it was found in two different people."""
+    persons = {
+        person: Known("matched", row.id, row.run, row.answered_at, position, is_alias=True)
+        for row in rows
+        for one, position, held, person in row.found
+        if one == key and required & ~held == 0
+    }
+    return next(iter(persons.values())) if len(persons) == 1 else None
+
+
+def by_the_rules(rows, key, *, by_alias, required, freshness):
+    """What is known of one key."""
+    contact, missed, opened = said_when_asked(rows, key, required=required)
+    if contact is None and by_alias:
+        contact = said_as_alias(rows, key, required=required)
+    if missed and freshness.misses_since is not None and missed.at < freshness.misses_since:
+        missed = None
+    if contact is None:
+        return opened or missed
+    if freshness.contacts_since is None or contact.at >= freshness.contacts_since:
+        return contact
+    if opened or (missed and missed.request_id > contact.request_id):
+        # Asked again when it was old, and not found: the old contact is the best there is.
+        return opened or contact
+    return replace(contact, is_stale=True)
+
+
+@settings(max_examples=600)
+@given(
+    requests,
+    st.sampled_from([0, 1, 2, 3]),
+    st.builds(Freshness, st.none() | st.integers(0, 7), st.none() | st.integers(0, 7)),
+    st.sets(st.sampled_from(KEYS)),
+)
+def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_keys):
+    findings = Findings(KEYS, alias_keys=alias_keys, required=required, freshness=freshness)
+    rows = []
+    for number, (state, asked_with, asked, aliases, with_outcomes) in enumerate(made, start=1):
+        row = request(
+            number,
+            state=state,
+            required=asked_with,
+            asked=asked,
+            aliases=aliases,
+            with_outcomes=with_outcomes,
+        )
+        default = UNREADABLE if state == "unreadable" else IN_DOUBT
+        row.table = asked if with_outcomes else dict.fromkeys(asked, (default, 0))
+        row.found = aliases
+        rows.append(row)
+        findings.read(row)
+    known = findings.known()
+    for key in KEYS:
+        expected = by_the_rules(rows, key, by_alias=key in alias_keys, required=required, freshness=freshness)
+        assert known.get(key) == expected
+    assert set(known) <= set(KEYS)
+
+
+@pytest.mark.parametrize(("first", "second", "is_stale"), [(MISSED, 0, True), (0, MISSED, False)])
+def test_an_old_contact_is_asked_for_again_unless_that_was_done_in_vain(first, second, is_stale):
+    findings = Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness(contacts_since=3.0))
+    for number, outcome in enumerate((first, second), start=1):
+        findings.read(request(number, state="applied", required=0, asked={KEYS[0]: (outcome, 0)}, aliases=[]))
+    assert findings.known()[KEYS[0]].is_stale is is_stale
+
+
+def test_damage_in_what_answers_is_told():
+    row = request(1, state="applied", required=0, asked={KEYS[0]: (0, 0)}, aliases=[])
+    row.outcomes_checksum += 1
+    findings = Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness())
+    with pytest.raises(LedgerError, match="request 1 is damaged"):
+        findings.read(row)
+
+
+@given(st.lists(st.sampled_from([*KEYS, NO_KEY, b"\xff" * 16]), max_size=30), st.sets(st.sampled_from(KEYS)))
+def test_wanted_keys_are_found_wherever_they_stand(entries, wanted):
+    wanted = sorted(wanted, reverse=True)
+    for rest in (b"", b"123456789"):
+        packed = b"".join(one + rest for one in entries)
+        at, which = Wanted(wanted).find(packed, size=KEY_BYTES + len(rest))
+        found = sorted((int(entry), wanted[int(key)]) for entry, key in zip(at, which, strict=True))
+        assert found == [(entry, one) for entry, one in enumerate(entries) if one in wanted]
+
+
+def test_what_is_torn_in_the_middle_of_an_entry_is_no_list_of_keys():
+    with pytest.raises(ValueError, match="torn"):
+        Wanted(KEYS).find(b"12345")
