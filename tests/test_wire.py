@@ -1,8 +1,10 @@
 import gzip
 import json
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eb_dagster.identifiers import Identifier
 from eb_dagster.wire import (
@@ -30,6 +32,15 @@ def test_the_form_is_the_vendors():
     form = parse_qs(encode_form([Identifier("email", "a@b.example")], required_fields=["phone"]).decode())
     assert json.loads(form["query_list"][0]) == [{"field_type": "email", "value": "a@b.example"}]
     assert json.loads(form["required_fields"][0]) == [{"field_type": "phone"}]
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
+def test_the_form_is_encoded_as_the_standard_library_does(values):
+    values = [*values, "".join(map(chr, range(128)))]
+    form = encode_form([Identifier("email", one) for one in values], required_fields=["phone"])
+    query = json.dumps([{"field_type": "email", "value": one} for one in values])
+    required = json.dumps([{"field_type": "phone"}])
+    assert form.decode() == urlencode({"query_list": query, "required_fields": required})
 
 
 def test_more_than_a_thousand_is_never_encoded():
