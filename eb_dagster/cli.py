@@ -143,7 +143,7 @@ def _enrichment(command: Any) -> Any:
 @_enrichment
 def plan(file: Place, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
-    with _Outcome(as_json=as_json, price=price) as outcome:
+    with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
         table = _open_table(file, encoding=encoding, separator=separator)
         with _enricher(table, options) as enricher:
             outcome.plan = enricher.plan(table.reader())
@@ -174,7 +174,7 @@ def enrich(
     **options: Any,
 ) -> None:
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
-    with _Outcome(as_json=as_json, price=price) as outcome:
+    with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
         _check_targets(file, output, page)
         table = _open_table(file, encoding=encoding, separator=separator)
         if _is_parquet(output):
@@ -190,10 +190,13 @@ def enrich(
                 _confirm(outcome.plan, table.rows, options["max_credits"], above=confirm_above, price=price)
             try:
                 with bar:
+                    enricher.on_stopping = bar.say
                     _write(enricher, table, output, prefix=options["prefix"])
                 outcome.output = output
             finally:
                 outcome.report = enricher.report
+                # Before the report is read: what a signal has stopped in mid-writing is still in flight.
+                enricher.close()
                 if page is not None and (outcome.output or outcome.report.requests):
                     _write_page(page, outcome)
 
@@ -230,8 +233,8 @@ def sandbox(port: int, bill: Path, credit: int | None, fault: tuple[str, ...], *
 class _Outcome:
     """Prints what is known at the end, in words or as JSON, and turns our errors into exit codes."""
 
-    def __init__(self, *, as_json: bool, price: float | None) -> None:
-        self._as_json, self.price = as_json, price
+    def __init__(self, *, as_json: bool, price: float | None, ledger: str | None) -> None:
+        self._as_json, self.price, self._ledger = as_json, price, ledger
         self.plan: Plan | None = None
         self.report: Report | None = None
         self.output: Place | None = None
@@ -262,13 +265,29 @@ class _Outcome:
 
         # After an error, only what a run has spent is of interest.
         if self.report is not None and (error is None or self.report.requests):
-            click.echo(text_table(self.report.facts(price=self.price)))
+            click.echo(_in_options(text_table(self.report.facts(price=self.price))))
         elif self.plan is not None and error is None:
-            click.echo(text_table(self.plan.facts(price=self.price)))
+            click.echo(_in_options(text_table(self.plan.facts(price=self.price))))
         if self.output is not None:
             click.echo(f"written to {self.output}")
+        self._print_last(error)
+
+    def _print_last(self, error: BaseException | None) -> None:
+        """What went wrong, and what to do about what is not known; on stderr."""
         if error is not None:
-            click.echo(_say(error), err=True)
+            self._tell(_say(error, self.report))
+            return
+        counts = self.report or self.plan
+        if counts is not None and (phones := counts.unusable.get("phone_no_region", 0)):
+            are = "row has a phone number" if phones == 1 else "rows have phone numbers"
+            self._tell(f"{phones:,} {are} without a country code, which cannot be used: give --region")
+        if self.report is not None:
+            for step in _next_steps(self.report):
+                self._tell(step)
+
+    def _tell(self, text: str) -> None:
+        named = "" if self._ledger is None else f" --ledger {shlex.quote(self._ledger)}"
+        click.echo(_in_options(text).replace("`eb-dagster ledger ", f"`eb-dagster ledger{named} "), err=True)
 
     def _print_json(self, error: BaseException | None) -> None:
         import json
@@ -282,7 +301,7 @@ class _Outcome:
             whole["output"] = str(self.output)
         if error is not None:
             whole["error"] = {"type": type(error).__name__.removeprefix("_"), "message": str(error)}
-            click.echo(_say(error), err=True)
+        self._print_last(error)
         click.echo(json.dumps(whole, ensure_ascii=False))
 
     def _exit_code(self, error: BaseException | None) -> int:
@@ -304,16 +323,71 @@ class _Declined(Exception):
         return "You said no. Nothing was sent"
 
 
-def _say(error: BaseException) -> str:
+def _say(error: BaseException, report: Report | None) -> str:
     if isinstance(error, _Declined):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
+        if report is not None and report.credits_in_doubt:
+            return (
+                f"stopped; {_counted(report.credits_in_doubt, 'credit')} in doubt: what was in flight may have "
+                f"been charged, and is not asked again by itself. {_DECIDE}"
+            )
         return "stopped; what was bought is in the ledger, so running it again asks only for the rest"
     return f"{type(error).__name__}: {error}"
 
 
+_DECIDE: Final = (
+    "See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster ledger resolve`"
+)
+
+
+def _next_steps(report: Report) -> list[str]:
+    """What to do about rows whose answer is not known."""
+    steps: list[str] = []
+    if report.in_doubt:
+        what = f"{_counted(report.in_doubt, 'row')} in doubt, which may have been charged, and not asked again by itself"
+        steps.append(f"{what}. {_DECIDE}")
+    if report.unreadable:
+        what = f"{_counted(report.unreadable, 'row')} unreadable: the replies are kept"
+        steps.append(f"{what}. After an upgrade, `eb-dagster ledger reread` reads them again for nothing")
+    if report.not_asked:
+        what = f"{_counted(report.not_asked, 'row')} not asked"
+        why = f" ({report.stopped})" if report.stopped else ""
+        steps.append(f"{what}{why}. Run it again for the rest: what was bought is in the ledger")
+    return steps
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"
+
+
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    click.echo(f"note: {message}", err=True)
+    click.echo(f"note: {_in_options(str(message))}", err=True)
+
+
+# How the shell calls what is a keyword in Python.
+_IN_OPTIONS: Final = {
+    "over_budget": "--over-budget",
+    "max_credits": "--max-credits",
+    "max_age": "--max-age",
+    "retry_misses_after": "--retry-misses-after",
+    "in_doubt": "--in-doubt",
+    "requests_per_minute": "--requests-per-minute",
+    "required_fields": "--required",
+    "default_region": "--region",
+    "columns:": "--columns:",
+    "base_url": "--base-url or EXACTBUYER_BASE_URL",
+    "pass api_key=… or set EXACTBUYER_API_KEY": "set EXACTBUYER_API_KEY",
+    "api_key": "EXACTBUYER_API_KEY",
+    "prefix is": "--prefix is",
+    "choose another prefix": "choose another --prefix",
+}
+_KEYWORD: Final = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _IN_OPTIONS))})(?!\w)(?:=(?=[\w\"']))?")
+
+
+def _in_options(text: str) -> str:
+    """A message that names keywords, as the shell spells them."""
+    return _KEYWORD.sub(lambda found: _IN_OPTIONS[found[0].rstrip("=")] + " " * found[0].endswith("="), text)
 
 
 # What goes in
@@ -490,7 +564,7 @@ def _write_page(page: Path, outcome: _Outcome) -> None:
 def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price: float | None) -> None:
     from eb_dagster.plan import money
 
-    most = rows if plan is None else plan.credits_at_most
+    most = rows if plan is None else plan.spends_at_most
     most = most if cap is None else min(most, cap)
     if most <= above:
         return
@@ -537,6 +611,12 @@ class _Bar:
         elif self._untold is not None:
             # A log ends with where the run ended. What failed will not go on as it was forecast.
             self._tell(self._untold, is_over=kind is not None)
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        click.echo(text, err=True)
 
     def __call__(self, report: Report) -> None:
         self._untold = report

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -388,6 +389,88 @@ def test_ctrl_c_lets_what_was_asked_arrive(stand_in, shell, tmp_path):
     again = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--requests-per-minute", "1000", "--json")
     assert again.code == 0
     assert api.charged_twice() == 0
+
+
+@pytest.fixture
+def run_in_flight(tmp_path, shell):
+    """Start `eb-dagster enrich` in a process of its own, and wait until its only request is out."""
+    # It gives the folder, the key and the ledger.
+    del shell
+    started = []
+
+    def run(api):
+        leads(13)
+        process = subprocess.Popen(
+            [*COMMAND, "enrich", "leads.csv", "-o", "out.csv"], cwd=tmp_path, text=True,
+            env={**os.environ, "EXACTBUYER_BASE_URL": api.url}, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        deadline = time.monotonic() + 60
+        while not api.requests() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def line_with(words: str, process) -> str:
+    while words not in (line := process.stderr.readline()):
+        assert process.poll() is None
+    return line
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_ctrl_c_says_at_once_what_is_waited_for(stand_in, run_in_flight):
+    process = run_in_flight(stand_in(match_rate=1.0, latency=5.0))
+    process.send_signal(signal.SIGINT)
+    said = line_with("stopping", process)
+    # The reply is not here yet.
+    assert process.poll() is None
+    assert said == (
+        "stopping: waiting for 1 request in flight (13 credits at risk); press Ctrl-C again to stop at "
+        "once, and what is in flight is in doubt\n"
+    )
+    out, rest = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "waiting" not in rest
+    assert rest.splitlines()[-1].startswith("stopped; what was bought is in the ledger")
+    assert dict(line.split("  ", 1) for line in out.splitlines())["credits charged"].strip() == "13"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_a_second_ctrl_c_ends_with_what_is_in_doubt_and_what_to_do(stand_in, run_in_flight):
+    process = run_in_flight(stand_in(match_rate=1.0, latency=60.0))
+    process.send_signal(signal.SIGINT)
+    line_with("stopping", process)
+    process.send_signal(signal.SIGINT)
+    out, rest = process.communicate(timeout=50)
+    assert process.returncode == 1
+    assert rest.splitlines()[-1] == (
+        "stopped; 13 credits are in doubt: what was in flight may have been charged, and is not asked again by "
+        "itself. See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster "
+        "ledger resolve`"
+    )
+    assert dict(line.split("  ", 1) for line in out.splitlines())["credits in doubt"].strip() == "13"
+
+
+def test_exit_3_says_what_to_do_next(stand_in, shell):
+    leads(10)
+    capped = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "4")
+    assert capped.said.splitlines()[-1] == (
+        "6 rows are not asked (--max-credits is spent). Run it again for the rest: what was bought is in the ledger"
+    )
+    lost = stand_in(match_rate=1.0, faults=[Fault("reset-after", 1)])
+    doubtful = shell(lost, "enrich", "leads.csv", "-o", "out.csv", "--ledger", "other ledger.db")
+    assert doubtful.said.splitlines()[-1] == (
+        "10 rows are in doubt, which may have been charged, and not asked again by itself. See `eb-dagster ledger "
+        "--ledger 'other ledger.db' show`, compare with the vendor's bill, then decide with `eb-dagster ledger "
+        "--ledger 'other ledger.db' resolve`"
+    )
+    told = dict(line.split("  ", 1) for line in doubtful.out.splitlines() if "  " in line)
+    assert (told["rows in doubt"].strip(), told["credits in doubt"].strip()) == ("10", "10")
 
 
 # At the prompt
