@@ -186,6 +186,41 @@ def test_columns_that_are_not_recognized_are_listed_with_the_options_that_name_t
     assert api.requests() == 0
 
 
+@pytest.mark.parametrize("command", [("plan", "leads.csv"), ("enrich", "leads.csv", "-o", "out.csv")])
+def test_phones_without_a_country_code_are_counted_also_where_another_identifier_is_fine(
+    stand_in, shell, command
+):
+    lines = [f"p{at}@firm.example,0170 55501{at:02}" for at in range(26)]
+    Path("leads.csv").write_text("\n".join(["email,phone", *lines, ""]))
+    api = stand_in(match_rate=1.0)
+    done = shell(api, *command)
+    told = dict(line.rsplit("  ", 1) for line in done.out.splitlines() if "  " in line)
+    told = {name.strip(): value.strip() for name, value in told.items()}
+    assert told["phone number without a country code"] == "26 (give --region)"
+    assert told["rows without a usable identifier"] == "0"
+    note = "26 rows have phone numbers without a country code, which cannot be used: give --region"
+    assert done.said.splitlines().count(note) == 1
+    placed = shell(api, *command, "--region", "DE")
+    assert "--region" not in placed.said + placed.out
+    as_json = shell(api, *command, "--json").json
+    assert as_json["plan"]["unusable"] == {"phone_no_region": 26}
+
+
+def test_a_plan_reckons_with_the_caps_of_the_ledger(stand_in, shell):
+    api = stand_in(match_rate=1.0)
+    leads(10)
+    assert "by the cap" not in shell(api, "plan", "leads.csv").out
+    shell(api, "ledger", "cap", "--daily", "8", "--monthly", "1000")
+    shell(api, "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "3")
+    planned = shell(api, "plan", "leads.csv", "--price", "0.5")
+    told = {name: value.strip() for name, value in (line.split("  ", 1) for line in planned.out.splitlines())}
+    assert told["credits left today by the cap"] == "5"
+    assert told["credits left this month by the cap"] == "997"
+    assert told["credits at most"] == "7"
+    assert told["costs at most"] == "2.50 (5 at 0.5)"
+    assert shell(api, "plan", "leads.csv", "--price", "0.5", "--json").json["plan"]["cost_at_most"] == 2.5
+
+
 def test_an_unknown_column_is_told_with_those_there_are(stand_in, shell):
     leads(1)
     refused = shell(stand_in(), "plan", "leads.csv", "--email", "Emial")
