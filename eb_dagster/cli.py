@@ -7,6 +7,7 @@ slow to import is imported where it is used, so that --help answers at once.
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import sys
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _PLANNED_ROWS: Final = 1_000_000
 """A plan reads every row. Beyond this, its bound is the rows: no row costs more than one credit."""
 _LINE_SECONDS: Final = 10.0
+_LONGEST_BAR_WORDS: Final = 51
 
 EXIT_CODES: Final = {
     0: "done",
@@ -144,6 +146,9 @@ def _enrichment(command: Any) -> Any:
 def plan(file: Place, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
     with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
+        if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
+            # Nothing is sent, so there need be no key; this one is none.
+            options["api_key"] = "no-key"
         table = _open_table(file, encoding=encoding, separator=separator)
         with _enricher(table, options) as enricher:
             outcome.plan = enricher.plan(table.reader())
@@ -199,6 +204,7 @@ def enrich(
                 enricher.close()
                 if page is not None and (outcome.output or outcome.report.requests):
                     _write_page(page, outcome)
+                    outcome.page = page
 
 
 @main.command(short_help="Run a local stand-in for the API.")
@@ -223,6 +229,8 @@ def sandbox(port: int, bill: Path, credit: int | None, fault: tuple[str, ...], *
             threading.Event().wait()
     except (ImportError, ValueError) as error:
         raise click.UsageError(str(error)) from None
+    except OSError as error:
+        raise click.UsageError(f"{error.strerror}".replace("another port", "another --port")) from None
     except KeyboardInterrupt:
         click.echo("stopped")
 
@@ -238,6 +246,7 @@ class _Outcome:
         self.plan: Plan | None = None
         self.report: Report | None = None
         self.output: Place | None = None
+        self.page: Path | None = None
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> Self:
@@ -265,11 +274,13 @@ class _Outcome:
 
         # After an error, only what a run has spent is of interest.
         if self.report is not None and (error is None or self.report.requests):
-            click.echo(_in_options(text_table(self.report.facts(price=self.price))))
+            click.echo(text_table(_facts_in_options(self.report.facts(price=self.price))))
         elif self.plan is not None and error is None:
-            click.echo(_in_options(text_table(self.plan.facts(price=self.price))))
+            click.echo(text_table(_facts_in_options(self.plan.facts(price=self.price))))
         if self.output is not None:
             click.echo(f"written to {self.output}")
+        if self.page is not None:
+            click.echo(f"report written to {self.page}")
         self._print_last(error)
 
     def _print_last(self, error: BaseException | None) -> None:
@@ -299,8 +310,10 @@ class _Outcome:
             whole["report"] = self.report.to_dict(price=self.price)
         if self.output is not None:
             whole["output"] = str(self.output)
+        if self.page is not None:
+            whole["report_page"] = str(self.page)
         if error is not None:
-            whole["error"] = {"type": type(error).__name__.removeprefix("_"), "message": str(error)}
+            whole["error"] = {"type": type(error).__name__.removeprefix("_"), "message": _in_options(str(error))}
         self._print_last(error)
         click.echo(json.dumps(whole, ensure_ascii=False))
 
@@ -390,6 +403,10 @@ def _in_options(text: str) -> str:
     return _KEYWORD.sub(lambda found: _IN_OPTIONS[found[0].rstrip("=")] + " " * found[0].endswith("="), text)
 
 
+def _facts_in_options(facts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(_in_options(name), _in_options(value)) for name, value in facts]
+
+
 # What goes in
 
 
@@ -434,6 +451,8 @@ def _open_table(file: Place, *, encoding: str | None, separator: str | None) -> 
     from eb_dagster.delimited import TextTable
     from eb_dagster.errors import InputError
 
+    if isinstance(file, Path) and file.is_dir():
+        raise InputError(f"{file} is a folder; name a file in it")
     _check_suffix(file)
     if not file.is_file():
         raise InputError(f"there is no file {file.name}; check the path")
@@ -488,13 +507,26 @@ def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enric
     for name in ("max_age", "retry_misses_after"):
         settings[name] = None if settings[name] is None else timedelta(days=settings[name])
     settings["columns"] = settings.get("columns") or None
+    new = _new_ledger(settings["ledger"])
     enricher = Enricher(**settings, identifiers=identifiers or None, **others)
+    if new is not None:
+        click.echo(f"  new, empty ledger {new}", err=True)
     steps = [f"{name!r} ({kind})" for kind, name in layout.columns] or ["'value' of each row"]
     click.echo(f"  asks {', then '.join(steps)}", err=True)
     likely = suggest([name for name in table.columns if name not in layout.names])
     if likely and layout.shape == "wide":
         click.echo(f"  not asked, though it looks like one: {_as_options(likely)}", err=True)
     return enricher
+
+
+def _new_ledger(named: str | None) -> str | None:
+    """The ledger's file, as it was named, if there is none yet."""
+    from eb_dagster.database import database_url, file_of
+    from eb_dagster.settings import read_ledger
+
+    where = read_ledger(named)
+    file = file_of(database_url(where))
+    return None if file is None or file.exists() else str(where)
 
 
 def _as_options(named: Mapping[FieldType, Sequence[str]]) -> str:
@@ -517,6 +549,9 @@ def _check_targets(file: Place, output: Place, page: Path | None) -> None:
     from eb_dagster.errors import ConfigError
     from eb_dagster.publication import check_writable
 
+    _check_no_folder(output, "contacts.csv")
+    if page is not None:
+        _check_no_folder(page, "report.html")
     _check_suffix(output)
     targets: list[Place] = [output] if page is None else [output, page]
     for target in targets:
@@ -526,6 +561,13 @@ def _check_targets(file: Place, output: Place, page: Path | None) -> None:
         raise ConfigError(
             "the input, the output and the report are not all different files; choose other names"
         )
+
+
+def _check_no_folder(target: Place, example: str) -> None:
+    from eb_dagster.errors import ConfigError
+
+    if isinstance(target, Path) and target.is_dir():
+        raise ConfigError(f"cannot write {target}: it is a folder; name a file in it, such as {target / example}")
 
 
 def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> None:
@@ -587,15 +629,15 @@ class _Bar:
         self._bar: Any = None
         self._last = -math.inf
         self._untold: Report | None = None
+        self._told = ""
 
     def __enter__(self) -> Self:
         if self.is_live:
             from tqdm import tqdm
 
-            form = "{desc} {percentage:3.0f}% |{bar}|{postfix} [{elapsed}]"
+            form = "{percentage:3.0f}% |{bar}|{postfix} [{elapsed}]"
             self._bar = tqdm(
                 total=1.0,
-                desc="Enriching",
                 bar_format=form,
                 file=sys.stderr,
                 leave=False,
@@ -622,19 +664,23 @@ class _Bar:
         self._untold = report
         self.forecast.note(report, now=time.monotonic())
         if self._bar is not None:
-            self._bar.set_postfix_str(self._words(report), refresh=False)
+            self._bar.set_postfix_str(f" {self._words(report, is_short=True)}", refresh=False)
             self._bar.update(max(0.0, self.forecast.share(report) - self._bar.n))
         elif time.monotonic() - self._last >= _LINE_SECONDS:
             self._tell(report)
 
     def _tell(self, report: Report, *, is_over: bool = False) -> None:
         self._last, self._untold = time.monotonic(), None
-        words = self._words(report, is_over=is_over)
-        click.echo(f"{self.forecast.share(report):4.0%}  {words}", err=True)
+        line = f"{self.forecast.share(report):4.0%}  {self._words(report, is_over=is_over)}"
+        if line != self._told:
+            click.echo(line, err=True)
+        self._told = line
 
-    def _words(self, report: Report, *, is_over: bool = False) -> str:
+    def _words(self, report: Report, *, is_over: bool = False, is_short: bool = False) -> str:
         found = f", {report.credits_charged / report.answers:.1%} found" if report.answers else ""
-        partitions = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
+        requests = "1 request" if report.replies == 1 else f"{report.replies:,} requests"
         spent = "1 credit" if report.credits_charged == 1 else f"{report.credits_charged:,} credits"
-        left = "" if is_over else self.forecast.words(now=time.monotonic())
-        return f"{partitions}, {spent}{found}{left}"
+        left = "" if is_over else self.forecast.words(now=time.monotonic(), is_short=is_short)
+        words = f"{requests}, {spent}{found}{left}"
+        # A terminal has 80 columns; ten of them are the bar's at least.
+        return words if not is_short or len(words) <= _LONGEST_BAR_WORDS else f"{requests}, {spent}{left}"

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from eb_dagster.cli import main
+from eb_dagster.cli import _Bar, main
+from eb_dagster.report import Report
 from eb_dagster.sandbox import Fault
 
 COMMAND = [sys.executable, "-c", "from eb_dagster.cli import main; main(prog_name='eb-dagster')"]
@@ -111,7 +112,10 @@ def test_columns_and_required_fields_are_chosen_with_commas_or_one_by_one(stand_
     assert made.loc[made["eb_status"] == "matched", "eb_work_email"].notna().all()
     wrong = shell(stand_in(), "enrich", "leads.csv", "-o", "out.csv", "--columns", "nonsense")
     assert (wrong.code, wrong.out) == (2, "")
-    assert "choose from" in wrong.said
+    assert "--columns: ['nonsense'] not known; choose from" in wrong.said
+    prefixed = ("--columns", "eb_full_name,eb_status", "--columns", "eb_city")
+    assert shell(stand_in(), "enrich", "leads.csv", "-o", "out.csv", *prefixed).code == 0
+    assert list(pd.read_csv("out.csv").columns[-2:]) == ["eb_full_name", "eb_city"]
 
 
 def test_columns_of_one_name_pass_through_text_but_not_to_parquet(stand_in, shell):
@@ -231,7 +235,7 @@ def test_an_unknown_column_is_told_with_those_there_are(stand_in, shell):
 def test_a_line_tells_how_far_it_is_where_there_is_no_terminal(stand_in, shell):
     leads(30)
     done = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv")
-    assert done.said.splitlines()[-1] == "100%  1 partition, 30 credits, 100.0% found"
+    assert done.said.splitlines()[-1] == "100%  1 request, 30 credits, 100.0% found"
 
 
 def test_the_page_has_plots_and_no_people(stand_in, shell):
@@ -243,6 +247,95 @@ def test_the_page_has_plots_and_no_people(stand_in, shell):
     assert "canary" not in page
     name = pd.read_csv("out.csv")["eb_last_name"][0]
     assert name not in page
+
+
+def test_a_new_ledger_is_told_of_once(stand_in, shell):
+    leads(1)
+    api = stand_in()
+    assert "  new, empty ledger typo.db\n" in shell(api, "plan", "leads.csv", "--ledger", "typo.db").said
+    assert "empty ledger" not in shell(api, "plan", "leads.csv", "--ledger", "typo.db").said
+    named = shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    assert f"  new, empty ledger {Path.cwd() / 'ledger.db'}\n" in named.said
+    assert "empty ledger" not in shell(api, "enrich", "leads.csv", "-o", "out.csv").said
+
+
+def test_a_plan_needs_no_key(stand_in, shell, monkeypatch):
+    leads(2)
+    api = stand_in()
+    monkeypatch.setenv("EXACTBUYER_API_KEY", " ")
+    assert shell(api, "plan", "leads.csv").code == 0
+    refused = shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    assert refused.code == 2
+    assert refused.said.splitlines()[-1] == (
+        "ConfigError: no API key: set EXACTBUYER_API_KEY. Nothing was sent"
+    )
+    assert api.requests() == 0
+
+
+def test_an_error_names_the_options_and_not_what_python_calls_them(stand_in, shell, monkeypatch):
+    leads(10)
+    api = stand_in()
+    enrich = ("enrich", "leads.csv", "-o", "out.csv")
+    refused = shell(api, *enrich, "--max-credits", "4", "--over-budget", "refuse")
+    assert "10 credits, --max-credits is 4. Raise it" in refused.said
+    assert 'or choose --over-budget "stop"' in refused.said
+    assert "--region is no country" in shell(api, "plan", "leads.csv", "--region", "XX").said
+    Path("leads.csv").write_text("email,eb_status\na@firm.example,1\n")
+    assert "choose another --prefix" in shell(api, *enrich).said
+    assert "--base-url or EXACTBUYER_BASE_URL has" in shell(api, *enrich, "--base-url", "ftp://a").said
+
+
+def test_what_cannot_be_a_ledger_or_a_target_is_told_as_what_it_is(stand_in, shell):
+    api = stand_in()
+    leads(2)
+    Path("adir").mkdir()
+    Path("crm.csv").write_text("email\n")
+    assert "the ledger adir is a folder; name a file in it" in shell(api, "plan", "leads.csv", "--ledger", "adir").said
+    other = shell(api, "plan", "leads.csv", "--ledger", "crm.csv")
+    assert "crm.csv is no ledger, but a file of another kind" in other.said
+    assert Path("crm.csv").read_text() == "email\n"
+    for folder in (".", "adir", "adir/"):
+        refused = shell(api, "enrich", "leads.csv", "-o", folder)
+        assert (refused.code, refused.out) == (2, "")
+        assert f"cannot write {Path(folder)}: it is a folder; name a file in it, such as " in refused.said
+    assert "is a folder" in shell(api, "plan", "adir").said
+    assert api.requests() == 0
+
+
+def test_it_says_where_everything_was_written(stand_in, shell):
+    leads(2)
+    done = shell(stand_in(), "enrich", "leads.csv", "-o", "new/out.csv", "--report", "pages/report.html")
+    assert done.out.splitlines()[-2:] == ["written to new/out.csv", "report written to pages/report.html"]
+
+
+def test_the_words_beside_the_bar_leave_room_for_it_on_80_columns(monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    for asked, seconds in ((1_000, 5), (1_000_000, 300), (10_000_000, 3_000)):
+        bar = _Bar(asked, max_credits=None)
+        for done in (0.3, 0.5):
+            now = time.monotonic() - seconds * (1 - done)
+            rows, found = round(asked * done), round(asked * done * 0.7)
+            report = Report(rows=rows, replies=rows // 1000, answers=rows, credits_charged=found)
+            bar.forecast.note(report, now=now)
+        words = bar._words(report, is_short=True)
+        assert " left" in words
+        assert len(f"100% |{'#' * 10}| {words} [1:00:00]") <= 80, words
+
+
+def test_nothing_is_said_twice_where_there_is_no_terminal(stand_in, shell):
+    leads(30)
+    said = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv").said.splitlines()
+    assert len(said) == len(set(said))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="another platform lets two listen on one port")
+def test_a_port_that_is_taken_is_told_with_what_to_do(stand_in, shell):
+    api = stand_in()
+    port = api.url.rpartition(":")[2]
+    refused = shell(api, "sandbox", "--port", port)
+    assert refused.code == 2
+    assert f"port {port} is taken, most likely by a sandbox that runs already" in refused.said
+    assert "choose another --port" in refused.said
 
 
 # Exit codes
@@ -370,8 +463,8 @@ def test_a_person_is_asked_above_the_threshold(stand_in, terminal):
     assert code == 0
     assert api.requests() == 1
     # A live bar, which made way for the report.
-    assert "Enriching" in shown
-    assert "1 partition, 20 credits, 100.0% found" in shown
+    assert "100% |" in shown
+    assert "1 request, 20 credits, 100.0% found" in shown
     assert "written to out.csv" in shown
 
 
@@ -411,7 +504,7 @@ def test_ctrl_c_lets_what_was_asked_arrive(stand_in, shell, tmp_path):
         env=environment, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
-    while "1 partition," not in process.stderr.readline():
+    while "1 request," not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=60)
