@@ -313,7 +313,10 @@ class _Outcome:
         if self.page is not None:
             whole["report_page"] = str(self.page)
         if error is not None:
-            whole["error"] = {"type": type(error).__name__.removeprefix("_"), "message": _in_options(str(error))}
+            whole["error"] = {
+                "type": type(error).__name__.removeprefix("_"),
+                "message": _in_options(str(error)),
+            }
         self._print_last(error)
         click.echo(json.dumps(whole, ensure_ascii=False))
 
@@ -349,9 +352,7 @@ def _say(error: BaseException, report: Report | None) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-_DECIDE: Final = (
-    "See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster ledger resolve`"
-)
+_DECIDE: Final = "See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster ledger resolve`"
 
 
 def _next_steps(report: Report) -> list[str]:
@@ -567,7 +568,9 @@ def _check_no_folder(target: Place, example: str) -> None:
     from eb_dagster.errors import ConfigError
 
     if isinstance(target, Path) and target.is_dir():
-        raise ConfigError(f"cannot write {target}: it is a folder; name a file in it, such as {target / example}")
+        raise ConfigError(
+            f"cannot write {target}: it is a folder; name a file in it, such as {target / example}"
+        )
 
 
 def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> None:

@@ -313,7 +313,10 @@ class Plan:
             ("credits at most", f"{self.credits_at_most:,}"),
             ("max_credits", cap),
         ]
-        for period, left in (("today", self.credits_left_today), ("this month", self.credits_left_this_month)):
+        for period, left in (
+            ("today", self.credits_left_today),
+            ("this month", self.credits_left_this_month),
+        ):
             if left is not None:
                 facts.append((f"credits left {period} by the cap", f"{left:,}"))
         return facts if price is None else [*facts, ("costs at most", money(self.spends_at_most, price))]

@@ -152,7 +152,8 @@ def read_settings(
 def _without_prefix(columns: Sequence[str], prefix: object) -> tuple[str, ...]:
     known = {one.name for one in CONTACT_COLUMNS}
     return tuple(
-        name if name in known or not isinstance(prefix, str) else name.removeprefix(prefix) for name in columns
+        name if name in known or not isinstance(prefix, str) else name.removeprefix(prefix)
+        for name in columns
     )
 
 

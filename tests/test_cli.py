@@ -272,7 +272,7 @@ def test_a_plan_needs_no_key(stand_in, shell, monkeypatch):
     assert api.requests() == 0
 
 
-def test_an_error_names_the_options_and_not_what_python_calls_them(stand_in, shell, monkeypatch):
+def test_an_error_names_the_options_and_not_what_python_calls_them(stand_in, shell):
     leads(10)
     api = stand_in()
     enrich = ("enrich", "leads.csv", "-o", "out.csv")
@@ -290,7 +290,10 @@ def test_what_cannot_be_a_ledger_or_a_target_is_told_as_what_it_is(stand_in, she
     leads(2)
     Path("adir").mkdir()
     Path("crm.csv").write_text("email\n")
-    assert "the ledger adir is a folder; name a file in it" in shell(api, "plan", "leads.csv", "--ledger", "adir").said
+    assert (
+        "the ledger adir is a folder; name a file in it"
+        in shell(api, "plan", "leads.csv", "--ledger", "adir").said
+    )
     other = shell(api, "plan", "leads.csv", "--ledger", "crm.csv")
     assert "crm.csv is no ledger, but a file of another kind" in other.said
     assert Path("crm.csv").read_text() == "email\n"

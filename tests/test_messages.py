@@ -551,7 +551,7 @@ def load(scene: Scene, table: pa.Table, destination: Any = None, **settings: Any
     pq.write_table(table, path)
     scene.monkeypatch.chdir(scene.folder)
     database = dlt.destinations.duckdb(str(scene.folder / "warehouse.duckdb"))
-    load_contacts(path, destination or database, dataset="crm", **settings)
+    load_contacts(path, destination or database, **{"dataset": "crm", **settings})
 
 
 FOUND = pa.table({
@@ -580,6 +580,7 @@ for what, act in {
         s, FOUND.append_column("_dlt_id", pa.array(["1", "2", "3"]))
     ),
     "a warehouse without credentials": lambda s: load(s, FOUND, "postgres"),
+    "a dataset of the database's own name": lambda s: load(s, FOUND.slice(0, 1), dataset="warehouse"),
     "a warehouse that is not there": lambda s: load(
         s, FOUND, dlt.destinations.duckdb(str(s.folder / "nowhere" / "w.duckdb"))
     ),

@@ -159,7 +159,11 @@ def test_nobody_is_suppressed_if_one_of_the_texts_is_no_identifier(bought):
 @pytest.mark.parametrize(
     ("kind", "text", "words"),
     [
-        ("social_profile", "0170/5550145", "A phone number without a country code\\? Then add --kind phone and --region"),
+        (
+            "social_profile",
+            "0170/5550145",
+            "A phone number without a country code\\? Then add --kind phone and --region",
+        ),
         ("phone", "0170 5550145", "the phone number has no country code; add --region"),
         ("email", "jane at firm", "this is no email \\(email_syntax\\); check the spelling"),
     ],
