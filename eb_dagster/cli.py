@@ -365,9 +365,9 @@ def _next_steps(report: Report) -> list[str]:
         what = f"{_counted(report.unreadable, 'row')} unreadable: the replies are kept"
         steps.append(f"{what}. After an upgrade, `eb-dagster ledger reread` reads them again for nothing")
     if report.not_asked:
-        what = f"{_counted(report.not_asked, 'row')} not asked"
+        what = "1 row was" if report.not_asked == 1 else f"{report.not_asked:,} rows were"
         why = f" ({report.stopped})" if report.stopped else ""
-        steps.append(f"{what}{why}. Run it again for the rest: what was bought is in the ledger")
+        steps.append(f"{what} not asked{why}. Another run asks the rest: what was bought is in the ledger")
     return steps
 
 
@@ -638,7 +638,7 @@ class _Bar:
         if self.is_live:
             from tqdm import tqdm
 
-            form = "{percentage:3.0f}% |{bar}|{postfix} [{elapsed}]"
+            form = "{percentage:3.0f}% |{bar}| {desc} [{elapsed}]"
             self._bar = tqdm(
                 total=1.0,
                 bar_format=form,
@@ -667,7 +667,7 @@ class _Bar:
         self._untold = report
         self.forecast.note(report, now=time.monotonic())
         if self._bar is not None:
-            self._bar.set_postfix_str(f" {self._words(report, is_short=True)}", refresh=False)
+            self._bar.set_description_str(self._words(report, is_short=True), refresh=False)
             self._bar.update(max(0.0, self.forecast.share(report) - self._bar.n))
         elif time.monotonic() - self._last >= _LINE_SECONDS:
             self._tell(report)

@@ -388,7 +388,7 @@ def text_table(facts: Sequence[tuple[str, str]]) -> str:
     names = max(len(name) for name, _ in facts)
     numbers = max(len(_split(value)[0]) for _, value in facts)
     lines = ((name, *_split(value)) for name, value in facts)
-    return "\n".join(f"{name:<{names}}  {number:>{numbers}}{rest}" for name, number, rest in lines)
+    return "\n".join(f"{name:<{names}}  {number:>{numbers}}{rest}".rstrip() for name, number, rest in lines)
 
 
 def html_table(facts: Sequence[tuple[str, str]], *, title: str) -> str:
