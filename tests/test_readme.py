@@ -59,7 +59,7 @@ def test_no_snippet_is_left_out():
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("snippet", [one for one in snippets("python") if SPARK not in one])
-# Of dlt's own and of the libraries under it.
+# They are dlt's own, and those of the libraries under it.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_python_snippet_runs(snippet):
     names = {}
