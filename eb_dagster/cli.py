@@ -7,6 +7,7 @@ slow to import is imported where it is used, so that --help answers at once.
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import sys
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 _PLANNED_ROWS: Final = 1_000_000
 """A plan reads every row. Beyond this, its bound is the rows: no row costs more than one credit."""
 _LINE_SECONDS: Final = 10.0
+_LONGEST_BAR_WORDS: Final = 51
 
 EXIT_CODES: Final = {
     0: "done",
@@ -143,7 +145,10 @@ def _enrichment(command: Any) -> Any:
 @_enrichment
 def plan(file: Place, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
-    with _Outcome(as_json=as_json, price=price) as outcome:
+    with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
+        if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
+            # Nothing is sent, so there need be no key; this one is none.
+            options["api_key"] = "no-key"
         table = _open_table(file, encoding=encoding, separator=separator)
         with _enricher(table, options) as enricher:
             outcome.plan = enricher.plan(table.reader())
@@ -174,7 +179,7 @@ def enrich(
     **options: Any,
 ) -> None:
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
-    with _Outcome(as_json=as_json, price=price) as outcome:
+    with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
         _check_targets(file, output, page)
         table = _open_table(file, encoding=encoding, separator=separator)
         if _is_parquet(output):
@@ -190,12 +195,16 @@ def enrich(
                 _confirm(outcome.plan, table.rows, options["max_credits"], above=confirm_above, price=price)
             try:
                 with bar:
+                    enricher.on_stopping = bar.say
                     _write(enricher, table, output, prefix=options["prefix"])
                 outcome.output = output
             finally:
                 outcome.report = enricher.report
+                # Before the report is read: what a signal has stopped in mid-writing is still in flight.
+                enricher.close()
                 if page is not None and (outcome.output or outcome.report.requests):
                     _write_page(page, outcome)
+                    outcome.page = page
 
 
 @main.command(short_help="Run a local stand-in for the API.")
@@ -220,6 +229,8 @@ def sandbox(port: int, bill: Path, credit: int | None, fault: tuple[str, ...], *
             threading.Event().wait()
     except (ImportError, ValueError) as error:
         raise click.UsageError(str(error)) from None
+    except OSError as error:
+        raise click.UsageError(f"{error.strerror}".replace("another port", "another --port")) from None
     except KeyboardInterrupt:
         click.echo("stopped")
 
@@ -230,11 +241,12 @@ def sandbox(port: int, bill: Path, credit: int | None, fault: tuple[str, ...], *
 class _Outcome:
     """Prints what is known at the end, in words or as JSON, and turns our errors into exit codes."""
 
-    def __init__(self, *, as_json: bool, price: float | None) -> None:
-        self._as_json, self.price = as_json, price
+    def __init__(self, *, as_json: bool, price: float | None, ledger: str | None) -> None:
+        self._as_json, self.price, self._ledger = as_json, price, ledger
         self.plan: Plan | None = None
         self.report: Report | None = None
         self.output: Place | None = None
+        self.page: Path | None = None
         self._warnings = warnings.catch_warnings()
 
     def __enter__(self) -> Self:
@@ -262,13 +274,31 @@ class _Outcome:
 
         # After an error, only what a run has spent is of interest.
         if self.report is not None and (error is None or self.report.requests):
-            click.echo(text_table(self.report.facts(price=self.price)))
+            click.echo(text_table(_facts_in_options(self.report.facts(price=self.price))))
         elif self.plan is not None and error is None:
-            click.echo(text_table(self.plan.facts(price=self.price)))
+            click.echo(text_table(_facts_in_options(self.plan.facts(price=self.price))))
         if self.output is not None:
             click.echo(f"written to {self.output}")
+        if self.page is not None:
+            click.echo(f"report written to {self.page}")
+        self._print_last(error)
+
+    def _print_last(self, error: BaseException | None) -> None:
+        """What went wrong, and what to do about what is not known; on stderr."""
         if error is not None:
-            click.echo(_say(error), err=True)
+            self._tell(_say(error, self.report))
+            return
+        counts = self.report or self.plan
+        if counts is not None and (phones := counts.unusable.get("phone_no_region", 0)):
+            are = "row has a phone number" if phones == 1 else "rows have phone numbers"
+            self._tell(f"{phones:,} {are} without a country code, which cannot be used: give --region")
+        if self.report is not None:
+            for step in _next_steps(self.report):
+                self._tell(step)
+
+    def _tell(self, text: str) -> None:
+        named = "" if self._ledger is None else f" --ledger {shlex.quote(self._ledger)}"
+        click.echo(_in_options(text).replace("`eb-dagster ledger ", f"`eb-dagster ledger{named} "), err=True)
 
     def _print_json(self, error: BaseException | None) -> None:
         import json
@@ -280,9 +310,14 @@ class _Outcome:
             whole["report"] = self.report.to_dict(price=self.price)
         if self.output is not None:
             whole["output"] = str(self.output)
+        if self.page is not None:
+            whole["report_page"] = str(self.page)
         if error is not None:
-            whole["error"] = {"type": type(error).__name__.removeprefix("_"), "message": str(error)}
-            click.echo(_say(error), err=True)
+            whole["error"] = {
+                "type": type(error).__name__.removeprefix("_"),
+                "message": _in_options(str(error)),
+            }
+        self._print_last(error)
         click.echo(json.dumps(whole, ensure_ascii=False))
 
     def _exit_code(self, error: BaseException | None) -> int:
@@ -304,16 +339,73 @@ class _Declined(Exception):
         return "You said no. Nothing was sent"
 
 
-def _say(error: BaseException) -> str:
+def _say(error: BaseException, report: Report | None) -> str:
     if isinstance(error, _Declined):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
+        if report is not None and report.credits_in_doubt:
+            return (
+                f"stopped; {_counted(report.credits_in_doubt, 'credit')} in doubt: what was in flight may have "
+                f"been charged, and is not asked again by itself. {_DECIDE}"
+            )
         return "stopped; what was bought is in the ledger, so running it again asks only for the rest"
     return f"{type(error).__name__}: {error}"
 
 
+_DECIDE: Final = "See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster ledger resolve`"
+
+
+def _next_steps(report: Report) -> list[str]:
+    """What to do about rows whose answer is not known."""
+    steps: list[str] = []
+    if report.in_doubt:
+        what = f"{_counted(report.in_doubt, 'row')} in doubt, which may have been charged, and not asked again by itself"
+        steps.append(f"{what}. {_DECIDE}")
+    if report.unreadable:
+        what = f"{_counted(report.unreadable, 'row')} unreadable: the replies are kept"
+        steps.append(f"{what}. After an upgrade, `eb-dagster ledger reread` reads them again for nothing")
+    if report.not_asked:
+        what = "1 row was" if report.not_asked == 1 else f"{report.not_asked:,} rows were"
+        why = f" ({report.stopped})" if report.stopped else ""
+        steps.append(f"{what} not asked{why}. Another run asks the rest: what was bought is in the ledger")
+    return steps
+
+
+def _counted(count: int, what: str) -> str:
+    return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"
+
+
 def _show_warning(message: Warning | str, *_: Any) -> None:
-    click.echo(f"note: {message}", err=True)
+    click.echo(f"note: {_in_options(str(message))}", err=True)
+
+
+# How the shell calls what is a keyword in Python.
+_IN_OPTIONS: Final = {
+    "over_budget": "--over-budget",
+    "max_credits": "--max-credits",
+    "max_age": "--max-age",
+    "retry_misses_after": "--retry-misses-after",
+    "in_doubt": "--in-doubt",
+    "requests_per_minute": "--requests-per-minute",
+    "required_fields": "--required",
+    "default_region": "--region",
+    "columns:": "--columns:",
+    "base_url": "--base-url or EXACTBUYER_BASE_URL",
+    "pass api_key=… or set EXACTBUYER_API_KEY": "set EXACTBUYER_API_KEY",
+    "api_key": "EXACTBUYER_API_KEY",
+    "prefix is": "--prefix is",
+    "choose another prefix": "choose another --prefix",
+}
+_KEYWORD: Final = re.compile(rf"(?<![\w-])(?:{'|'.join(map(re.escape, _IN_OPTIONS))})(?!\w)(?:=(?=[\w\"']))?")
+
+
+def _in_options(text: str) -> str:
+    """A message that names keywords, as the shell spells them."""
+    return _KEYWORD.sub(lambda found: _IN_OPTIONS[found[0].rstrip("=")] + " " * found[0].endswith("="), text)
+
+
+def _facts_in_options(facts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(_in_options(name), _in_options(value)) for name, value in facts]
 
 
 # What goes in
@@ -360,6 +452,8 @@ def _open_table(file: Place, *, encoding: str | None, separator: str | None) -> 
     from eb_dagster.delimited import TextTable
     from eb_dagster.errors import InputError
 
+    if isinstance(file, Path) and file.is_dir():
+        raise InputError(f"{file} is a folder; name a file in it")
     _check_suffix(file)
     if not file.is_file():
         raise InputError(f"there is no file {file.name}; check the path")
@@ -414,13 +508,26 @@ def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enric
     for name in ("max_age", "retry_misses_after"):
         settings[name] = None if settings[name] is None else timedelta(days=settings[name])
     settings["columns"] = settings.get("columns") or None
+    new = _new_ledger(settings["ledger"])
     enricher = Enricher(**settings, identifiers=identifiers or None, **others)
+    if new is not None:
+        click.echo(f"  new, empty ledger {new}", err=True)
     steps = [f"{name!r} ({kind})" for kind, name in layout.columns] or ["'value' of each row"]
     click.echo(f"  asks {', then '.join(steps)}", err=True)
     likely = suggest([name for name in table.columns if name not in layout.names])
     if likely and layout.shape == "wide":
         click.echo(f"  not asked, though it looks like one: {_as_options(likely)}", err=True)
     return enricher
+
+
+def _new_ledger(named: str | None) -> str | None:
+    """The ledger's file, as it was named, if there is none yet."""
+    from eb_dagster.database import database_url, file_of
+    from eb_dagster.settings import read_ledger
+
+    where = read_ledger(named)
+    file = file_of(database_url(where))
+    return None if file is None or file.exists() else str(where)
 
 
 def _as_options(named: Mapping[FieldType, Sequence[str]]) -> str:
@@ -443,6 +550,9 @@ def _check_targets(file: Place, output: Place, page: Path | None) -> None:
     from eb_dagster.errors import ConfigError
     from eb_dagster.publication import check_writable
 
+    _check_no_folder(output, "contacts.csv")
+    if page is not None:
+        _check_no_folder(page, "report.html")
     _check_suffix(output)
     targets: list[Place] = [output] if page is None else [output, page]
     for target in targets:
@@ -451,6 +561,15 @@ def _check_targets(file: Place, output: Place, page: Path | None) -> None:
     if len(set(paths)) < len(paths):
         raise ConfigError(
             "the input, the output and the report are not all different files; choose other names"
+        )
+
+
+def _check_no_folder(target: Place, example: str) -> None:
+    from eb_dagster.errors import ConfigError
+
+    if isinstance(target, Path) and target.is_dir():
+        raise ConfigError(
+            f"cannot write {target}: it is a folder; name a file in it, such as {target / example}"
         )
 
 
@@ -490,7 +609,7 @@ def _write_page(page: Path, outcome: _Outcome) -> None:
 def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price: float | None) -> None:
     from eb_dagster.plan import money
 
-    most = rows if plan is None else plan.credits_at_most
+    most = rows if plan is None else plan.spends_at_most
     most = most if cap is None else min(most, cap)
     if most <= above:
         return
@@ -513,15 +632,15 @@ class _Bar:
         self._bar: Any = None
         self._last = -math.inf
         self._untold: Report | None = None
+        self._told = ""
 
     def __enter__(self) -> Self:
         if self.is_live:
             from tqdm import tqdm
 
-            form = "{desc} {percentage:3.0f}% |{bar}|{postfix} [{elapsed}]"
+            form = "{percentage:3.0f}% |{bar}| {desc} [{elapsed}]"
             self._bar = tqdm(
                 total=1.0,
-                desc="Enriching",
                 bar_format=form,
                 file=sys.stderr,
                 leave=False,
@@ -538,23 +657,33 @@ class _Bar:
             # A log ends with where the run ended. What failed will not go on as it was forecast.
             self._tell(self._untold, is_over=kind is not None)
 
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        if self._bar is not None:
+            self._bar.clear()
+        click.echo(text, err=True)
+
     def __call__(self, report: Report) -> None:
         self._untold = report
         self.forecast.note(report, now=time.monotonic())
         if self._bar is not None:
-            self._bar.set_postfix_str(self._words(report), refresh=False)
+            self._bar.set_description_str(self._words(report, is_short=True), refresh=False)
             self._bar.update(max(0.0, self.forecast.share(report) - self._bar.n))
         elif time.monotonic() - self._last >= _LINE_SECONDS:
             self._tell(report)
 
     def _tell(self, report: Report, *, is_over: bool = False) -> None:
         self._last, self._untold = time.monotonic(), None
-        words = self._words(report, is_over=is_over)
-        click.echo(f"{self.forecast.share(report):4.0%}  {words}", err=True)
+        line = f"{self.forecast.share(report):4.0%}  {self._words(report, is_over=is_over)}"
+        if line != self._told:
+            click.echo(line, err=True)
+        self._told = line
 
-    def _words(self, report: Report, *, is_over: bool = False) -> str:
+    def _words(self, report: Report, *, is_over: bool = False, is_short: bool = False) -> str:
         found = f", {report.credits_charged / report.answers:.1%} found" if report.answers else ""
-        partitions = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
+        requests = "1 request" if report.replies == 1 else f"{report.replies:,} requests"
         spent = "1 credit" if report.credits_charged == 1 else f"{report.credits_charged:,} credits"
-        left = "" if is_over else self.forecast.words(now=time.monotonic())
-        return f"{partitions}, {spent}{found}{left}"
+        left = "" if is_over else self.forecast.words(now=time.monotonic(), is_short=is_short)
+        words = f"{requests}, {spent}{found}{left}"
+        # A terminal has 80 columns; ten of them are the bar's at least.
+        return words if not is_short or len(words) <= _LONGEST_BAR_WORDS else f"{requests}, {spent}{left}"

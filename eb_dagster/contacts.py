@@ -160,10 +160,13 @@ def select(columns: Sequence[str] | None) -> tuple[Column, ...]:
     if columns is None:
         return CONTACT_COLUMNS
     known = [column.name for column in CONTACT_COLUMNS]
-    unknown = [name for name in columns if name not in known]
+    always = {column.name for column in STATUS_COLUMNS}
+    # As they are called in the result, too.
+    names = [name if name in known else name.removeprefix("eb_") for name in columns]
+    unknown = [name for name in names if name not in known and name not in always]
     if unknown:
         raise ConfigError(f"columns: {unknown} not known; choose from {known}")
-    return tuple(column for column in CONTACT_COLUMNS if column.name in columns)
+    return tuple(column for column in CONTACT_COLUMNS if column.name in names)
 
 
 def arrow_schema(*, prefix: str = "eb_", columns: Sequence[str] | None = None) -> pa.Schema:

@@ -245,6 +245,9 @@ def _upgrade_from_1(connection: sa.Connection, mark: bytes) -> None:
 
 # SQLite
 
+# So each of its files begins.
+_SQLITE: Final = b"SQLite format 3\x00"
+
 
 def _create_private(path: Path) -> None:
     """Create the file readable by its owner only; SQLite gives its side files the same mode."""
@@ -258,8 +261,18 @@ def _create_private(path: Path) -> None:
             )
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        if path.is_dir() or not os.access(path, os.R_OK | os.W_OK):
+        if path.is_dir():
+            raise LedgerError(
+                f"the ledger {path.name} is a folder; name a file in it, such as {path.name}/ledger.db"
+            )
+        if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError
+        with path.open("rb") as file:
+            start = file.read(len(_SQLITE))
+        if start and start != _SQLITE:
+            raise LedgerError(
+                f"{path.name} is no ledger, but a file of another kind; name a ledger, or a new file"
+            )
         facts = path.stat()
     except OSError:
         raise LedgerError(

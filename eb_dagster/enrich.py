@@ -136,6 +136,8 @@ class Enricher:
             timeout=self._settings.timeout,
         )
         self.report = Report()
+        self.on_stopping: Callable[[str], None] | None = None
+        """Told, when a signal stops a run, what it still waits for; by default it is said above the bar."""
         self._purchases: list[Purchase] = []
         try:
             self._check_clock()
@@ -156,9 +158,20 @@ class Enricher:
 
     def close(self) -> None:
         """Take in what is in flight, then let go of the ledger."""
-        for purchase in self._purchases:
+        try:
+            while self._purchases:
+                self._end(self._purchases[-1])
+        finally:
+            self._ledger.close()
+
+    def _end(self, purchase: Purchase) -> None:
+        try:
             purchase.finish()
-        self._ledger.close()
+        finally:
+            # Whoever closes the enricher in mid-run has been here before the run itself.
+            if purchase in self._purchases:
+                self._purchases.remove(purchase)
+                purchase.sum_up()
 
     def suppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
         """Keep people from ever being sent or handed out, by (kind, text) in any spelling.
@@ -198,11 +211,14 @@ class Enricher:
             count.expect(block.new)
             agenda.start(block)
             count.add(block, agenda.clear())
+        left = purchase.left_by_caps()
         return count.plan(
             partition_size=self._settings.partition_size,
             max_credits=self._settings.max_credits,
             max_credits_at_risk=self._settings.max_credits_at_risk,
             requests_per_minute=self._settings.requests_per_minute,
+            credits_left_today=left.get("day"),
+            credits_left_this_month=left.get("month"),
         )
 
     @overload
@@ -390,6 +406,7 @@ class Enricher:
             purchase.on_progress = show
             ahead = self._look_ahead(chunks, purchase)
             interruption.on_second = purchase.abort
+            purchase.on_waiting = self._telling_of(interruption, show)
             try:
                 more = True
                 while more or agenda.blocks:
@@ -413,14 +430,11 @@ class Enricher:
                     if agenda.blocks:
                         purchase.step(all_rows_in=not more)
             finally:
-                purchase.finish()
-                self._purchases.remove(purchase)
-                spent = self._ledger.spending(run=purchase.run)
-                report.credits_charged = spent.credits
-                report.credits_in_doubt = spent.at_risk
-                report.credits_saved = max(0, report.matched - spent.credits)
-                report.seconds = time.monotonic() - started
-                show()
+                try:
+                    self._end(purchase)
+                finally:
+                    report.seconds = time.monotonic() - started
+                    show()
         _warn(report)
 
     @staticmethod
@@ -429,6 +443,18 @@ class Enricher:
         interruption.deliver()
         # Whoever handled the signal let it pass; half a table is still no table.
         raise KeyboardInterrupt
+
+    def _telling_of(self, interruption: Interruption, show: _progress) -> Callable[[int, int], None]:
+        def tell(requests: int, at_risk: int) -> None:
+            if not interruption:
+                return
+            count = "1 request" if requests == 1 else f"{requests:,} requests"
+            (self.on_stopping or show.say)(
+                f"stopping: waiting for {count} in flight ({at_risk:,} credits at risk); press Ctrl-C again to "
+                "stop at once, and what is in flight is in doubt"
+            )
+
+        return tell
 
     def _read_pandas(self, frame: pd.DataFrame, layout: Layout) -> Iterator[list[Candidates]]:
         wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
@@ -499,7 +525,7 @@ class _progress:  # noqa: N801 - reads as the function it stands for
         self._forecast = Forecast(total or 0, max_credits=max_credits)
         self._bar: Any = None
 
-    def __enter__(self) -> Callable[[], None]:
+    def __enter__(self) -> Self:
         if self._choice is not False and not callable(self._choice):
             with warnings.catch_warnings():
                 # In a notebook without ipywidgets, tqdm says so, and its bar is text.
@@ -512,9 +538,14 @@ class _progress:  # noqa: N801 - reads as the function it stands for
                 total=self._total, unit="row", desc="Enriching", disable=False if shown else None,
                 bar_format=form if self._total else None,
             )  # fmt: skip
-        return self._show
+        return self
 
-    def _show(self) -> None:
+    def say(self, text: str) -> None:
+        """A line above the bar, if there is one."""
+        if self._bar is not None and not self._bar.disable:
+            self._bar.write(text, file=sys.stderr)
+
+    def __call__(self) -> None:
         if callable(self._choice):
             self._choice(self._report)
         elif self._bar is not None:

@@ -64,10 +64,12 @@ class Forecast:
         expected = round(spent + (1 - last) * (spent - before) / (last - first))
         return expected if self._max_credits is None else min(expected, self._max_credits)
 
-    def words(self, *, now: float) -> str:
-        """Both, to be put behind other words; nothing until there is a pace."""
+    def words(self, *, now: float, is_short: bool = False) -> str:
+        """Both, to be put behind other words; the seconds alone if it is to be short. Nothing without a pace."""
         seconds, charged = self.seconds_left(now=now), self.credits_in_all()
         if seconds is None or charged is None:
             return ""
         left = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
+        if is_short:
+            return f", {left} left"
         return f", about {left} left and {charged:,} credits in all"

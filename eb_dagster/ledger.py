@@ -606,7 +606,16 @@ class Ledger:
         with self.reading() as connection:
             return self._room(connection, run=run, limits=limits)
 
+    def left_by_caps(self, *, limits: Limits) -> dict[Short, int]:
+        """Credits that the caps on a "day" and a "month" leave, of those that are set."""
+        with self.reading() as connection:
+            rooms = self._rooms(connection, run="", limits=limits)
+        return {room.short_of: max(0, room.credits) for room in rooms if room.short_of in ("day", "month")}
+
     def _room(self, connection: sa.Connection, *, run: str, limits: Limits) -> Room:
+        return min(self._rooms(connection, run=run, limits=limits), key=lambda room: room.credits)
+
+    def _rooms(self, connection: sa.Connection, *, run: str, limits: Limits) -> list[Room]:
         def left(most: int, query: sa.Select[Any], **chosen: Any) -> int:
             return most - int(connection.execute(query, chosen).scalar() or 0)
 
@@ -623,7 +632,7 @@ class Ledger:
             if cap is not None:
                 room = left(cap, _USED_SINCE, endpoint=self.endpoint, start=start)
                 rooms.append(Room(room, cast("Short", name)))
-        return min(rooms, key=lambda room: room.credits)
+        return rooms
 
     def caps(self) -> dict[str, int | None]:
         """The ledger's own caps in credits, by "day" and "month"; None for none."""

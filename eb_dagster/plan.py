@@ -7,9 +7,10 @@ each, which question is next; `Plan` is what it knows before the first one is as
 from __future__ import annotations
 
 import html
+import sys
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import Any, Final, Literal
 
@@ -267,6 +268,17 @@ class Plan:
     requests_per_minute: float
     in_flight_at_most: int
     """Requests that may be under way at once, by `max_credits_at_risk`."""
+    unusable: Mapping[str, int] = field(default_factory=dict[str, int])
+    """Rows with a cell, or a part of one, that is passed over, by reason; the row itself may be fine."""
+    credits_left_today: int | None = None
+    """What the daily cap of all runs on the ledger leaves; None without one."""
+    credits_left_this_month: int | None = None
+
+    @property
+    def spends_at_most(self) -> int:
+        """Credits that a run can be charged at most, inside every cap that is set."""
+        caps = (self.max_credits, self.credits_left_today, self.credits_left_this_month)
+        return min(self.credits_at_most, *(one for one in caps if one is not None), sys.maxsize)
 
     @property
     def slow_reply_seconds(self) -> float:
@@ -281,18 +293,15 @@ class Plan:
     def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
         """The plan line by line; with the price of a credit, what it costs."""
         cap = "none" if self.max_credits is None else f"{self.max_credits:,}"
-        invalid = ", ".join(f"{count:,} {reason}" for reason, count in sorted(self.invalid.items()))
-        most = self.credits_at_most
-        within = most if self.max_credits is None else min(most, self.max_credits)
         requests = f"{self.requests:,}"
         if self.requests_at_most > self.requests:
             requests += f" to {self.requests_at_most:,}"
         facts = [
             ("rows", f"{self.rows:,}"),
             ("distinct identifiers", f"{self.identifiers:,}"),
-            ("rows without a usable one", invalid or "0"),
-            ("suppressed rows", f"{self.suppressed:,}"),
-            ("repeats folded", f"{self.folded:,}"),
+            *unusable_facts(self.invalid, self.unusable),
+            ("rows suppressed", f"{self.suppressed:,}"),
+            ("repeats (asked once)", f"{self.folded:,}"),
             (
                 "rows answered from the ledger",
                 f"{self.matched_in_ledger + self.missed_in_ledger:,}",
@@ -301,10 +310,16 @@ class Plan:
             ("identifiers to ask first", f"{self.to_ask:,}"),
             ("requests", requests),
             ("minutes at least", self._minutes()),
-            ("credits at most", f"{most:,}"),
+            ("credits at most", f"{self.credits_at_most:,}"),
             ("max_credits", cap),
         ]
-        return facts if price is None else [*facts, ("costs at most", money(within, price))]
+        for period, left in (
+            ("today", self.credits_left_today),
+            ("this month", self.credits_left_this_month),
+        ):
+            if left is not None:
+                facts.append((f"credits left {period} by the cap", f"{left:,}"))
+        return facts if price is None else [*facts, ("costs at most", money(self.spends_at_most, price))]
 
     def _minutes(self) -> str:
         minutes = f"{self.minutes_at_least:.1f}"
@@ -315,10 +330,10 @@ class Plan:
     def to_dict(self, *, price: float | None = None) -> dict[str, Any]:
         """The plan as plain numbers and dicts."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
-        plain |= {"invalid": dict(self.invalid), "minutes_at_least": self.minutes_at_least}
+        plain |= {"invalid": dict(self.invalid), "unusable": dict(self.unusable)}
+        plain["minutes_at_least"] = self.minutes_at_least
         if price is not None:
-            cap = self.credits_at_most if self.max_credits is None else self.max_credits
-            plain["cost_at_most"] = round(min(self.credits_at_most, cap) * price, 6)
+            plain["cost_at_most"] = round(self.spends_at_most * price, 6)
         return plain
 
     def __str__(self) -> str:
@@ -333,6 +348,35 @@ def money(bought: int, price: float) -> str:
     return f"{bought * price:,.2f} ({bought:,} at {price:g})"
 
 
+_REASONS: Final = {
+    "blank": "nothing in it",
+    "control_characters": "control characters in it",
+    "field_type": "field_type of no known kind",
+    "email_syntax": "not an e-mail address",
+    "email_too_long": "longer than an e-mail address can be",
+    "phone_no_region": "phone number without a country code",
+    "phone_not_possible": "phone number of a length that cannot be",
+    "phone_spreadsheet_number": "phone number that a spreadsheet has rounded",
+    "phone_syntax": "not a phone number",
+    "phone_too_long": "longer than a phone number can be",
+    "profile_not_a_person": "profile that is not a person's",
+    "profile_syntax": "not the address of a profile",
+    "profile_too_long": "longer than the address of a profile can be",
+}
+
+
+def unusable_facts(invalid: Mapping[str, int], unusable: Mapping[str, int]) -> list[tuple[str, str]]:
+    """The rows without a usable identifier, and what in any row could not be used, and why."""
+    blank = f", {invalid['blank']:,} of them blank" if invalid.get("blank") else ""
+    facts = [("rows without a usable identifier", f"{sum(invalid.values()):,}{blank}")]
+    if unusable:
+        facts.append(("rows with a value that cannot be used", ""))
+    for reason, count in sorted(unusable.items(), key=lambda one: -one[1]):
+        mend = " (give default_region)" if reason == "phone_no_region" else ""
+        facts.append((f"  {_REASONS.get(reason, reason)}", f"{count:,}{mend}"))
+    return facts
+
+
 def _split(value: str) -> tuple[str, str]:
     """A leading number, which is aligned, and the words after it."""
     head, space, rest = value.partition(" ")
@@ -344,7 +388,7 @@ def text_table(facts: Sequence[tuple[str, str]]) -> str:
     names = max(len(name) for name, _ in facts)
     numbers = max(len(_split(value)[0]) for _, value in facts)
     lines = ((name, *_split(value)) for name, value in facts)
-    return "\n".join(f"{name:<{names}}  {number:>{numbers}}{rest}" for name, number, rest in lines)
+    return "\n".join(f"{name:<{names}}  {number:>{numbers}}{rest}".rstrip() for name, number, rest in lines)
 
 
 def html_table(facts: Sequence[tuple[str, str]], *, title: str) -> str:
@@ -375,6 +419,7 @@ class PlanCount:
     def __init__(self) -> None:
         self._statuses: Counter[Status | None] = Counter()
         self._invalid: Counter[str] = Counter()
+        self._unusable: Counter[str] = Counter()
         self._places = 0
         self._identifiers = _Keys()
         self._first = _Keys()
@@ -395,6 +440,8 @@ class PlanCount:
         for row in block.rows:
             self._statuses[row.status] += 1
             self._places += len(row.questions)
+            if row.reasons:
+                self._unusable.update([reason for reason in row.reasons if reason != "blank"])
             if row.status == "invalid":
                 self._invalid[row.reasons[0] if row.reasons else "blank"] += 1
             if row.status is None:
@@ -419,6 +466,8 @@ class PlanCount:
         max_credits: int | None,
         max_credits_at_risk: int,
         requests_per_minute: float,
+        credits_left_today: int | None = None,
+        credits_left_this_month: int | None = None,
     ) -> Plan:
         """The plan of all blocks."""
         placed = _Keys()
@@ -443,6 +492,9 @@ class PlanCount:
             max_credits=max_credits,
             requests_per_minute=requests_per_minute,
             in_flight_at_most=max(1, max_credits_at_risk // partition_size),
+            unusable=dict(self._unusable),
+            credits_left_today=credits_left_today,
+            credits_left_this_month=credits_left_this_month,
         )
 
 

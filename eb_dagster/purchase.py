@@ -168,6 +168,7 @@ class Purchase:
         self._retries: list[tuple[list[Question], int]] = []
         self._elsewhere: list[Question] = []
         self._flying = 0
+        self._credits_flying = 0
         self._room = 0
         self._threads = max(1, min(MOST_THREADS, self._settings.max_credits_at_risk))
         self._pool: ThreadPoolExecutor | None = None
@@ -179,6 +180,8 @@ class Purchase:
         self._refusals = 0
         self._stop = threading.Event()
         self.on_progress: Callable[[], None] = lambda: None
+        self.on_waiting: Callable[[int, int], None] = lambda _requests, _credits: None
+        """Told at the end, when requests are still in flight: how many, and the credits at risk in them."""
 
     # Looking up
 
@@ -187,6 +190,10 @@ class Purchase:
         self._ledger.recover()
         for stored in self._ledger.unapplied():
             apply_reply(self._ledger, stored, aliases=self._settings.aliases)
+
+    def left_by_caps(self) -> dict[Short, int]:
+        """Credits that the caps on a "day" and a "month" leave, of those that are set."""
+        return self._ledger.left_by_caps(limits=self._limits)
 
     def look_up(self, keys: Mapping[Identifier, bytes]) -> Lookup:
         """What the ledger knows of these identifiers now."""
@@ -314,6 +321,7 @@ class Purchase:
         # request all the same, and a thread that it has may still send it.
         self._pool.submit(self._exchange, asked, attempt, claim.request_id, due)
         self._flying += 1
+        self._credits_flying += len(asked)
         self._report.requests += 1
         return True
 
@@ -397,6 +405,7 @@ class Purchase:
         except queue.Empty:
             return False
         self._flying -= 1
+        self._credits_flying -= len(done.questions)
         getattr(self, f"_on_{done.kind}")(done)
         self.on_progress()
         return True
@@ -526,6 +535,8 @@ class Purchase:
             # Those who wait for replies are threads of the parent.
             return
         try:
+            if self._flying:
+                self.on_waiting(self._flying, self._credits_flying)
             while self._flying:
                 # One error is on its way already; the others are in the ledger.
                 with contextlib.suppress(Exception):
@@ -540,6 +551,13 @@ class Purchase:
             # A ledger that is out of reach is told of already.
             with contextlib.suppress(LedgerError):
                 self._ledger.end_run(self.run)
+
+    def sum_up(self) -> None:
+        """Put into the report what the ledger says that the run has spent."""
+        spent = self._ledger.spending(run=self.run)
+        self._report.credits_charged = spent.credits
+        self._report.credits_in_doubt = spent.at_risk
+        self._report.credits_saved = max(0, self._report.matched - spent.credits)
 
     def abort(self) -> None:
         """Stop at once. What is cut off is in doubt."""

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from eb_dagster.plan import html_table, money, text_table
+from eb_dagster.plan import html_table, money, text_table, unusable_facts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,16 +96,16 @@ class Report:
         facts = [
             ("rows", self._rows),
             ("distinct identifiers", f"{self.identifiers:,}"),
-            ("matched", f"{self.matched:,} ({rate} of those answered)"),
+            ("rows matched", f"{self.matched:,} ({rate} of those answered)"),
             *((f"  by {kind}", text) for kind, text in self._steps()),
-            ("not found", f"{self.not_found:,}"),
-            ("invalid", _counts(self.invalid)),
-            ("suppressed", f"{self.suppressed:,}"),
-            ("not asked", f"{self.not_asked:,}"),
-            ("in doubt", f"{self.in_doubt:,}"),
-            ("unreadable", f"{self.unreadable:,}"),
-            ("repeats folded", f"{self.folded:,}"),
-            ("answered from the ledger", f"{self.from_ledger:,}"),
+            ("rows not found", f"{self.not_found:,}"),
+            *unusable_facts(self.invalid, self.unusable),
+            ("rows suppressed", f"{self.suppressed:,}"),
+            ("rows not asked", f"{self.not_asked:,}"),
+            ("rows in doubt", f"{self.in_doubt:,}"),
+            ("rows unreadable", f"{self.unreadable:,}"),
+            ("repeats (asked once)", f"{self.folded:,}"),
+            ("rows answered from the ledger", f"{self.from_ledger:,}"),
             ("requests", f"{self.requests:,}"),
             ("credits charged", f"{self.credits_charged:,}"),
             ("credits saved", f"{self.credits_saved:,}"),

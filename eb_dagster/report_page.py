@@ -157,8 +157,7 @@ def _costs(report: Report, plan: Plan | None, price: float | None) -> str:
         ("in doubt", report.credits_in_doubt),
     ]
     if plan is not None:
-        cap = plan.credits_at_most if plan.max_credits is None else plan.max_credits
-        amounts.append(("planned at most", min(plan.credits_at_most, cap)))
+        amounts.append(("planned at most", plan.spends_at_most))
     most = max(amount for _, amount in amounts) or 1
     return _bars(
         "Cost and savings",

@@ -37,6 +37,9 @@ compute: Any = pyarrow.compute
 _requests, _replies, _published = database.requests, database.replies, database.published
 
 
+_LETTERS: Final = re.compile(r"[^\W\d_]")
+
+
 @dataclass(frozen=True, slots=True)
 class Forgotten:
     """What `forget` removed, in counts."""
@@ -69,9 +72,9 @@ def suppress(
         else:
             faults.append(at)
     if faults:
-        some = ", ".join(str(at) for at in faults[:10])
+        some = ", ".join(str(at + 1) for at in faults[:10])
         raise InputError(
-            f"values that are no identifiers of their kind: {len(faults):,} (at {some}, counted from 0); correct them or "
+            f"values that are no identifiers of their kind: {len(faults):,} (at {some}, counted from 1); correct them or "
             "leave them out",
             spent="Nobody was suppressed",
         )
@@ -88,9 +91,15 @@ def forget(
     """
     given = canonical(field_type, text, default_region=default_region)
     if not isinstance(given, Identifier):
-        raise InputError(
-            f"this is no {field_type} ({given}); check the spelling", spent="Nothing was forgotten"
-        )
+        what = f"this is no {field_type} ({given}); check the spelling"
+        if given == "phone_no_region":
+            what = "the phone number has no country code; add --region (default_region), such as US"
+        elif not _LETTERS.search(text) and field_type != "phone":
+            what = (
+                f"this is no {field_type} ({given}). A phone number without a country code? Then add --kind phone and "
+                "--region, such as US"
+            )
+        raise InputError(what, spent="Nothing was forgotten")
     # First, so that nobody is bought again even if the rest breaks off.
     ledger.suppress([given])
     tables = _published_tables(ledger)

@@ -8,6 +8,7 @@ identifier, the same ones every time.
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import gzip
 import hashlib
@@ -237,10 +238,24 @@ class _Reset(ConnectionError):
     """Raised by the application to drop the connection without a word."""
 
 
+def _check_free(host: str, port: int) -> None:
+    """Raise an `OSError` with words; werkzeug would end the process."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise OSError(
+            errno.EADDRINUSE,
+            f"port {port} is taken, most likely by a sandbox that runs already: use that, stop it, or choose another port",
+        ) from None
+
+
 @contextlib.contextmanager
 def _listening(host: str, port: int, app: flask.Flask) -> Generator[BaseWSGIServer]:
     from werkzeug.serving import make_server
 
+    _check_free(host, port)
     server = make_server(host, port, app, threaded=True, request_handler=_request_handler())
     # Asked often whether to stop, because tests start and stop many.
     serve_often = functools.partial(server.serve_forever, poll_interval=0.02)

@@ -239,6 +239,15 @@ def _our_words() -> Generator[None]:
         ) from None
 
 
+# By the name of the database's own error; its text may hold values.
+_ADVICE: Final = {
+    "BinderException": "something in the warehouse has another form than expected: choose another dataset",
+    "CatalogException": "something in the warehouse has another form than expected: choose another dataset",
+    "IOException": "its file cannot be opened: check the path, and that no other program has it open, then run it again",
+    "OperationalError": "the database cannot be reached, or refuses the login: check its address, then run it again",
+}
+
+
 def _told(failure: PipelineStepFailed) -> EnrichError:
     """What stopped the load, without dlt's own text: it may hold values of the row that was refused."""
     cause: BaseException = failure
@@ -250,9 +259,15 @@ def _told(failure: PipelineStepFailed) -> EnrichError:
             return ConfigError(
                 f"dlt has no {sorted(cause.fields)} for this destination; set them in .dlt/secrets.toml or the environment"
             )
-    return ConfigError(
-        f"dlt could not {failure.step} the contacts ({type(cause).__name__}); check the destination, then run it again"
-    )
+    name = type(cause).__name__
+    advice = _ADVICE.get(name, "check the destination, its rights and its disk")
+    # DuckDB's words for it; no value is in them.
+    if "Ambiguous reference to catalog or schema" in str(cause):
+        advice = (
+            "the dataset has the name of the database's file, as in crm.duckdb and crm, and DuckDB cannot tell "
+            "them apart: choose another dataset"
+        )
+    return ConfigError(f"dlt could not {failure.step} the contacts ({name}); {advice}")
 
 
 def _types_of(

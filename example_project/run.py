@@ -1,6 +1,9 @@
 """The main job, against the sandbox: plan, enrich through Dagster, load, report."""
 
+import contextlib
 import os
+import sys
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -24,7 +27,7 @@ def main() -> None:
     DATA.mkdir(parents=True, exist_ok=True)
     # The ledger remembers an answer by the API's address, so a second run needs the same port.
     port = urlsplit(os.environ["EXACTBUYER_BASE_URL"]).port or 0
-    with sandbox.running(port=port, bill=DATA / "sandbox-bill.db") as stand_in:
+    with _stand_in(port) as stand_in:
         os.environ["EXACTBUYER_BASE_URL"] = stand_in.url
         show_plan()
         show_report(run_the_job())
@@ -36,6 +39,16 @@ def main() -> None:
     shown = WAREHOUSE.rpartition("@")[2]
     print(f"Parquet:   {TABLE}\nWarehouse: {shown}, schema {warehouse.SCHEMA}\n")
     print(warehouse.ask(FIVE_ROWS).to_string(index=False))
+
+
+@contextlib.contextmanager
+def _stand_in(port: int) -> Iterator[sandbox.Sandbox]:
+    with contextlib.ExitStack() as stack:
+        try:
+            running = stack.enter_context(sandbox.running(port=port, bill=DATA / "sandbox-bill.db"))
+        except OSError as error:
+            sys.exit(f"{error.strerror}, as in EXACTBUYER_BASE_URL=http://127.0.0.1:{port + 1}")
+        yield running
 
 
 def show_plan() -> None:

@@ -1,16 +1,19 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from eb_dagster.cli import main
+from eb_dagster.cli import _Bar, main
+from eb_dagster.report import Report
 from eb_dagster.sandbox import Fault
 
 COMMAND = [sys.executable, "-c", "from eb_dagster.cli import main; main(prog_name='eb-dagster')"]
@@ -110,7 +113,10 @@ def test_columns_and_required_fields_are_chosen_with_commas_or_one_by_one(stand_
     assert made.loc[made["eb_status"] == "matched", "eb_work_email"].notna().all()
     wrong = shell(stand_in(), "enrich", "leads.csv", "-o", "out.csv", "--columns", "nonsense")
     assert (wrong.code, wrong.out) == (2, "")
-    assert "choose from" in wrong.said
+    assert "--columns: ['nonsense'] not known; choose from" in wrong.said
+    prefixed = ("--columns", "eb_full_name,eb_status", "--columns", "eb_city")
+    assert shell(stand_in(), "enrich", "leads.csv", "-o", "out.csv", *prefixed).code == 0
+    assert list(pd.read_csv("out.csv").columns[-2:]) == ["eb_full_name", "eb_city"]
 
 
 def test_columns_of_one_name_pass_through_text_but_not_to_parquet(stand_in, shell):
@@ -185,6 +191,41 @@ def test_columns_that_are_not_recognized_are_listed_with_the_options_that_name_t
     assert api.requests() == 0
 
 
+@pytest.mark.parametrize("command", [("plan", "leads.csv"), ("enrich", "leads.csv", "-o", "out.csv")])
+def test_phones_without_a_country_code_are_counted_also_where_another_identifier_is_fine(
+    stand_in, shell, command
+):
+    lines = [f"p{at}@firm.example,0170 55501{at:02}" for at in range(26)]
+    Path("leads.csv").write_text("\n".join(["email,phone", *lines, ""]))
+    api = stand_in(match_rate=1.0)
+    done = shell(api, *command)
+    told = dict(line.rsplit("  ", 1) for line in done.out.splitlines() if "  " in line)
+    told = {name.strip(): value.strip() for name, value in told.items()}
+    assert told["phone number without a country code"] == "26 (give --region)"
+    assert told["rows without a usable identifier"] == "0"
+    note = "26 rows have phone numbers without a country code, which cannot be used: give --region"
+    assert done.said.splitlines().count(note) == 1
+    placed = shell(api, *command, "--region", "DE")
+    assert "--region" not in placed.said + placed.out
+    as_json = shell(api, *command, "--json").json
+    assert as_json["plan"]["unusable"] == {"phone_no_region": 26}
+
+
+def test_a_plan_reckons_with_the_caps_of_the_ledger(stand_in, shell):
+    api = stand_in(match_rate=1.0)
+    leads(10)
+    assert "by the cap" not in shell(api, "plan", "leads.csv").out
+    shell(api, "ledger", "cap", "--daily", "8", "--monthly", "1000")
+    shell(api, "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "3")
+    planned = shell(api, "plan", "leads.csv", "--price", "0.5")
+    told = {name: value.strip() for name, value in (line.split("  ", 1) for line in planned.out.splitlines())}
+    assert told["credits left today by the cap"] == "5"
+    assert told["credits left this month by the cap"] == "997"
+    assert told["credits at most"] == "7"
+    assert told["costs at most"] == "2.50 (5 at 0.5)"
+    assert shell(api, "plan", "leads.csv", "--price", "0.5", "--json").json["plan"]["cost_at_most"] == 2.5
+
+
 def test_an_unknown_column_is_told_with_those_there_are(stand_in, shell):
     leads(1)
     refused = shell(stand_in(), "plan", "leads.csv", "--email", "Emial")
@@ -195,7 +236,7 @@ def test_an_unknown_column_is_told_with_those_there_are(stand_in, shell):
 def test_a_line_tells_how_far_it_is_where_there_is_no_terminal(stand_in, shell):
     leads(30)
     done = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv")
-    assert done.said.splitlines()[-1] == "100%  1 partition, 30 credits, 100.0% found"
+    assert done.said.splitlines()[-1] == "100%  1 request, 30 credits, 100.0% found"
 
 
 def test_the_page_has_plots_and_no_people(stand_in, shell):
@@ -207,6 +248,99 @@ def test_the_page_has_plots_and_no_people(stand_in, shell):
     assert "canary" not in page
     name = pd.read_csv("out.csv")["eb_last_name"][0]
     assert name not in page
+
+
+def test_a_new_ledger_is_told_of_once(stand_in, shell):
+    leads(1)
+    api = stand_in()
+    assert "  new, empty ledger typo.db\n" in shell(api, "plan", "leads.csv", "--ledger", "typo.db").said
+    assert "empty ledger" not in shell(api, "plan", "leads.csv", "--ledger", "typo.db").said
+    named = shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    assert f"  new, empty ledger {Path.cwd() / 'ledger.db'}\n" in named.said
+    assert "empty ledger" not in shell(api, "enrich", "leads.csv", "-o", "out.csv").said
+
+
+def test_a_plan_needs_no_key(stand_in, shell, monkeypatch):
+    leads(2)
+    api = stand_in()
+    monkeypatch.setenv("EXACTBUYER_API_KEY", " ")
+    assert shell(api, "plan", "leads.csv").code == 0
+    refused = shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    assert refused.code == 2
+    assert refused.said.splitlines()[-1] == (
+        "ConfigError: no API key: set EXACTBUYER_API_KEY. Nothing was sent"
+    )
+    assert api.requests() == 0
+
+
+def test_an_error_names_the_options_and_not_what_python_calls_them(stand_in, shell):
+    leads(10)
+    api = stand_in()
+    enrich = ("enrich", "leads.csv", "-o", "out.csv")
+    refused = shell(api, *enrich, "--max-credits", "4", "--over-budget", "refuse")
+    assert "10 credits, --max-credits is 4. Raise it" in refused.said
+    assert 'or choose --over-budget "stop"' in refused.said
+    assert "--region is no country" in shell(api, "plan", "leads.csv", "--region", "XX").said
+    Path("leads.csv").write_text("email,eb_status\na@firm.example,1\n")
+    assert "choose another --prefix" in shell(api, *enrich).said
+    assert "--base-url or EXACTBUYER_BASE_URL has" in shell(api, *enrich, "--base-url", "ftp://a").said
+
+
+def test_what_cannot_be_a_ledger_or_a_target_is_told_as_what_it_is(stand_in, shell):
+    api = stand_in()
+    leads(2)
+    Path("adir").mkdir()
+    Path("crm.csv").write_text("email\n")
+    assert (
+        "the ledger adir is a folder; name a file in it"
+        in shell(api, "plan", "leads.csv", "--ledger", "adir").said
+    )
+    other = shell(api, "plan", "leads.csv", "--ledger", "crm.csv")
+    assert "crm.csv is no ledger, but a file of another kind" in other.said
+    assert Path("crm.csv").read_text() == "email\n"
+    for folder in (".", "adir", "adir/"):
+        refused = shell(api, "enrich", "leads.csv", "-o", folder)
+        assert (refused.code, refused.out) == (2, "")
+        assert f"cannot write {Path(folder)}: it is a folder; name a file in it, such as " in refused.said
+    assert "is a folder" in shell(api, "plan", "adir").said
+    assert api.requests() == 0
+
+
+def test_it_says_where_everything_was_written(stand_in, shell):
+    leads(2)
+    done = shell(stand_in(), "enrich", "leads.csv", "-o", "new/out.csv", "--report", "pages/report.html")
+    assert done.out.splitlines()[-2:] == ["written to new/out.csv", "report written to pages/report.html"]
+
+
+def test_the_words_beside_the_bar_leave_room_for_it_on_80_columns():
+    for asked, seconds in ((1_000, 5), (1_000_000, 300), (10_000_000, 3_000)):
+        bar = _Bar(asked, max_credits=None)
+        for done in (0.3, 0.5):
+            now = time.monotonic() - seconds * (1 - done)
+            rows, found = round(asked * done), round(asked * done * 0.7)
+            report = Report(rows=rows, replies=rows // 1000, answers=rows, credits_charged=found)
+            bar.forecast.note(report, now=now)
+        words = bar._words(report, is_short=True)
+        assert " left" in words
+        assert len(f"100% |{'#' * 10}| {words} [1:00:00]") <= 80, words
+
+
+def test_nothing_is_said_twice_where_there_is_no_terminal(capsys):
+    report = Report(rows=30, replies=1, answers=30, credits_charged=30)
+    with _Bar(30, max_credits=None) as bar:
+        bar(report)
+        bar(report)
+    assert capsys.readouterr().err == "100%  1 request, 30 credits, 100.0% found\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="another platform lets two listen on one port")
+def test_a_port_that_is_taken_is_told_with_what_to_do(stand_in, shell):
+    api = stand_in()
+    port = api.url.rpartition(":")[2]
+    refused = shell(api, "sandbox", "--port", port)
+    assert refused.code == 2
+    assert f"port {port} is taken, most likely by a sandbox that runs already" in refused.said
+    assert "choose another --port" in refused.said
 
 
 # Exit codes
@@ -295,9 +429,9 @@ def terminal(tmp_path, shell):
     # It gives the folder, the key and the ledger.
     del shell
 
-    def run(api, *arguments: str, answer: str = "", **pipes: int) -> tuple[int, str]:
+    def run(api, *arguments: str, answer: str = "", columns: int = 120, **pipes: int) -> tuple[int, str]:
         ours, theirs = pty.openpty()
-        termios.tcsetwinsize(theirs, (40, 120))
+        termios.tcsetwinsize(theirs, (40, columns))
         environment = {**os.environ, "EXACTBUYER_BASE_URL": api.url}
         streams = {"stdin": theirs, "stdout": theirs, "stderr": theirs, **pipes}
         process = subprocess.Popen([*COMMAND, *arguments], env=environment, cwd=tmp_path, **streams)
@@ -334,9 +468,21 @@ def test_a_person_is_asked_above_the_threshold(stand_in, terminal):
     assert code == 0
     assert api.requests() == 1
     # A live bar, which made way for the report.
-    assert "Enriching" in shown
-    assert "1 partition, 20 credits, 100.0% found" in shown
+    assert "100% |" in shown
+    assert "1 request, 20 credits, 100.0% found" in shown
     assert "written to out.csv" in shown
+
+
+def test_a_terminal_of_80_columns_shows_the_whole_line_with_a_bar(stand_in, terminal):
+    leads(20)
+    _, shown = terminal(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv", columns=80)
+    frames = [frame for frame in re.split(r"[\r\n]", shown) if "20 credits" in frame and "% |" in frame]
+    assert frames
+    for frame in frames:
+        assert re.fullmatch(
+            r" *\d+% \|.{10,}\| 1 request, 20 credits, 100\.0% found(?:, \d+ s left)? \[\d\d:\d\d\] *", frame
+        ), frame
+        assert len(frame) <= 80
 
 
 @pytest.mark.parametrize(
@@ -375,7 +521,7 @@ def test_ctrl_c_lets_what_was_asked_arrive(stand_in, shell, tmp_path):
         env=environment, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
-    while "1 partition," not in process.stderr.readline():
+    while "1 request," not in process.stderr.readline():
         assert process.poll() is None
     process.send_signal(signal.SIGINT)
     out, said = process.communicate(timeout=60)
@@ -388,6 +534,88 @@ def test_ctrl_c_lets_what_was_asked_arrive(stand_in, shell, tmp_path):
     again = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--requests-per-minute", "1000", "--json")
     assert again.code == 0
     assert api.charged_twice() == 0
+
+
+@pytest.fixture
+def run_in_flight(tmp_path, shell):
+    """Start `eb-dagster enrich` in a process of its own, and wait until its only request is out."""
+    # It gives the folder, the key and the ledger.
+    del shell
+    started = []
+
+    def run(api):
+        leads(13)
+        process = subprocess.Popen(
+            [*COMMAND, "enrich", "leads.csv", "-o", "out.csv"], cwd=tmp_path, text=True,
+            env={**os.environ, "EXACTBUYER_BASE_URL": api.url}, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+        started.append(process)
+        deadline = time.monotonic() + 60
+        while not api.requests() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def line_with(words: str, process) -> str:
+    while words not in (line := process.stderr.readline()):
+        assert process.poll() is None
+    return line
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_ctrl_c_says_at_once_what_is_waited_for(stand_in, run_in_flight):
+    process = run_in_flight(stand_in(match_rate=1.0, latency=5.0))
+    process.send_signal(signal.SIGINT)
+    said = line_with("stopping", process)
+    # The reply is not here yet.
+    assert process.poll() is None
+    assert said == (
+        "stopping: waiting for 1 request in flight (13 credits at risk); press Ctrl-C again to stop at "
+        "once, and what is in flight is in doubt\n"
+    )
+    out, rest = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "waiting" not in rest
+    assert rest.splitlines()[-1].startswith("stopped; what was bought is in the ledger")
+    assert dict(line.split("  ", 1) for line in out.splitlines())["credits charged"].strip() == "13"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
+def test_a_second_ctrl_c_ends_with_what_is_in_doubt_and_what_to_do(stand_in, run_in_flight):
+    process = run_in_flight(stand_in(match_rate=1.0, latency=60.0))
+    process.send_signal(signal.SIGINT)
+    line_with("stopping", process)
+    process.send_signal(signal.SIGINT)
+    out, rest = process.communicate(timeout=50)
+    assert process.returncode == 1
+    assert rest.splitlines()[-1] == (
+        "stopped; 13 credits are in doubt: what was in flight may have been charged, and is not asked again by "
+        "itself. See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster "
+        "ledger resolve`"
+    )
+    assert dict(line.split("  ", 1) for line in out.splitlines())["credits in doubt"].strip() == "13"
+
+
+def test_exit_3_says_what_to_do_next(stand_in, shell):
+    leads(10)
+    capped = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "4")
+    assert capped.said.splitlines()[-1] == (
+        "6 rows were not asked (--max-credits is spent). Another run asks the rest: what was bought is in the ledger"
+    )
+    lost = stand_in(match_rate=1.0, faults=[Fault("reset-after", 1)])
+    doubtful = shell(lost, "enrich", "leads.csv", "-o", "out.csv", "--ledger", "other ledger.db")
+    assert doubtful.said.splitlines()[-1] == (
+        "10 rows are in doubt, which may have been charged, and not asked again by itself. See `eb-dagster ledger "
+        "--ledger 'other ledger.db' show`, compare with the vendor's bill, then decide with `eb-dagster ledger "
+        "--ledger 'other ledger.db' resolve`"
+    )
+    told = dict(line.split("  ", 1) for line in doubtful.out.splitlines() if "  " in line)
+    assert (told["rows in doubt"].strip(), told["credits in doubt"].strip()) == ("10", "10")
 
 
 # At the prompt

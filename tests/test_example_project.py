@@ -104,6 +104,19 @@ def test_the_main_job_shows_plan_report_paths_and_five_rows(example, monkeypatch
     assert (data / "sandbox-bill.db").exists()
 
 
+def test_a_port_that_is_taken_is_told_with_another_one(example, monkeypatch):
+    api, _ = example
+    monkeypatch.setenv("EXACTBUYER_BASE_URL", api.url)
+    words = [sys.executable, str(PROJECT / "run.py")]
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False)
+    port = urlsplit(api.url).port or 0
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"port {port} is taken, most likely by a sandbox that runs already: use that, stop it, or choose another "
+        f"port, as in EXACTBUYER_BASE_URL=http://127.0.0.1:{port + 1}"
+    )
+
+
 def test_a_second_run_costs_nothing_and_adds_no_row(example, definitions):
     api, data = example
     enrich(definitions)

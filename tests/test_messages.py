@@ -261,6 +261,8 @@ for what, act in {
     "a file that is no text": lambda s: delimited.TextTable(s.file("a.csv", b"PK\x03\x04\0\0\0")),
     "a file of two encodings": lambda s: delimited.TextTable(s.file("a.csv", "email,ü\n".encode() + b"\xfc\n")),
     "a file of no known encoding": lambda s: delimited.TextTable(s.file("a.csv", b"email\n\x81\xfc\n")),
+    "a folder as the file of leads": lambda s: cli._open_table(s.folder, encoding=None, separator=None),
+    "a folder as the output": lambda s: cli._check_targets(s.file("a.csv"), s.folder, None),
     "a file that the command line cannot find": lambda s: cli._open_table(s.folder / "a.csv", encoding=None, separator=None),
     "an Excel file": lambda s: cli._open_table(s.folder / "a.xlsx", encoding=None, separator=None),
     "two columns of one name in a file": lambda s: cli._check_names(delimited.TextTable(s.file("a.csv", b"n,n\n1,2\n"))),
@@ -332,6 +334,13 @@ def changed(statement: str, *values: Any, **chosen: Any) -> Callable[[Scene], An
         scene.enrich(**chosen)
 
     return act
+
+
+def a_file(scene: Scene) -> Path:
+    path = scene.folder / "leads.csv"
+    path.write_text("email\na@canary.example\n")
+    path.chmod(0o600)
+    return path
 
 
 def a_loop(scene: Scene) -> Any:
@@ -433,6 +442,8 @@ for what, act in {
     "a ledger that is no address": lambda s: s.enrich(ledger="postgresql://me:canary-secret@a:port/b"),
     "a ledger behind a loop of links": a_loop,
     "a ledger that is a folder": lambda s: s.enrich(ledger=s.folder),
+    "a ledger below a file": lambda s: s.enrich(ledger=a_file(s) / "ledger.db"),
+    "a ledger that is another file": lambda s: s.enrich(ledger=a_file(s)),
     "a ledger open to others": open_to_others,
     "a ledger with two links": two_links,
     "a ledger of a newer release": changed("UPDATE meta SET value = CAST('99' AS BLOB) WHERE name = 'schema_version'"),
@@ -540,7 +551,7 @@ def load(scene: Scene, table: pa.Table, destination: Any = None, **settings: Any
     pq.write_table(table, path)
     scene.monkeypatch.chdir(scene.folder)
     database = dlt.destinations.duckdb(str(scene.folder / "warehouse.duckdb"))
-    load_contacts(path, destination or database, dataset="crm", **settings)
+    load_contacts(path, destination or database, **{"dataset": "crm", **settings})
 
 
 FOUND = pa.table({
@@ -569,6 +580,7 @@ for what, act in {
         s, FOUND.append_column("_dlt_id", pa.array(["1", "2", "3"]))
     ),
     "a warehouse without credentials": lambda s: load(s, FOUND, "postgres"),
+    "a dataset of the database's own name": lambda s: load(s, FOUND.slice(0, 1), dataset="warehouse"),
     "a warehouse that is not there": lambda s: load(
         s, FOUND, dlt.destinations.duckdb(str(s.folder / "nowhere" / "w.duckdb"))
     ),

@@ -13,6 +13,7 @@ import duckdb
 import pandas as pd
 import pytest
 
+import eb_dagster
 from tests.readme import text, with_parts
 
 # What sets up the environment that these tests run in: the check runs the one, its own test the other.
@@ -34,10 +35,11 @@ def folder(tmp_path, monkeypatch, stand_in):
     monkeypatch.setenv("EXACTBUYER_API_KEY", "canary-key")
     monkeypatch.setenv("EB_DAGSTER_LEDGER", "ledger.db")
     Path("leads.csv").write_text(
-        "Name,Email,LinkedIn\nAda,ada@firm.example,linkedin.com/in/ada-example\nBo,bo@firm.example,\n"
+        "Name,Work E-Mail,LinkedIn URL,Mobile\nAda,ada@firm.example,linkedin.com/in/ada-example,\n"
+        "Bo,bo@firm.example,,0170 5550145\n"
     )
     with duckdb.connect("warehouse.duckdb") as warehouse:
-        warehouse.sql("CREATE TABLE leads AS SELECT Name, Email AS email FROM 'leads.csv'")
+        warehouse.sql("""CREATE TABLE leads AS SELECT Name, "Work E-Mail" AS email FROM 'leads.csv'""")
     return tmp_path
 
 
@@ -50,12 +52,22 @@ def test_no_snippet_is_left_out():
     assert set(fences[::2]) == {"python", "sh"}
     assert len(snippets("python")) == 5
     assert len(snippets("sh")) == 4
+    # A call that stands in a sentence would not be run.
+    sentences = re.sub(r"^```.*?^```$", "", text(), flags=re.DOTALL | re.MULTILINE)
+    assert re.findall(r"`(?:eb_dagster\.)?\w+\.load_contacts\([^`]+|`load_contacts\([^`]+", sentences) == []
 
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("snippet", [one for one in snippets("python") if SPARK not in one])
+# They are dlt's own, and those of the libraries under it.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_python_snippet_runs(snippet):
     names = {}
+    if "contacts.parquet" in snippet and "load_contacts" in snippet:
+        leads = pd.read_csv("leads.csv", dtype=str).rename(columns={"Work E-Mail": "email"})
+        leads.to_parquet("leads.parquet", index=False)
+        with eb_dagster.Enricher() as enricher:
+            enricher.enrich_parquet("leads.parquet", "contacts.parquet")
     exec(compile(snippet, "README.md", "exec"), names)
     if "defs" in names:
         run = names["defs"].resolve_implicit_global_asset_job_def().execute_in_process()
@@ -63,6 +75,13 @@ def test_a_python_snippet_runs(snippet):
         assert [one.name for one in names["defs"].schedules or ()] in (["every_morning"], [])
     if Path("data").exists():
         contacts = pd.read_parquet("data/enriched_contacts.parquet")
+    elif "load_contacts" in names:
+        with duckdb.connect("crm.duckdb") as warehouse:
+            loaded = warehouse.sql(
+                "SELECT name, eb_full_name FROM crm.sales.contacts ORDER BY name"
+            ).fetchall()
+        assert [name for name, full_name in loaded if full_name] == ["Ada", "Bo"]
+        return
     elif "warehouse" in names:
         table = "crm.contacts" if "defs" in names else "contacts"
         with duckdb.connect("warehouse.duckdb") as warehouse:

@@ -33,6 +33,13 @@ def test_it_counts_the_rows_that_hold_a_value_in_each_column(stand_in, enricher)
     assert filled["full_name"] > 0
 
 
+def test_columns_may_be_chosen_by_the_names_that_they_have_in_the_result(stand_in, enricher):
+    api = stand_in()
+    for prefix, chosen in (("eb_", ["eb_city"]), ("crm_", ["crm_city", "eb_status"]), ("crm_", ["eb_city"])):
+        enriched = enricher(api, prefix=prefix, columns=chosen).enrich_dataframe(leads(2))
+        assert list(enriched.columns[-2:]) == [f"{prefix}enriched_at", f"{prefix}city"]
+
+
 def test_it_shows_what_was_bought_while_the_run_goes_on(stand_in, enricher):
     seen: list[tuple[int, int, int]] = []
 

@@ -151,9 +151,28 @@ def test_who_is_suppressed_by_another_address_is_not_handed_out_either(stand_in,
 def test_nobody_is_suppressed_if_one_of_the_texts_is_no_identifier(bought):
     _, start, _ = bought
     one = start()
-    with pytest.raises(InputError, match="1 \\(at 1, counted from 0\\)"):
+    with pytest.raises(InputError, match="1 \\(at 2, counted from 1\\)"):
         one.suppress([("email", JANE), ("email", "canary no address")])
     assert one.enrich_dataframe(leads(JANE))["eb_status"].tolist() == ["matched"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "words"),
+    [
+        (
+            "social_profile",
+            "0170/5550145",
+            "A phone number without a country code\\? Then add --kind phone and --region",
+        ),
+        ("phone", "0170 5550145", "the phone number has no country code; add --region"),
+        ("email", "jane at firm", "this is no email \\(email_syntax\\); check the spelling"),
+    ],
+)
+def test_forgetting_what_is_nobody_says_what_may_be_missing(bought, kind, text, words):
+    _, start, _ = bought
+    with pytest.raises(InputError, match=words) as told:
+        start().forget(kind, text)
+    assert text not in str(told.value)
 
 
 def test_the_rewritten_table_is_still_known_to_its_ledger(bought, tmp_path):

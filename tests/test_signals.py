@@ -74,6 +74,16 @@ def test_what_is_in_flight_is_taken_in_before_the_process_stops(
     assert b"firm.example" not in process.stderr.read()
 
 
+def test_what_is_waited_for_is_said_above_the_bar_and_nowhere_without_one(stand_in, start):
+    for progress, is_said in (("True", True), ("False", False)):
+        api = stand_in(latency=1.0)
+        process = start(api, _RUN.replace("progress=False", f"progress={progress}"))
+        wait_for_requests(api, 1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+        assert (b"stopping: waiting for " in said) is is_said
+
+
 def test_a_second_ctrl_c_stops_at_once_and_what_is_cut_off_is_in_doubt(stand_in, enricher, start, tmp_path):
     api = stand_in(latency=30.0)
     process = start(api)

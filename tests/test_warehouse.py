@@ -515,3 +515,11 @@ def test_where_nothing_can_be_run_dlt_compiles_the_same_tables_and_merges(name, 
         )
         assert added.lstrip().startswith("INSERT INTO")
     assert {"delete-insert", "scd2"} <= set(client.capabilities.supported_merge_strategies)
+
+
+def test_a_dataset_of_the_files_own_name_is_told_with_what_to_do(publish, tmp_path):
+    destination = dlt.destinations.duckdb(str(tmp_path / "crm.duckdb"))
+    with pytest.raises(ConfigError, match="the dataset has the name of the database's file") as told:
+        load_contacts(publish(everybody()), destination, dataset="crm")
+    assert "run it again" not in str(told.value)
+    assert load_contacts(publish(everybody()), destination, dataset="sales")["contacts"] == PEOPLE
