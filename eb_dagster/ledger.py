@@ -182,7 +182,8 @@ class Ledger:
         self.file = database.file_of(url)
         if must_exist and self.file is not None and not self.file.exists():
             raise LedgerError(
-                f"there is no ledger {self.file.name} there; check the path: an empty one would pay for everything again"
+                f"there is no ledger {self.file.name} there yet: the first enrichment makes it. If you have bought "
+                "before, name that ledger: an empty one would pay for everything again"
             )
         self._engine = database.connect(url)
         try:

@@ -165,6 +165,9 @@ def forget(context: click.Context, value: str, kind: FieldType | None, region: s
     )
     if gone.missing_tables:
         click.echo(f"{gone.missing_tables:,} tables are not where they were published: look for copies")
+    click.echo(
+        "a CSV, and whatever else was made from a table, is not known to the ledger: look for the person there too"
+    )
 
 
 @ledger.command()

@@ -50,7 +50,7 @@ def test_what_is_made_from_the_code_is_as_the_code_has_it():
 def test_no_snippet_is_left_out():
     fences = re.findall(r"^```(\w*)$", text(), re.MULTILINE)
     assert set(fences[::2]) == {"python", "sh"}
-    assert len(snippets("python")) == 5
+    assert len(snippets("python")) == 6
     assert len(snippets("sh")) == 4
     # A call that stands in a sentence would not be run.
     sentences = re.sub(r"^```.*?^```$", "", text(), flags=re.DOTALL | re.MULTILINE)
