@@ -110,9 +110,21 @@ CONTACT_COLUMNS: Final[tuple[Column, ...]] = (
 
 
 _NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
+
+
+class _Unseen(msgspec.Struct, frozen=True, gc=False):
+    """Its repr shows no person."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def __rich_repr__(self) -> list[Any]:
+        return []
+
+
 # A value for each column. No tuple: Python's collector of cycles would walk through all of them, over and over.
 _Values: Final[Callable[..., Any]] = msgspec.defstruct(
-    "_Values", [(name, Any) for name in _NAMES], frozen=True, gc=False
+    "_Values", [(name, Any) for name in _NAMES], bases=(_Unseen,), frozen=True, gc=False
 )
 
 
@@ -150,8 +162,11 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
         return [("held", self.held), ("unknown_keys", self.unknown_keys), ("drift", self.drift)]
 
 
-_WHO: Final = tuple(map(_NAMES.index, ("emails", "phones", "social_profiles")))
-_WHO_BY_KIND: Final[dict[FieldType, int]] = dict(zip(("email", "phone", "social_profile"), _WHO, strict=True))
+_WHO: Final[dict[FieldType, int]] = {
+    "email": _NAMES.index("emails"),
+    "phone": _NAMES.index("phones"),
+    "social_profile": _NAMES.index("social_profiles"),
+}
 _NOBODY: Final = (None,) * len(_NAMES)
 
 
@@ -200,7 +215,7 @@ class Flattened:
     def texts_of(self, field_type: FieldType) -> tuple[list[str], list[int]]:
         """Every text of one kind in them, and the row of each."""
         columns = cast("Any", self.columns)
-        entries = columns.column(_WHO_BY_KIND[field_type])
+        entries = columns.column(_WHO[field_type])
         rows = compute.list_parent_indices(entries)
         texts = entries.flatten()
         if field_type == "social_profile":
@@ -211,7 +226,7 @@ class Flattened:
     def texts(self, row: int) -> Mapping[FieldType, Sequence[str]]:
         """As of a `Contact`."""
         columns = cast("Any", self.columns)
-        emails, phones, profiles = (columns.column(at)[row].as_py() or () for at in _WHO)
+        emails, phones, profiles = (columns.column(at)[row].as_py() or () for at in _WHO.values())
         return {
             "social_profile": [one["url"] for one in profiles if one["url"]],
             "email": emails, "phone": phones,

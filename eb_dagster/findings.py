@@ -183,6 +183,8 @@ class Findings:
         if not self._aliases:
             return is_alias
         which, number, position, person = map(np.concatenate, zip(*self._aliases, strict=True))
+        if not len(which):
+            return is_alias
         order = np.argsort(which, kind="stable")
         which, number, position, person = (one[order] for one in (which, number, position, person))
         starts = np.flatnonzero(np.diff(which, prepend=-1))
@@ -209,7 +211,7 @@ class Findings:
 
 
 def _which(keys: Sequence[bytes], chosen: Collection[bytes]) -> npt.NDArray[np.bool_]:
-    if len(keys) == len(chosen):
+    if chosen is keys:
         return np.ones(len(keys), dtype=np.bool_)
     among = set(chosen)
     return np.fromiter((key in among for key in keys), dtype=np.bool_, count=len(keys))

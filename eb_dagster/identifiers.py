@@ -218,7 +218,7 @@ def _plain(field_type: FieldType, text: str) -> str | None:
 
 
 def _plain_values(field_type: FieldType, texts: Sequence[str]) -> list[str | None]:
-    """What `_plain` gives for each text."""
+    """What `_plain` gives for each text; None for some more, for which the libraries come to the same."""
     return _plain_emails(texts) if field_type == "email" else [_plain(field_type, text) for text in texts]
 
 

@@ -51,7 +51,7 @@ _pacer, _suppressed, _published = database.pacer, database.suppressed, database.
 # What each request takes part in, made once: making a statement takes longer than carrying it out.
 _of_request = _requests.c.id == sa.bindparam("request")
 _at_endpoint = _requests.c.endpoint == sa.bindparam("endpoint")
-_AFTER: Final = (
+_REQUESTS_AFTER: Final = (
     sa.select(
         _requests.c.id,
         _requests.c.endpoint,
@@ -69,11 +69,12 @@ _AFTER: Final = (
     .order_by(_requests.c.id)
 )
 _INTEND: Final = sa.insert(_requests)
-_INTENDED: Final = sa.select(
+_REQUEST: Final = sa.select(
     _requests.c.state, _requests.c.asked, _requests.c.asked_keys, _requests.c.run
 ).where(_of_request)
 _CHANGE: Final = sa.update(_requests).where(_of_request)
 _MOVE: Final = _CHANGE.where(_requests.c.state.in_(sa.bindparam("before", expanding=True)))
+_DOUBT: Final = _MOVE.values(at_risk=_requests.c.asked)
 _STORED: Final = sa.select(_replies.c.request_id).where(_replies.c.request_id == sa.bindparam("request"))
 _STORE: Final = sa.insert(_replies)
 # What is in flight, in doubt or unreadable may have been paid for: it counts as spent.
@@ -87,6 +88,7 @@ _AT_RISK: Final = sa.select(sa.func.coalesce(sa.func.sum(_requests.c.at_risk), 0
 )
 _CAPS: Final = sa.select(_meta).where(_meta.c.name.in_(["credits_per_day", "credits_per_month"]))
 _NEXT_SLOT: Final = sa.select(_pacer.c.next_at).where(_pacer.c.endpoint == sa.bindparam("endpoint"))
+# Not "endpoint": an update has that name for the column that it sets.
 _TAKE_SLOT: Final = sa.update(_pacer).where(_pacer.c.endpoint == sa.bindparam("at_endpoint"))
 
 Short = Literal["credits", "day", "month", "risk"]
@@ -305,7 +307,7 @@ class Ledger:
         after: int,
     ) -> tuple[dict[bytes, Known], int]:
         findings = Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness)
-        rows = connection.execute(_AFTER, {"after": after}, execution_options={"yield_per": 16})
+        rows = connection.execute(_REQUESTS_AFTER, {"after": after}, execution_options={"yield_per": 16})
         newest = after
         for row in rows:
             # Each row is looked at, of whatever endpoint and state, so that none goes missing:
@@ -416,11 +418,9 @@ class Ledger:
 
     def doubt(self, request_id: int, *, http_status: int | None, note: str) -> None:
         """The request may have been paid for, and there is no answer."""
-        with self.reading() as connection:
-            asked = connection.execute(_INTENDED, {"request": request_id}).one().asked
         self._move(
-            request_id, {"intent", "in_doubt"}, state="in_doubt", http_status=http_status, note=note[:200],
-            at_risk=asked,
+            request_id, {"intent", "in_doubt"}, statement=_DOUBT, state="in_doubt", http_status=http_status,
+            note=note[:200],
         )  # fmt: skip
 
     def record(
@@ -442,7 +442,7 @@ class Ledger:
     ) -> StoredReply:
         at = self._clock()
         with self.transaction() as connection:
-            row = connection.execute(_INTENDED, {"request": request_id}).one()
+            row = connection.execute(_REQUEST, {"request": request_id}).one()
             is_stored = connection.execute(_STORED, {"request": request_id}).scalar()
             if is_stored is None and row.state in ("intent", "in_doubt", "resolved"):
                 reply = {
@@ -769,10 +769,18 @@ class Ledger:
                 "the ledger is in use, so its log still holds what was removed; run this again once nothing else uses it"
             )
 
-    def _move(self, request_id: int, before: set[str], *, is_durable: bool = True, **values: Any) -> None:
+    def _move(
+        self,
+        request_id: int,
+        before: set[str],
+        *,
+        statement: sa.Update = _MOVE,
+        is_durable: bool = True,
+        **values: Any,
+    ) -> None:
         place = {"request": request_id, "before": sorted(before)}
         with self.transaction(is_durable=is_durable) as connection:
-            moved = connection.execute(_MOVE, {**place, **values}).rowcount
+            moved = connection.execute(statement, {**place, **values}).rowcount
         if moved != 1:
             raise LedgerError(
                 f"request {request_id} is not in a state that allows this; look at it with `eb-dagster ledger show`"

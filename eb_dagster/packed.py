@@ -42,7 +42,7 @@ class Wanted:
     def __init__(self, keys: Sequence[bytes]) -> None:
         halves = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
         self._order = np.argsort(halves[:, 0], kind="stable").astype(np.int32)
-        self._first, self._second = halves[self._order].T
+        self._first, self._second = np.ascontiguousarray(halves[self._order].T)
         bits = max(_FEWEST_BITS, (_MARKS_A_KEY * len(keys)).bit_length())
         self._shift = np.uint64(64 - bits)
         self._marks = np.zeros(1 << bits, dtype=np.bool_)

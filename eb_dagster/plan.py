@@ -57,8 +57,6 @@ class Row(msgspec.Struct, eq=False, gc=False):
     reasons: tuple[str, ...]
     status: Status | None = None
     question: Question | None = None
-    before: Row | None = None
-    """The row that began to wait for the same question before this one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -96,8 +94,9 @@ class Agenda:
         # Nothing in a row or question leads back to the row, so none of them needs Python's
         # collector of cycles, which would walk through all that are open.
         self._questions: dict[bytes, Question] = {}
-        # By question, the row that began to wait last.
-        self._waiting: dict[bytes, Row] = {}
+        # By question, who waits for it: nearly always one row, and a list of its own would be a
+        # third of what the collector has to walk through.
+        self._waiting: dict[bytes, Row | list[Row]] = {}
         self._steps: list[deque[Question]] = []
 
     def add(self, candidates: Sequence[Candidates], keys: Mapping[Identifier, bytes]) -> Block:
@@ -134,12 +133,8 @@ class Agenda:
         question.state = state
         if answer is not None:
             question.answer = answer
-        waited: list[Row] = []
-        row = self._waiting.pop(question.key, None)
-        while row is not None:
-            waited.append(row)
-            row.before, row = None, row.before
-        for row in reversed(waited):
+        waiting = self._waiting.pop(question.key, [])
+        for row in waiting if isinstance(waiting, list) else [waiting]:
             self._advance(row)
 
     def put_back(self, questions: Sequence[Question]) -> None:
@@ -199,8 +194,13 @@ class Agenda:
             return
         status, question = self._verdict(row)
         if status is None and question is not None:
-            row.before = self._waiting.get(question.key)
-            self._waiting[question.key] = row
+            waiting = self._waiting.get(question.key)
+            if waiting is None:
+                self._waiting[question.key] = row
+            elif isinstance(waiting, list):
+                waiting.append(row)
+            else:
+                self._waiting[question.key] = [waiting, row]
             if question.state in ("new", "open"):
                 self._queue(question, step=row.questions.index(question))
             return

@@ -665,7 +665,7 @@ def _spellings(echo: str) -> Iterable[Identifier]:
 def _aliases(
     ledger: Ledger, contacts: Mapping[int, Contact], flattened: Flattened, kinds: Collection[FieldType]
 ) -> Any:
-    """What is found inside these contacts of a reply, as an array of `ALIAS`."""
+    """What is found inside these contacts of a reply, as an array of `ALIAS`: once for each spelling."""
     people = list(contacts.values())
     keys: list[bytes] = []
     rows: list[int] = []
@@ -690,10 +690,10 @@ def _aliases(
     )
 
 
+_SHORT_DIGEST: Final = blake2b(digest_size=4)
+
+
 def _digest(text: str) -> int:
     one = _SHORT_DIGEST.copy()
     one.update(text.encode("utf-8", "surrogatepass"))
     return int.from_bytes(one.digest(), "little")
-
-
-_SHORT_DIGEST: Final = blake2b(digest_size=4)

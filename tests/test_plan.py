@@ -2,6 +2,8 @@
 
 import hashlib
 import math
+import subprocess
+import sys
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -188,3 +190,19 @@ def test_a_question_that_no_row_waits_for_any_more_is_not_asked():
     agenda.put_back([profile, *later.new])
     assert ask(agenda) == [PROFILE]
     assert ask(agenda) == []
+
+
+def test_an_agenda_that_is_dropped_with_many_rows_of_one_address_needs_no_deep_stack():
+    drop = (
+        "import threading\n"
+        "from eb_dagster.identifiers import Candidates, Identifier\n"
+        "from eb_dagster.plan import Agenda\n"
+        "def run():\n"
+        "    one = Identifier('email', 'a@b.example')\n"
+        "    agenda = Agenda()\n"
+        "    agenda.start(agenda.add([Candidates((one,), ())] * 30_000, {one: b'k' * 16}))\n"
+        "threading.stack_size(256 * 1024)\n"
+        "thread = threading.Thread(target=run)\n"
+        "thread.start(), thread.join()\n"
+    )
+    subprocess.run([sys.executable, "-c", drop], check=True)
