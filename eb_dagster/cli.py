@@ -297,7 +297,10 @@ class _Outcome:
                 self._tell(step)
 
     def _tell(self, text: str) -> None:
-        named = "" if self._ledger is None else f" --ledger {shlex.quote(self._ledger)}"
+        named = ""
+        # The address of a database may hold a password.
+        if self._ledger is not None and "://" not in self._ledger:
+            named = f" --ledger {shlex.quote(self._ledger)}"
         click.echo(_in_options(text).replace("`eb-dagster ledger ", f"`eb-dagster ledger{named} "), err=True)
 
     def _print_json(self, error: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 
 from eb_dagster.cli import _Bar, main
 from eb_dagster.report import Report
@@ -616,6 +617,17 @@ def test_exit_3_says_what_to_do_next(stand_in, shell):
     )
     told = dict(line.split("  ", 1) for line in doubtful.out.splitlines() if "  " in line)
     assert (told["rows in doubt"].strip(), told["credits in doubt"].strip()) == ("10", "10")
+
+
+def test_what_to_do_next_never_repeats_the_address_of_a_database(stand_in, shell, postgresql):
+    leads(10)
+    url = sa.make_url(postgresql.new_database()).set(password="canary-secret")
+    lost = stand_in(match_rate=1.0, faults=[Fault("reset-after", 1)])
+    told = shell(
+        lost, "enrich", "leads.csv", "-o", "out.csv", "--ledger", url.render_as_string(hide_password=False)
+    )
+    assert "`eb-dagster ledger show`" in told.said
+    assert "canary-secret" not in told.said + told.out
 
 
 # At the prompt
