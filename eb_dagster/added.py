@@ -25,10 +25,12 @@ _MATCHED: Final = {"matched": True, "not_found": False}
 class Finisher:
     """Turns rows that have ended into columns. `schema` is what it adds, `columns` which of it."""
 
-    def __init__(self, ledger: Ledger, schema: pa.Schema, *, columns: Sequence[str] | None) -> None:
+    def __init__(
+        self, ledger: Ledger, schema: pa.Schema, *, columns: Sequence[str] | None, prefix: str
+    ) -> None:
         self._ledger = ledger
         self._schema = schema
-        self._columns = [one.name for one in select(columns)]
+        self._columns = [one.name for one in select(columns, prefix=prefix)]
         self._loader = _Loader(ledger)
 
     def finish(self, rows: Sequence[Row], *, run: str, report: Report) -> pa.RecordBatch:

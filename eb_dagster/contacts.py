@@ -170,14 +170,14 @@ _WHO: Final[dict[FieldType, int]] = {
 _NOBODY: Final = (None,) * len(_NAMES)
 
 
-def select(columns: Sequence[str] | None) -> tuple[Column, ...]:
-    """The contact columns to keep, in declared order."""
+def select(columns: Sequence[str] | None, *, prefix: str = "eb_") -> tuple[Column, ...]:
+    """The contact columns to keep, in declared order. They may be named as they are called in the result."""
     if columns is None:
         return CONTACT_COLUMNS
     known = [column.name for column in CONTACT_COLUMNS]
     always = {column.name for column in STATUS_COLUMNS}
-    # As they are called in the result, too.
-    names = [name if name in known else name.removeprefix("eb_") for name in columns]
+    # As the README calls them, too.
+    names = [name if name in known else name.removeprefix(prefix).removeprefix("eb_") for name in columns]
     unknown = [name for name in names if name not in known and name not in always]
     if unknown:
         raise ConfigError(f"columns: {unknown} not known; choose from {known}")
@@ -188,7 +188,7 @@ def arrow_schema(*, prefix: str = "eb_", columns: Sequence[str] | None = None) -
     """The Arrow schema of what is added, the same for every input."""
     return pa.schema([
         pa.field(prefix + one.name, one.type, one.nullable, {"description": one.description})
-        for one in (*STATUS_COLUMNS, *select(columns))
+        for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))
     ])  # fmt: skip
 
 
@@ -285,7 +285,7 @@ def enriched_contacts(
             nullable=one.nullable,
             description=one.description,
         )
-        for one in (*STATUS_COLUMNS, *select(columns))
+        for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))
     }
 
     def match_agrees(frame: Any) -> bool:

@@ -397,7 +397,9 @@ class Enricher:
         agenda = Agenda()
         purchase = self._purchase(agenda, report)
         self._purchases.append(purchase)
-        finisher = Finisher(self._ledger, self._added, columns=self._settings.columns)
+        finisher = Finisher(
+            self._ledger, self._added, columns=self._settings.columns, prefix=self._settings.prefix
+        )
         with (
             _progress(self._settings.progress, report, total, self._settings.max_credits) as show,
             marked() as interruption,

@@ -44,7 +44,7 @@ def column_schema(
             prefix + one.name, str(one.type), one.description,
             dg.TableColumnConstraints(nullable=one.nullable),
         )
-        for one in (*STATUS_COLUMNS, *select(columns))
+        for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))
     ]  # fmt: skip
     return dg.TableSchema(columns=[*passed, *added])
 
@@ -60,7 +60,7 @@ def column_lineage(
     """Columns of the input come from themselves; what was bought comes from the identifiers."""
     asked = [dg.TableColumnDep(asset_key=source, column_name=name) for name in identifiers]
     passed = {name: [dg.TableColumnDep(asset_key=source, column_name=name)] for name in inputs}
-    added = {prefix + one.name: asked for one in (*STATUS_COLUMNS, *select(columns))}
+    added = {prefix + one.name: asked for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))}
     return dg.TableColumnLineage(deps_by_column={**passed, **added})
 
 

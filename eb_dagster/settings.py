@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Literal, cast, get_args
 from urllib.parse import urlsplit
 
-from eb_dagster.contacts import CONTACT_COLUMNS, select
+from eb_dagster.contacts import select
 from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region
 from eb_dagster.wire import MOST_IDENTIFIERS, REQUIRED_FIELDS
@@ -63,7 +63,7 @@ class Settings:
         _check_positive("timeout", self.timeout)
         _check_age("max_age", self.max_age)
         _check_age("retry_misses_after", self.retry_misses_after)
-        select(self.columns)
+        select(self.columns, prefix=self.prefix)
         if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
             raise ConfigError(f"progress is {self.progress!r}; give True, False, None or a function")
 
@@ -131,7 +131,6 @@ def read_settings(
     aliases: Sequence[FieldType],
     columns: Sequence[str] | None,
     default_region: str | None,
-    prefix: str,
     **others: Any,
 ) -> Settings:
     """Check what was given and fill in what comes from the environment."""
@@ -142,18 +141,9 @@ def read_settings(
         base_url=read_base_url(base_url),
         required_fields=tuple(dict.fromkeys(required_fields)),
         aliases=tuple(dict.fromkeys(aliases)),
-        columns=None if columns is None else _without_prefix(columns, prefix),
-        prefix=prefix,
+        columns=None if columns is None else tuple(columns),
         default_region=None if default_region is None else check_region(default_region),
         **others,
-    )
-
-
-def _without_prefix(columns: Sequence[str], prefix: object) -> tuple[str, ...]:
-    known = {one.name for one in CONTACT_COLUMNS}
-    return tuple(
-        name if name in known or not isinstance(prefix, str) else name.removeprefix(prefix)
-        for name in columns
     )
 
 

@@ -133,6 +133,11 @@ def test_its_columns_tell_what_they_are_and_where_they_come_from(run, tmp_path):
     assert [one.column_name for one in lineage["eb_job_title"]] == ["email"]
 
 
+def test_its_columns_may_be_chosen_by_the_names_that_they_get(run, tmp_path):
+    made_by(run(people(), prefix="x_", columns=["x_city", "full_name"]))
+    assert pq.read_schema(tmp_path / "out.parquet").names[-2:] == ["x_full_name", "x_city"]
+
+
 def test_its_figures_are_numbers_that_plot(run):
     metadata = made_by(run(people()))
     figures = {name for name, value in metadata.items() if isinstance(value, int | float)}
