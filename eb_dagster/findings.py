@@ -6,7 +6,7 @@ of seconds, most of them for reading the disk.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -19,6 +19,7 @@ from eb_dagster.packed import (
     ALIAS,
     CHARGED,
     KEY_BYTES,
+    OUTCOME,
     WRITTEN_OFF,
     Indices,
     Wanted,
@@ -33,12 +34,12 @@ IN_FLIGHT_STATES: Final = ("intent", "answered")
 HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
 """Outcomes of what may have been paid for, without an answer."""
 
-_STANDINGS: Final[tuple[Standing, ...]] = ("missed", "in_flight", "in_doubt", "unreadable")
-_MISSED: Final = 0
+_STANDINGS: Final[tuple[Standing, ...]] = ("matched", "missed", "in_flight", "in_doubt", "unreadable")
+_MATCHED, _MISSED, _IN_FLIGHT, _IN_DOUBT, _UNREADABLE = range(len(_STANDINGS))
+_UNKNOWN: Final = -1
 # Seconds; what no clock tells and no date holds.
 _END_OF_TIME: Final = 2.0e11
-# So many of the known become objects at a time.
-_AT_ONCE: Final = 65_536
+_BYTES_AT_ONCE: Final = 4 * 2**20
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +83,9 @@ class Findings:
         self._required = required
         self._freshness = freshness
         self._wanted: Wanted | None = Wanted(keys)
-        # The requests that say something, and by key the number of the one that is the newest.
+        self._unread: list[Any] = []
+        self._unread_bytes = 0
+        # The requests so far, and by key the number of the newest one that says something.
         self._requests: list[tuple[int, str, float | None]] = []
         self._contact, self._position, self._miss, self._open, self._standing = (
             np.full(len(keys), -1, dtype=kind) for kind in (np.int32, np.int32, np.int32, np.int32, np.int8)
@@ -94,61 +97,84 @@ class Findings:
         """Take in a request: its id, run, state, required, answered_at, asked_keys, outcomes, aliases."""
         if self._wanted is None:
             raise ValueError("all requests were read")
-        at, which = self._wanted.find(row.asked_keys)
-        inside, meant = self._wanted.find(row.aliases or b"", size=ALIAS.itemsize)
+        self._unread.append(row)
+        self._unread_bytes += len(row.asked_keys) + len(row.aliases or b"")
+        # Many together: for each of them alone, numpy would spend its time on being called.
+        if self._unread_bytes >= _BYTES_AT_ONCE:
+            self._read_on(self._wanted)
+
+    def _read_on(self, wanted: Wanted) -> None:
+        rows, self._unread, self._unread_bytes = self._unread, [], 0
+        at, which, asking = _find(wanted, [row.asked_keys for row in rows], KEY_BYTES)
+        inside, meant, holding = _find(wanted, [row.aliases or b"" for row in rows], ALIAS.itemsize)
         if len(meant):
             may = self._by_alias[meant]
-            inside, meant = inside[may], meant[may]
-        if not len(which) and not len(meant):
-            return
-        if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
-            raise damaged(f"request {row.id}")
-        number = len(self._requests)
-        self._requests.append((row.id, row.run, row.answered_at))
-        has_contact = False
-        if len(which):
-            has_contact = self._read_asked(row, number, at, which)
-        if len(meant):
-            has_contact = self._read_aliases(row, number, inside, meant) or has_contact
-        if has_contact and not 0 <= row.answered_at < _END_OF_TIME:
-            raise damaged(f"request {row.id}")
+            inside, meant, holding = inside[may], meant[may], holding[may]
+        first = len(self._requests)
+        self._requests += [(row.id, row.run, row.answered_at) for row in rows]
+        for number in np.union1d(asking, holding):
+            row = rows[number]
+            if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
+                raise damaged(f"request {row.id}")
+        answering = [
+            *(self._read_asked(rows, first, at, which, asking) if len(which) else ()),
+            *(self._read_aliases(rows, first, inside, meant, holding) if len(meant) else ()),
+        ]
+        for number in answering:
+            if not 0 <= rows[number].answered_at < _END_OF_TIME:
+                raise damaged(f"request {rows[number].id}")
 
-    def _read_asked(self, row: Any, number: int, at: Indices, which: Indices) -> bool:
-        default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
-        outcomes = unpack_outcomes(row.outcomes, asked=len(row.asked_keys) // KEY_BYTES, default=default)[at]
+    def _read_asked(
+        self, rows: Sequence[Any], first: int, at: Indices, which: Indices, asking: Indices
+    ) -> Indices:
+        """Take in what was said of keys that were asked. Returns which of these requests have a contact."""
+        packed = [_outcomes_of(row) for row in rows]
+        if any(
+            len(one) // OUTCOME.itemsize != len(row.asked_keys) // KEY_BYTES
+            for one, row in zip(packed, rows, strict=True)
+        ):
+            raise ValueError("not an outcome for each question")
+        outcomes = np.frombuffer(b"".join(packed), dtype=OUTCOME)[at]
+        number = (first + asking).astype(np.int32)
+        required = np.array([row.required for row in rows], dtype=np.uint8)[asking]
         position = outcomes["position"]
-        is_contact = (position >= 0) & self._holds(outcomes["held"] | np.uint8(row.required))
-        self._contact[which[is_contact]] = number
+        is_contact = (position >= 0) & self._holds(outcomes["held"] | required)
+        # Of several requests that say something of a key, the newest comes last, and stays.
+        self._contact[which[is_contact]] = number[is_contact]
         self._position[which[is_contact]] = position[is_contact]
         # What was not found with fewer conditions is not found with more.
-        if row.required & ~self._required == 0:
-            self._miss[which[position == MISSED]] = number
+        is_miss = (position == MISSED) & (required & ~np.int32(self._required) == 0)
+        self._miss[which[is_miss]] = number[is_miss]
         if (position < MISSED).any():
-            held: Standing = "in_flight" if row.state in IN_FLIGHT_STATES else "in_doubt"
-            for is_such, standing in (
-                (np.isin(position, HELD), held),
-                (position == UNREADABLE, "unreadable"),
-            ):
-                self._open[which[is_such]] = number
-                self._standing[which[is_such]] = _STANDINGS.index(standing)
-        return bool(is_contact.any())
+            is_flying = np.array([row.state in IN_FLIGHT_STATES for row in rows])[asking]
+            is_unreadable = position == UNREADABLE
+            is_open = np.isin(position, HELD) | is_unreadable
+            standing = np.where(is_unreadable, _UNREADABLE, np.where(is_flying, _IN_FLIGHT, _IN_DOUBT))
+            self._open[which[is_open]] = number[is_open]
+            self._standing[which[is_open]] = standing[is_open]
+        return np.unique(asking[is_contact])
 
-    def _read_aliases(self, row: Any, number: int, inside: Indices, meant: Indices) -> bool:
-        aliases = np.frombuffer(row.aliases, dtype=ALIAS)[inside]
+    def _read_aliases(
+        self, rows: Sequence[Any], first: int, inside: Indices, meant: Indices, holding: Indices
+    ) -> Indices:
+        """Take in who was found inside contacts. Returns in which of these requests."""
+        packed = b"".join([row.aliases or b"" for row in rows])
+        aliases = np.frombuffer(packed, dtype=ALIAS)[inside]
         holds = self._holds(aliases["held"])
-        meant, aliases = meant[holds], aliases[holds]
-        self._aliases.append((
-            meant, np.full(len(meant), number, dtype=np.int32), aliases["position"], aliases["person"]
-        ))  # fmt: skip
-        return bool(holds.any())
+        meant, aliases, holding = meant[holds], aliases[holds], holding[holds]
+        number = (first + holding).astype(np.int32)
+        self._aliases.append((meant, number, aliases["position"], aliases["person"]))
+        return np.unique(holding)
 
     def _holds(self, held: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         return (self._required & ~held.astype(np.int32)) == 0
 
-    def known(self) -> dict[bytes, Known]:
+    def known(self) -> Mapping[bytes, Known]:
         """What is known, by key. To be called once, at the end."""
-        # Room for what comes of it.
-        self._wanted = None
+        if self._wanted is not None:
+            self._read_on(self._wanted)
+            # Room for what comes of it.
+            self._wanted = None
         contact, miss, opened = self._contact, self._miss, self._open
         is_alias = self._take_aliases()
         moments = [answered_at for _, _, answered_at in self._requests]
@@ -157,25 +183,14 @@ class Findings:
         # Asked again when it was old, and not found: the old contact is the best there is.
         stale &= ~(fresh & ~is_open & (miss > contact))
         is_matched = (contact >= 0) & ~(stale & is_open)
-        known: dict[bytes, Known] = {}
-        for some in _portions(np.flatnonzero(is_matched)):
-            for key, number, position, by_alias, is_stale in zip(
-                _listed(some), _listed(contact[some]), _listed(self._position[some]),
-                _listed(is_alias[some]), _listed(stale[some]), strict=True,
-            ):  # fmt: skip
-                request_id, run, at = self._requests[number]
-                known[self._keys[key]] = Known(
-                    "matched", request_id, run, at, position, bool(by_alias), bool(is_stale)
-                )
-        others = np.where(is_open, opened, miss), np.where(is_open, self._standing, _MISSED)
-        for some in _portions(np.flatnonzero(~is_matched & (is_open | fresh))):
-            numbers, codes = (_listed(one[some]) for one in others)
-            for key, number, code in zip(_listed(some), numbers, codes, strict=True):
-                request_id, run, at = self._requests[number]
-                name = _STANDINGS[code]
-                moment = at if name in ("missed", "unreadable") else None
-                known[self._keys[key]] = Known(name, request_id, run, moment)
-        return known
+        standing = np.where(is_open, self._standing, np.where(fresh, _MISSED, _UNKNOWN))
+        standing[is_matched] = _MATCHED
+        return _KnownKeys(
+            self._keys, self._requests, standing=standing,
+            number=np.where(is_matched, contact, np.where(is_open, opened, miss)),
+            position=np.where(is_matched, self._position, -1),
+            is_alias=is_alias & is_matched, is_stale=stale & is_matched,
+        )  # fmt: skip
 
     def _take_aliases(self) -> npt.NDArray[np.bool_]:
         """Let contacts answer for the keys that were found in them. Returns which keys that gave an answer."""
@@ -217,10 +232,60 @@ def _which(keys: Sequence[bytes], chosen: Collection[bytes]) -> npt.NDArray[np.b
     return np.fromiter((key in among for key in keys), dtype=np.bool_, count=len(keys))
 
 
-def _portions(indices: Indices) -> Iterator[Indices]:
-    for start in range(0, len(indices), _AT_ONCE):
-        yield indices[start : start + _AT_ONCE]
+def _find(wanted: Wanted, packed: Sequence[bytes], size: int) -> tuple[Indices, Indices, Indices]:
+    """Where wanted keys stand in all of these, which key each is, and in which of these."""
+    if any(len(one) % size for one in packed):
+        raise ValueError("torn in the middle of an entry")
+    at, which = wanted.find(b"".join(packed), size=size)
+    ends = np.cumsum([len(one) // size for one in packed])
+    return at, which, np.searchsorted(ends, at, side="right")
 
 
-def _listed(column: npt.NDArray[Any]) -> list[int]:
-    return column.tolist()
+def _outcomes_of(row: Any) -> bytes:
+    if row.outcomes is not None:
+        return row.outcomes
+    default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
+    return unpack_outcomes(None, asked=len(row.asked_keys) // KEY_BYTES, default=default).tobytes()
+
+
+class _KnownKeys(Mapping[bytes, Known]):
+    """What is known, by key; made into an object for whoever asks for it."""
+
+    def __init__(
+        self,
+        keys: Sequence[bytes],
+        requests: Sequence[tuple[int, str, float | None]],
+        *,
+        standing: npt.NDArray[np.int8],
+        number: npt.NDArray[np.int32],
+        position: npt.NDArray[np.int32],
+        is_alias: npt.NDArray[np.bool_],
+        is_stale: npt.NDArray[np.bool_],
+    ) -> None:
+        places = np.flatnonzero(standing != _UNKNOWN).tolist()
+        self._places = {keys[place]: place for place in places}
+        self._requests = requests
+        # One entry of a view is read four times as fast as one of an array.
+        columns: list[Any] = [standing, number, position, is_alias, is_stale]
+        self._columns = [memoryview(one) for one in columns]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._places)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._places
+
+    def __getitem__(self, key: bytes) -> Known:
+        place = self._places[key]
+        standing, number, position, is_alias, is_stale = [column[place] for column in self._columns]
+        request_id, run, at = self._requests[number]
+        name = _STANDINGS[standing]
+        moment = None if name in ("in_flight", "in_doubt") else at
+        return Known(name, request_id, run, moment, position, bool(is_alias), bool(is_stale))
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        """As of any mapping. Most keys are not known, and an error takes its time."""
+        return self[key] if key in self._places else default

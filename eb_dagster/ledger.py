@@ -288,7 +288,7 @@ class Ledger:
         required: int,
         alias_keys: Sequence[bytes] = (),
         freshness: Freshness = AT_ANY_AGE,
-    ) -> tuple[dict[bytes, Known], int]:
+    ) -> tuple[Mapping[bytes, Known], int]:
         """What is known of `keys`, and the id of the newest request that was looked at.
 
         A key in `alias_keys` may also be answered by a contact in which it was found.
@@ -305,7 +305,7 @@ class Ledger:
         freshness: Freshness,
         *,
         after: int,
-    ) -> tuple[dict[bytes, Known], int]:
+    ) -> tuple[Mapping[bytes, Known], int]:
         findings = Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness)
         rows = connection.execute(_REQUESTS_AFTER, {"after": after}, execution_options={"yield_per": 16})
         newest = after

@@ -34,6 +34,9 @@ _NOWHERE: Final[Indices] = np.empty(0, dtype=np.intp)
 # So many marks for each wanted key that few others meet one by chance.
 _MARKS_A_KEY: Final = 32
 _FEWEST_BITS: Final = 12
+# So many entries at a time that what is worked out for them stays close to the processor.
+_ENTRIES_AT_ONCE: Final = 65_536
+_THREE, _SEVEN = np.uint64(3), np.uint64(7)
 
 
 class Wanted:
@@ -41,17 +44,24 @@ class Wanted:
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         halves = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
-        self._order = np.argsort(halves[:, 0], kind="stable").astype(np.int32)
-        self._first, self._second = np.ascontiguousarray(halves[self._order].T)
+        self._order = np.argsort(halves[:, 0]).astype(np.int32)
+        self._first, self._second = halves[:, 0][self._order], halves[:, 1][self._order]
         bits = max(_FEWEST_BITS, (_MARKS_A_KEY * len(keys)).bit_length())
         self._shift = np.uint64(64 - bits)
-        self._marks = np.zeros(1 << bits, dtype=np.bool_)
-        self._marks[self._first >> self._shift] = True
+        # A bit each: the more of them the caches hold, the better.
+        marks = np.zeros(1 << bits, dtype=np.bool_)
+        marks[self._first >> self._shift] = True
+        self._marks = np.packbits(marks, bitorder="little")
+        # By the bits that a key begins with, where the search for it begins: as many as there are keys.
+        bits = max(1, len(keys).bit_length())
+        self._coarse = np.uint64(64 - bits)
+        beginnings = np.arange(1 << bits, dtype=np.uint64) << self._coarse
+        self._starts = np.searchsorted(self._first, beginnings).astype(np.int32)
 
     def find(self, packed: bytes, *, size: int = KEY_BYTES) -> tuple[Indices, Indices]:
         """Where wanted keys stand among entries of `size` bytes that begin with a key; and which key each is.
 
-        Both by number: of the entry, and of the key in the order they were given.
+        Both by number, of the entry and of the key in the order they were given; entries rise.
         """
         count, rest = divmod(len(packed), size)
         if rest:
@@ -62,9 +72,12 @@ class Wanted:
             np.ndarray(count, dtype=np.uint64, buffer=packed, offset=offset, strides=(size,))
             for offset in (0, 8)
         )
-        # Nearly all are told apart by a few bits, six times as fast as by a search.
-        at = self._marks.take((first >> self._shift).view(np.intp)).nonzero()[0]
-        place = np.searchsorted(self._first, first[at])
+        # Nearly all are told apart by a few bits, many times as fast as by a search.
+        starts = range(0, count, _ENTRIES_AT_ONCE)
+        at = np.concatenate(
+            [start + self._marked(first[start : start + _ENTRIES_AT_ONCE]) for start in starts]
+        )
+        place = self._search(first[at])
         found: list[tuple[Indices, Indices]] = []
         while len(at):
             # More than one key may begin like this one.
@@ -74,12 +87,28 @@ class Wanted:
             is_same = self._second[place] == second[at]
             found.append((at[is_same], self._order[place[is_same]]))
             at, place = at[~is_same], place[~is_same] + 1
-        if len(found) == 1:
-            return found[0]
-        entries, keys = (
-            (np.concatenate(parts) for parts in zip(*found, strict=True)) if found else (_NOWHERE,) * 2
-        )
-        return entries, keys
+        if len(found) < 2:
+            return found[0] if found else (_NOWHERE, _NOWHERE)
+        entries, keys = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        order = np.argsort(entries)
+        return entries[order], keys[order]
+
+    def _marked(self, halves: npt.NDArray[np.uint64]) -> Indices:
+        mark = halves >> self._shift
+        marks = self._marks.take((mark >> _THREE).view(np.intp))
+        return ((marks >> (mark & _SEVEN).astype(np.uint8)) & 1).nonzero()[0]
+
+    def _search(self, halves: npt.NDArray[np.uint64]) -> Indices:
+        """As `searchsorted`, at half the time: what begins alike is few."""
+        place = self._starts.take((halves >> self._coarse).view(np.intp)).astype(np.intp)
+        left = np.arange(len(halves))
+        while len(left):
+            at = place[left]
+            is_inside = at < len(self._first)
+            left, at = left[is_inside], at[is_inside]
+            left = left[self._first[at] < halves[left]]
+            place[left] += 1
+        return place
 
 
 def pack_fields(names: Iterable[str]) -> int:

@@ -111,8 +111,9 @@ def by_the_rules(rows, key, *, by_alias, required, freshness):
     st.sampled_from([0, 1, 2, 3]),
     st.builds(Freshness, st.none() | st.integers(0, 7), st.none() | st.integers(0, 7)),
     st.sets(st.sampled_from(KEYS)),
+    st.booleans(),
 )
-def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_keys):
+def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_keys, one_by_one):
     findings = Findings(KEYS, alias_keys=alias_keys, required=required, freshness=freshness)
     rows = []
     for number, (state, asked_with, asked, aliases, with_outcomes) in enumerate(made, start=1):
@@ -128,7 +129,10 @@ def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_
         row.table = asked if with_outcomes else dict.fromkeys(asked, (default, 0))
         row.found = aliases
         rows.append(row)
-        findings.read(row)
+        with pytest.MonkeyPatch.context() as patched:
+            if one_by_one:
+                patched.setattr("eb_dagster.findings._BYTES_AT_ONCE", 1)
+            findings.read(row)
     known = findings.known()
     for key in KEYS:
         expected = by_the_rules(rows, key, by_alias=key in alias_keys, required=required, freshness=freshness)
@@ -149,7 +153,7 @@ def test_damage_in_what_answers_is_told():
     row.outcomes_checksum += 1
     findings = Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness())
     with pytest.raises(LedgerError, match="request 1 is damaged"):
-        findings.read(row)
+        findings.read(row), findings.known()
 
 
 @given(st.lists(st.sampled_from([*KEYS, NO_KEY, b"\xff" * 16]), max_size=30), st.sets(st.sampled_from(KEYS)))
