@@ -9,7 +9,7 @@ from typing import Any, Final, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eb_dagster.contacts import POOL, STATUS_COLUMNS, Flattened, flatten, read_contact, select
+from eb_dagster.contacts import POOL, STATUS_COLUMNS, Flattened, flatten, is_utf8, read_contact, select
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers import identifiers_in
 from eb_dagster.ledger import Ledger
@@ -149,7 +149,7 @@ class _Loader:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._records: OrderedDict[int, Sequence[Record]] = OrderedDict()
+        self._replies: OrderedDict[int, tuple[Sequence[Record], bool]] = OrderedDict()
 
     def load(self, questions: Iterable[Question]) -> None:
         """Fill in the contact of every matched question that has none yet."""
@@ -161,20 +161,24 @@ class _Loader:
             of_request = wanted.setdefault(answer.known.request_id, {})
             of_request.setdefault(answer.known.position, []).append(question)
         for request_id, positions in sorted(wanted.items()):
-            records = self._of(request_id)
+            records, is_text = self._of(request_id)
             if max(positions) >= len(records):
                 raise LedgerError(
                     f"the reply of request {request_id} is damaged in the ledger; restore it from a backup"
                 )
-            contacts = flatten([read_contact(records[one].contact or b"null") for one in positions])
+            contacts = flatten([
+                read_contact(records[one].contact or b"null", is_utf8=is_text) for one in positions
+            ])  # fmt: skip
             for row, answered in enumerate(positions.values()):
                 for question in answered:
                     question.answer = Answer(cast(Answer, question.answer).known, contacts, row)
 
-    def _of(self, request_id: int) -> Sequence[Record]:
-        if request_id not in self._records:
+    def _of(self, request_id: int) -> tuple[Sequence[Record], bool]:
+        """The records of a request's reply, and whether all of it is UTF-8."""
+        if request_id not in self._replies:
             (stored,) = self._ledger.replies([request_id])
-            self._records[request_id] = parse_reply(decompress(stored)[0]).records
-            if len(self._records) > _REPLIES_KEPT:
-                self._records.popitem(last=False)
-        return self._records[request_id]
+            body, _ = decompress(stored)
+            self._replies[request_id] = parse_reply(body).records, is_utf8(body)
+            if len(self._replies) > _REPLIES_KEPT:
+                self._replies.popitem(last=False)
+        return self._replies[request_id]

@@ -110,6 +110,7 @@ CONTACT_COLUMNS: Final[tuple[Column, ...]] = (
 
 
 _NAMES: Final = tuple(column.name for column in CONTACT_COLUMNS)
+_AS_THEY_CAME: Final = ("education", "experiences")
 
 
 class _Unseen(msgspec.Struct, frozen=True, gc=False):
@@ -131,7 +132,7 @@ _Values: Final[Callable[..., Any]] = msgspec.defstruct(
 class Contact(msgspec.Struct, frozen=True, gc=False):
     """A flattened contact: by name, one value for each of `CONTACT_COLUMNS`. Its repr shows no person.
 
-    `held` is which of the API's required fields it has. `unknown_keys` are the paths of keys that
+    JSON columns that stay as they came are bytes of UTF-8. `held` is which of the API's required fields it has. `unknown_keys` are the paths of keys that
     no column knows, without values. `drift` are the paths whose value had a type that no column
     could take; it is in `other`.
     """
@@ -152,8 +153,9 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def contents(self) -> str:
-        """All values as one text, the same for equal contacts."""
-        return repr(msgspec.structs.astuple(self.values))
+        """All values as one text, the same for equal contacts, whichever release read them."""
+        values = msgspec.structs.astuple(self.values)
+        return repr(tuple(one.decode() if isinstance(one, bytes) else one for one in values))
 
     def __repr__(self) -> str:
         return f"Contact(held={sorted(self.held)}, unknown_keys={self.unknown_keys}, drift={self.drift})"
@@ -197,10 +199,17 @@ def contact_arrays(contacts: Sequence[Contact | None]) -> list[pa.Array[Any]]:
     rows = [_NOBODY if one is None else msgspec.structs.astuple(one.values) for one in contacts]
     # Lists: Arrow reads them a quarter faster than tuples.
     values = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in _NAMES]
-    return [
-        _profile_array(column) if one.type == _PROFILES else pa.array(column, type=one.type, memory_pool=POOL)
-        for one, column in zip(CONTACT_COLUMNS, values, strict=True)
-    ]
+    return [_array(one, column) for one, column in zip(CONTACT_COLUMNS, values, strict=True)]
+
+
+def _array(column: Column, values: Sequence[Any]) -> pa.Array[Any]:
+    if column.type == _PROFILES:
+        return _profile_array(values)
+    if column.name in _AS_THEY_CAME:
+        # UTF-8 already: Arrow need not look at it again.
+        as_bytes = cast("Any", pa.array(values, type=pa.binary(), memory_pool=POOL))
+        return as_bytes.view(_TEXT)
+    return pa.array(values, type=column.type, memory_pool=POOL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,16 +343,26 @@ def __getattr__(name: str) -> Any:
 # Reading a contact
 
 
-def read_contact(raw: bytes | msgspec.Raw) -> Contact:
-    """Flatten one contact from its JSON. Its shape never makes it fail.
+def is_utf8(body: bytes) -> bool:
+    """Whether all of it is UTF-8: then so is each contact in it, and need not be looked at for that."""
+    offsets = pa.array([0, len(body)], type=pa.int32()).buffers()[1]
+    try:
+        cast("Any", pa.StringArray).from_buffers(1, offsets, pa.py_buffer(body)).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def read_contact(raw: bytes | msgspec.Raw, *, is_utf8: bool = False) -> Contact:
+    """Flatten one contact from its JSON, which may be known to be UTF-8. Its shape never makes it fail.
 
     Raises `ValueError` only if the bytes are no JSON at all.
     """
     try:
         try:
-            return _read_plain(_decode_plain(raw))
+            return _read_plain(_decode_plain(raw), is_utf8=is_utf8)
         except msgspec.ValidationError:
-            return _read_plain(_decode_open(raw), new=_new_sections(raw))
+            return _read_plain(_decode_open(raw), new=_new_sections(raw), is_utf8=is_utf8)
     # A shape that is not the plain one, or JSON that only a lenient reader takes.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NotPlainError):
         return read_odd_contact(bytes(raw))
@@ -630,7 +649,7 @@ class _Reader:
             contact.pop(name, None)
         elif isinstance(value, list | dict | str):
             entries = _as_list(contact.pop(name))
-            self.values[name] = self._dump(entries)
+            self.values[name] = self._dump(entries).encode()
             if name == "education":
                 schools = map(_school_name, entries)
                 self.values["school_name"] = next(filter(None, schools), None)
@@ -786,7 +805,9 @@ _HELD: Final = tuple(
 
 
 # One function, and long: taken apart into five, it is a quarter slower.
-def _read_plain(one: _Plain, *, new: Mapping[str, Any] = _NO_KEYS) -> Contact:  # noqa: C901
+def _read_plain(  # noqa: C901
+    one: _Plain, *, new: Mapping[str, Any] = _NO_KEYS, is_utf8: bool = False
+) -> Contact:
     held = 0
     work, personal = one.current_work_email, one.current_personal_email
     found: dict[str, None] = {}
@@ -851,10 +872,10 @@ def _read_plain(one: _Plain, *, new: Mapping[str, Any] = _NO_KEYS) -> Contact:  
         other = _plain_rest(employer, job, more, new)
 
     education = school = experiences = None
-    if one.education is not _ABSENT and (education := _plain_list(one.education)):
+    if one.education is not _ABSENT and (education := _plain_list(one.education, is_utf8=is_utf8)):
         school = _first_school(one.education)
     if one.experiences is not _ABSENT:
-        experiences = _plain_list(one.experiences)
+        experiences = _plain_list(one.experiences, is_utf8=is_utf8)
     values = _Values(
         one.full_name or None, one.first_name or None, one.last_name or None, one.gender or None,
         work or None, personal or None, emails, phone, phones,
@@ -913,12 +934,14 @@ _decode_schools = msgspec.json.Decoder(list[_School]).decode
 _decode_raw_sections = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def _plain_list(raw: msgspec.Raw) -> str | None:
+def _plain_list(raw: msgspec.Raw, *, is_utf8: bool = False) -> bytes | None:
     """A list of objects as its JSON came; msgspec has seen that it is JSON, but for its UTF-8."""
-    text = str(cast("bytes", raw), "utf-8")
-    if text.startswith('[{"'):
+    text = bytes(raw)
+    if text.startswith(b'[{"'):
+        if not is_utf8:
+            text.decode()
         return text
-    if text in ("[]", "null"):
+    if text in (b"[]", b"null"):
         return None
     raise _NotPlainError
 
@@ -934,7 +957,7 @@ def _first_school(raw: msgspec.Raw) -> str | None:
 class _Listed(msgspec.Struct, gc=False):
     """A list of objects that becomes a column as it came."""
 
-    text: str
+    text: bytes
     school: str | None
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from eb_dagster.client import Client, NoReply, Reply
-from eb_dagster.contacts import Contact, Flattened, flatten, read_contact
+from eb_dagster.contacts import Contact, Flattened, flatten, is_utf8, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.findings import Freshness, Known
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_values
@@ -621,6 +621,7 @@ def apply_reply(
         return None
 
     alignment = align(parsed, asked=len(stored.keys), find=find, complete=whole)
+    is_text = is_utf8(body)
     contacts: dict[int, Contact] = {}
     positions: list[int] = []
     held: list[int] = []
@@ -630,7 +631,8 @@ def apply_reply(
             position = FORGOTTEN
         elif position >= 0:
             try:
-                contact = contacts[position] = read_contact(parsed.records[position].contact or b"null")
+                raw = parsed.records[position].contact or b"null"
+                contact = contacts[position] = read_contact(raw, is_utf8=is_text)
             except ValueError:
                 # No JSON after all. It is kept, and read again after an upgrade.
                 position = UNREADABLE

@@ -18,6 +18,7 @@ from eb_dagster.contacts import (
     STATUS_COLUMNS,
     Contact,
     contact_arrays,
+    is_utf8,
     read_contact,
     read_odd_contact,
 )
@@ -311,6 +312,20 @@ def test_bad_utf_8_is_replaced_and_counted():
     assert (named(one)["full_name"], one.drift) == ("A\ufffd", ("damaged_text",))
 
 
+def test_bad_utf_8_is_told_wherever_it_stands():
+    reply = '{"contacts": [{"enriched_contact": {"education": [{"school": "Škola"}]}}]}'.encode()
+    assert is_utf8(reply)
+    assert is_utf8(b"")
+    for at in (reply.index(b"\xc5"), len(reply)):
+        assert not is_utf8(reply[: at + 1] + b"\xff" + reply[at + 1 :])
+
+
+@pytest.mark.parametrize("name", ["education", "experiences"])
+def test_bad_utf_8_in_a_list_is_replaced_and_counted(name):
+    one = read_contact(b'{"%b": [{"title": "A\xff"}]}' % name.encode())
+    assert (json.loads(named(one)[name]), one.drift) == ([{"title": "A\ufffd"}], ("damaged_text",))
+
+
 def test_integers_of_any_size_are_kept():
     digits = "9" * 5000
     raw = b'{"full_name": 123456789012345678901234567890, "big": ' + digits.encode() + b"}"
@@ -499,6 +514,8 @@ def spelled(contact: object, spelling: dict) -> bytes:
 def test_both_paths_read_the_same(contact, spelling):
     raw = spelled(contact, spelling)
     assert read_contact(raw) == read_odd_contact(raw)
+    # What is known to be UTF-8 as a part of a reply reads the same.
+    assert read_contact(raw, is_utf8=is_utf8(raw)) == read_contact(raw)
 
 
 @settings(max_examples=400)

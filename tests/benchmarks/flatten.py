@@ -10,7 +10,7 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
-from eb_dagster.contacts import contact_arrays, read_contact
+from eb_dagster.contacts import contact_arrays, is_utf8, read_contact
 from eb_dagster.wire import parse_reply
 from tests.benchmarks.clocks import interleaved, ratio
 from tests.benchmarks.payloads import lead, make_template
@@ -133,8 +133,10 @@ def spoil(body: bytes) -> bytes:
 
 def flatten(body: bytes) -> list[pa.Array]:
     """What the package does with a reply."""
+    is_text = is_utf8(body)
     return contact_arrays([
-        None if one.contact is None else read_contact(one.contact) for one in parse_reply(body).records
+        None if one.contact is None else read_contact(one.contact, is_utf8=is_text)
+        for one in parse_reply(body).records
     ])  # fmt: skip
 
 
