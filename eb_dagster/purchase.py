@@ -637,7 +637,7 @@ def apply_reply(
                 # No JSON after all. It is kept, and read again after an upgrade.
                 position = UNREADABLE
             else:
-                holds = pack_fields(contact.held)
+                holds = contact.fields
         positions.append(position)
         held.append(holds)
     flattened = flatten([*contacts.values()])
@@ -684,7 +684,7 @@ def _aliases(
             for row, value in zip(mine, found, strict=True):
                 if row not in persons:
                     persons[row] = _digest(value if kind == "social_profile" else people[row].contents)
-    held = [pack_fields(one.held) for one in people]
+    held = [one.fields for one in people]
     at = np.array(rows, dtype=np.intp)
     of_row = np.array([persons.get(row, 0) for row in range(len(people))], dtype=np.uint32)
     return pack_aliases(
