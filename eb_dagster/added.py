@@ -9,10 +9,11 @@ from typing import Any, Final, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eb_dagster.contacts import POOL, STATUS_COLUMNS, Flattened, flatten, is_utf8, read_contact, select
+from eb_dagster.contacts import STATUS_COLUMNS, Flattened, flatten, is_utf8, read_contact, select
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers import identifiers_in
 from eb_dagster.ledger import Ledger
+from eb_dagster.memory import POOL
 from eb_dagster.plan import Question, Row
 from eb_dagster.purchase import Answer, decompress
 from eb_dagster.report import Report
@@ -110,10 +111,10 @@ def _status_arrays(rows: Sequence[Row], run: str, report: Report) -> list[pa.Arr
             setattr(report, cast(str, status), getattr(report, cast(str, status)) + count)
     values: list[Any] = [
         [_MATCHED.get(cast(str, status)) for status in statuses],
-        statuses, kinds, queries, from_ledger, pa.array(moments, type=pa.int64()),
+        statuses, kinds, queries, from_ledger, moments,
     ]  # fmt: skip
     return [
-        column.cast(one.type) if isinstance(column, pa.Array) else pa.array(column, type=one.type)
+        pa.array(column, type=one.type, memory_pool=POOL)
         for one, column in zip(STATUS_COLUMNS, values, strict=True)
     ]
 
@@ -140,7 +141,7 @@ def _contact_columns(
             report.new_fields.update(flattened.unknown_keys.get(answer.row, ()))
     batches = [flattened.columns for _, flattened in sources.values()] or [flatten([]).columns]
     table = cast("Any", pa.Table).from_batches(batches).select(list(names))
-    indices = pa.array(places, type=pa.int64())
+    indices = pa.array(places, type=pa.int64(), memory_pool=POOL)
     return [pc.take(column.combine_chunks(POOL), indices, memory_pool=POOL) for column in table.columns]
 
 

@@ -25,6 +25,7 @@ import pyarrow.compute
 
 from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers import FieldType
+from eb_dagster.memory import POOL
 from eb_dagster.packed import pack_fields
 from eb_dagster.wire import REQUIRED_FIELDS
 
@@ -43,9 +44,6 @@ _MOMENT = pa.timestamp("us", tz="UTC")
 
 # pyarrow-stubs leaves much of it unknown.
 compute: Any = pyarrow.compute
-
-# Arrow's own allocator keeps what it was given: a tenth more at the peak of a long run.
-POOL: Final = pa.system_memory_pool()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,12 +229,13 @@ class Flattened:
         """Every text of one kind in them, and the row of each."""
         columns = cast("Any", self.columns)
         entries = columns.column(_WHO[field_type])
-        rows = compute.list_parent_indices(entries)
+        rows = compute.list_parent_indices(entries, memory_pool=POOL)
         texts = entries.flatten()
         if field_type == "social_profile":
-            texts = compute.struct_field(texts, "url")
-        found = compute.not_equal(texts, "")
-        return texts.filter(found).to_pylist(), rows.filter(found).to_pylist()
+            texts = compute.struct_field(texts, "url", memory_pool=POOL)
+        found = compute.not_equal(texts, "", memory_pool=POOL)
+        texts, rows = (compute.filter(one, found, memory_pool=POOL) for one in (texts, rows))
+        return texts.to_pylist(), rows.to_pylist()
 
     def texts(self, row: int) -> Mapping[FieldType, Sequence[str]]:
         """As of a `Contact`."""

@@ -10,8 +10,9 @@ from typing import Any, Final, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eb_dagster.contacts import POOL, SCHEMA_VERSION
+from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.memory import POOL
 from eb_dagster.object_store import Place
 from eb_dagster.publication import published
 
