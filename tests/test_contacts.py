@@ -312,6 +312,20 @@ def test_bad_utf_8_is_replaced_and_counted():
     assert (named(one)["full_name"], one.drift) == ("A\ufffd", ("damaged_text",))
 
 
+def test_equal_contacts_have_the_same_contents_whichever_release_read_them():
+    contact = {
+        "full_name": "Ada", "emails": ["a@b.example"], "education": [{"school": {"name": "Škola"}}],
+        "social_profiles": [{"network": "", "url": "x.com/a"}, {"network": "github", "url": ""}],
+    }  # fmt: skip
+    one = read_contact(json.dumps(contact, ensure_ascii=False, separators=(",", ":")).encode())
+    # As it is packed into ledgers: another text would make another person of her.
+    assert one.contents == (
+        "('Ada', None, None, None, None, None, ('a@b.example',), None, None, None, 'x.com/a', None, None, "
+        "((None, 'x.com/a'), ('github', None)), None, None, None, None, None, None, None, None, None, None, "
+        """None, 'Škola', '[{"school":{"name":"Škola"}}]', None, None)"""
+    )
+
+
 def test_bad_utf_8_is_told_wherever_it_stands():
     reply = '{"contacts": [{"enriched_contact": {"education": [{"school": "Škola"}]}}]}'.encode()
     assert is_utf8(reply)
