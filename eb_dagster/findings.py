@@ -6,9 +6,11 @@ of seconds, most of them for reading the disk.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple, Self
 
 import msgspec
 import numpy as np
@@ -40,6 +42,8 @@ _UNKNOWN: Final = -1
 # Seconds; what no clock tells and no date holds.
 _END_OF_TIME: Final = 2.0e11
 _BYTES_AT_ONCE: Final = 4 * 2**20
+# So much is searched while more is read: enough that neither waits for the other.
+_SEARCHES_AHEAD: Final = 2
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
@@ -65,10 +69,19 @@ class Freshness:
 AT_ANY_AGE: Final = Freshness()
 
 
+class _Places(NamedTuple):
+    """Where wanted keys stand in packed entries, which key each is, and in which request; all by number."""
+
+    at: Indices
+    which: Indices
+    request: Indices
+
+
 class Findings:
     """Give it each request by `read`, the oldest first; `known` tells what they come to.
 
-    A key in `alias_keys` may also be answered by a contact in which it was found.
+    A key in `alias_keys` may also be answered by a contact in which it was found. A large ledger is
+    searched in a thread, while its next requests are read; `with` ends that.
     """
 
     def __init__(
@@ -85,6 +98,8 @@ class Findings:
         self._wanted: Wanted | None = Wanted(keys)
         self._unread: list[Any] = []
         self._unread_bytes = 0
+        self._searcher: ThreadPoolExecutor | None = None
+        self._sought: deque[tuple[list[Any], Future[tuple[_Places, _Places]]]] = deque()
         # The requests so far, and by key the number of the newest one that says something.
         self._requests: list[tuple[int, str, float | None]] = []
         self._contact, self._position, self._miss, self._open, self._standing = (
@@ -92,6 +107,13 @@ class Findings:
         )
         self._by_alias = _which(keys, alias_keys)
         self._aliases: list[tuple[Indices, Indices, Indices, Indices]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._searcher is not None:
+            self._searcher.shutdown(cancel_futures=True)
 
     def read(self, row: Any) -> None:
         """Take in a request: its id, run, state, required, answered_at, asked_keys, outcomes, aliases."""
@@ -101,21 +123,25 @@ class Findings:
         self._unread_bytes += len(row.asked_keys) + len(row.aliases or b"")
         # Many together: for each of them alone, numpy would spend its time on being called.
         if self._unread_bytes >= _BYTES_AT_ONCE:
-            self._read_on(self._wanted)
+            if self._searcher is None:
+                self._searcher = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_searcher")
+            rows, self._unread, self._unread_bytes = self._unread, [], 0
+            self._sought.append((rows, self._searcher.submit(_search, self._wanted, rows)))
+            self._take_sought(but=_SEARCHES_AHEAD)
 
-    def _read_on(self, wanted: Wanted) -> None:
-        rows, self._unread, self._unread_bytes = self._unread, [], 0
-        at, which, asking = _find(wanted, [row.asked_keys for row in rows], KEY_BYTES)
-        inside, meant, holding = _find(wanted, [row.aliases or b"" for row in rows], ALIAS.itemsize)
+    def _take_sought(self, *, but: int = 0) -> None:
+        while len(self._sought) > but:
+            rows, places = self._sought.popleft()
+            self._take(rows, *places.result())
+
+    def _take(self, rows: Sequence[Any], asked: _Places, aliases: _Places) -> None:
+        at, which, asking = asked
+        inside, meant, holding = aliases
         if len(meant):
             may = self._by_alias[meant]
             inside, meant, holding = inside[may], meant[may], holding[may]
         first = len(self._requests)
         self._requests += [(row.id, row.run, row.answered_at) for row in rows]
-        for number in np.union1d(asking, holding):
-            row = rows[number]
-            if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
-                raise damaged(f"request {row.id}")
         answering = [
             *(self._read_asked(rows, first, at, which, asking) if len(which) else ()),
             *(self._read_aliases(rows, first, inside, meant, holding) if len(meant) else ()),
@@ -172,7 +198,8 @@ class Findings:
     def known(self) -> Mapping[bytes, Known]:
         """What is known, by key. To be called once, at the end."""
         if self._wanted is not None:
-            self._read_on(self._wanted)
+            self._take_sought()
+            self._take(self._unread, *_search(self._wanted, self._unread))
             # Room for what comes of it.
             self._wanted = None
         contact, miss, opened = self._contact, self._miss, self._open
@@ -232,13 +259,23 @@ def _which(keys: Sequence[bytes], chosen: Collection[bytes]) -> npt.NDArray[np.b
     return np.fromiter((key in among for key in keys), dtype=np.bool_, count=len(keys))
 
 
-def _find(wanted: Wanted, packed: Sequence[bytes], size: int) -> tuple[Indices, Indices, Indices]:
-    """Where wanted keys stand in all of these, which key each is, and in which of these."""
+def _search(wanted: Wanted, rows: Sequence[Any]) -> tuple[_Places, _Places]:
+    """Where wanted keys were asked in these requests, and where they are aliases. Raises if those are damaged."""
+    asked = _find(wanted, [row.asked_keys for row in rows], KEY_BYTES)
+    aliases = _find(wanted, [row.aliases or b"" for row in rows], ALIAS.itemsize)
+    for number in np.union1d(asked.request, aliases.request):
+        row = rows[number]
+        if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
+            raise damaged(f"request {row.id}")
+    return asked, aliases
+
+
+def _find(wanted: Wanted, packed: Sequence[bytes], size: int) -> _Places:
     if any(len(one) % size for one in packed):
         raise ValueError("torn in the middle of an entry")
     at, which = wanted.find(b"".join(packed), size=size)
     ends = np.cumsum([len(one) // size for one in packed])
-    return at, which, np.searchsorted(ends, at, side="right")
+    return _Places(at, which, np.searchsorted(ends, at, side="right"))
 
 
 def _outcomes_of(row: Any) -> bytes:

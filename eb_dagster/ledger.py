@@ -306,23 +306,23 @@ class Ledger:
         *,
         after: int,
     ) -> tuple[Mapping[bytes, Known], int]:
-        findings = Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness)
-        rows = connection.execute(_REQUESTS_AFTER, {"after": after}, execution_options={"yield_per": 16})
         newest = after
-        for row in rows:
-            # Each row is looked at, of whatever endpoint and state, so that none goes missing:
-            # SQLite gives ids without gaps.
-            if self.file is not None and row.id != newest + 1:
+        with Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness) as findings:
+            rows = connection.execute(_REQUESTS_AFTER, {"after": after}, execution_options={"yield_per": 16})
+            for row in rows:
+                # Each row is looked at, of whatever endpoint and state, so that none goes missing:
+                # SQLite gives ids without gaps.
+                if self.file is not None and row.id != newest + 1:
+                    raise damaged(f"request {newest + 1}")
+                newest = row.id
+                known = database.keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
+                if known != row.keys_checksum or row.state not in _STATES:
+                    raise damaged(f"request {row.id}")
+                if row.endpoint == self.endpoint and row.state not in _UNSENT_STATES:
+                    findings.read(row)
+            if self.file is not None and newest < self._newest_ever(connection):
                 raise damaged(f"request {newest + 1}")
-            newest = row.id
-            known = database.keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
-            if known != row.keys_checksum or row.state not in _STATES:
-                raise damaged(f"request {row.id}")
-            if row.endpoint == self.endpoint and row.state not in _UNSENT_STATES:
-                findings.read(row)
-        if self.file is not None and newest < self._newest_ever(connection):
-            raise damaged(f"request {newest + 1}")
-        return findings.known(), newest
+            return findings.known(), newest
 
     @staticmethod
     def _newest_ever(connection: sa.Connection) -> int:

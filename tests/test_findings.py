@@ -1,5 +1,6 @@
 """What is gathered in arrays, against the same rules written out one key at a time."""
 
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -114,7 +115,6 @@ def by_the_rules(rows, key, *, by_alias, required, freshness):
     st.booleans(),
 )
 def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_keys, one_by_one):
-    findings = Findings(KEYS, alias_keys=alias_keys, required=required, freshness=freshness)
     rows = []
     for number, (state, asked_with, asked, aliases, with_outcomes) in enumerate(made, start=1):
         row = request(
@@ -129,11 +129,15 @@ def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_
         row.table = asked if with_outcomes else dict.fromkeys(asked, (default, 0))
         row.found = aliases
         rows.append(row)
-        with pytest.MonkeyPatch.context() as patched:
-            if one_by_one:
-                patched.setattr("eb_dagster.findings._BYTES_AT_ONCE", 1)
+    with (
+        pytest.MonkeyPatch.context() as patched,
+        Findings(KEYS, alias_keys=alias_keys, required=required, freshness=freshness) as findings,
+    ):
+        if one_by_one:
+            patched.setattr("eb_dagster.findings._BYTES_AT_ONCE", 1)
+        for row in rows:
             findings.read(row)
-    known = findings.known()
+        known = findings.known()
     for key in KEYS:
         expected = by_the_rules(rows, key, by_alias=key in alias_keys, required=required, freshness=freshness)
         assert known.get(key) == expected
@@ -142,18 +146,24 @@ def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_
 
 @pytest.mark.parametrize(("first", "second", "is_stale"), [(MISSED, 0, True), (0, MISSED, False)])
 def test_an_old_contact_is_asked_for_again_unless_that_was_done_in_vain(first, second, is_stale):
-    findings = Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness(contacts_since=3.0))
-    for number, outcome in enumerate((first, second), start=1):
-        findings.read(request(number, state="applied", required=0, asked={KEYS[0]: (outcome, 0)}, aliases=[]))
+    with Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness(contacts_since=3.0)) as findings:
+        for number, outcome in enumerate((first, second), start=1):
+            findings.read(
+                request(number, state="applied", required=0, asked={KEYS[0]: (outcome, 0)}, aliases=[])
+            )
     assert findings.known()[KEYS[0]].is_stale is is_stale
 
 
-def test_damage_in_what_answers_is_told():
+@pytest.mark.parametrize("bytes_at_once", [1, 2**20])
+def test_damage_in_what_answers_is_told(bytes_at_once, monkeypatch):
+    monkeypatch.setattr("eb_dagster.findings._BYTES_AT_ONCE", bytes_at_once)
     row = request(1, state="applied", required=0, asked={KEYS[0]: (0, 0)}, aliases=[])
     row.outcomes_checksum += 1
-    findings = Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness())
-    with pytest.raises(LedgerError, match="request 1 is damaged"):
-        findings.read(row), findings.known()
+    with Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness()) as findings:
+        findings.read(row)
+        with pytest.raises(LedgerError, match="request 1 is damaged"):
+            findings.known()
+    assert not [one for one in threading.enumerate() if "searcher" in one.name]
 
 
 @given(st.lists(st.sampled_from([*KEYS, NO_KEY, b"\xff" * 16]), max_size=30), st.sets(st.sampled_from(KEYS)))
