@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 from urllib.parse import quote_plus
 
 import msgspec
+from zlib_ng import zlib_ng
 
 from eb_dagster.identifiers import Identifier
 
@@ -20,6 +20,9 @@ MOST_IDENTIFIERS: Final = 1000
 """The vendor's documented limit for one request."""
 
 REQUIRED_FIELDS: Final = ("email", "work_email", "personal_email", "phone", "social_profile")
+
+# Its stubs leave the types of its functions partly unknown.
+_zlib: Any = zlib_ng
 
 # A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
 MOST_DECODED_BYTES: Final = 64 * 2**20
@@ -140,13 +143,13 @@ def inflate(body: bytes, encoding: str) -> tuple[bytes, bool]:
 
 def _inflate_once(body: bytes) -> tuple[bytes, bool]:
     # 32 + 15: gzip or zlib, told apart by the header.
-    machine = zlib.decompressobj(wbits=47)
+    machine = _zlib.decompressobj(wbits=47)
     pieces: list[bytes] = []
     # The last 8 bytes are gzip's checksum. Apart, a wrong one does not take the data with it.
     for part in (body[:-8], body[-8:]):
         try:
             pieces.append(machine.decompress(part, MOST_DECODED_BYTES))
-        except zlib.error:
+        except _zlib.error:
             return b"".join(pieces), False
         if machine.unconsumed_tail:
             return b"".join(pieces), False
