@@ -42,6 +42,8 @@ _UNKNOWN: Final = -1
 # Seconds; what no clock tells and no date holds.
 _END_OF_TIME: Final = 2.0e11
 _BYTES_AT_ONCE: Final = 4 * 2**20
+# What a row takes up besides: of requests with one identifier each, it is nearly all.
+_BYTES_A_ROW: Final = 1_000
 # So much is searched while more is read: enough that neither waits for the other.
 _SEARCHES_AHEAD: Final = 2
 
@@ -120,7 +122,7 @@ class Findings:
         if self._wanted is None:
             raise ValueError("all requests were read")
         self._unread.append(row)
-        self._unread_bytes += len(row.asked_keys) + len(row.aliases or b"")
+        self._unread_bytes += _BYTES_A_ROW + len(row.asked_keys) + len(row.aliases or b"")
         # Many together: for each of them alone, numpy would spend its time on being called.
         if self._unread_bytes >= _BYTES_AT_ONCE:
             if self._searcher is None:
@@ -135,62 +137,55 @@ class Findings:
             self._take(rows, *places.result())
 
     def _take(self, rows: Sequence[Any], asked: _Places, aliases: _Places) -> None:
-        at, which, asking = asked
         inside, meant, holding = aliases
         if len(meant):
             may = self._by_alias[meant]
             inside, meant, holding = inside[may], meant[may], holding[may]
+        # Numbers are given to requests that say something, so that the others need not be kept.
+        saying = np.union1d(asked.request, holding)
         first = len(self._requests)
-        self._requests += [(row.id, row.run, row.answered_at) for row in rows]
+        self._requests += [(rows[one].id, rows[one].run, rows[one].answered_at) for one in saying]
+        number = np.full(len(rows), _UNKNOWN, dtype=np.int32)
+        number[saying] = np.arange(first, first + len(saying), dtype=np.int32)
         answering = [
-            *(self._read_asked(rows, first, at, which, asking) if len(which) else ()),
-            *(self._read_aliases(rows, first, inside, meant, holding) if len(meant) else ()),
+            *(self._take_asked(rows, number, asked) if len(asked.which) else ()),
+            *(self._take_meant(rows, number, _Places(inside, meant, holding)) if len(meant) else ()),
         ]
-        for number in answering:
-            if not 0 <= rows[number].answered_at < _END_OF_TIME:
-                raise damaged(f"request {rows[number].id}")
+        for one in answering:
+            if not 0 <= rows[one].answered_at < _END_OF_TIME:
+                raise damaged(f"request {rows[one].id}")
 
-    def _read_asked(
-        self, rows: Sequence[Any], first: int, at: Indices, which: Indices, asking: Indices
-    ) -> Indices:
+    def _take_asked(self, rows: Sequence[Any], number: npt.NDArray[np.int32], asked: _Places) -> Indices:
         """Take in what was said of keys that were asked. Returns which of these requests have a contact."""
-        packed = [_outcomes_of(row) for row in rows]
-        if any(
-            len(one) // OUTCOME.itemsize != len(row.asked_keys) // KEY_BYTES
-            for one, row in zip(packed, rows, strict=True)
-        ):
-            raise ValueError("not an outcome for each question")
-        outcomes = np.frombuffer(b"".join(packed), dtype=OUTCOME)[at]
-        number = (first + asking).astype(np.int32)
-        required = np.array([row.required for row in rows], dtype=np.uint8)[asking]
+        at, which, request = asked
+        outcomes = np.frombuffer(b"".join([_outcomes_of(row) for row in rows]), dtype=OUTCOME)[at]
+        numbers = number[request]
+        required = np.array([row.required for row in rows], dtype=np.uint8)[request]
         position = outcomes["position"]
         is_contact = (position >= 0) & self._holds(outcomes["held"] | required)
         # Of several requests that say something of a key, the newest comes last, and stays.
-        self._contact[which[is_contact]] = number[is_contact]
+        self._contact[which[is_contact]] = numbers[is_contact]
         self._position[which[is_contact]] = position[is_contact]
         # What was not found with fewer conditions is not found with more.
         is_miss = (position == MISSED) & (required & ~np.int32(self._required) == 0)
-        self._miss[which[is_miss]] = number[is_miss]
+        self._miss[which[is_miss]] = numbers[is_miss]
         if (position < MISSED).any():
-            is_flying = np.array([row.state in IN_FLIGHT_STATES for row in rows])[asking]
+            is_flying = np.array([row.state in IN_FLIGHT_STATES for row in rows])[request]
             is_unreadable = position == UNREADABLE
             is_open = np.isin(position, HELD) | is_unreadable
             standing = np.where(is_unreadable, _UNREADABLE, np.where(is_flying, _IN_FLIGHT, _IN_DOUBT))
-            self._open[which[is_open]] = number[is_open]
+            self._open[which[is_open]] = numbers[is_open]
             self._standing[which[is_open]] = standing[is_open]
-        return np.unique(asking[is_contact])
+        return np.unique(request[is_contact])
 
-    def _read_aliases(
-        self, rows: Sequence[Any], first: int, inside: Indices, meant: Indices, holding: Indices
-    ) -> Indices:
+    def _take_meant(self, rows: Sequence[Any], number: npt.NDArray[np.int32], meant: _Places) -> Indices:
         """Take in who was found inside contacts. Returns in which of these requests."""
-        packed = b"".join([row.aliases or b"" for row in rows])
-        aliases = np.frombuffer(packed, dtype=ALIAS)[inside]
+        at, which, request = meant
+        aliases = np.frombuffer(b"".join([row.aliases or b"" for row in rows]), dtype=ALIAS)[at]
         holds = self._holds(aliases["held"])
-        meant, aliases, holding = meant[holds], aliases[holds], holding[holds]
-        number = (first + holding).astype(np.int32)
-        self._aliases.append((meant, number, aliases["position"], aliases["person"]))
-        return np.unique(holding)
+        which, aliases, request = which[holds], aliases[holds], request[holds]
+        self._aliases.append((which, number[request], aliases["position"], aliases["person"]))
+        return np.unique(request)
 
     def _holds(self, held: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         return (self._required & ~held.astype(np.int32)) == 0
@@ -210,7 +205,7 @@ class Findings:
         # Asked again when it was old, and not found: the old contact is the best there is.
         stale &= ~(fresh & ~is_open & (miss > contact))
         is_matched = (contact >= 0) & ~(stale & is_open)
-        standing = np.where(is_open, self._standing, np.where(fresh, _MISSED, _UNKNOWN))
+        standing = np.where(is_open, self._standing, np.where(fresh, np.int8(_MISSED), np.int8(_UNKNOWN)))
         standing[is_matched] = _MATCHED
         return _KnownKeys(
             self._keys, self._requests, standing=standing,
@@ -261,6 +256,10 @@ def _which(keys: Sequence[bytes], chosen: Collection[bytes]) -> npt.NDArray[np.b
 
 def _search(wanted: Wanted, rows: Sequence[Any]) -> tuple[_Places, _Places]:
     """Where wanted keys were asked in these requests, and where they are aliases. Raises if those are damaged."""
+    for row in rows:
+        # One that is torn would shift all that stand after it.
+        if len(row.asked_keys) % KEY_BYTES or len(row.aliases or b"") % ALIAS.itemsize:
+            raise damaged(f"request {row.id}")
     asked = _find(wanted, [row.asked_keys for row in rows], KEY_BYTES)
     aliases = _find(wanted, [row.aliases or b"" for row in rows], ALIAS.itemsize)
     for number in np.union1d(asked.request, aliases.request):
@@ -271,18 +270,20 @@ def _search(wanted: Wanted, rows: Sequence[Any]) -> tuple[_Places, _Places]:
 
 
 def _find(wanted: Wanted, packed: Sequence[bytes], size: int) -> _Places:
-    if any(len(one) % size for one in packed):
-        raise ValueError("torn in the middle of an entry")
     at, which = wanted.find(b"".join(packed), size=size)
     ends = np.cumsum([len(one) // size for one in packed])
     return _Places(at, which, np.searchsorted(ends, at, side="right"))
 
 
 def _outcomes_of(row: Any) -> bytes:
-    if row.outcomes is not None:
-        return row.outcomes
-    default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
-    return unpack_outcomes(None, asked=len(row.asked_keys) // KEY_BYTES, default=default).tobytes()
+    """An outcome for each question, so that those of many requests can stand in one row."""
+    asked = len(row.asked_keys) // KEY_BYTES
+    if row.outcomes is None:
+        default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
+        return unpack_outcomes(None, asked=asked, default=default).tobytes()
+    if len(row.outcomes) != asked * OUTCOME.itemsize:
+        raise damaged(f"request {row.id}")
+    return row.outcomes
 
 
 class _KnownKeys(Mapping[bytes, Known]):
@@ -316,13 +317,16 @@ class _KnownKeys(Mapping[bytes, Known]):
         return key in self._places
 
     def __getitem__(self, key: bytes) -> Known:
-        place = self._places[key]
+        return self._made(self._places[key])
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        """As of any mapping. Most keys are not known, and an error takes its time."""
+        place = self._places.get(key)
+        return default if place is None else self._made(place)
+
+    def _made(self, place: int) -> Known:
         standing, number, position, is_alias, is_stale = [column[place] for column in self._columns]
         request_id, run, at = self._requests[number]
         name = _STANDINGS[standing]
         moment = None if name in ("in_flight", "in_doubt") else at
         return Known(name, request_id, run, moment, position, bool(is_alias), bool(is_stale))
-
-    def get(self, key: bytes, default: Any = None) -> Any:
-        """As of any mapping. Most keys are not known, and an error takes its time."""
-        return self[key] if key in self._places else default

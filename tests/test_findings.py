@@ -1,6 +1,7 @@
 """What is gathered in arrays, against the same rules written out one key at a time."""
 
 import threading
+from random import Random
 from types import SimpleNamespace
 
 import pytest
@@ -112,9 +113,12 @@ def by_the_rules(rows, key, *, by_alias, required, freshness):
     st.sampled_from([0, 1, 2, 3]),
     st.builds(Freshness, st.none() | st.integers(0, 7), st.none() | st.integers(0, 7)),
     st.sets(st.sampled_from(KEYS)),
-    st.booleans(),
+    st.sampled_from([1, 150, 2**20]),
+    st.sampled_from([1, 3, 2**20]),
 )
-def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_keys, one_by_one):
+def test_arrays_come_to_what_the_rules_come_to(
+    made, required, freshness, alias_keys, bytes_at_once, entries_at_once
+):
     rows = []
     for number, (state, asked_with, asked, aliases, with_outcomes) in enumerate(made, start=1):
         row = request(
@@ -133,8 +137,10 @@ def test_arrays_come_to_what_the_rules_come_to(made, required, freshness, alias_
         pytest.MonkeyPatch.context() as patched,
         Findings(KEYS, alias_keys=alias_keys, required=required, freshness=freshness) as findings,
     ):
-        if one_by_one:
-            patched.setattr("eb_dagster.findings._BYTES_AT_ONCE", 1)
+        # Some requests, or some entries, at a time: one, a few, or all.
+        patched.setattr("eb_dagster.findings._BYTES_A_ROW", 0)
+        patched.setattr("eb_dagster.findings._BYTES_AT_ONCE", bytes_at_once)
+        patched.setattr("eb_dagster.packed._ENTRIES_AT_ONCE", entries_at_once)
         for row in rows:
             findings.read(row)
         known = findings.known()
@@ -166,13 +172,86 @@ def test_damage_in_what_answers_is_told(bytes_at_once, monkeypatch):
     assert not [one for one in threading.enumerate() if "searcher" in one.name]
 
 
+def is_known(rows, key):
+    with Findings([key], alias_keys=[key], required=0, freshness=Freshness()) as findings:
+        for row in rows:
+            findings.read(row)
+        return key in findings.known()
+
+
+def test_damage_of_a_request_that_answers_by_alias_only_is_told():
+    row = request(
+        1,
+        state="applied",
+        required=0,
+        asked={KEYS[1]: (0, 0)},
+        aliases=[(KEYS[0], 0, 0, 1), (KEYS[2], 0, 0, 2)],
+    )
+    assert is_known([row], KEYS[0])
+    row.aliases = row.aliases[:-1] + bytes([row.aliases[-1] ^ 1])
+    assert not is_known([row], KEYS[3])
+    with pytest.raises(LedgerError, match="request 1 is damaged"):
+        is_known([row], KEYS[0])
+
+
+@pytest.mark.parametrize("moment", [-1.0, 1e300, float("nan")])
+def test_an_answer_from_no_time_at_all_is_damage(moment):
+    for asked, aliases in ({KEYS[0]: (0, 0)}, []), ({KEYS[1]: (0, 0)}, [(KEYS[0], 0, 0, 1)]):
+        row = request(1, state="applied", required=0, asked=asked, aliases=aliases)
+        assert is_known([row], KEYS[0])
+        row.answered_at = moment
+        with pytest.raises(LedgerError, match="request 1 is damaged"):
+            is_known([row], KEYS[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "damaged"),
+    [
+        ("outcomes", [b"\xfc\xff\xff\xff", b"\0"]),
+        ("asked_keys", [b"\0" * 15, b"\0"]),
+        ("aliases", [b"\0" * 24, b"\0"]),
+    ],
+)
+def test_what_is_torn_in_other_requests_shifts_no_answer(name, damaged):
+    rows = [
+        request(number, state="applied", required=0, asked={KEYS[number - 1]: (number, 0)}, aliases=[])
+        for number in (1, 2, 3)
+    ]
+    for row, more in zip((rows[0], rows[2]), damaged, strict=True):
+        # Together as long as an entry, so that no length of all tells.
+        setattr(row, name, getattr(row, name) + more)
+        row.outcomes_checksum = checksum(row.outcomes, row.aliases)
+    with pytest.raises(LedgerError, match="request 1 is damaged"):
+        is_known(rows, KEYS[1])
+
+
+@given(
+    st.integers(0, 2**32),
+    st.integers(0, 400),
+    st.integers(0, 400),
+    st.sampled_from([1, 7, 2**16]),
+)
+def test_random_keys_are_found_among_many(seed, known, unknown, entries_at_once):
+    random = Random(seed)
+    keys = [random.randbytes(KEY_BYTES) for _ in range(known + unknown)]
+    entries = random.sample(keys, len(keys) // 2) + [random.randbytes(KEY_BYTES) for _ in range(unknown)]
+    random.shuffle(entries)
+    wanted = keys[:known]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("eb_dagster.packed._ENTRIES_AT_ONCE", entries_at_once)
+        at, which = Wanted(wanted).find(b"".join(entries))
+    place = {key: number for number, key in enumerate(wanted)}
+    expected = [(number, place[key]) for number, key in enumerate(entries) if key in place]
+    assert list(zip(at.tolist(), which.tolist(), strict=True)) == expected
+
+
 @given(st.lists(st.sampled_from([*KEYS, NO_KEY, b"\xff" * 16]), max_size=30), st.sets(st.sampled_from(KEYS)))
 def test_wanted_keys_are_found_wherever_they_stand(entries, wanted):
     wanted = sorted(wanted, reverse=True)
     for rest in (b"", b"123456789"):
         packed = b"".join(one + rest for one in entries)
         at, which = Wanted(wanted).find(packed, size=KEY_BYTES + len(rest))
-        found = sorted((int(entry), wanted[int(key)]) for entry, key in zip(at, which, strict=True))
+        found = [(int(entry), wanted[int(key)]) for entry, key in zip(at, which, strict=True)]
         assert found == [(entry, one) for entry, one in enumerate(entries) if one in wanted]
 
 
