@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Any, BinaryIO, Final, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,25 +38,40 @@ def write_parquet(
 
     The file is there whole or not at all; a crash leaves the old one, and the next write of the
     same path clears what the crash left. Only its owner may read it. A link keeps pointing where
-    it does; its target is replaced. Memory holds one row group. `metadata` may be a function,
-    which is asked when all batches have passed.
+    it does; its target is replaced. Memory holds one row group, and the one before it while that is
+    written. `metadata` may be a function, which is asked when all batches have passed.
     """
     target = path.resolve()
     rows = 0
     kept = _without_facts(schema)
     with (
         published(target) as sink,
-        pq.ParquetWriter(sink, kept, compression="zstd", compression_level=1, memory_pool=POOL) as writer,
+        _native(sink) as file,
+        pq.ParquetWriter(file, kept, compression="zstd", compression_level=1, memory_pool=POOL) as writer,
     ):
-        for group in _row_groups(batches, schema, row_group_rows):
-            writer.write_table(group, row_group_size=row_group_rows)
-            rows += group.num_rows
-            # Else it would be held until the next one is whole.
-            del group
+        # Compressed in a thread, while the next rows are made.
+        with ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_writer") as pool:
+            written: Future[None] | None = None
+            for group in _row_groups(batches, schema, row_group_rows):
+                if written is not None:
+                    written.result()
+                rows += group.num_rows
+                written = pool.submit(writer.write_table, group, row_group_size=row_group_rows)
+                # Else it would be held until the next one is whole.
+                del group
+            if written is not None:
+                written.result()
         facts = metadata() if callable(metadata) else metadata
         noted = {**facts, "schema_version": str(SCHEMA_VERSION)}
         writer.add_key_value_metadata({_PREFIX + name: fact for name, fact in noted.items()})
     return rows
+
+
+def _native(sink: BinaryIO) -> contextlib.AbstractContextManager[Any]:
+    """The same file as Arrow writes it: for one of Python's, it would wait for the interpreter at each page."""
+    if isinstance(sink, io.BufferedWriter):
+        return pa.OSFile(str(sink.name), "wb")
+    return contextlib.nullcontext(sink)
 
 
 def open_parquet(path: Place) -> pq.ParquetFile:
