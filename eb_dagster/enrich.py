@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -49,7 +50,9 @@ WINDOW_ROWS: Final = 28_672
 """Rows that are open at once: enough to keep 20 partitions in flight, and memory bounded."""
 
 MOST_ROWS_LOOKED_UP: Final = 65_536
-_ROWS_LOOKED_UP_FOR_A_REQUEST: Final = 32
+# A look-up reads the whole ledger, and what a partition's claim reads again grows with the rows of the
+# look-up before it. Both together cost least at so many rows, times the root of the ledger's requests.
+_ROWS_LOOKED_UP: Final = 1_400
 
 # What rows offer, the keys of all identifiers in them, and what the ledger knows of those.
 _LookedUp: TypeAlias = tuple[list[Candidates], Mapping[Identifier, bytes], Lookup]
@@ -478,7 +481,7 @@ class Enricher:
         for chunk in chunks:
             held.append(chunk)
             rows += len(chunk)
-            if rows >= min(_ROWS_LOOKED_UP_FOR_A_REQUEST * self._ledger.last_request(), MOST_ROWS_LOOKED_UP):
+            if rows >= min(_ROWS_LOOKED_UP * math.sqrt(self._ledger.last_request()), MOST_ROWS_LOOKED_UP):
                 yield from self._looked_up(held, purchase)
                 held, rows = [], 0
         yield from self._looked_up(held, purchase)
