@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import Any, Final, cast
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eb_dagster.contacts import STATUS_COLUMNS, Flattened, flatten, is_utf8, read_contact, select
+from eb_dagster.contacts import STATUS_COLUMNS, Contact, Flattened, flatten, is_utf8, read_contact, select
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers import identifiers_in
 from eb_dagster.ledger import Ledger
@@ -20,6 +23,9 @@ from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 
 _REPLIES_KEPT: Final = 16
+_NOWHERE: Final = -1
+_NO_SHIFT: Final = -(2**62)
+_MOST_PIECES: Final = 64
 _MATCHED: Final = {"matched": True, "not_found": False}
 
 
@@ -36,7 +42,7 @@ class Finisher:
 
     def finish(self, rows: Sequence[Row], *, run: str, report: Report) -> pa.RecordBatch:
         """The added columns of these rows, in order. Counts them in the report."""
-        self._loader.load([row.question for row in rows if row.question is not None])
+        self._loader.load(rows)
         self._withhold(rows)
         status = _status_arrays(rows, run, report)
         contacts = _contact_columns([_found(row) for row in rows], self._columns, report)
@@ -125,10 +131,10 @@ def _contact_columns(
     """Contact columns of these rows, gathered from the replies that they came with; else null."""
     sources: dict[int, tuple[int, Flattened]] = {}
     starts = 0
-    places: list[int | None] = []
+    places: list[int] = []
     for answer in answers:
         if answer is None or answer.contacts is None:
-            places.append(None)
+            places.append(_NOWHERE)
             continue
         flattened = answer.contacts
         source = sources.get(id(flattened))
@@ -139,10 +145,40 @@ def _contact_columns(
         if flattened.drift or flattened.unknown_keys:
             report.drift.update(flattened.drift.get(answer.row, ()))
             report.new_fields.update(flattened.unknown_keys.get(answer.row, ()))
-    batches = [flattened.columns for _, flattened in sources.values()] or [flatten([]).columns]
-    table = cast("Any", pa.Table).from_batches(batches).select(list(names))
-    indices = pa.array(places, type=pa.int64(), memory_pool=POOL)
-    return [pc.take(column.combine_chunks(POOL), indices, memory_pool=POOL) for column in table.columns]
+    found = [flattened for _, flattened in sources.values()] or [flatten([])]
+    table = cast("Any", pa.Table).from_batches([one.columns for one in found]).select(list(names))
+    is_vacant = np.concatenate([one.is_vacant for one in found])
+    return _gather(table, np.array(places, dtype=np.int64), is_vacant=is_vacant)
+
+
+def _gather(
+    table: Any, places: npt.NDArray[np.int64], *, is_vacant: npt.NDArray[np.bool_]
+) -> list[pa.Array[Any]]:
+    """The columns of these rows of the table; nulls for `_NOWHERE`. What is vacant in it holds only nulls."""
+    at = np.arange(len(places))
+    is_found = places != _NOWHERE
+    shift = np.where(is_found, places - at, _NO_SHIFT)
+    found_at = np.flatnonzero(is_found)
+    if len(found_at):
+        # Who was not found has a vacant row in the reply, mostly right beside who was.
+        nearest = found_at[np.maximum(np.searchsorted(found_at, at, side="right") - 1, 0)]
+        beside = at + shift[nearest]
+        fits = ~is_found & (beside >= 0) & (beside < len(is_vacant))
+        fits[fits] = is_vacant[beside[fits]]
+        shift[fits] = shift[nearest[fits]]
+    starts = np.flatnonzero(np.diff(shift, prepend=_NO_SHIFT - 1))
+    if len(starts) > _MOST_PIECES:
+        indices = cast("Any", pa).array(places, mask=~is_found, memory_pool=POOL)
+        return [pc.take(column.combine_chunks(POOL), indices, memory_pool=POOL) for column in table.columns]
+    # Rows that stand together are copied as one, a tenth of the time that it takes one by one.
+    pieces = [table.slice(0, 0)]
+    for start, end in pairwise([*starts.tolist(), len(places)]):
+        if shift[start] == _NO_SHIFT:
+            nobody = flatten([None] * (end - start)).columns
+            pieces.append(cast("Any", pa.Table).from_batches([nobody]).select(table.column_names))
+        else:
+            pieces.append(table.slice(start + int(shift[start]), end - start))
+    return [column.combine_chunks(POOL) for column in cast("Any", pa).concat_tables(pieces).columns]
 
 
 class _Loader:
@@ -152,34 +188,56 @@ class _Loader:
         self._ledger = ledger
         self._replies: OrderedDict[int, tuple[Sequence[Record], bool]] = OrderedDict()
 
-    def load(self, questions: Iterable[Question]) -> None:
-        """Fill in the contact of every matched question that has none yet."""
-        wanted: dict[int, dict[int, list[Question]]] = {}
-        for question in questions:
-            answer = cast("Answer | None", question.answer)
-            if answer is None or answer.contacts is not None or answer.known.standing != "matched":
+    def load(self, rows: Sequence[Row]) -> None:
+        """Fill in the contact of every matched row that has none yet."""
+        wanted: dict[int, list[Question | None]] = {}
+        missing: set[int] = set()
+        for row in rows:
+            if row.status not in _MATCHED or row.question is None:
                 continue
-            of_request = wanted.setdefault(answer.known.request_id, {})
-            of_request.setdefault(answer.known.position, []).append(question)
-        for request_id, positions in sorted(wanted.items()):
-            records, is_text = self._of(request_id)
-            if max(positions) >= len(records):
+            answer = cast("Answer | None", row.question.answer)
+            if answer is None or answer.contacts is not None:
+                continue
+            is_found = row.status == "matched"
+            # Who was not found keeps a place, so that rows and contacts stand alike.
+            wanted.setdefault(answer.known.request_id, []).append(row.question if is_found else None)
+            if is_found:
+                missing.add(answer.known.request_id)
+        for request_id, records, is_text in self._records(missing):
+            self._fill_in(wanted[request_id], request_id, records, is_text=is_text)
+
+    @staticmethod
+    def _fill_in(
+        questions: Sequence[Question | None], request_id: int, records: Sequence[Record], *, is_text: bool
+    ) -> None:
+        contacts: list[Contact | None] = []
+        rows: dict[int, int] = {}
+        for question in questions:
+            position = None if question is None else cast(Answer, question.answer).known.position
+            if position is None or position in rows:
+                contacts.append(None)
+                continue
+            if position >= len(records):
                 raise LedgerError(
                     f"the reply of request {request_id} is damaged in the ledger; restore it from a backup"
                 )
-            contacts = flatten([
-                read_contact(records[one].contact or b"null", is_utf8=is_text) for one in positions
-            ])  # fmt: skip
-            for row, answered in enumerate(positions.values()):
-                for question in answered:
-                    question.answer = Answer(cast(Answer, question.answer).known, contacts, row)
+            rows[position] = len(contacts)
+            contacts.append(read_contact(records[position].contact or b"null", is_text=is_text))
+        flattened = flatten(contacts)
+        for question in questions:
+            if question is not None:
+                known = cast(Answer, question.answer).known
+                question.answer = Answer(known, flattened, rows[known.position])
 
-    def _of(self, request_id: int) -> tuple[Sequence[Record], bool]:
-        """The records of a request's reply, and whether all of it is UTF-8."""
-        if request_id not in self._replies:
-            (stored,) = self._ledger.replies([request_id])
+    def _records(self, request_ids: Iterable[int]) -> Iterator[tuple[int, Sequence[Record], bool]]:
+        """The records of each of these requests' replies, and whether all of the reply is UTF-8."""
+        unread = [one for one in request_ids if one not in self._replies]
+        for request_id in request_ids:
+            if request_id in self._replies:
+                yield request_id, *self._replies[request_id]
+        for stored in self._ledger.replies(sorted(unread)):
             body, _ = decompress(stored)
-            self._replies[request_id] = parse_reply(body).records, is_utf8(body)
+            self._replies[stored.request_id] = parse_reply(body).records, is_utf8(body)
             if len(self._replies) > _REPLIES_KEPT:
                 self._replies.popitem(last=False)
-        return self._replies[request_id]
+            yield stored.request_id, *self._replies[stored.request_id]

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
@@ -124,7 +126,7 @@ class _Unseen(msgspec.Struct, gc=False):
 
 # A value for each column. No tuple: Python's collector of cycles would walk through all of them, over and over.
 _Values: Final[Callable[..., Any]] = msgspec.defstruct(
-    "_Values", [(name, Any) for name in _NAMES], bases=(_Unseen,), gc=False
+    "_Values", [(name, Any) for name in _NAMES], bases=(_Unseen,), frozen=True, gc=False
 )
 
 
@@ -232,7 +234,9 @@ class Flattened:
     """Contacts as columns, a third of their size as objects. What was odd about one stands under its row."""
 
     columns: pa.RecordBatch = field(repr=False)
-    """One row a contact, all of `CONTACT_COLUMNS`."""
+    """All of `CONTACT_COLUMNS`; null in rows without a contact."""
+    is_vacant: npt.NDArray[np.bool_] = field(repr=False)
+    """Rows without a contact."""
     drift: Mapping[int, tuple[str, ...]]
     unknown_keys: Mapping[int, tuple[str, ...]]
 
@@ -258,12 +262,13 @@ class Flattened:
         }  # fmt: skip
 
 
-def flatten(contacts: Sequence[Contact]) -> Flattened:
-    """Put contacts side by side."""
+def flatten(contacts: Sequence[Contact | None]) -> Flattened:
+    """Put contacts side by side, a row each."""
     return Flattened(
         cast("Any", pa.RecordBatch).from_arrays(contact_arrays(contacts), names=list(_NAMES)),
-        {at: one.drift for at, one in enumerate(contacts) if one.drift},
-        {at: one.unknown_keys for at, one in enumerate(contacts) if one.unknown_keys},
+        np.fromiter((one is None for one in contacts), dtype=np.bool_, count=len(contacts)),
+        {at: one.drift for at, one in enumerate(contacts) if one is not None and one.drift},
+        {at: one.unknown_keys for at, one in enumerate(contacts) if one is not None and one.unknown_keys},
     )
 
 
@@ -372,16 +377,16 @@ def is_utf8(body: bytes) -> bool:
     return True
 
 
-def read_contact(raw: bytes | msgspec.Raw, *, is_utf8: bool = False) -> Contact:
+def read_contact(raw: bytes | msgspec.Raw, *, is_text: bool = False) -> Contact:
     """Flatten one contact from its JSON, which may be known to be UTF-8. Its shape never makes it fail.
 
     Raises `ValueError` only if the bytes are no JSON at all.
     """
     try:
         try:
-            return _read_plain(_decode_plain(raw), is_utf8=is_utf8)
+            return _read_plain(_decode_plain(raw), is_text=is_text)
         except msgspec.ValidationError:
-            return _read_plain(_decode_open(raw), new=_new_sections(raw), is_utf8=is_utf8)
+            return _read_plain(_decode_open(raw), new=_new_sections(raw), is_text=is_text)
     # A shape that is not the plain one, or JSON that only a lenient reader takes.
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, _NotPlainError):
         return read_odd_contact(bytes(raw))
@@ -754,6 +759,8 @@ class _Phone(msgspec.Struct, gc=False, forbid_unknown_fields=True):
 
 
 class _Profile(_Unseen, gc=False, forbid_unknown_fields=True):
+    """Finished in place by `_read_plain`, which is the only one that has it then."""
+
     network: _Text = None
     url: _Text = None
 
@@ -821,7 +828,7 @@ _NO_JOB: Final = _Job()
 
 # One function, and long: taken apart into five, it is a quarter slower.
 def _read_plain(  # noqa: C901
-    one: _Plain, *, new: Mapping[str, Any] = _NO_KEYS, is_utf8: bool = False
+    one: _Plain, *, new: Mapping[str, Any] = _NO_KEYS, is_text: bool = False
 ) -> Contact:
     fields = 0
     work, personal = one.current_work_email, one.current_personal_email
@@ -889,10 +896,10 @@ def _read_plain(  # noqa: C901
         other = _plain_rest(employer, job, more, new)
 
     education = school = experiences = None
-    if one.education is not _ABSENT and (education := _plain_list(one.education, is_utf8=is_utf8)):
+    if one.education is not _ABSENT and (education := _plain_list(one.education, is_text=is_text)):
         school = _first_school(one.education)
     if one.experiences is not _ABSENT:
-        experiences = _plain_list(one.experiences, is_utf8=is_utf8)
+        experiences = _plain_list(one.experiences, is_text=is_text)
     values = _Values(
         one.full_name or None, one.first_name or None, one.last_name or None, one.gender or None,
         work or None, personal or None, emails, phone, phones,
@@ -951,11 +958,11 @@ _decode_schools = msgspec.json.Decoder(list[_School]).decode
 _decode_raw_sections = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def _plain_list(raw: msgspec.Raw, *, is_utf8: bool = False) -> bytes | None:
+def _plain_list(raw: msgspec.Raw, *, is_text: bool = False) -> bytes | None:
     """A list of objects as its JSON came; msgspec has seen that it is JSON, but for its UTF-8."""
     text = bytes(raw)
     if text.startswith(b'[{"'):
-        if not is_utf8:
+        if not is_text:
             text.decode()
         return text
     if text in (b"[]", b"null"):

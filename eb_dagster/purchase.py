@@ -38,6 +38,7 @@ from eb_dagster.wire import (
     IN_DOUBT,
     MISSED,
     UNREADABLE,
+    Record,
     align,
     encode_form,
     inflate,
@@ -621,37 +622,42 @@ def apply_reply(
         return None
 
     alignment = align(parsed, asked=len(stored.keys), find=find, complete=whole)
-    is_text = is_utf8(body)
-    contacts: dict[int, Contact] = {}
-    positions: list[int] = []
-    held: list[int] = []
-    for key, position in zip(stored.keys, alignment.positions, strict=True):
-        holds = 0
-        if key == NO_KEY:
-            position = FORGOTTEN
-        elif position >= 0:
-            try:
-                raw = parsed.records[position].contact or b"null"
-                contact = contacts[position] = read_contact(raw, is_utf8=is_text)
-            except ValueError:
-                # No JSON after all. It is kept, and read again after an upgrade.
-                position = UNREADABLE
-            else:
-                holds = contact.fields
-        positions.append(position)
-        held.append(holds)
-    flattened = flatten([*contacts.values()])
+    positions, contacts = _read_contacts(stored, alignment.positions, parsed.records, is_text=is_utf8(body))
+    there = [(row, one) for row, one in enumerate(contacts) if one is not None]
+    held = {positions[row]: one.fields for row, one in there}
+    flattened = flatten(contacts)
     ledger.apply(
-        stored.request_id, outcomes=pack_outcomes(positions, held), records_enriched=parsed.records_enriched,
-        aliases=_aliases(ledger, contacts, flattened, {"email", "social_profile", *aliases}),
+        stored.request_id, records_enriched=parsed.records_enriched,
+        outcomes=pack_outcomes(positions, [held.get(one, 0) for one in positions]),
+        aliases=_aliases(ledger, contacts, flattened, positions, {"email", "social_profile", *aliases}),
     )  # fmt: skip
     count = parsed.records_enriched
     return Reading(
-        stored, positions, flattened,
-        {position: row for row, position in enumerate(contacts)}, alignment.extra,
+        stored, positions, flattened, {positions[row]: row for row, _ in there}, alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
         is_whole=whole and parsed.whole,
     )  # fmt: skip
+
+
+def _read_contacts(
+    stored: StoredReply, positions: Sequence[int], records: Sequence[Record], *, is_text: bool
+) -> tuple[list[int], list[Contact | None]]:
+    """For each question, where its contact stands or a negative outcome; and that contact, each of them once."""
+    read: set[int] = set()
+    outcomes: list[int] = []
+    contacts: list[Contact | None] = []
+    for key, position in zip(stored.keys, positions, strict=True):
+        contact, outcome = None, FORGOTTEN if key == NO_KEY else position
+        if outcome >= 0 and outcome not in read:
+            try:
+                contact = read_contact(records[position].contact or b"null", is_text=is_text)
+                read.add(position)
+            except ValueError:
+                # No JSON after all. It is kept, and read again after an upgrade.
+                outcome = UNREADABLE
+        outcomes.append(outcome)
+        contacts.append(contact)
+    return outcomes, contacts
 
 
 def _spellings(echo: str) -> Iterable[Identifier]:
@@ -665,10 +671,13 @@ def _spellings(echo: str) -> Iterable[Identifier]:
 
 
 def _aliases(
-    ledger: Ledger, contacts: Mapping[int, Contact], flattened: Flattened, kinds: Collection[FieldType]
+    ledger: Ledger,
+    contacts: Sequence[Contact | None],
+    flattened: Flattened,
+    positions: Sequence[int],
+    kinds: Collection[FieldType],
 ) -> Any:
     """What is found inside these contacts of a reply, as an array of `ALIAS`: once for each spelling."""
-    people = list(contacts.values())
     keys: list[bytes] = []
     rows: list[int] = []
     # The same person bought twice is one person: told by the profile, else by the contents.
@@ -682,14 +691,13 @@ def _aliases(
             keys += ledger.keys_of(kind, found)
             rows += mine
             for row, value in zip(mine, found, strict=True):
-                if row not in persons:
-                    persons[row] = _digest(value if kind == "social_profile" else people[row].contents)
-    held = [one.fields for one in people]
+                contact = contacts[row]
+                if contact is not None and row not in persons:
+                    persons[row] = _digest(value if kind == "social_profile" else contact.contents)
     at = np.array(rows, dtype=np.intp)
-    of_row = np.array([persons.get(row, 0) for row in range(len(people))], dtype=np.uint32)
-    return pack_aliases(
-        keys, np.array([*contacts], dtype=np.int32)[at], np.array(held, dtype=np.uint8)[at], of_row[at]
-    )
+    held = np.array([0 if one is None else one.fields for one in contacts], dtype=np.uint8)
+    of_row = np.array([persons.get(row, 0) for row in range(len(contacts))], dtype=np.uint32)
+    return pack_aliases(keys, np.array(positions, dtype=np.int32)[at], held[at], of_row[at])
 
 
 _SHORT_DIGEST: Final = blake2b(digest_size=4)

@@ -529,7 +529,7 @@ def test_both_paths_read_the_same(contact, spelling):
     raw = spelled(contact, spelling)
     assert read_contact(raw) == read_odd_contact(raw)
     # What is known to be UTF-8 as a part of a reply reads the same.
-    assert read_contact(raw, is_utf8=is_utf8(raw)) == read_contact(raw)
+    assert read_contact(raw, is_text=is_utf8(raw)) == read_contact(raw)
 
 
 @settings(max_examples=400)

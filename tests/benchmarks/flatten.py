@@ -135,7 +135,7 @@ def flatten(body: bytes) -> list[pa.Array]:
     """What the package does with a reply."""
     is_text = is_utf8(body)
     return contact_arrays([
-        None if one.contact is None else read_contact(one.contact, is_utf8=is_text)
+        None if one.contact is None else read_contact(one.contact, is_text=is_text)
         for one in parse_reply(body).records
     ])  # fmt: skip
 
