@@ -14,13 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from zlib_ng import zlib_ng
 
 from tests.benchmarks.clocks import memory
 from tests.benchmarks.payloads import lead
@@ -151,7 +151,7 @@ def floors(url: str, folder: Path, rows: int) -> dict[str, float]:
                 packed.append(response.raw.read(decode_content=False))
 
     def inflate() -> None:
-        plain.extend(zlib.decompress(body, wbits=47) for body in packed)
+        plain.extend(zlib_ng.decompress(body, wbits=47) for body in packed)
 
     def decode() -> None:
         for body in plain:
