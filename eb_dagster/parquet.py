@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, Self, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -43,35 +42,58 @@ def write_parquet(
     """
     target = path.resolve()
     rows = 0
-    kept = _without_facts(schema)
-    with (
-        published(target) as sink,
-        _native(sink) as file,
-        pq.ParquetWriter(file, kept, compression="zstd", compression_level=1, memory_pool=POOL) as writer,
-    ):
-        # Compressed in a thread, while the next rows are made.
-        with ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_writer") as pool:
-            written: Future[None] | None = None
-            for group in _row_groups(batches, schema, row_group_rows):
-                if written is not None:
-                    written.result()
-                rows += group.num_rows
-                written = pool.submit(writer.write_table, group, row_group_size=row_group_rows)
-                # Else it would be held until the next one is whole.
-                del group
-            if written is not None:
-                written.result()
+    with published(target) as sink, _Writer(sink, _without_facts(schema)) as writer:
+        for group in _row_groups(batches, schema, row_group_rows):
+            rows += group.num_rows
+            writer.write(group)
+            # Else it would be held until the next one is whole.
+            del group
         facts = metadata() if callable(metadata) else metadata
         noted = {**facts, "schema_version": str(SCHEMA_VERSION)}
-        writer.add_key_value_metadata({_PREFIX + name: fact for name, fact in noted.items()})
+        writer.end({_PREFIX + name: fact for name, fact in noted.items()})
     return rows
 
 
-def _native(sink: BinaryIO) -> contextlib.AbstractContextManager[Any]:
-    """The same file as Arrow writes it: for one of Python's, it would wait for the interpreter at each page."""
-    if isinstance(sink, io.BufferedWriter):
-        return pa.OSFile(str(sink.name), "wb")
-    return contextlib.nullcontext(sink)
+class _Writer:
+    """Compresses and writes row groups in a thread, each while the next one is made.
+
+    Only that thread touches the file: a signal may end any wait for it, and nothing that it is
+    writing is closed under it.
+    """
+
+    def __init__(self, sink: BinaryIO, schema: pa.Schema) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_writer")
+        self._open = contextlib.ExitStack()
+        self._written: Future[None] = self._thread.submit(self._start, sink, schema)
+
+    def _start(self, sink: BinaryIO, schema: pa.Schema) -> None:
+        # Through Arrow: for a file of Python's, the thread would wait for the interpreter at each page.
+        same = f"/dev/fd/{sink.fileno()}"
+        file = self._open.enter_context(pa.OSFile(same, "wb")) if Path(same).exists() else sink
+        self._parquet = self._open.enter_context(
+            pq.ParquetWriter(file, schema, compression="zstd", compression_level=1, memory_pool=POOL)
+        )
+
+    def write(self, group: pa.Table) -> None:
+        """Write a row group, once the one before is written."""
+        self._written.result()
+        self._written = self._thread.submit(
+            lambda: self._parquet.write_table(group, row_group_size=group.num_rows)
+        )
+
+    def end(self, facts: Mapping[str, str]) -> None:
+        """Write the last that belongs into the file."""
+        self._written.result()
+        self._thread.submit(self._parquet.add_key_value_metadata, dict(facts)).result()
+        self._thread.submit(self._open.close).result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Nothing is left to close, unless an error came before the end.
+        self._thread.submit(self._open.close)
+        self._thread.shutdown()
 
 
 def open_parquet(path: Place) -> pq.ParquetFile:

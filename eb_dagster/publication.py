@@ -77,7 +77,7 @@ def _make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def published(target: Place) -> Generator[BinaryIO]:
-    """A file to write that takes the target's place at the end, or is gone. Its `name` is where it is."""
+    """A file to write that takes the target's place at the end, or is gone."""
     if isinstance(target, ObjectPath):
         with target.published() as sink:
             yield sink
@@ -112,16 +112,13 @@ def _start_of_temporary(target: Path) -> str:
 def _open_temporary(folder: Path, start: str) -> tuple[Path, BinaryIO]:
     while True:
         temporary = folder / f"{start}{secrets.token_hex(8)}{_SUFFIX}"
-        sink = open(temporary, "wb", opener=_create)  # noqa: SIM115 - the caller closes it
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        sink = os.fdopen(os.open(temporary, flags, 0o600), "wb")
         _lock(sink.fileno(), wait=True)
         if not _has_locks() or os.fstat(sink.fileno()).st_nlink:
             return temporary, sink
         # Another writer cleared it between the two calls.
         sink.close()
-
-
-def _create(path: str, _flags: int) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
 
 
 def _clear_torn(folder: Path, start: str) -> None:

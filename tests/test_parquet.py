@@ -171,6 +171,56 @@ def test_a_killed_writer_leaves_the_old_table_and_the_next_write_clears_up(tmp_p
     assert pq.read_table(path)["n"].to_pylist() == [2]
 
 
+IMPATIENT = """
+import os, signal, sys, threading, time
+import pyarrow as pa
+from pathlib import Path
+from eb_dagster.parquet import write_parquet
+
+batch = pa.record_batch({"text": [os.urandom(400).hex() for _ in range(40_000)]})
+
+def batches():
+    yield batch
+    yield batch
+    # The second one is being compressed, for some tenths of a second.
+    for seconds in (0.005, 0.015, 0.025):
+        threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)).start()
+    if sys.argv[2] == "fails":
+        raise RuntimeError("the run failed")
+    time.sleep(5)
+
+try:
+    write_parquet(batches(), Path(sys.argv[1]), schema=batch.schema, row_group_rows=40_000)
+except BaseException as error:
+    while True:
+        try:
+            time.sleep(0.2)
+            break
+        except KeyboardInterrupt:
+            pass
+    print(type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("how", ["waits", "fails"])
+def test_one_ctrl_c_after_the_other_closes_no_file_that_is_being_written(tmp_path, how):
+    path = tmp_path / "table.parquet"
+    write_parquet([batch(1)], path, schema=SCHEMA)
+    done = subprocess.run([sys.executable, "-c", IMPATIENT, path, how], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "KeyboardInterrupt\n", "")
+    assert pq.read_table(path)["n"].to_pylist() == [1]
+    assert names_in(tmp_path) == ["table.parquet"]
+
+
+def test_a_table_may_have_any_name_that_its_file_system_takes(tmp_path):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.parquet"))
+    try:
+        path.touch()
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 only")
+    assert write_parquet([batch(1)], path, schema=SCHEMA) == 1
+
+
 def test_a_torn_file_of_a_dead_process_is_cleared(tmp_path):
     torn = tmp_path / ".table.parquet.dead.tmp"
     torn.write_bytes(b"PAR1")

@@ -86,9 +86,6 @@ def run_into(lab: Laboratory, plans: Sequence[Death]) -> Losses:
         after = lab.examine(folder, plan.scene, plan, victim)
         if after.died and plan.lasts:
             said = "waited for the disk"
-        elif plan.lasts and plan.name == "write" and not (folder / "errors.txt").read_text():
-            # Its own words went the same way.
-            said = "could not say anything"
         elif victim.status not in SAID_SO:
             after.faults.append(f"it ended with {victim.status}: {said}")
         return after, said.split(":")[0]
