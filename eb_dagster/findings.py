@@ -41,11 +41,11 @@ _MATCHED, _MISSED, _IN_FLIGHT, _IN_DOUBT, _UNREADABLE = range(len(_STANDINGS))
 _UNKNOWN: Final = -1
 # Seconds; what no clock tells and no date holds.
 _END_OF_TIME: Final = 2.0e11
-_BYTES_AT_ONCE: Final = 4 * 2**20
+_BYTES_AT_ONCE: Final = 2 * 2**20
 # What a row takes up besides: of requests with one identifier each, it is nearly all.
 _BYTES_A_ROW: Final = 1_000
-# So much is searched while more is read: enough that neither waits for the other.
-_SEARCHES_AHEAD: Final = 2
+# So much is searched while more is read: enough that neither waits long for the other, and little to hold.
+_SEARCHES_AHEAD: Final = 1
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
