@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any, Final, cast
 
@@ -191,19 +191,19 @@ class _Loader:
     def load(self, rows: Sequence[Row]) -> None:
         """Fill in the contact of every matched row that has none yet."""
         wanted: dict[int, list[Question | None]] = {}
-        missing: set[int] = set()
         for row in rows:
             if row.status not in _MATCHED or row.question is None:
                 continue
             answer = cast("Answer | None", row.question.answer)
             if answer is None or answer.contacts is not None:
                 continue
-            is_found = row.status == "matched"
+            is_found = row.status == "matched" and answer.known.standing == "matched"
             # Who was not found keeps a place, so that rows and contacts stand alike.
             wanted.setdefault(answer.known.request_id, []).append(row.question if is_found else None)
-            if is_found:
-                missing.add(answer.known.request_id)
-        for request_id, records, is_text in self._records(missing):
+        holding = [
+            one for one, questions in wanted.items() if any(question is not None for question in questions)
+        ]
+        for request_id, records, is_text in self._records(holding):
             self._fill_in(wanted[request_id], request_id, records, is_text=is_text)
 
     @staticmethod
@@ -229,7 +229,7 @@ class _Loader:
                 known = cast(Answer, question.answer).known
                 question.answer = Answer(known, flattened, rows[known.position])
 
-    def _records(self, request_ids: Iterable[int]) -> Iterator[tuple[int, Sequence[Record], bool]]:
+    def _records(self, request_ids: Sequence[int]) -> Iterator[tuple[int, Sequence[Record], bool]]:
         """The records of each of these requests' replies, and whether all of the reply is UTF-8."""
         unread = [one for one in request_ids if one not in self._replies]
         for request_id in request_ids:

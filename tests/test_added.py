@@ -10,7 +10,7 @@ from eb_dagster import added
 from eb_dagster.contacts import arrow_schema, flatten, read_contact
 from eb_dagster.findings import Known
 from eb_dagster.identifiers import Identifier
-from eb_dagster.ledger import Ledger
+from eb_dagster.ledger import Ledger, Limits
 from eb_dagster.plan import Question, Row
 from eb_dagster.purchase import Answer
 from eb_dagster.report import Report
@@ -70,3 +70,19 @@ def test_each_row_gets_its_own_contact_however_rows_and_replies_stand(
     assert batch.column("eb_full_name").to_pylist() == expected
     assert batch.column("eb_emails").null_count == len(rows)
     batch.validate(full=True)
+
+
+def test_a_row_that_nobody_answered_is_given_nobody_of_a_reply(tmp_path):
+    ledger = Ledger(tmp_path / "ledger.db", endpoint="https://api.example")
+    someone = {"email": "a@b.example", "enriched_contact": {"full_name": "Ada"}}
+    claim = ledger.claim([b"k" * 16], run="run", required=0, limits=Limits(None, 1000), seen=0)
+    body = json.dumps({"contacts": [someone]}).encode()
+    ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
+    finisher = added.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_")
+    for standing, position, name in (("matched", 0, "Ada"), ("missed", -1, None)):
+        answer = Answer(Known(standing, claim.request_id, "run", 1.0, position))
+        question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
+        row = Row((question,), (), status="matched", question=question)
+        batch = finisher.finish([row], run="run", report=Report())
+        assert batch.column("eb_full_name").to_pylist() == [name]
+    ledger.close()
