@@ -144,16 +144,24 @@ def inflate(body: bytes, encoding: str) -> tuple[bytes, bool]:
 def _inflate_once(body: bytes) -> tuple[bytes, bool]:
     # 32 + 15: gzip or zlib, told apart by the header.
     machine = _zlib.decompressobj(wbits=47)
+    try:
+        data = machine.decompress(body, MOST_DECODED_BYTES)
+    except _zlib.error:
+        return _salvaged(body), False
+    return data, machine.eof and not machine.unconsumed_tail
+
+
+def _salvaged(body: bytes) -> bytes:
+    """What can be inflated of a damaged body."""
+    machine = _zlib.decompressobj(wbits=47)
     pieces: list[bytes] = []
     # The last 8 bytes are gzip's checksum. Apart, a wrong one does not take the data with it.
     for part in (body[:-8], body[-8:]):
         try:
             pieces.append(machine.decompress(part, MOST_DECODED_BYTES))
         except _zlib.error:
-            return b"".join(pieces), False
-        if machine.unconsumed_tail:
-            return b"".join(pieces), False
-    return b"".join(pieces), machine.eof
+            break
+    return b"".join(pieces)
 
 
 def parse_reply(body: bytes) -> ParsedReply:

@@ -10,6 +10,7 @@ from eb_dagster.identifiers import Identifier
 from eb_dagster.wire import (
     IN_DOUBT,
     MISSED,
+    MOST_DECODED_BYTES,
     UNREADABLE,
     align,
     encode_form,
@@ -88,6 +89,21 @@ def test_a_wrong_checksum_does_not_take_the_data():
     packed = gzip.compress(b"hello")
     assert inflate(packed, "gzip") == (b"hello", True)
     assert inflate(packed[:-8] + bytes(8), "gzip") == (b"hello", False)
+
+
+def test_a_body_that_broke_off_gives_what_is_there_and_is_not_whole():
+    text = b"".join(b"%d hello " % number for number in range(500))
+    packed = gzip.compress(text)
+    for end in range(len(packed)):
+        found, is_whole = inflate(packed[:end], "gzip")
+        assert text.startswith(found)
+        assert not is_whole
+    assert len(found) == len(text)
+
+
+def test_a_body_that_inflates_without_end_is_cut_and_not_whole():
+    found, is_whole = inflate(gzip.compress(bytes(MOST_DECODED_BYTES + 1)), "gzip")
+    assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)
 
 
 @pytest.mark.parametrize(
