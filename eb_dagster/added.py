@@ -2,35 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Any, Final, cast
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, pairwise
+from typing import Any, Final, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eb_dagster.contacts import STATUS_COLUMNS, Contact, Flattened, flatten, is_utf8, read_contact, select
+from eb_dagster.contacts import STATUS_COLUMNS, Flattened, flatten, is_utf8, read_contact, select
 from eb_dagster.errors import LedgerError
+from eb_dagster.findings import Known
 from eb_dagster.identifiers import identifiers_in
 from eb_dagster.ledger import Ledger
 from eb_dagster.memory import POOL
-from eb_dagster.plan import Question, Row
-from eb_dagster.purchase import Answer, decompress
+from eb_dagster.packed import Indices
+from eb_dagster.plan import Row
+from eb_dagster.purchase import decompress
 from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 
-_REPLIES_KEPT: Final = 16
+_REPLIES_KEPT: Final = 4
+_INFLATED_AHEAD: Final = 3
 _NOWHERE: Final = -1
 _NO_SHIFT: Final = -(2**62)
 _MOST_PIECES: Final = 64
-_MATCHED: Final = {"matched": True, "not_found": False}
+_MATCHED: Final[dict[str | None, bool]] = {"matched": True, "not_found": False}
 
 
 class Finisher:
-    """Turns rows that have ended into columns. `schema` is what it adds, `columns` which of it."""
+    """Turns rows that have ended into columns. `schema` is what it adds, `columns` which of it.
+
+    Replies of earlier runs are inflated in a thread; `with` ends that.
+    """
 
     def __init__(
         self, ledger: Ledger, schema: pa.Schema, *, columns: Sequence[str] | None, prefix: str
@@ -38,117 +47,143 @@ class Finisher:
         self._ledger = ledger
         self._schema = schema
         self._columns = [one.name for one in select(columns, prefix=prefix)]
-        self._loader = _Loader(ledger)
+        self._inflated = _Inflated(ledger)
+        self._loader = _Loader(self._inflated)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._inflated.close()
+
+    def expect(self, request_ids: Sequence[int]) -> None:
+        """Name requests, the oldest first, whose contacts the rows that are finished next will want."""
+        self._inflated.expect(request_ids)
 
     def finish(self, rows: Sequence[Row], *, run: str, report: Report) -> pa.RecordBatch:
         """The added columns of these rows, in order. Counts them in the report."""
-        self._loader.load(rows)
-        self._withhold(rows)
+        found = self._loader.load(rows)
+        self._withhold(rows, found)
         status = _status_arrays(rows, run, report)
-        contacts = _contact_columns([_found(row) for row in rows], self._columns, report)
+        contacts = found.columns(self._columns)
+        found.count_oddities(report)
         for name, array in zip(self._columns, contacts, strict=True):
             report.filled[name] += len(array) - array.null_count
         return cast("Any", pa.RecordBatch).from_arrays([*status, *contacts], schema=self._schema)
 
-    def _withhold(self, rows: Sequence[Row]) -> None:
+    def _withhold(self, rows: Sequence[Row], found: _Found) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
         if not self._ledger.has_suppressed():
             return
-        inside = {
-            at: identifiers_in(cast("Flattened", answer.contacts).texts(answer.row))
-            for at, row in enumerate(rows)
-            if (answer := _found(row))
-        }
-        barred = self._ledger.suppressed({one for found in inside.values() for one in found})
-        for at, found in inside.items():
-            if not barred.isdisjoint(found):
+        inside = {at: identifiers_in(contacts.texts(row)) for at, contacts, row in found}
+        barred = self._ledger.suppressed({one for several in inside.values() for one in several})
+        for at, several in inside.items():
+            if not barred.isdisjoint(several):
                 rows[at].status = "suppressed"
+                found.drop(at)
 
 
-def _found(row: Row) -> Answer | None:
-    """The contact that a matched row gets."""
-    return cast(Answer, row.question.answer) if row.status == "matched" and row.question is not None else None
+class _Found:
+    """Which contact each row gets: of which `Flattened`, and which of its rows."""
+
+    def __init__(self, rows: int) -> None:
+        self._sources: list[Flattened] = []
+        self._starts: dict[int, int] = {}
+        self._end = 0
+        self._places: npt.NDArray[np.int64] = np.full(rows, _NOWHERE, dtype=np.int64)
+
+    def start_of(self, contacts: Flattened) -> int:
+        """Where these contacts begin among all that rows get."""
+        start = self._starts.get(id(contacts))
+        if start is None:
+            start = self._starts[id(contacts)] = self._end
+            self._sources.append(contacts)
+            self._end += contacts.columns.num_rows
+        return start
+
+    def put(self, rows: Sequence[int] | Indices, places: Sequence[int] | Indices) -> None:
+        """Give these rows the contacts at these places among all."""
+        self._places[rows] = places
+
+    def drop(self, row: int) -> None:
+        """Give this row nobody."""
+        self._places[row] = _NOWHERE
+
+    def __iter__(self) -> Iterator[tuple[int, Flattened, int]]:
+        """Each row that gets a contact, with that contact's place."""
+        for contacts, start in zip(self._sources, self._starts.values(), strict=True):
+            for row in self._given(contacts, start).tolist():
+                yield row, contacts, int(self._places[row]) - start
+
+    def count_oddities(self, report: Report) -> None:
+        """Count what is odd about the contacts that rows get."""
+        for contacts, start in zip(self._sources, self._starts.values(), strict=True):
+            for paths, count in ((contacts.drift, report.drift), (contacts.unknown_keys, report.new_fields)):
+                if paths:
+                    given = (self._places[self._given(contacts, start)] - start).tolist()
+                    count.update(chain.from_iterable(paths[one] for one in given if one in paths))
+
+    def _given(self, contacts: Flattened, start: int) -> Indices:
+        end = start + contacts.columns.num_rows
+        return np.flatnonzero((self._places >= start) & (self._places < end))
+
+    def columns(self, names: Sequence[str]) -> list[pa.Array[Any]]:
+        """Contact columns of the rows; null for who gets nobody."""
+        sources = self._sources or [flatten([])]
+        table = cast("Any", pa.Table).from_batches([one.columns for one in sources]).select(list(names))
+        is_vacant = np.concatenate([one.is_vacant for one in sources])
+        return _gather(table, self._places, is_vacant=is_vacant)
 
 
 def _status_arrays(rows: Sequence[Row], run: str, report: Report) -> list[pa.Array[Any]]:
     """`STATUS_COLUMNS` of these rows."""
-    kinds: list[str | None] = []
-    queries: list[str | None] = []
-    from_ledger: list[bool] = []
-    moments: list[int | None] = []
-    matched_by: list[str] = []
-    answered_by: list[str] = []
-    for row in rows:
-        status, question = row.status, row.question
-        if row.reasons:
-            report.unusable.update([reason for reason in row.reasons if reason != "blank"])
-        if status == "invalid":
-            report.invalid[row.reasons[0] if row.reasons else "blank"] += 1
-        known = None
-        if question is None or status == "suppressed":
-            kinds.append(None)
-            queries.append(None)
-        else:
-            kind = question.identifier.field_type
-            kinds.append(kind)
-            queries.append(question.identifier.value)
-            if status == "matched" or status == "not_found":
-                known = cast("Answer | None", question.answer)
-                if status == "matched":
-                    matched_by.append(kind)
-                if len(row.questions) == 1:
-                    answered_by.append(kind)
-                else:
-                    answered_by.extend({
-                        one.identifier.field_type
-                        for one in row.questions
-                        if one is question or one.state == "missed"
-                    })  # fmt: skip
-        of = None if known is None else known.known
-        from_ledger.append(of is not None and (of.run != run or of.is_alias))
-        moments.append(None if of is None or of.at is None else round(of.at * 1e6))
     statuses = [row.status for row in rows]
-    report.rows += len(rows)
+    # Of whoever is suppressed, it is not told by which identifier.
+    questions = [None if row.status == "suppressed" else row.question for row in rows]
+    kinds = [None if one is None else one.identifier.field_type for one in questions]
+    known: list[Known | None] = [
+        one.answer if one is not None and status in _MATCHED else None
+        for one, status in zip(questions, statuses, strict=True)
+    ]
+    from_ledger = [one is not None and (one.run != run or one.is_alias) for one in known]
     report.from_ledger += sum(from_ledger)
-    report.matched_by.update(matched_by)
-    report.answered_by.update(answered_by)
-    for status, count in Counter(statuses).items():
-        if status != "invalid":
-            setattr(report, cast(str, status), getattr(report, cast(str, status)) + count)
+    _count(rows, kinds, report)
+    microseconds = np.rint(np.array([None if one is None else one.at for one in known], np.float64) * 1e6)
     values: list[Any] = [
-        [_MATCHED.get(cast(str, status)) for status in statuses],
-        statuses, kinds, queries, from_ledger, moments,
-    ]  # fmt: skip
+        [_MATCHED.get(status) for status in statuses],
+        statuses,
+        kinds,
+        [None if one is None else one.identifier.value for one in questions],
+        from_ledger,
+        microseconds.astype("datetime64[us]"),
+    ]
     return [
         pa.array(column, type=one.type, memory_pool=POOL)
         for one, column in zip(STATUS_COLUMNS, values, strict=True)
     ]
 
 
-def _contact_columns(
-    answers: Sequence[Answer | None], names: Sequence[str], report: Report
-) -> list[pa.Array[Any]]:
-    """Contact columns of these rows, gathered from the replies that they came with; else null."""
-    sources: dict[int, tuple[int, Flattened]] = {}
-    starts = 0
-    places: list[int] = []
-    for answer in answers:
-        if answer is None or answer.contacts is None:
-            places.append(_NOWHERE)
-            continue
-        flattened = answer.contacts
-        source = sources.get(id(flattened))
-        if source is None:
-            source = sources[id(flattened)] = (starts, flattened)
-            starts += flattened.columns.num_rows
-        places.append(source[0] + answer.row)
-        if flattened.drift or flattened.unknown_keys:
-            report.drift.update(flattened.drift.get(answer.row, ()))
-            report.new_fields.update(flattened.unknown_keys.get(answer.row, ()))
-    found = [flattened for _, flattened in sources.values()] or [flatten([])]
-    table = cast("Any", pa.Table).from_batches([one.columns for one in found]).select(list(names))
-    is_vacant = np.concatenate([one.is_vacant for one in found])
-    return _gather(table, np.array(places, dtype=np.int64), is_vacant=is_vacant)
+def _count(rows: Sequence[Row], kinds: Sequence[str | None], report: Report) -> None:
+    """Count how rows ended, and the kinds of identifiers that answered."""
+    report.rows += len(rows)
+    for (status, kind), count in Counter(zip([row.status for row in rows], kinds, strict=True)).items():
+        if status is not None and status != "invalid":
+            setattr(report, status, getattr(report, status) + count)
+        if status in _MATCHED and kind is not None:
+            report.answered_by[kind] += count
+            if status == "matched":
+                report.matched_by[kind] += count
+    for row, kind in zip(rows, kinds, strict=True):
+        if len(row.questions) > 1 and row.status in _MATCHED:
+            # Those that missed were asked, too.
+            missed = dict.fromkeys(
+                one.identifier.field_type for one in row.questions if one.state == "missed"
+            )
+            report.answered_by.update(one for one in missed if one != kind)
+        if row.reasons:
+            report.unusable.update([reason for reason in row.reasons if reason != "blank"])
+        if row.status == "invalid":
+            report.invalid[row.reasons[0] if row.reasons else "blank"] += 1
 
 
 def _gather(
@@ -182,52 +217,64 @@ def _gather(
 
 
 class _Loader:
-    """Reads bought contacts back from the ledger, a reply at a time."""
+    """Finds the contacts of rows, and reads those of earlier runs back from the ledger, a reply at a time."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+    def __init__(self, inflated: _Inflated) -> None:
+        self._inflated = inflated
         self._replies: OrderedDict[int, tuple[Sequence[Record], bool]] = OrderedDict()
 
-    def load(self, rows: Sequence[Row]) -> None:
-        """Fill in the contact of every matched row that has none yet."""
-        wanted: dict[int, list[Question | None]] = {}
-        for row in rows:
+    def load(self, rows: Sequence[Row]) -> _Found:
+        """The contacts that these rows get. Each is kept with the answer, for other rows that ask the same."""
+        found = _Found(len(rows))
+        given: list[int] = []
+        places: list[int] = []
+        lacking: list[int] = []
+        answers: list[Known] = []
+        positions: list[int] = []
+        for at, row in enumerate(rows):
             if row.status not in _MATCHED or row.question is None:
                 continue
-            answer = cast("Answer | None", row.question.answer)
-            if answer is None or answer.contacts is not None:
+            answer: Known | None = row.question.answer
+            if answer is None:
                 continue
-            is_found = row.status == "matched" and answer.known.standing == "matched"
-            # Who was not found keeps a place, so that rows and contacts stand alike.
-            wanted.setdefault(answer.known.request_id, []).append(row.question if is_found else None)
-        holding = [
-            one for one, questions in wanted.items() if any(question is not None for question in questions)
-        ]
-        for request_id, records, is_text in self._records(holding):
-            self._fill_in(wanted[request_id], request_id, records, is_text=is_text)
+            if answer.contacts is None:
+                lacking.append(at)
+                answers.append(answer)
+                is_found = row.status == "matched" and answer.standing == "matched"
+                # Who was not found keeps a place, so that rows and contacts stand alike.
+                positions.append(answer.position if is_found else _NOWHERE)
+            elif row.status == "matched":
+                given.append(at)
+                places.append(found.start_of(answer.contacts) + answer.row)
+        if given:
+            found.put(given, places)
+        if lacking:
+            self._read_back(np.array(lacking), answers, np.array(positions), found)
+        return found
 
-    @staticmethod
-    def _fill_in(
-        questions: Sequence[Question | None], request_id: int, records: Sequence[Record], *, is_text: bool
-    ) -> None:
-        contacts: list[Contact | None] = []
-        rows: dict[int, int] = {}
-        for question in questions:
-            position = None if question is None else cast(Answer, question.answer).known.position
-            if position is None or position in rows:
-                contacts.append(None)
-                continue
-            if position >= len(records):
+    def _read_back(self, rows: Indices, answers: Sequence[Known], positions: Indices, found: _Found) -> None:
+        """Find in the ledger the contacts at these positions of the replies that answered."""
+        of_request = np.array([one.request_id for one in answers])
+        holding = np.unique(of_request[positions != _NOWHERE])
+        for request_id, records, is_text in self._records(holding.tolist()):
+            mine = np.flatnonzero(of_request == request_id)
+            asked = positions[mine]
+            if not _NOWHERE <= asked.min() <= asked.max() < len(records):
                 raise LedgerError(
                     f"the reply of request {request_id} is damaged in the ledger; restore it from a backup"
                 )
-            rows[position] = len(contacts)
-            contacts.append(read_contact(records[position].contact or b"null", is_text=is_text))
-        flattened = flatten(contacts)
-        for question in questions:
-            if question is not None:
-                known = cast(Answer, question.answer).known
-                question.answer = Answer(known, flattened, rows[known.position])
+            # Each contact is read once, however many rows get it.
+            _, first, which = np.unique(asked, return_index=True, return_inverse=True)
+            home = first[which]
+            once = np.where(home == np.arange(len(home)), asked, _NOWHERE)
+            contacts = flatten([
+                None if one == _NOWHERE else read_contact(records[one].contact or b"null", is_text=is_text)
+                for one in cast("list[int]", once.tolist())
+            ])  # fmt: skip
+            is_found = asked != _NOWHERE
+            found.put(rows[mine[is_found]], found.start_of(contacts) + home[is_found])
+            for at, row in zip(mine[is_found].tolist(), home[is_found].tolist(), strict=True):
+                answers[at].contacts, answers[at].row = contacts, row
 
     def _records(self, request_ids: Sequence[int]) -> Iterator[tuple[int, Sequence[Record], bool]]:
         """The records of each of these requests' replies, and whether all of the reply is UTF-8."""
@@ -235,9 +282,48 @@ class _Loader:
         for request_id in request_ids:
             if request_id in self._replies:
                 yield request_id, *self._replies[request_id]
-        for stored in self._ledger.replies(sorted(unread)):
-            body, _ = decompress(stored)
-            self._replies[stored.request_id] = parse_reply(body).records, is_utf8(body)
+        for request_id in unread:
+            body = self._inflated.read(request_id)
+            self._replies[request_id] = parse_reply(body).records, is_utf8(body)
             if len(self._replies) > _REPLIES_KEPT:
                 self._replies.popitem(last=False)
-            yield stored.request_id, *self._replies[stored.request_id]
+            yield request_id, *self._replies[request_id]
+
+
+class _Inflated:
+    """Stored replies, inflated in a thread, where those that will be wanted next are too.
+
+    These are begun some at a time: whenever the thread has to be woken, both threads wait for the
+    interpreter, and for each reply alone that would cost what the thread saves.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_inflater")
+        self._expected: Sequence[int] = ()
+        self._begun: dict[int, Future[tuple[bytes, bool]]] = {}
+
+    def close(self) -> None:
+        self._thread.shutdown(cancel_futures=True)
+
+    def expect(self, request_ids: Sequence[int]) -> None:
+        """Name the replies that will be wanted, in their order; none of them has to be."""
+        self._expected = request_ids
+
+    def read(self, request_id: int) -> bytes:
+        """The reply of this request. Begins with those that are expected after it."""
+        if request_id not in self._begun:
+            self._begun.clear()
+            self._begin(request_id)
+        wanted = self._begun.pop(request_id)
+        if not self._begun:
+            at = bisect_right(self._expected, request_id)
+            # What cannot be read is told to whoever wants it.
+            with contextlib.suppress(LedgerError):
+                for one in self._expected[at : at + _INFLATED_AHEAD]:
+                    self._begin(one)
+        return wanted.result()[0]
+
+    def _begin(self, request_id: int) -> None:
+        for stored in self._ledger.replies([request_id]):
+            self._begun[request_id] = self._thread.submit(decompress, stored)

@@ -74,16 +74,25 @@ class Client:
             # whether the request was read. A fresh one cannot.
             "Connection": "close",
         }
-        # Reading the certificates takes longer than a request does; once is enough.
-        self._trust = _trusted_certificates() if base_url.startswith("https:") else None
+        self._trust: ssl.SSLContext | None = None
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
+
+    def get_ready(self) -> None:
+        """Read the certificates to trust, once: it takes longer than a request does.
+
+        Raises `ConfigError` when one that is named is not there.
+        """
+        with self._lock:
+            if self._trust is None and self.url.startswith("https:"):
+                self._trust = _trusted_certificates()
 
     def send(self, form: bytes) -> Reply | NoReply:
         """Post one form, once, within the deadline.
 
         Raises `ConfigError` when the server's certificate cannot be trusted.
         """
+        self.get_ready()
         opened: list[socket.socket] = []
         body = _Form(form, peer=lambda: _peer_of(opened[-1]) if opened else "ready")
         try:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeAlias, cast, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast, overload
 
 import pyarrow as pa
 
@@ -49,14 +49,20 @@ BLOCK_ROWS: Final = 4_096
 WINDOW_ROWS: Final = 28_672
 """Rows that are open at once: enough to keep 20 partitions in flight, and memory bounded."""
 
-MOST_ROWS_LOOKED_UP: Final = 65_536
-# A look-up reads the whole ledger, and what a partition's claim reads again grows with the rows of the
-# look-up before it. Both together cost least at 1,400 rows times the root of the ledger's requests;
-# half as many cost a quarter more, some 0.3 us a row, and hold half as much.
+MOST_ROWS_LOOKED_UP: Final = 65536
+# A look-up reads the whole ledger, and what a partition's claim reads again grows with those that were
+# asked of the look-up before it. Both together cost least at 1,400 rows times the root of the ledger's
+# requests, if all are asked; half as many cost a quarter more, some 0.3 us a row, and hold half as much.
 _ROWS_LOOKED_UP: Final = 700
 
-# What rows offer, the keys of all identifiers in them, and what the ledger knows of those.
-_LookedUp: TypeAlias = tuple[list[Candidates], Mapping[Identifier, bytes], Lookup]
+
+class _LookedUp(NamedTuple):
+    """What rows offer, the keys of all identifiers in them and in others, and what the ledger knows of those."""
+
+    candidates: list[Candidates]
+    keys: Mapping[Identifier, bytes]
+    lookup: Lookup
+
 
 _LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
 
@@ -401,10 +407,10 @@ class Enricher:
         agenda = Agenda()
         purchase = self._purchase(agenda, report)
         self._purchases.append(purchase)
-        finisher = Finisher(
-            self._ledger, self._added, columns=self._settings.columns, prefix=self._settings.prefix
-        )
         with (
+            Finisher(
+                self._ledger, self._added, columns=self._settings.columns, prefix=self._settings.prefix
+            ) as finisher,
             _progress(self._settings.progress, report, total, self._settings.max_credits) as show,
             marked() as interruption,
             _telling(report),
@@ -416,15 +422,18 @@ class Enricher:
             try:
                 more = True
                 while more or agenda.blocks:
-                    while more and agenda.open_rows < WINDOW_ROWS and not interruption:
+                    while (
+                        more and agenda.open_rows < WINDOW_ROWS and not interruption and not agenda.may_leave
+                    ):
                         chunk = next(ahead, None)
                         more = chunk is not None
                         if chunk is not None:
                             block = self._take_in(agenda, purchase, chunk)
+                            finisher.expect(chunk.lookup.known.answering)
                             agenda.start(block)
                             report.rows_read += len(block.rows)
                             report.identifiers += len(block.new)
-                            report.folded += sum(len(row.questions) for row in block.rows) - len(block.new)
+                            report.folded += block.places - len(block.new)
                     for block in agenda.leaving():
                         batch = finisher.finish(block.rows, run=purchase.run, report=report)
                         interruption.is_suspended = True
@@ -433,7 +442,8 @@ class Enricher:
                         show()
                     if interruption:
                         self._stop(purchase, interruption)
-                    if agenda.blocks:
+                    # While there is room for more rows, those that are queued may still become a full partition.
+                    if agenda.blocks and (not more or agenda.open_rows >= WINDOW_ROWS):
                         purchase.step(all_rows_in=not more)
             finally:
                 try:
@@ -475,32 +485,42 @@ class Enricher:
     def _look_ahead(self, chunks: Iterator[list[Candidates]], purchase: Purchase) -> Iterator[_LookedUp]:
         """Chunks with what the ledger knows of them.
 
-        A look-up goes through the whole ledger, so the larger that is, the more rows share one.
+        A look-up goes through the whole ledger, so the larger that is, the more rows share one; and the
+        more, the fewer of them are still to be asked.
         """
         held: list[list[Candidates]] = []
-        rows = 0
+        rows, share_to_ask = 0, 1.0
         for chunk in chunks:
             held.append(chunk)
             rows += len(chunk)
-            if rows >= min(_ROWS_LOOKED_UP * math.sqrt(self._ledger.last_request()), MOST_ROWS_LOOKED_UP):
-                yield from self._looked_up(held, purchase)
+            enough = _ROWS_LOOKED_UP * math.sqrt(self._ledger.last_request())
+            if rows * share_to_ask >= enough or rows >= MOST_ROWS_LOOKED_UP:
+                keys, lookup = self._look_up(held, purchase)
+                share_to_ask = 1 - len(lookup.known) / max(len(keys), 1)
+                yield from _each(held, keys, lookup)
                 held, rows = [], 0
-        yield from self._looked_up(held, purchase)
+        yield from _each(held, *self._look_up(held, purchase))
 
-    def _looked_up(self, chunks: list[list[Candidates]], purchase: Purchase) -> Iterator[_LookedUp]:
+    def _look_up(
+        self, chunks: Iterable[list[Candidates]], purchase: Purchase
+    ) -> tuple[Mapping[Identifier, bytes], Lookup]:
         keys = self._ledger.keys({one for chunk in chunks for row in chunk for one in row.identifiers})
-        lookup = purchase.look_up(keys)
-        # Off the list, so that what was taken in is not held here too.
-        chunks.reverse()
-        while chunks:
-            yield chunks.pop(), keys, lookup
+        return keys, purchase.look_up(keys)
 
     @staticmethod
     def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:
-        candidates, keys, lookup = chunk
-        block = agenda.add(candidates, keys)
-        purchase.open(block.new, lookup)
+        block = agenda.add(chunk.candidates, chunk.keys)
+        purchase.open(block.new, chunk.lookup)
         return block
+
+
+def _each(
+    chunks: list[list[Candidates]], keys: Mapping[Identifier, bytes], lookup: Lookup
+) -> Iterator[_LookedUp]:
+    # Off the list, so that what was taken in is not held here too.
+    chunks.reverse()
+    while chunks:
+        yield _LookedUp(chunks.pop(), keys, lookup)
 
 
 @contextlib.contextmanager

@@ -7,10 +7,10 @@ of seconds, most of them for reading the disk.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple, Self
+from typing import Any, Final, Literal, NamedTuple, Self, cast
 
 import msgspec
 import numpy as np
@@ -38,6 +38,7 @@ HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
 
 _STANDINGS: Final[tuple[Standing, ...]] = ("matched", "missed", "in_flight", "in_doubt", "unreadable")
 _MATCHED, _MISSED, _IN_FLIGHT, _IN_DOUBT, _UNREADABLE = range(len(_STANDINGS))
+_UNANSWERED: Final = (_IN_FLIGHT, _IN_DOUBT)
 _UNKNOWN: Final = -1
 # Seconds; what no clock tells and no date holds.
 _END_OF_TIME: Final = 2.0e11
@@ -48,7 +49,7 @@ _BYTES_A_ROW: Final = 1_000
 _SEARCHES_AHEAD: Final = 1
 
 
-class Known(msgspec.Struct, frozen=True, gc=False):
+class Known(msgspec.Struct, gc=False):
     """What the ledger knows of an identifier. Matched: which contact of which reply."""
 
     standing: Standing
@@ -58,6 +59,10 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     position: int = -1
     is_alias: bool = False
     is_stale: bool = False
+    contacts: Any = None
+    """Once that reply is taken apart, its `contacts.Flattened`."""
+    row: int = -1
+    """Of these, which one it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +195,7 @@ class Findings:
     def _holds(self, held: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         return (self._required & ~held.astype(np.int32)) == 0
 
-    def known(self) -> Mapping[bytes, Known]:
+    def known(self) -> KnownKeys:
         """What is known, by key. To be called once, at the end."""
         if self._wanted is not None:
             self._take_sought()
@@ -207,7 +212,7 @@ class Findings:
         is_matched = (contact >= 0) & ~(stale & is_open)
         standing = np.where(is_open, self._standing, np.where(fresh, np.int8(_MISSED), np.int8(_UNKNOWN)))
         standing[is_matched] = _MATCHED
-        return _KnownKeys(
+        return KnownKeys(
             self._keys, self._requests, standing=standing,
             number=np.where(is_matched, contact, np.where(is_open, opened, miss)),
             position=np.where(is_matched, self._position, -1),
@@ -248,7 +253,8 @@ class Findings:
 
 
 def _which(keys: Sequence[bytes], chosen: Collection[bytes]) -> npt.NDArray[np.bool_]:
-    if chosen is keys:
+    # All that are chosen are among the keys.
+    if len(chosen) == len(keys):
         return np.ones(len(keys), dtype=np.bool_)
     among = set(chosen)
     return np.fromiter((key in among for key in keys), dtype=np.bool_, count=len(keys))
@@ -286,8 +292,8 @@ def _outcomes_of(row: Any) -> bytes:
     return row.outcomes
 
 
-class _KnownKeys(Mapping[bytes, Known]):
-    """What is known, by key; made into an object for whoever asks for it."""
+class KnownKeys(Mapping[bytes, Known]):
+    """What is known, by key; made into objects for whoever asks for it."""
 
     def __init__(
         self,
@@ -303,9 +309,10 @@ class _KnownKeys(Mapping[bytes, Known]):
         places = np.flatnonzero(standing != _UNKNOWN).tolist()
         self._places = {keys[place]: place for place in places}
         self._requests = requests
-        # One entry of a view is read four times as fast as one of an array.
-        columns: list[Any] = [standing, number, position, is_alias, is_stale]
-        self._columns = [memoryview(one) for one in columns]
+        self._columns: list[npt.NDArray[Any]] = [standing, number, position, is_alias, is_stale]
+        answering = cast("list[int]", np.unique(number[standing == _MATCHED]).tolist())
+        self.answering: Final = [requests[one][0] for one in answering]
+        """The requests whose contacts answer, the oldest first."""
 
     def __len__(self) -> int:
         return len(self._places)
@@ -317,16 +324,25 @@ class _KnownKeys(Mapping[bytes, Known]):
         return key in self._places
 
     def __getitem__(self, key: bytes) -> Known:
-        return self._made(self._places[key])
+        return self._made([self._places[key]])[0]
 
-    def get(self, key: bytes, default: Any = None) -> Any:
-        """As of any mapping. Most keys are not known, and an error takes its time."""
-        place = self._places.get(key)
-        return default if place is None else self._made(place)
+    def of(self, keys: Iterable[bytes]) -> list[Known | None]:
+        """What is known of each key, in a third of the time that it takes one by one."""
+        places = [self._places.get(key) for key in keys]
+        made = iter(self._made([place for place in places if place is not None]))
+        return [None if place is None else next(made) for place in places]
 
-    def _made(self, place: int) -> Known:
-        standing, number, position, is_alias, is_stale = [column[place] for column in self._columns]
-        request_id, run, at = self._requests[number]
-        name = _STANDINGS[standing]
-        moment = None if name in ("in_flight", "in_doubt") else at
-        return Known(name, request_id, run, moment, position, bool(is_alias), bool(is_stale))
+    def _made(self, places: Sequence[int]) -> list[Known]:
+        at = np.array(places, dtype=np.intp)
+        standings, numbers, positions = (cast("list[int]", one[at].tolist()) for one in self._columns[:3])
+        are_aliases, are_stale = (cast("list[bool]", one[at].tolist()) for one in self._columns[3:])
+        asked = [self._requests[number] for number in numbers]
+        return [
+            Known(
+                _STANDINGS[standing], request_id, run, None if standing in _UNANSWERED else answered_at,
+                position, is_alias, is_stale,
+            )
+            for standing, (request_id, run, answered_at), position, is_alias, is_stale in zip(
+                standings, asked, positions, are_aliases, are_stale, strict=True
+            )
+        ]  # fmt: skip

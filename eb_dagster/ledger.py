@@ -30,7 +30,7 @@ from sqlalchemy import exc
 from eb_dagster import database
 from eb_dagster.database import damaged
 from eb_dagster.errors import LedgerError
-from eb_dagster.findings import AT_ANY_AGE, HELD, IN_FLIGHT_STATES, Findings, Freshness, Known
+from eb_dagster.findings import AT_ANY_AGE, HELD, IN_FLIGHT_STATES, Findings, Freshness, Known, KnownKeys
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.owners import DatabaseOwner, FileOwner, Owner
 from eb_dagster.packed import KEY_BYTES, RESENT, Wanted, checksum, unpack_keys, unpack_outcomes
@@ -67,6 +67,19 @@ _REQUESTS_AFTER: Final = (
     )
     .where(_requests.c.id > sa.bindparam("after"))
     .order_by(_requests.c.id)
+)
+_REPLY: Final = (
+    sa.select(
+        _requests.c.run,
+        _requests.c.asked_keys,
+        _requests.c.answered_at,
+        _replies.c.encoding,
+        _replies.c.complete,
+        _replies.c.checksum,
+        _replies.c.body,
+    )
+    .join(_replies, _replies.c.request_id == _requests.c.id)
+    .where(_of_request)
 )
 _INTEND: Final = sa.insert(_requests)
 _REQUEST: Final = sa.select(
@@ -134,11 +147,16 @@ class StoredReply:
 
     request_id: int
     run: str
-    keys: tuple[bytes, ...]
+    asked_keys: bytes = field(repr=False)
     answered_at: float
     encoding: str
     complete: bool
     body: bytes = field(repr=False)
+
+    @property
+    def keys(self) -> tuple[bytes, ...]:
+        """The keys one by one, in the order of asking."""
+        return unpack_keys(self.asked_keys)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,7 +306,7 @@ class Ledger:
         required: int,
         alias_keys: Sequence[bytes] = (),
         freshness: Freshness = AT_ANY_AGE,
-    ) -> tuple[Mapping[bytes, Known], int]:
+    ) -> tuple[KnownKeys, int]:
         """What is known of `keys`, and the id of the newest request that was looked at.
 
         A key in `alias_keys` may also be answered by a contact in which it was found.
@@ -305,7 +323,7 @@ class Ledger:
         freshness: Freshness,
         *,
         after: int,
-    ) -> tuple[Mapping[bytes, Known], int]:
+    ) -> tuple[KnownKeys, int]:
         newest = after
         with Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness) as findings:
             rows = connection.execute(_REQUESTS_AFTER, {"after": after}, execution_options={"yield_per": 16})
@@ -382,7 +400,8 @@ class Ledger:
             self._owner.hold()
         with _whole("the table `requests`"), self.transaction() as connection:
             known, _ = self._lookup(connection, keys, required, alias_keys, freshness, after=seen)
-            news = {key: one for key, one in known.items() if not one.is_stale}
+            told = zip(keys, known.of(keys), strict=True)
+            news = {key: one for key, one in told if one is not None and not one.is_stale}
             if resend:
                 news = {key: one for key, one in news.items() if one.standing != "in_doubt"}
             if news:
@@ -467,8 +486,7 @@ class Ledger:
                     f"request {request_id} was answered before; look at it with `eb-dagster ledger show`",
                     spent="Nothing was changed",
                 )
-        keys = unpack_keys(row.asked_keys)
-        return StoredReply(request_id, row.run, keys, at, encoding, complete, body)
+        return StoredReply(request_id, row.run, row.asked_keys, at, encoding, complete, body)
 
     def apply(
         self,
@@ -513,20 +531,7 @@ class Ledger:
         """The stored replies of these requests, one at a time."""
         for request_id in request_ids:
             with _whole(f"request {request_id}"), self.reading() as connection:
-                column = _requests.c
-                row = connection.execute(
-                    sa.select(
-                        column.run,
-                        column.asked_keys,
-                        column.answered_at,
-                        _replies.c.encoding,
-                        _replies.c.complete,
-                        _replies.c.checksum,
-                        _replies.c.body,
-                    )
-                    .join(_replies, _replies.c.request_id == column.id)
-                    .where(column.id == request_id)
-                ).one_or_none()
+                row = connection.execute(_REPLY, {"request": request_id}).one_or_none()
             if row is None:
                 raise LedgerError(
                     f"the reply of request {request_id} is gone from the ledger; restore it from a backup"
@@ -535,7 +540,7 @@ class Ledger:
                 raise damaged(f"the reply of request {request_id}")
             body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
             yield StoredReply(
-                request_id, row.run, unpack_keys(row.asked_keys), row.answered_at,
+                request_id, row.run, row.asked_keys, row.answered_at,
                 encoding, row.complete, body,
             )  # fmt: skip
 

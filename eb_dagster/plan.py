@@ -31,6 +31,8 @@ _PENDING: Final = frozenset({"queued", "asked", "elsewhere"})
 _ENDS: Final[tuple[Literal["suppressed", "matched", "in_doubt", "unreadable"], ...]] = (
     "suppressed", "matched", "in_doubt", "unreadable",
 )  # fmt: skip
+# What ends a row that asks nothing else.
+_ENDS_ALONE: Final[dict[State, Status]] = {**{state: state for state in _ENDS}, "missed": "not_found"}
 
 
 class Question(msgspec.Struct, eq=False, gc=False):
@@ -44,7 +46,7 @@ class Question(msgspec.Struct, eq=False, gc=False):
     seen: int = 0
     """The newest request that was looked at when the ledger was asked about it."""
     answer: Any = None
-    """Who answered, when matched or missed; what an old contact says, while it is open."""
+    """When matched or missed, what is `Known`; while it is open, what is known of an old contact."""
 
     def __repr__(self) -> str:
         return f"Question(field_type={self.identifier.field_type!r}, state={self.state!r})"
@@ -67,6 +69,8 @@ class Block:
     rows: list[Row]
     new: list[Question]
     """Those that no open row asked before; to be looked up."""
+    places: int
+    """How often its rows ask, whoever asked before."""
     _resolved: int = 0
 
     @property
@@ -106,6 +110,7 @@ class Agenda:
         known = self._questions
         rows: list[Row] = []
         new: list[Question] = []
+        places = 0
         for one in candidates:
             asked: list[Question] = []
             for identifier in one.identifiers:
@@ -117,8 +122,9 @@ class Agenda:
                 else:
                     question.block = number
                 asked.append(question)
+            places += len(asked)
             rows.append(Row(tuple(asked), one.reasons))
-        block = Block(number, rows, new)
+        block = Block(number, rows, new, places)
         self.open_rows += len(rows)
         self.blocks.append(block)
         return block
@@ -133,9 +139,10 @@ class Agenda:
         question.state = state
         if answer is not None:
             question.answer = answer
-        waiting = self._waiting.pop(question.key, [])
-        for row in waiting if isinstance(waiting, list) else [waiting]:
-            self._advance(row)
+        waiting = self._waiting.pop(question.key, None)
+        if waiting is not None:
+            for row in waiting if isinstance(waiting, list) else [waiting]:
+                self._advance(row)
 
     def put_back(self, questions: Sequence[Question]) -> None:
         """Queue these again, before all others; but none that no row waits for any more."""
@@ -177,9 +184,14 @@ class Agenda:
             for question in self.cut_step(step, 1):
                 self.settle(question, "not_asked")
 
+    @property
+    def may_leave(self) -> bool:
+        """Whether there is a block at the front whose rows are all resolved."""
+        return bool(self.blocks) and self.blocks[0].is_resolved
+
     def leaving(self) -> Iterator[Block]:
         """The blocks at the front whose rows are all resolved, in input order."""
-        while self.blocks and self.blocks[0].is_resolved:
+        while self.may_leave:
             block = self.blocks.popleft()
             yield block
             self.open_rows -= len(block.rows)
@@ -210,6 +222,8 @@ class Agenda:
         """The row's status and question, or None and the question that it waits for."""
         if not row.questions:
             return "invalid", None
+        if len(row.questions) == 1 and (ending := _ENDS_ALONE.get(row.questions[0].state)):
+            return ending, row.questions[0]
         states = [question.state for question in row.questions]
         for state in _ENDS:
             # One suppressed identifier is enough: it is the person who must not be bought.

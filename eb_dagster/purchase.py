@@ -19,14 +19,13 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
 from eb_dagster.client import Client, NoReply, Reply
 from eb_dagster.contacts import Contact, Flattened, flatten, is_utf8, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
-from eb_dagster.findings import Freshness, Known
+from eb_dagster.findings import Freshness, Known, KnownKeys
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_values
 from eb_dagster.ledger import Ledger, Limits, Short, StoredReply
 from eb_dagster.pacer import Pacer
@@ -65,22 +64,11 @@ _SPENT: Final[dict[Short, str]] = {
 }
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
-    """Who answered a question, or that nobody did.
-
-    A contact of a reply that came in this run is the row of `contacts`; any other is in the ledger.
-    """
-
-    known: Known
-    contacts: Flattened | None = None
-    row: int = 0
-
-
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What the ledger knew of some identifiers, up to its `newest` request."""
 
-    known: Mapping[bytes, Known]
+    known: KnownKeys
     newest: int
     suppressed: Collection[Identifier]
 
@@ -204,26 +192,26 @@ class Purchase:
         )  # fmt: skip
         return Lookup(known, newest, self._ledger.suppressed(keys))
 
-    def open(self, questions: Iterable[Question], lookup: Lookup) -> None:
+    def open(self, questions: Sequence[Question], lookup: Lookup) -> None:
         """Settle new questions that are known; the others may be asked."""
-        for question in questions:
+        found = lookup.known.of(one.key for one in questions)
+        for question, known in zip(questions, found, strict=True):
             question.seen = lookup.newest
-            if question.identifier in lookup.suppressed:
+            if lookup.suppressed and question.identifier in lookup.suppressed:
                 self._agenda.settle(question, "suppressed")
-            else:
-                question.state = "open"
-                self._apply_known(question, lookup.known.get(question.key))
+                continue
+            question.state = "open"
+            if known is not None:
+                self._apply_known(question, known)
 
-    def _apply_known(self, question: Question, known: Known | None) -> None:
-        if known is None:
-            return
+    def _apply_known(self, question: Question, known: Known) -> None:
         if known.standing == "matched":
             if known.is_stale:
-                question.answer = Answer(known)
+                question.answer = known
             else:
-                self._agenda.settle(question, "matched", Answer(known))
+                self._agenda.settle(question, "matched", known)
         elif known.standing == "missed":
-            self._agenda.settle(question, "missed", Answer(known))
+            self._agenda.settle(question, "missed", known)
         elif known.standing == "in_flight":
             question.state = "elsewhere"
             self._elsewhere.append(question)
@@ -298,6 +286,8 @@ class Purchase:
         return ([], 0) if step is None else (self._agenda.cut_step(step, size), 0)
 
     def _claim_and_send(self, questions: list[Question], attempt: int, due: float) -> bool:
+        # Before the claim: what fails here has cost nothing, and nobody is in doubt of it.
+        self._client.get_ready()
         claim = self._ledger.claim(
             [one.key for one in questions], run=self.run, required=self._required,
             limits=self._limits, seen=min(one.seen for one in questions),
@@ -329,7 +319,8 @@ class Purchase:
     def _learn(self, questions: list[Question], known: Mapping[bytes, Known]) -> None:
         for question in questions:
             question.state = "open"
-            self._apply_known(question, known.get(question.key))
+            if (one := known.get(question.key)) is not None:
+                self._apply_known(question, one)
         self._agenda.put_back([one for one in questions if one.state == "open"])
 
     def _out_of_room(self, short_of: Short | None) -> None:
@@ -439,9 +430,9 @@ class Purchase:
         self._report.extra_records += reading.extra
         self._report.wrong_counts += reading.wrong_count
         at, request_id = reading.stored.answered_at, reading.stored.request_id
-        missed = Answer(Known("missed", request_id, self.run, at))
+        missed = Known("missed", request_id, self.run, at)
         answers = {
-            position: Answer(Known("matched", request_id, self.run, at, position), reading.contacts, row)
+            position: Known("matched", request_id, self.run, at, position, contacts=reading.contacts, row=row)
             for position, row in reading.rows.items()
         }
         for question, position in zip(done.questions, reading.positions, strict=True):
@@ -455,7 +446,7 @@ class Purchase:
         self._report.stopped = why
         self._stop.set()
 
-    def _settle(self, question: Question, position: int, answer: Answer) -> None:
+    def _settle(self, question: Question, position: int, answer: Known) -> None:
         if position >= 0:
             self._agenda.settle(question, "matched", answer)
         elif position == MISSED:
@@ -608,7 +599,8 @@ def apply_reply(
     """
     body, whole = decompress(stored)
     parsed = parse_reply(body)
-    places = {key: at for at, key in enumerate(stored.keys)}
+    keys = stored.keys
+    places = {key: at for at, key in enumerate(keys)}
 
     def find(echo: str) -> int | None:
         if (place := sent.get(echo)) is not None:
@@ -621,8 +613,8 @@ def apply_reply(
                 return place
         return None
 
-    alignment = align(parsed, asked=len(stored.keys), find=find, complete=whole)
-    positions, contacts = _read_contacts(stored, alignment.positions, parsed.records, is_text=is_utf8(body))
+    alignment = align(parsed, asked=len(keys), find=find, complete=whole)
+    positions, contacts = _read_contacts(keys, alignment.positions, parsed.records, is_text=is_utf8(body))
     there = [(row, one) for row, one in enumerate(contacts) if one is not None]
     held = {positions[row]: one.fields for row, one in there}
     flattened = flatten(contacts)
@@ -640,13 +632,13 @@ def apply_reply(
 
 
 def _read_contacts(
-    stored: StoredReply, positions: Sequence[int], records: Sequence[Record], *, is_text: bool
+    keys: Sequence[bytes], positions: Sequence[int], records: Sequence[Record], *, is_text: bool
 ) -> tuple[list[int], list[Contact | None]]:
     """For each question, where its contact stands or a negative outcome; and that contact, each of them once."""
     read: set[int] = set()
     outcomes: list[int] = []
     contacts: list[Contact | None] = []
-    for key, position in zip(stored.keys, positions, strict=True):
+    for key, position in zip(keys, positions, strict=True):
         contact, outcome = None, FORGOTTEN if key == NO_KEY else position
         if outcome >= 0 and outcome not in read:
             try:

@@ -21,6 +21,7 @@ from eb_dagster import (
     OverBudget,
     Refused,
     contacts,
+    enrich,
     enrich_dataframe,
     sandbox,
 )
@@ -316,6 +317,20 @@ def test_a_parquet_file_is_streamed_into_another(stand_in, enricher, tmp_path):
     assert table.num_rows == report.rows == 9_000
     assert table["email"].to_pylist() == leads(9_000)["email"].tolist()
     assert api.requests() == 9
+
+
+@pytest.mark.parametrize("at_risk", [10, 30])
+def test_full_partitions_are_sent_although_the_window_holds_less_than_the_table(
+    stand_in, enricher, monkeypatch, at_risk
+):
+    monkeypatch.setattr(enrich, "BLOCK_ROWS", 40)
+    monkeypatch.setattr(enrich, "WINDOW_ROWS", 100)
+    api, table = stand_in(), leads(600)
+    is_new = table.index % 5 == 0
+    enricher(api).enrich_dataframe(table[~is_new])
+    one = enricher(api, partition_size=10, max_credits_at_risk=at_risk)
+    one.enrich_dataframe(table)
+    assert one.report.requests == is_new.sum() / 10
 
 
 def test_batches_go_in_and_a_reader_comes_out(stand_in, enricher):
