@@ -78,26 +78,17 @@ class Client:
         self._sockets: set[socket.socket] = set()
         self._lock = threading.Lock()
 
-    def get_ready(self) -> None:
-        """Read the certificates to trust, once: it takes longer than a request does.
-
-        Raises `ConfigError` when one that is named is not there.
-        """
-        with self._lock:
-            if self._trust is None and self.url.startswith("https:"):
-                self._trust = _trusted_certificates()
-
     def send(self, form: bytes) -> Reply | NoReply:
         """Post one form, once, within the deadline.
 
         Raises `ConfigError` when the server's certificate cannot be trusted.
         """
-        self.get_ready()
         opened: list[socket.socket] = []
         body = _Form(form, peer=lambda: _peer_of(opened[-1]) if opened else "ready")
         try:
+            session = _session(self._trusted())
             with self._deadline(opened) as deadline:
-                response = _session(self._trust).post(
+                response = session.post(
                     self.url,
                     # requests streams what it can iterate over; its stubs ask for less than that.
                     data=body,
@@ -117,6 +108,13 @@ class Client:
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             # The name of the error only: its text may quote the request.
             return NoReply(body.left, type(error).__name__)
+
+    def _trusted(self) -> ssl.SSLContext | None:
+        # Reading the certificates takes longer than a request does: once is enough, for who sends.
+        with self._lock:
+            if self._trust is None and self.url.startswith("https:"):
+                self._trust = _trusted_certificates()
+            return self._trust
 
     def abort(self) -> None:
         """Cut every connection that is open. What is cut off is in doubt."""

@@ -286,8 +286,6 @@ class Purchase:
         return ([], 0) if step is None else (self._agenda.cut_step(step, size), 0)
 
     def _claim_and_send(self, questions: list[Question], attempt: int, due: float) -> bool:
-        # Before the claim: what fails here has cost nothing, and nobody is in doubt of it.
-        self._client.get_ready()
         claim = self._ledger.claim(
             [one.key for one in questions], run=self.run, required=self._required,
             limits=self._limits, seen=min(one.seen for one in questions),

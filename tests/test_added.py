@@ -102,7 +102,7 @@ def row_of(request_id: int, position: int | None) -> Row:
     return Row((question,), (), status="not_found" if position is None else "matched", question=question)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50)
 @given(data=st.data())
 def test_each_row_gets_its_own_contact_back_whatever_was_expected(ledger_of_replies, data):
     requests = st.integers(1, 8)
