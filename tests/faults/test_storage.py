@@ -100,11 +100,14 @@ def test_a_reader_sees_the_old_table_or_the_new_one_and_nothing_between(tmp_path
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
-    with storage.open_enricher(tmp_path / "ledger.db", ScriptedClient()) as enricher:
-        for _ in range(3):
-            for source in ("first", "all"):
-                enricher.enrich_parquet(tmp_path / f"{source}.parquet", tmp_path / "table.parquet")
-    stop.set()
+    try:
+        with storage.open_enricher(tmp_path / "ledger.db", ScriptedClient()) as enricher:
+            for _ in range(3):
+                for source in ("first", "all"):
+                    enricher.enrich_parquet(tmp_path / f"{source}.parquet", tmp_path / "table.parquet")
+    finally:
+        # Else a failure would keep the process from ever ending.
+        stop.set()
     for reader in readers:
         reader.join()
     assert set(seen) == {1_000, 2_000}
