@@ -27,7 +27,7 @@ from eb_dagster.purchase import decompress
 from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 
-_REPLIES_KEPT: Final = 4
+_REPLIES_KEPT: Final = 16
 _INFLATED_AHEAD: Final = 3
 _NOWHERE: Final = -1
 _NO_SHIFT: Final = -(2**62)
@@ -313,7 +313,8 @@ class _Inflated:
     def read(self, request_id: int) -> bytes:
         """The reply of this request. Begins with those that are expected after it."""
         if request_id not in self._begun:
-            self._begun.clear()
+            while self._begun:
+                self._begun.popitem()[1].cancel()
             self._begin(request_id)
         wanted = self._begun.pop(request_id)
         if not self._begun:

@@ -422,13 +422,13 @@ class Enricher:
             try:
                 more = True
                 while more or agenda.blocks:
-                    while (
-                        more and agenda.open_rows < WINDOW_ROWS and not interruption and not agenda.may_leave
-                    ):
+                    while more and agenda.open_rows < WINDOW_ROWS and not interruption:
                         chunk = next(ahead, None)
                         more = chunk is not None
                         if chunk is not None:
                             block = self._take_in(agenda, purchase, chunk)
+                            if block.has_choice:
+                                purchase.catch_up(block.new, chunk.lookup)
                             finisher.expect(chunk.lookup.known.answering)
                             agenda.start(block)
                             report.rows_read += len(block.rows)

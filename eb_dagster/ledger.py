@@ -306,13 +306,14 @@ class Ledger:
         required: int,
         alias_keys: Sequence[bytes] = (),
         freshness: Freshness = AT_ANY_AGE,
+        after: int = 0,
     ) -> tuple[KnownKeys, int]:
-        """What is known of `keys`, and the id of the newest request that was looked at.
+        """What requests after that one tell of `keys`, and the id of the newest that was looked at.
 
         A key in `alias_keys` may also be answered by a contact in which it was found.
         """
         with _whole("the table `requests`"), self.reading() as connection:
-            return self._lookup(connection, keys, required, alias_keys, freshness, after=0)
+            return self._lookup(connection, keys, required, alias_keys, freshness, after=after)
 
     def _lookup(
         self,

@@ -74,6 +74,11 @@ class Block:
     _resolved: int = 0
 
     @property
+    def has_choice(self) -> bool:
+        """Whether one of its rows offers several identifiers."""
+        return any(len(row.questions) > 1 for row in self.rows)
+
+    @property
     def is_resolved(self) -> bool:
         """Whether each of its rows has ended."""
         rows, at = self.rows, self._resolved
@@ -184,14 +189,9 @@ class Agenda:
             for question in self.cut_step(step, 1):
                 self.settle(question, "not_asked")
 
-    @property
-    def may_leave(self) -> bool:
-        """Whether there is a block at the front whose rows are all resolved."""
-        return bool(self.blocks) and self.blocks[0].is_resolved
-
     def leaving(self) -> Iterator[Block]:
         """The blocks at the front whose rows are all resolved, in input order."""
-        while self.may_leave:
+        while self.blocks and self.blocks[0].is_resolved:
             block = self.blocks.popleft()
             yield block
             self.open_rows -= len(block.rows)

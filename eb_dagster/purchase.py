@@ -204,6 +204,21 @@ class Purchase:
             if known is not None:
                 self._apply_known(question, known)
 
+    def catch_up(self, questions: Sequence[Question], lookup: Lookup) -> None:
+        """Look up again the open questions of which something was learned since.
+
+        A claim does so for what it asks. But a row with several identifiers must not ask one of them
+        while another is answered already: that would be the same person paid for twice.
+        """
+        waiting = [one for one in questions if one.state == "open"]
+        news, _ = self._ledger.lookup(
+            [one.key for one in waiting], required=self._required, freshness=self._freshness,
+            alias_keys=self._alias_keys((one.identifier, one.key) for one in waiting), after=lookup.newest,
+        )  # fmt: skip
+        if news:
+            told = [one for one in waiting if one.key in news]
+            self.open(told, self.look_up({one.identifier: one.key for one in told}))
+
     def _apply_known(self, question: Question, known: Known) -> None:
         if known.standing == "matched":
             if known.is_stale:
@@ -211,7 +226,7 @@ class Purchase:
             else:
                 self._agenda.settle(question, "matched", known)
         elif known.standing == "missed":
-            self._agenda.settle(question, "missed", known)
+            self._settle_miss(question, known)
         elif known.standing == "in_flight":
             question.state = "elsewhere"
             self._elsewhere.append(question)
@@ -448,13 +463,16 @@ class Purchase:
         if position >= 0:
             self._agenda.settle(question, "matched", answer)
         elif position == MISSED:
-            if question.answer is not None:
-                # Bought before, asked again because it was old, and not found any more.
-                self._agenda.settle(question, "matched")
-            else:
-                self._agenda.settle(question, "missed", answer)
+            self._settle_miss(question, answer)
         else:
             self._agenda.settle(question, "in_doubt" if position == IN_DOUBT else "unreadable")
+
+    def _settle_miss(self, question: Question, miss: Known) -> None:
+        if question.answer is not None:
+            # Bought before, asked again because it was old, and not found any more.
+            self._agenda.settle(question, "matched")
+        else:
+            self._agenda.settle(question, "missed", miss)
 
     def _on_doubt(self, done: _Done) -> None:
         for question in done.questions:

@@ -1,18 +1,23 @@
 """What buying does beside other processes."""
 
+import json
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from contextlib import closing
+from datetime import timedelta
 
 import pandas as pd
 import pytest
 
 from eb_dagster import LedgerError, enrich, purchase
-from eb_dagster.identifiers import Identifier
+from eb_dagster.identifiers import Candidates, Identifier
 from eb_dagster.ledger import Ledger, Limits
+from eb_dagster.plan import Agenda
+from eb_dagster.purchase import Purchase, apply_reply
+from eb_dagster.report import Report
 
 OTHER_PROCESS = """
 import json, os, sys
@@ -127,3 +132,52 @@ def test_an_identifier_that_another_process_had_is_asked_once_though_its_first_r
     assert api.credits() == 2
     assert api.charged_twice() == 0
     assert one.report.answers == 1
+
+
+def test_a_person_bought_since_the_look_up_is_not_asked_under_another_identifier(
+    stand_in, enricher, monkeypatch
+):
+    # The last rows are looked up with the others, and taken in when the block that bought them has left.
+    monkeypatch.setattr(enrich, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(enrich, "WINDOW_ROWS", 20)
+    api = stand_in(match_rate=1.0)
+    known, new = ([f"{name}{at}@firm.example" for at in range(10)] for name in ("known", "new"))
+    enricher(api).enrich_dataframe(pd.DataFrame({"email": known}))
+    emails = known + new + 8 * known + new
+    phones = [None] * (len(emails) - 10) + [f"+1202555{1000 + at}" for at in range(10)]
+    one = enricher(api, identifiers={"phone": "phone", "email": "email"})
+    told = one.enrich_dataframe(pd.DataFrame({"phone": phones, "email": emails}))
+    assert told["eb_field_type"].tolist() == ["email"] * len(emails)
+    assert one.report.requests == 1
+    assert api.credits() == 20
+
+
+@pytest.mark.parametrize("told_by", ["look-up", "claim"])
+def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kept(
+    stand_in, enricher, tmp_path, told_by
+):
+    api, jane = stand_in(match_rate=1.0), Identifier("email", "jane@firm.example")
+    one = enricher(api, max_age=timedelta(0))
+    one.enrich_dataframe(pd.DataFrame({"email": [jane.value]}))
+    with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as ledger:
+        keys, agenda = ledger.keys([jane]), Agenda()
+        buying = Purchase(
+            settings=one._settings, ledger=ledger, client=one._client, agenda=agenda, report=Report()
+        )
+        lookup = buying.look_up(keys)
+        claim = ledger.claim([*keys.values()], run="other", required=0, limits=Limits(None, 10), seen=1)
+        body = json.dumps({"contacts": [{"value": jane.value, "enriched_contact": None}]}).encode()
+        apply_reply(
+            ledger,
+            ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body),
+        )
+        block = agenda.add([Candidates((jane,), ())], keys)
+        buying.open(block.new, lookup)
+        assert (block.new[0].state, block.new[0].answer.is_stale) == ("open", True)
+        if told_by == "look-up":
+            buying.catch_up(block.new, lookup)
+        else:
+            told = ledger.claim([*keys.values()], run="mine", required=0, limits=Limits(None, 10), seen=1)
+            buying._learn(block.new, told.known)
+        assert (block.new[0].state, block.new[0].answer.request_id) == ("matched", 1)
+        buying.finish()
