@@ -1,4 +1,7 @@
-"""The columns that are added to rows that have ended, and what the report counts of them."""
+"""The columns that are added to rows that have ended, and what the report counts of them.
+
+Contacts that were bought in this run are columns already; those of earlier runs are read back.
+"""
 
 from __future__ import annotations
 

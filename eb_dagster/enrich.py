@@ -49,7 +49,7 @@ BLOCK_ROWS: Final = 4_096
 WINDOW_ROWS: Final = 28_672
 """Rows that are open at once: enough to keep 20 partitions in flight, and memory bounded."""
 
-MOST_ROWS_LOOKED_UP: Final = 65536
+MOST_ROWS_LOOKED_UP: Final = 65_536
 # A look-up reads the whole ledger, and what a partition's claim reads again grows with those that were
 # asked of the look-up before it. Both together cost least at 1,400 rows times the root of the ledger's
 # requests, if all are asked; half as many cost a quarter more, some 0.3 us a row, and hold half as much.
@@ -433,7 +433,7 @@ class Enricher:
                             agenda.start(block)
                             report.rows_read += len(block.rows)
                             report.identifiers += len(block.new)
-                            report.folded += block.places - len(block.new)
+                            report.folded += sum([len(row.questions) for row in block.rows]) - len(block.new)
                     for block in agenda.leaving():
                         batch = finisher.finish(block.rows, run=purchase.run, report=report)
                         interruption.is_suspended = True

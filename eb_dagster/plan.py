@@ -69,8 +69,6 @@ class Block:
     rows: list[Row]
     new: list[Question]
     """Those that no open row asked before; to be looked up."""
-    places: int
-    """How often its rows ask, whoever asked before."""
     _resolved: int = 0
 
     @property
@@ -115,7 +113,6 @@ class Agenda:
         known = self._questions
         rows: list[Row] = []
         new: list[Question] = []
-        places = 0
         for one in candidates:
             asked: list[Question] = []
             for identifier in one.identifiers:
@@ -127,9 +124,8 @@ class Agenda:
                 else:
                     question.block = number
                 asked.append(question)
-            places += len(asked)
             rows.append(Row(tuple(asked), one.reasons))
-        block = Block(number, rows, new, places)
+        block = Block(number, rows, new)
         self.open_rows += len(rows)
         self.blocks.append(block)
         return block

@@ -48,7 +48,8 @@ def rows_of(draw, made):
 @pytest.fixture(scope="module")
 def finisher(tmp_path_factory):
     ledger = Ledger(tmp_path_factory.mktemp("added") / "ledger.db", endpoint="https://api.example")
-    yield added.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_")
+    with added.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as one:
+        yield one
     ledger.close()
 
 
@@ -157,11 +158,11 @@ def test_a_row_that_nobody_answered_is_given_nobody_of_a_reply(tmp_path):
     claim = ledger.claim([b"k" * 16], run="run", required=0, limits=Limits(None, 1000), seen=0)
     body = json.dumps({"contacts": [someone]}).encode()
     ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
-    finisher = added.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_")
-    for standing, position, name in (("matched", 0, "Ada"), ("missed", -1, None)):
-        answer = Known(standing, claim.request_id, "run", 1.0, position)
-        question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
-        row = Row((question,), (), status="matched", question=question)
-        batch = finisher.finish([row], run="run", report=Report())
-        assert batch.column("eb_full_name").to_pylist() == [name]
+    with added.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher:
+        for standing, position, name in (("matched", 0, "Ada"), ("missed", -1, None)):
+            answer = Known(standing, claim.request_id, "run", 1.0, position)
+            question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
+            row = Row((question,), (), status="matched", question=question)
+            batch = finisher.finish([row], run="run", report=Report())
+            assert batch.column("eb_full_name").to_pylist() == [name]
     ledger.close()
