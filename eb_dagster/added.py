@@ -21,11 +21,11 @@ import pyarrow.compute as pc
 from eb_dagster.contacts import STATUS_COLUMNS, Flattened, flatten, is_utf8, read_contact, select
 from eb_dagster.errors import LedgerError
 from eb_dagster.findings import Known
-from eb_dagster.identifiers import identifiers_in
+from eb_dagster.identifiers import FieldType, identifiers_in
 from eb_dagster.ledger import Ledger
 from eb_dagster.memory import POOL
 from eb_dagster.packed import Indices
-from eb_dagster.plan import Row
+from eb_dagster.plan import Block
 from eb_dagster.purchase import decompress
 from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
@@ -63,18 +63,20 @@ class Finisher:
         """Name requests, the oldest first, whose contacts the rows that are finished next will want."""
         self._inflated.expect(request_ids)
 
-    def finish(self, rows: Sequence[Row], *, run: str, report: Report) -> pa.RecordBatch:
+    def finish(self, block: Block, *, run: str, report: Report) -> pa.RecordBatch:
         """The added columns of these rows, in order. Counts them in the report."""
-        found = self._loader.load(rows)
-        self._withhold(rows, found)
-        status = _status_arrays(rows, run, report)
+        ended = _Ended(block, run)
+        found = self._loader.load(block, ended)
+        self._withhold(ended, found)
+        status = ended.columns()
         contacts = found.columns(self._columns)
+        ended.count(report)
         found.count_oddities(report)
         for name, array in zip(self._columns, contacts, strict=True):
             report.filled[name] += len(array) - array.null_count
         return cast("Any", pa.RecordBatch).from_arrays([*status, *contacts], schema=self._schema)
 
-    def _withhold(self, rows: Sequence[Row], found: _Found) -> None:
+    def _withhold(self, ended: _Ended, found: _Found) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
         if not self._ledger.has_suppressed():
             return
@@ -82,8 +84,91 @@ class Finisher:
         barred = self._ledger.suppressed({one for several in inside.values() for one in several})
         for at, several in inside.items():
             if not barred.isdisjoint(several):
-                rows[at].status = "suppressed"
+                ended.suppress(at)
                 found.drop(at)
+
+
+class _Ended:
+    """How the rows of a block ended, an entry for each."""
+
+    def __init__(self, block: Block, run: str) -> None:
+        settled = block.settled
+        self._block = block
+        self._statuses = block.statuses
+        # Of whoever is suppressed, it is not told by which identifier.
+        questions = [None if row.status == "suppressed" else row.question for row in block.rows]
+        self._identifiers = block.merge(
+            [None if one is None else one.identifier for one in questions],
+            [] if settled is None else settled.identifiers,
+        )
+        self.known: list[Known | None] = [
+            one.answer if one is not None and row.status in _MATCHED else None
+            for one, row in zip(questions, block.rows, strict=True)
+        ]
+        """What answered those that were not settled."""
+        self.answers: Final = None if settled is None else settled.answers
+        """What answered those that were."""
+        self._is_from_ledger = np.zeros(len(self._statuses), dtype=np.bool_)
+        self._answered_at = np.full(len(self._statuses), np.nan)
+        if self.answers is not None:
+            self._is_from_ledger[self.answers.at] = self.answers.is_from_ledger
+            self._answered_at[self.answers.at] = self.answers.answered_at
+        if self.known:
+            at = np.array(block.at)
+            self._is_from_ledger[at] = [
+                one is not None and (one.run != run or one.is_alias) for one in self.known
+            ]
+            moments = [None if one is None else one.at for one in self.known]
+            self._answered_at[at] = np.array(moments, dtype=np.float64)
+
+    def suppress(self, row: int) -> None:
+        """Tell nothing of this row."""
+        self._statuses[row], self._identifiers[row] = "suppressed", None
+        self._is_from_ledger[row], self._answered_at[row] = False, np.nan
+
+    def columns(self) -> list[pa.Array[Any]]:
+        """`STATUS_COLUMNS`."""
+        values: list[Any] = [
+            [_MATCHED.get(status) for status in self._statuses],
+            self._statuses,
+            [None if one is None else one.field_type for one in self._identifiers],
+            [None if one is None else one.value for one in self._identifiers],
+            self._is_from_ledger,
+            np.rint(self._answered_at * 1e6).astype("datetime64[us]"),
+        ]
+        return [
+            pa.array(column, type=one.type, memory_pool=POOL)
+            for one, column in zip(STATUS_COLUMNS, values, strict=True)
+        ]
+
+    def count(self, report: Report) -> None:
+        """Count how rows ended, and the kinds of identifiers that answered."""
+        report.rows += len(self._statuses)
+        report.from_ledger += int(np.count_nonzero(self._is_from_ledger))
+        kinds = [None if one is None else one.field_type for one in self._identifiers]
+        for (status, kind), count in Counter(zip(self._statuses, kinds, strict=True)).items():
+            if status is not None and status != "invalid":
+                setattr(report, status, getattr(report, status) + count)
+            if status in _MATCHED and kind is not None:
+                report.answered_by[kind] += count
+                if status == "matched":
+                    report.matched_by[kind] += count
+        report.answered_by.update(self._missed_kinds())
+        invalid, unusable = self._block.reasons
+        report.invalid.update(invalid)
+        report.unusable.update(unusable)
+
+    def _missed_kinds(self) -> Iterator[FieldType]:
+        """Of rows of several identifiers, the other kinds that were asked, and missed: once a row."""
+        for row in self._block.rows:
+            if len(row.questions) > 1 and row.status in _MATCHED and row.question is not None:
+                missed: set[FieldType] = {
+                    one.identifier.field_type for one in row.questions if one.state == "missed"
+                }
+                missed.discard(row.question.identifier.field_type)
+                yield from missed
+        if self._block.settled is not None:
+            yield from self._block.settled.missed_kinds
 
 
 class _Found:
@@ -138,57 +223,6 @@ class _Found:
         return _gather(table, self._places, is_vacant=is_vacant)
 
 
-def _status_arrays(rows: Sequence[Row], run: str, report: Report) -> list[pa.Array[Any]]:
-    """`STATUS_COLUMNS` of these rows."""
-    statuses = [row.status for row in rows]
-    # Of whoever is suppressed, it is not told by which identifier.
-    questions = [None if row.status == "suppressed" else row.question for row in rows]
-    kinds = [None if one is None else one.identifier.field_type for one in questions]
-    known: list[Known | None] = [
-        one.answer if one is not None and status in _MATCHED else None
-        for one, status in zip(questions, statuses, strict=True)
-    ]
-    from_ledger = [one is not None and (one.run != run or one.is_alias) for one in known]
-    report.from_ledger += sum(from_ledger)
-    _count(rows, kinds, report)
-    microseconds = np.rint(np.array([None if one is None else one.at for one in known], np.float64) * 1e6)
-    values: list[Any] = [
-        [_MATCHED.get(status) for status in statuses],
-        statuses,
-        kinds,
-        [None if one is None else one.identifier.value for one in questions],
-        from_ledger,
-        microseconds.astype("datetime64[us]"),
-    ]
-    return [
-        pa.array(column, type=one.type, memory_pool=POOL)
-        for one, column in zip(STATUS_COLUMNS, values, strict=True)
-    ]
-
-
-def _count(rows: Sequence[Row], kinds: Sequence[str | None], report: Report) -> None:
-    """Count how rows ended, and the kinds of identifiers that answered."""
-    report.rows += len(rows)
-    for (status, kind), count in Counter(zip([row.status for row in rows], kinds, strict=True)).items():
-        if status is not None and status != "invalid":
-            setattr(report, status, getattr(report, status) + count)
-        if status in _MATCHED and kind is not None:
-            report.answered_by[kind] += count
-            if status == "matched":
-                report.matched_by[kind] += count
-    for row, kind in zip(rows, kinds, strict=True):
-        if len(row.questions) > 1 and row.status in _MATCHED:
-            # Those that missed were asked, too.
-            missed = dict.fromkeys(
-                one.identifier.field_type for one in row.questions if one.state == "missed"
-            )
-            report.answered_by.update(one for one in missed if one != kind)
-        if row.reasons:
-            report.unusable.update([reason for reason in row.reasons if reason != "blank"])
-        if row.status == "invalid":
-            report.invalid[row.reasons[0] if row.reasons else "blank"] += 1
-
-
 def _gather(
     table: Any, places: npt.NDArray[np.int64], *, is_vacant: npt.NDArray[np.bool_]
 ) -> list[pa.Array[Any]]:
@@ -226,38 +260,35 @@ class _Loader:
         self._inflated = inflated
         self._replies: OrderedDict[int, tuple[Sequence[Record], bool]] = OrderedDict()
 
-    def load(self, rows: Sequence[Row]) -> _Found:
-        """The contacts that these rows get. Each is kept with the answer, for other rows that ask the same."""
-        found = _Found(len(rows))
+    def load(self, block: Block, ended: _Ended) -> _Found:
+        """The contacts that these rows get."""
+        found = _Found(len(block.candidates))
         given: list[int] = []
         places: list[int] = []
-        lacking: list[int] = []
-        answers: list[Known] = []
-        positions: list[int] = []
-        for at, row in enumerate(rows):
-            if row.status not in _MATCHED or row.question is None:
-                continue
-            answer: Known | None = row.question.answer
+        lacking: list[tuple[int, int, int]] = []
+        for at, row, answer in zip(block.at, block.rows, ended.known, strict=True):
             if answer is None:
                 continue
             if answer.contacts is None:
-                lacking.append(at)
-                answers.append(answer)
                 is_found = row.status == "matched" and answer.standing == "matched"
-                # Who was not found keeps a place, so that rows and contacts stand alike.
-                positions.append(answer.position if is_found else _NOWHERE)
+                lacking.append((at, answer.request_id, answer.position if is_found else _NOWHERE))
             elif row.status == "matched":
                 given.append(at)
                 places.append(found.start_of(answer.contacts) + answer.row)
         if given:
             found.put(given, places)
         if lacking:
-            self._read_back(np.array(lacking), answers, np.array(positions), found)
+            at, request_ids, positions = np.array(lacking).T
+            self._read_back(at, request_ids, positions, found)
+        if ended.answers is not None:
+            self._read_back(ended.answers.at, ended.answers.request_id, ended.answers.position, found)
         return found
 
-    def _read_back(self, rows: Indices, answers: Sequence[Known], positions: Indices, found: _Found) -> None:
-        """Find in the ledger the contacts at these positions of the replies that answered."""
-        of_request = np.array([one.request_id for one in answers])
+    def _read_back(self, rows: Indices, of_request: Indices, positions: Indices, found: _Found) -> None:
+        """Find in the ledger the contacts at these positions of the replies to these requests.
+
+        Who was not found keeps a place, so that rows and contacts stand alike.
+        """
         holding = np.unique(of_request[positions != _NOWHERE])
         for request_id, records, is_text in self._records(holding.tolist()):
             mine = np.flatnonzero(of_request == request_id)
@@ -276,8 +307,6 @@ class _Loader:
             ])  # fmt: skip
             is_found = asked != _NOWHERE
             found.put(rows[mine[is_found]], found.start_of(contacts) + home[is_found])
-            for at, row in zip(mine[is_found].tolist(), home[is_found].tolist(), strict=True):
-                answers[at].contacts, answers[at].row = contacts, row
 
     def _records(self, request_ids: Sequence[int]) -> Iterator[tuple[int, Sequence[Record], bool]]:
         """The records of each of these requests' replies, and whether all of the reply is UTF-8."""

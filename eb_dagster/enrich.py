@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from itertools import accumulate
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast, overload
 
@@ -25,7 +26,6 @@ from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import (
     Candidates,
     FieldType,
-    Identifier,
     Layout,
     find_layout,
     read_batch,
@@ -39,6 +39,7 @@ from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
 from eb_dagster.report import Report
 from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_ledger, read_settings
+from eb_dagster.settled import Offers, Settled
 from eb_dagster.signals import Interruption, marked
 from eb_dagster.wire import PATH
 
@@ -57,10 +58,10 @@ _ROWS_LOOKED_UP: Final = 700
 
 
 class _LookedUp(NamedTuple):
-    """What rows offer, the keys of all identifiers in them and in others, and what the ledger knows of those."""
+    """What rows offer, how those end that are settled by that, and what the ledger knows of them and others."""
 
     candidates: list[Candidates]
-    keys: Mapping[Identifier, bytes]
+    settled: Settled
     lookup: Lookup
 
 
@@ -431,11 +432,11 @@ class Enricher:
                                 purchase.catch_up(block.new, chunk.lookup)
                             finisher.expect(chunk.lookup.known.answering)
                             agenda.start(block)
-                            report.rows_read += len(block.rows)
-                            report.identifiers += len(block.new)
-                            report.folded += sum([len(row.questions) for row in block.rows]) - len(block.new)
+                            report.rows_read += len(block.candidates)
+                            report.identifiers += block.identifiers
+                            report.folded += block.folded
                     for block in agenda.leaving():
-                        batch = finisher.finish(block.rows, run=purchase.run, report=report)
+                        batch = finisher.finish(block, run=purchase.run, report=report)
                         interruption.is_suspended = True
                         yield batch
                         interruption.is_suspended = False
@@ -495,32 +496,31 @@ class Enricher:
             rows += len(chunk)
             enough = _ROWS_LOOKED_UP * math.sqrt(self._ledger.last_request())
             if rows * share_to_ask >= enough or rows >= MOST_ROWS_LOOKED_UP:
-                keys, lookup = self._look_up(held, purchase)
-                share_to_ask = 1 - len(lookup.known) / max(len(keys), 1)
-                yield from _each(held, keys, lookup)
+                looked_up = self._look_up(held, purchase)
+                known = looked_up[-1].lookup.known
+                share_to_ask = 1 - len(known) / max(len(known.standing), 1)
                 held, rows = [], 0
-        yield from _each(held, *self._look_up(held, purchase))
+                # Off the list, so that what was taken in is not held here too.
+                looked_up.reverse()
+                while looked_up:
+                    yield looked_up.pop()
+        yield from self._look_up(held, purchase)
 
-    def _look_up(
-        self, chunks: Iterable[list[Candidates]], purchase: Purchase
-    ) -> tuple[Mapping[Identifier, bytes], Lookup]:
-        keys = self._ledger.keys({one for chunk in chunks for row in chunk for one in row.identifiers})
-        return keys, purchase.look_up(keys)
+    def _look_up(self, chunks: Sequence[list[Candidates]], purchase: Purchase) -> list[_LookedUp]:
+        offers = Offers([row for chunk in chunks for row in chunk], self._ledger.keys)
+        lookup = purchase.look_up(offers.identifiers, offers.keys)
+        settled = purchase.settle(offers, lookup)
+        starts = accumulate([len(chunk) for chunk in chunks], initial=0)
+        return [
+            _LookedUp(chunk, settled.part(start, len(chunk)), lookup)
+            for chunk, start in zip(chunks, starts, strict=False)
+        ]
 
     @staticmethod
     def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:
-        block = agenda.add(chunk.candidates, chunk.keys)
+        block = agenda.add(chunk.candidates, chunk.settled.open_keys, settled=chunk.settled)
         purchase.open(block.new, chunk.lookup)
         return block
-
-
-def _each(
-    chunks: list[list[Candidates]], keys: Mapping[Identifier, bytes], lookup: Lookup
-) -> Iterator[_LookedUp]:
-    # Off the list, so that what was taken in is not held here too.
-    chunks.reverse()
-    while chunks:
-        yield _LookedUp(chunks.pop(), keys, lookup)
 
 
 @contextlib.contextmanager

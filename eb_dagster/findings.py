@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, Literal, NamedTuple, Self, cast
 
 import msgspec
@@ -36,9 +37,9 @@ IN_FLIGHT_STATES: Final = ("intent", "answered")
 HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
 """Outcomes of what may have been paid for, without an answer."""
 
-_STANDINGS: Final[tuple[Standing, ...]] = ("matched", "missed", "in_flight", "in_doubt", "unreadable")
-_MATCHED, _MISSED, _IN_FLIGHT, _IN_DOUBT, _UNREADABLE = range(len(_STANDINGS))
-_UNANSWERED: Final = (_IN_FLIGHT, _IN_DOUBT)
+STANDINGS: Final[tuple[Standing, ...]] = ("matched", "missed", "in_flight", "in_doubt", "unreadable")
+_MATCHED, _MISSED, _IN_FLIGHT, _IN_DOUBT, _UNREADABLE = range(len(STANDINGS))
+_UNANSWERED: Final = ("in_flight", "in_doubt")
 _UNKNOWN: Final = -1
 # Seconds; what no clock tells and no date holds.
 _END_OF_TIME: Final = 2.0e11
@@ -293,7 +294,7 @@ def _outcomes_of(row: Any) -> bytes:
 
 
 class KnownKeys(Mapping[bytes, Known]):
-    """What is known, by key; made into objects for whoever asks for it."""
+    """What is known of keys: in arrays with an entry for each, and as objects for whoever asks for one."""
 
     def __init__(
         self,
@@ -306,16 +307,30 @@ class KnownKeys(Mapping[bytes, Known]):
         is_alias: npt.NDArray[np.bool_],
         is_stale: npt.NDArray[np.bool_],
     ) -> None:
-        places = np.flatnonzero(standing != _UNKNOWN).tolist()
-        self._places = {keys[place]: place for place in places}
-        self._requests = requests
-        self._columns: list[npt.NDArray[Any]] = [standing, number, position, is_alias, is_stale]
-        answering = cast("list[int]", np.unique(number[standing == _MATCHED]).tolist())
-        self.answering: Final = [requests[one][0] for one in answering]
+        self._keys = keys
+        self.standing: Final = standing
+        """Which of `STANDINGS`; -1 for a key of which nothing is known."""
+        self.number: Final = number
+        """Of the request that says so, among those below."""
+        self.position: Final = position
+        """In its reply, of who is matched."""
+        self.is_alias: Final = is_alias
+        self.is_stale: Final = is_stale
+        self.request_ids: Final[Indices] = np.array([one for one, _, _ in requests], dtype=np.int64)
+        self.runs: Final = [run for _, run, _ in requests]
+        self.answered_at: Final = np.array([at for _, _, at in requests], dtype=np.float64)
+        """Seconds since the epoch; NaN where there is no answer."""
+        answering = np.unique(number[standing == _MATCHED])
+        self.answering: Final = cast("list[int]", self.request_ids[answering].tolist())
         """The requests whose contacts answer, the oldest first."""
 
+    @cached_property
+    def _places(self) -> dict[bytes, int]:
+        keys = self._keys
+        return {keys[place]: place for place in np.flatnonzero(self.standing != _UNKNOWN).tolist()}
+
     def __len__(self) -> int:
-        return len(self._places)
+        return int(np.count_nonzero(self.standing != _UNKNOWN))
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._places)
@@ -334,15 +349,24 @@ class KnownKeys(Mapping[bytes, Known]):
 
     def _made(self, places: Sequence[int]) -> list[Known]:
         at = np.array(places, dtype=np.intp)
-        standings, numbers, positions = (cast("list[int]", one[at].tolist()) for one in self._columns[:3])
-        are_aliases, are_stale = (cast("list[bool]", one[at].tolist()) for one in self._columns[3:])
-        asked = [self._requests[number] for number in numbers]
+        number = self.number[at]
+        standings: list[Standing] = [STANDINGS[one] for one in cast("list[int]", self.standing[at].tolist())]
+        runs = [self.runs[one] for one in cast("list[int]", number.tolist())]
+        columns: list[npt.NDArray[Any]] = [
+            self.request_ids[number], self.answered_at[number], self.position[at], self.is_alias[at],
+            self.is_stale[at],
+        ]  # fmt: skip
         return [
             Known(
-                _STANDINGS[standing], request_id, run, None if standing in _UNANSWERED else answered_at,
-                position, is_alias, is_stale,
+                standing,
+                request_id,
+                run,
+                None if standing in _UNANSWERED else at,
+                position,
+                is_alias,
+                is_stale,
             )
-            for standing, (request_id, run, answered_at), position, is_alias, is_stale in zip(
-                standings, asked, positions, are_aliases, are_stale, strict=True
+            for standing, run, (request_id, at, position, is_alias, is_stale) in zip(
+                standings, runs, zip(*(one.tolist() for one in columns), strict=True), strict=True
             )
-        ]  # fmt: skip
+        ]

@@ -267,10 +267,10 @@ class Ledger:
         """The identifier's keyed hash at an endpoint; "" stands for all of them."""
         return self.hasher(identifier.field_type, endpoint=endpoint)(identifier.value)
 
-    def keys(self, identifiers: Iterable[Identifier]) -> dict[Identifier, bytes]:
-        """The keys of many identifiers."""
+    def keys(self, identifiers: Iterable[Identifier]) -> list[bytes]:
+        """The key of each identifier."""
         hashers: dict[str, Callable[[str], bytes]] = {kind: self.hasher(kind) for kind in FIELD_TYPES}
-        return {one: hashers[one.field_type](one.value) for one in identifiers}
+        return [hashers[one.field_type](one.value) for one in identifiers]
 
     def keys_of(self, field_type: FieldType, values: Iterable[str]) -> list[bytes]:
         """The keys of values of one kind."""

@@ -12,19 +12,19 @@ from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.identifiers import Candidates, Identifier
+from eb_dagster.settled import Settled, Status
 
 State = Literal[
     "new", "open", "queued", "asked", "elsewhere",
     "matched", "missed", "in_doubt", "unreadable", "not_asked", "suppressed",
 ]  # fmt: skip
-Status = Literal["matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"]
 
 _PENDING: Final = frozenset({"queued", "asked", "elsewhere"})
 # What ends a row, whatever its other questions come to; the first of these counts.
@@ -33,6 +33,9 @@ _ENDS: Final[tuple[Literal["suppressed", "matched", "in_doubt", "unreadable"], .
 )  # fmt: skip
 # What ends a row that asks nothing else.
 _ENDS_ALONE: Final[dict[State, Status]] = {**{state: state for state in _ENDS}, "missed": "not_found"}
+
+
+_T = TypeVar("_T")
 
 
 class Question(msgspec.Struct, eq=False, gc=False):
@@ -53,10 +56,9 @@ class Question(msgspec.Struct, eq=False, gc=False):
 
 
 class Row(msgspec.Struct, eq=False, gc=False):
-    """One input row: its questions in order of asking, and how it ended."""
+    """One input row that is to be asked: its questions in order of asking, and how it ended."""
 
     questions: tuple[Question, ...]
-    reasons: tuple[str, ...]
     status: Status | None = None
     question: Question | None = None
 
@@ -66,10 +68,47 @@ class Block:
     """Consecutive rows that leave together."""
 
     number: int
+    candidates: Sequence[Candidates]
+    """What each of them offers."""
     rows: list[Row]
+    """Those that the ledger does not end at once."""
+    at: Sequence[int]
+    """Where these stand among all."""
     new: list[Question]
     """Those that no open row asked before; to be looked up."""
+    settled: Settled | None = None
+    """How the other rows end."""
+    keys: frozenset[bytes] = frozenset()
+    """Of what those offer."""
+    identifiers: int = 0
+    """How many identifiers it has that no open block before it has."""
     _resolved: int = 0
+
+    @property
+    def folded(self) -> int:
+        """How many identifiers are there once more, here or in another open block."""
+        return sum([len(one.identifiers) for one in self.candidates]) - self.identifiers
+
+    @property
+    def statuses(self) -> list[Status | None]:
+        """How each of them ends, as far as that is known."""
+        settled = [] if self.settled is None else self.settled.statuses
+        return self.merge([row.status for row in self.rows], settled)
+
+    @property
+    def reasons(self) -> tuple[list[str], list[str]]:
+        """Why rows are invalid, one reason each; and every reason why something in a row cannot be used."""
+        given = [one for one in self.candidates if one.reasons or not one.identifiers]
+        invalid = [one.reasons[0] if one.reasons else "blank" for one in given if not one.identifiers]
+        return invalid, [reason for one in given for reason in one.reasons if reason != "blank"]
+
+    def merge(self, of_rows: list[_T], settled: list[_T]) -> list[_T]:
+        """An entry for each of them, from those of `rows` and, for the others, those that stand in `settled`."""
+        if len(of_rows) == len(self.candidates):
+            return of_rows
+        for at, one in zip(self.at, of_rows, strict=True):
+            settled[at] = one
+        return settled
 
     @property
     def has_choice(self) -> bool:
@@ -101,19 +140,31 @@ class Agenda:
         # Nothing in a row or question leads back to the row, so none of them needs Python's
         # collector of cycles, which would walk through all that are open.
         self._questions: dict[bytes, Question] = {}
+        # What settled rows offer, and the newest block with such a row.
+        self._settled: dict[bytes, int] = {}
         # By question, who waits for it: nearly always one row, and a list of its own would be a
         # third of what the collector has to walk through.
         self._waiting: dict[bytes, Row | list[Row]] = {}
         self._steps: list[deque[Question]] = []
 
-    def add(self, candidates: Sequence[Candidates], keys: Mapping[Identifier, bytes]) -> Block:
-        """Take in rows. Their new questions have to be looked up before `start`."""
+    def add(
+        self,
+        candidates: Sequence[Candidates],
+        keys: Mapping[Identifier, bytes],
+        *,
+        settled: Settled | None = None,
+    ) -> Block:
+        """Take in rows, with the keys of what those offer that are not settled.
+
+        Their new questions have to be looked up before `start`.
+        """
         number = self._taken
         self._taken += 1
         known = self._questions
         rows: list[Row] = []
         new: list[Question] = []
-        for one in candidates:
+        at = range(len(candidates)) if settled is None else settled.open_at
+        for one in candidates if settled is None else [candidates[row] for row in at]:
             asked: list[Question] = []
             for identifier in one.identifiers:
                 key = keys[identifier]
@@ -124,11 +175,20 @@ class Agenda:
                 else:
                     question.block = number
                 asked.append(question)
-            rows.append(Row(tuple(asked), one.reasons))
-        block = Block(number, rows, new)
-        self.open_rows += len(rows)
+            rows.append(Row(tuple(asked)))
+        block = Block(number, candidates, rows, at, new, settled)
+        self._count_identifiers(block)
+        self.open_rows += len(candidates)
         self.blocks.append(block)
         return block
+
+    def _count_identifiers(self, block: Block) -> None:
+        seen = self._settled
+        block.identifiers = len(block.new) - sum([one.key in seen for one in block.new])
+        if block.settled is not None:
+            block.keys = frozenset(block.settled.keys)
+            block.identifiers += len(block.keys.difference(seen, self._questions))
+            seen.update(dict.fromkeys(block.keys, block.number))
 
     def start(self, block: Block) -> None:
         """Resolve what is known of these rows and queue what is not."""
@@ -174,7 +234,7 @@ class Agenda:
     def clear(self) -> list[Question]:
         """Let go of all rows. Returns the questions that were queued."""
         queued = [question for step in self._steps for question in step]
-        for held in (self.blocks, self._questions, self._waiting, self._steps):
+        for held in (self.blocks, self._questions, self._settled, self._waiting, self._steps):
             held.clear()
         self.open_rows = 0
         return queued
@@ -190,12 +250,15 @@ class Agenda:
         while self.blocks and self.blocks[0].is_resolved:
             block = self.blocks.popleft()
             yield block
-            self.open_rows -= len(block.rows)
+            self.open_rows -= len(block.candidates)
+            # What no open row offers: from here on it is the ledger that knows.
             for row in block.rows:
                 for question in row.questions:
-                    # No row that is open asks it: from here on it is the ledger that knows.
                     if question.block == block.number:
                         self._questions.pop(question.key, None)
+            for key in block.keys:
+                if self._settled.get(key) == block.number:
+                    del self._settled[key]
 
     def _advance(self, row: Row) -> None:
         if row.status is not None:
@@ -447,13 +510,12 @@ class PlanCount:
         """Count a block that was started, and what it queued."""
         steps: list[list[bytes]] = []
         offers: list[bytes] = []
+        self._places += sum(len(one.identifiers) for one in block.candidates)
+        self._statuses.update(block.statuses)
+        invalid, unusable = block.reasons
+        self._invalid.update(invalid)
+        self._unusable.update(unusable)
         for row in block.rows:
-            self._statuses[row.status] += 1
-            self._places += len(row.questions)
-            if row.reasons:
-                self._unusable.update([reason for reason in row.reasons if reason != "blank"])
-            if row.status == "invalid":
-                self._invalid[row.reasons[0] if row.reasons else "blank"] += 1
             if row.status is None:
                 offers.append(_joint(row.questions))
                 left = [one.key for one in row.questions if one.state != "missed"]
@@ -461,7 +523,7 @@ class PlanCount:
                     if step == len(steps):
                         steps.append([])
                     steps[step].append(key)
-        self._identifiers.add([one.key for one in block.new])
+        self._identifiers.add([*(one.key for one in block.new), *block.keys])
         self._first.add([one.key for one in queued])
         self._offers.add(offers)
         for step, keys in enumerate(steps):

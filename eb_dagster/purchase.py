@@ -33,6 +33,7 @@ from eb_dagster.packed import FORGOTTEN, NO_KEY, pack_aliases, pack_fields, pack
 from eb_dagster.plan import Agenda, Question
 from eb_dagster.report import Report
 from eb_dagster.settings import Settings
+from eb_dagster.settled import Offers, Settled, settle
 from eb_dagster.wire import (
     IN_DOUBT,
     MISSED,
@@ -184,13 +185,20 @@ class Purchase:
         """Credits that the caps on a "day" and a "month" leave, of those that are set."""
         return self._ledger.left_by_caps(limits=self._limits)
 
-    def look_up(self, keys: Mapping[Identifier, bytes]) -> Lookup:
-        """What the ledger knows of these identifiers now."""
+    def look_up(self, identifiers: Sequence[Identifier], keys: Sequence[bytes]) -> Lookup:
+        """What the ledger knows now of these identifiers, whose keys these are."""
         known, newest = self._ledger.lookup(
-            list(keys.values()), required=self._required, freshness=self._freshness,
-            alias_keys=self._alias_keys(keys.items()),
+            keys, required=self._required, freshness=self._freshness,
+            alias_keys=self._alias_keys(zip(identifiers, keys, strict=True)),
         )  # fmt: skip
-        return Lookup(known, newest, self._ledger.suppressed(keys))
+        return Lookup(known, newest, self._ledger.suppressed(identifiers))
+
+    def settle(self, offers: Offers, lookup: Lookup) -> Settled:
+        """Which rows end by what the ledger knew, as `open` would end them one by one."""
+        return settle(
+            offers, lookup.known, run=self.run, suppressed=lookup.suppressed,
+            doubt_ends=self._settings.in_doubt == "hold",
+        )  # fmt: skip
 
     def open(self, questions: Sequence[Question], lookup: Lookup) -> None:
         """Settle new questions that are known; the others may be asked."""
@@ -217,7 +225,12 @@ class Purchase:
         )  # fmt: skip
         if news:
             told = [one for one in waiting if one.key in news]
-            self.open(told, self.look_up({one.identifier: one.key for one in told}))
+            self._look_up_again(told)
+
+    def _look_up_again(self, questions: Sequence[Question]) -> None:
+        self.open(
+            questions, self.look_up([one.identifier for one in questions], [one.key for one in questions])
+        )
 
     def _apply_known(self, question: Question, known: Known) -> None:
         if known.standing == "matched":
@@ -429,7 +442,7 @@ class Purchase:
     def _look_elsewhere(self) -> None:
         self.take_over()
         waiting, self._elsewhere = self._elsewhere, []
-        self.open(waiting, self.look_up({one.identifier: one.key for one in waiting}))
+        self._look_up_again(waiting)
         self._agenda.put_back([one for one in waiting if one.state == "open"])
 
     def _on_answered(self, done: _Done) -> None:

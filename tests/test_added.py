@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from eb_dagster import LedgerError, added
 from eb_dagster.contacts import arrow_schema, flatten, read_contact
 from eb_dagster.findings import Known
-from eb_dagster.identifiers import Identifier
+from eb_dagster.identifiers import Candidates, Identifier
 from eb_dagster.ledger import Ledger, Limits
-from eb_dagster.plan import Question, Row
+from eb_dagster.plan import Block, Question, Row
 from eb_dagster.report import Report
 
 # By reply, who was found among those that were asked.
@@ -34,6 +34,12 @@ def answers_of(asked: list[list[bool]]) -> list[tuple[str | None, Known]]:
             for at, name in enumerate(names)
         ]
     return made
+
+
+def block_of(rows: list[Row]) -> Block:
+    """These rows, none of which the ledger ended at once."""
+    candidates = [Candidates(tuple(one.identifier for one in row.questions), ()) for row in rows]
+    return Block(0, candidates, rows, range(len(rows)), [])
 
 
 @st.composite
@@ -68,9 +74,9 @@ def test_each_row_gets_its_own_contact_however_rows_and_replies_stand(
         name, answer = made[0 if at is None else at]
         question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
         status = "suppressed" if at is None else "matched" if name else "not_found"
-        rows.append(Row((question,), (), status=status, question=question))
+        rows.append(Row((question,), status=status, question=question))
         expected.append(name if status == "matched" else None)
-    batch = finisher.finish(rows, run="run", report=Report())
+    batch = finisher.finish(block_of(rows), run="run", report=Report())
     assert batch.column("eb_full_name").to_pylist() == expected
     assert batch.column("eb_emails").null_count == len(rows)
     batch.validate(full=True)
@@ -100,7 +106,7 @@ def row_of(request_id: int, position: int | None) -> Row:
     if position is not None:
         known = Known("matched", request_id, "earlier", 1.0, position)
     question = Question(Identifier("email", "a@b.example"), b"", 0, answer=known)
-    return Row((question,), (), status="not_found" if position is None else "matched", question=question)
+    return Row((question,), status="not_found" if position is None else "matched", question=question)
 
 
 @settings(max_examples=50)
@@ -116,7 +122,7 @@ def test_each_row_gets_its_own_contact_back_whatever_was_expected(ledger_of_repl
             rows = [row_of(*place) for place in block]
             # A contact that is read back stays with its row's question, for the rows that come later.
             for _ in range(2):
-                batch = finisher.finish(rows, run="run", report=report)
+                batch = finisher.finish(block_of(rows), run="run", report=report)
                 expected = [None if at is None else f"{request}/{at}" for request, at in block]
                 assert batch.column("eb_full_name").to_pylist() == expected
     found = sum(at is not None for block in blocks for _, at in block)
@@ -136,10 +142,10 @@ def test_a_damaged_reply_that_was_expected_stops_only_who_wants_it(tmp_path):
     connection.close()
     with added.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher:
         finisher.expect([1, 2])
-        batch = finisher.finish([row_of(1, 0)], run="run", report=Report())
+        batch = finisher.finish(block_of([row_of(1, 0)]), run="run", report=Report())
         assert batch.column("eb_full_name").to_pylist() == ["Ada"]
         with pytest.raises(LedgerError, match="request 2"):
-            finisher.finish([row_of(2, 0)], run="run", report=Report())
+            finisher.finish(block_of([row_of(2, 0)]), run="run", report=Report())
     ledger.close()
 
 
@@ -149,7 +155,7 @@ def test_a_position_that_no_reply_has_is_damage(ledger_of_replies, position):
         added.Finisher(ledger_of_replies, arrow_schema(), columns=None, prefix="eb_") as finisher,
         pytest.raises(LedgerError, match="request 3 is damaged"),
     ):
-        finisher.finish([row_of(3, position)], run="run", report=Report())
+        finisher.finish(block_of([row_of(3, position)]), run="run", report=Report())
 
 
 def test_a_row_that_nobody_answered_is_given_nobody_of_a_reply(tmp_path):
@@ -162,7 +168,7 @@ def test_a_row_that_nobody_answered_is_given_nobody_of_a_reply(tmp_path):
         for standing, position, name in (("matched", 0, "Ada"), ("missed", -1, None)):
             answer = Known(standing, claim.request_id, "run", 1.0, position)
             question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
-            row = Row((question,), (), status="matched", question=question)
-            batch = finisher.finish([row], run="run", report=Report())
+            row = Row((question,), status="matched", question=question)
+            batch = finisher.finish(block_of([row]), run="run", report=Report())
             assert batch.column("eb_full_name").to_pylist() == [name]
     ledger.close()

@@ -160,24 +160,24 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
     one = enricher(api, max_age=timedelta(0))
     one.enrich_dataframe(pd.DataFrame({"email": [jane.value]}))
     with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as ledger:
-        keys, agenda = ledger.keys([jane]), Agenda()
+        (key,), agenda = ledger.keys([jane]), Agenda()
         buying = Purchase(
             settings=one._settings, ledger=ledger, client=one._client, agenda=agenda, report=Report()
         )
-        lookup = buying.look_up(keys)
-        claim = ledger.claim([*keys.values()], run="other", required=0, limits=Limits(None, 10), seen=1)
+        lookup = buying.look_up([jane], [key])
+        claim = ledger.claim([key], run="other", required=0, limits=Limits(None, 10), seen=1)
         body = json.dumps({"contacts": [{"value": jane.value, "enriched_contact": None}]}).encode()
         apply_reply(
             ledger,
             ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body),
         )
-        block = agenda.add([Candidates((jane,), ())], keys)
+        block = agenda.add([Candidates((jane,), ())], {jane: key})
         buying.open(block.new, lookup)
         assert (block.new[0].state, block.new[0].answer.is_stale) == ("open", True)
         if told_by == "look-up":
             buying.catch_up(block.new, lookup)
         else:
-            told = ledger.claim([*keys.values()], run="mine", required=0, limits=Limits(None, 10), seen=1)
+            told = ledger.claim([key], run="mine", required=0, limits=Limits(None, 10), seen=1)
             buying._learn(block.new, told.known)
         assert (block.new[0].state, block.new[0].answer.request_id) == ("matched", 1)
         buying.finish()

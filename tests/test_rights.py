@@ -144,6 +144,9 @@ def test_who_is_suppressed_by_another_address_is_not_handed_out_either(stand_in,
     one.suppress([("social_profile", probe["eb_linkedin_url"].iloc[0])])
     enriched = one.enrich_dataframe(leads(JANE))
     assert enriched["eb_status"].tolist() == ["suppressed"]
+    assert enriched["eb_from_ledger"].tolist() == [False]
+    told = [name for name in enriched if name.startswith("eb_")]
+    assert enriched[told].drop(columns=["eb_status", "eb_from_ledger"]).isna().all(axis=None)
     assert enriched["eb_matched"].isna().all()
     assert enriched["eb_linkedin_url"].isna().all()
 
