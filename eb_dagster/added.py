@@ -31,7 +31,7 @@ from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 
 _REPLIES_KEPT: Final = 16
-_INFLATED_AHEAD: Final = 3
+_INFLATED_AHEAD: Final = 6
 _NOWHERE: Final = -1
 _NO_SHIFT: Final = -(2**62)
 _MOST_PIECES: Final = 64

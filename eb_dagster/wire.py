@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any, Final, cast
 from urllib.parse import quote_plus
 
 import msgspec
-from zlib_ng import zlib_ng
+from zlib_ng import gzip_ng, zlib_ng
 
 from eb_dagster.identifiers import Identifier
 
@@ -142,6 +143,9 @@ def inflate(body: bytes, encoding: str) -> tuple[bytes, bool]:
 
 
 def _inflate_once(body: bytes) -> tuple[bytes, bool]:
+    data = _inflated_at_once(body)
+    if data is not None:
+        return data, True
     # 32 + 15: gzip or zlib, told apart by the header.
     machine = _zlib.decompressobj(wbits=47)
     try:
@@ -149,6 +153,23 @@ def _inflate_once(body: bytes) -> tuple[bytes, bool]:
     except _zlib.error:
         return _salvaged(body), False
     return data, machine.eof and not machine.unconsumed_tail
+
+
+def _inflated_at_once(body: bytes) -> bytes | None:
+    """A whole gzip body in room that is made ready for it; None if its last bytes do not tell how much it takes.
+
+    Room that grows bit by bit takes longer, and lets go of the interpreter each time.
+    """
+    size = int.from_bytes(body[-4:], "little")
+    if not 0 < len(body) <= size <= MOST_DECODED_BYTES:
+        return None
+    try:
+        with gzip_ng.GzipNGFile(fileobj=io.BytesIO(body), mode="rb") as file:
+            # One more than there should be: only at its end the checksum is looked at.
+            data = file.read(size + 1)
+    except (OSError, EOFError, _zlib.error):
+        return None
+    return data if len(data) == size else None
 
 
 def _salvaged(body: bytes) -> bytes:

@@ -1,11 +1,14 @@
 import gzip
 import json
+import tracemalloc
+import zlib
 from urllib.parse import parse_qs, urlencode
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from eb_dagster import wire
 from eb_dagster.identifiers import Identifier
 from eb_dagster.wire import (
     IN_DOUBT,
@@ -99,6 +102,35 @@ def test_a_body_that_broke_off_gives_what_is_there_and_is_not_whole():
         assert text.startswith(found)
         assert not is_whole
     assert len(found) == len(text)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.binary(max_size=60).flatmap(lambda one: st.integers(1, 200).map(lambda times: one * times)),
+    at=st.floats(0, 1), keep=st.booleans(), put=st.binary(max_size=8),
+)  # fmt: skip
+def test_whatever_is_damaged_is_inflated_at_once_as_it_is_bit_by_bit(text, at, keep, put):
+    packed = gzip.compress(text)
+    cut = round(at * len(packed))
+    # Cut off, with something put in or over what was there, or with more at the end.
+    body = packed[:cut] + put + (packed[cut + len(put) :] if keep else b"")
+    at_once = inflate(body, "gzip")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(wire, "_inflated_at_once", lambda _: None)
+        assert inflate(body, "gzip") == at_once
+
+
+@pytest.mark.parametrize("told", [1, MOST_DECODED_BYTES])
+def test_a_body_that_lies_about_its_size_gets_no_more_room_than_others(told: int):
+    machine, megabyte = zlib.compressobj(1, wbits=31), bytes(2**20)
+    packed = b"".join([machine.compress(megabyte) for _ in range(MOST_DECODED_BYTES // 2**18)])
+    packed += machine.flush()[:-4] + told.to_bytes(4, "little")
+    tracemalloc.start()
+    found, is_whole = inflate(packed, "gzip")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)
+    assert peak < 3 * MOST_DECODED_BYTES
 
 
 def test_a_body_that_inflates_without_end_is_cut_and_not_whole():
