@@ -347,16 +347,15 @@ class _Inflated:
         if request_id not in self._begun:
             while self._begun:
                 self._begun.popitem()[1].cancel()
-            self._begin(request_id)
+            self._begin([request_id])
         wanted = self._begun.pop(request_id)
         if not self._begun:
             at = bisect_right(self._expected, request_id)
             # What cannot be read is told to whoever wants it.
             with contextlib.suppress(LedgerError):
-                for one in self._expected[at : at + _INFLATED_AHEAD]:
-                    self._begin(one)
+                self._begin(self._expected[at : at + _INFLATED_AHEAD])
         return wanted.result()[0]
 
-    def _begin(self, request_id: int) -> None:
-        for stored in self._ledger.replies([request_id]):
-            self._begun[request_id] = self._thread.submit(decompress, stored)
+    def _begin(self, request_ids: Sequence[int]) -> None:
+        for stored in self._ledger.replies(request_ids):
+            self._begun[stored.request_id] = self._thread.submit(decompress, stored)

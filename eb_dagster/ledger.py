@@ -20,6 +20,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
+from itertools import islice
 from typing import Any, Final, Literal, TypeVar, cast
 
 import numpy as np
@@ -68,8 +69,9 @@ _REQUESTS_AFTER: Final = (
     .where(_requests.c.id > sa.bindparam("after"))
     .order_by(_requests.c.id)
 )
-_REPLY: Final = (
+_REPLIES: Final = (
     sa.select(
+        _requests.c.id,
         _requests.c.run,
         _requests.c.asked_keys,
         _requests.c.answered_at,
@@ -79,8 +81,9 @@ _REPLY: Final = (
         _replies.c.body,
     )
     .join(_replies, _replies.c.request_id == _requests.c.id)
-    .where(_of_request)
+    .where(_requests.c.id.in_(sa.bindparam("requests", expanding=True)))
 )
+_REPLIES_AT_ONCE: Final = 8
 _INTEND: Final = sa.insert(_requests)
 _REQUEST: Final = sa.select(
     _requests.c.state, _requests.c.asked, _requests.c.asked_keys, _requests.c.run
@@ -529,21 +532,25 @@ class Ledger:
         return list(self.replies(orphaned))
 
     def replies(self, request_ids: Iterable[int]) -> Iterator[StoredReply]:
-        """The stored replies of these requests, one at a time."""
-        for request_id in request_ids:
-            with _whole(f"request {request_id}"), self.reading() as connection:
-                row = connection.execute(_REPLY, {"request": request_id}).one_or_none()
-            if row is None:
-                raise LedgerError(
-                    f"the reply of request {request_id} is gone from the ledger; restore it from a backup"
-                )
-            if database.reply_checksum(row.encoding, row.body, complete=row.complete) != row.checksum:
-                raise damaged(f"the reply of request {request_id}")
-            body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
-            yield StoredReply(
-                request_id, row.run, row.asked_keys, row.answered_at,
-                encoding, row.complete, body,
-            )  # fmt: skip
+        """The stored replies of these requests, some of which are held at a time."""
+        wanted = iter(request_ids)
+        while some := list(islice(wanted, _REPLIES_AT_ONCE)):
+            named = ", ".join(map(str, some))
+            what = f"request {named}" if len(some) == 1 else f"one of the requests {named}"
+            with _whole(what), self.reading() as connection:
+                rows = {row.id: row for row in connection.execute(_REPLIES, {"requests": some})}
+            for request_id in some:
+                yield self._opened(request_id, rows.get(request_id))
+
+    def _opened(self, request_id: int, row: Any) -> StoredReply:
+        if row is None:
+            raise LedgerError(
+                f"the reply of request {request_id} is gone from the ledger; restore it from a backup"
+            )
+        if database.reply_checksum(row.encoding, row.body, complete=row.complete) != row.checksum:
+            raise damaged(f"the reply of request {request_id}")
+        body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
+        return StoredReply(request_id, row.run, row.asked_keys, row.answered_at, encoding, row.complete, body)
 
     def rewrite_reply(
         self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool

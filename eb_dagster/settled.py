@@ -123,8 +123,8 @@ class Settled:
     @property
     def identifiers(self) -> list[Identifier | None]:
         """By which identifier each row ends."""
-        everybody = [*self.offers.identifiers, None]
-        return [everybody[place] for place in cast("list[int]", self.by[self.of_row].tolist())]
+        who, places = self.offers.identifiers, cast("list[int]", self.by[self.of_row].tolist())
+        return [None if place == _NOBODY else who[place] for place in places]
 
     @property
     def answers(self) -> Answers:
