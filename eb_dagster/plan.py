@@ -31,9 +31,6 @@ _PENDING: Final = frozenset({"queued", "asked", "elsewhere"})
 _ENDS: Final[tuple[Literal["suppressed", "matched", "in_doubt", "unreadable"], ...]] = (
     "suppressed", "matched", "in_doubt", "unreadable",
 )  # fmt: skip
-# What ends a row that asks nothing else.
-_ENDS_ALONE: Final[dict[State, Status]] = {**{state: state for state in _ENDS}, "missed": "not_found"}
-
 
 _T = TypeVar("_T")
 
@@ -281,8 +278,6 @@ class Agenda:
         """The row's status and question, or None and the question that it waits for."""
         if not row.questions:
             return "invalid", None
-        if len(row.questions) == 1 and (ending := _ENDS_ALONE.get(row.questions[0].state)):
-            return ending, row.questions[0]
         states = [question.state for question in row.questions]
         for state in _ENDS:
             # One suppressed identifier is enough: it is the person who must not be bought.
