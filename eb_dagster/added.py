@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eb_dagster.contacts import STATUS_COLUMNS, Flattened, flatten, is_utf8, read_contact, select
+from eb_dagster.contacts import STATUS_COLUMNS, Contact, Flattened, flatten, is_utf8, read_contact, select
 from eb_dagster.errors import LedgerError
 from eb_dagster.findings import Known
 from eb_dagster.identifiers import FieldType, identifiers_in
@@ -31,7 +31,10 @@ from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 
 _REPLIES_KEPT: Final = 16
-_INFLATED_AHEAD: Final = 6
+# A reply of which the rows of a block want at least a fourth is read as a whole, for the next block to want
+# the rest. As many such replies are kept as a block can have.
+_READ_WHOLE: Final = 4
+_INFLATED_AHEAD: Final = 8
 _NOWHERE: Final = -1
 _NO_SHIFT: Final = -(2**62)
 _MOST_PIECES: Final = 64
@@ -99,14 +102,14 @@ class _Ended:
         questions = [None if row.status == "suppressed" else row.question for row in block.rows]
         self._identifiers = block.merge(
             [None if one is None else one.identifier for one in questions],
-            [] if settled is None else settled.identifiers,
+            [] if settled is None else settled.identifiers(),
         )
         self.known: list[Known | None] = [
             one.answer if one is not None and row.status in _MATCHED else None
             for one, row in zip(questions, block.rows, strict=True)
         ]
         """What answered those that were not settled."""
-        self.answers: Final = None if settled is None else settled.answers
+        self.answers: Final = None if settled is None else settled.answers()
         """What answered those that were."""
         self._is_from_ledger = np.zeros(len(self._statuses), dtype=np.bool_)
         self._answered_at = np.full(len(self._statuses), np.nan)
@@ -153,22 +156,23 @@ class _Ended:
                 report.answered_by[kind] += count
                 if status == "matched":
                     report.matched_by[kind] += count
-        report.answered_by.update(self._missed_kinds())
+        report.answered_by.update(kind for at, kind in self._missed_kinds() if self._statuses[at] in _MATCHED)
         invalid, unusable = self._block.reasons
         report.invalid.update(invalid)
         report.unusable.update(unusable)
 
-    def _missed_kinds(self) -> Iterator[FieldType]:
-        """Of rows of several identifiers, the other kinds that were asked, and missed: once a row."""
-        for row in self._block.rows:
-            if len(row.questions) > 1 and row.status in _MATCHED and row.question is not None:
-                missed: set[FieldType] = {
+    def _missed_kinds(self) -> Iterator[tuple[int, FieldType]]:
+        """Of rows of several identifiers: the row, and each other kind that was asked, and missed."""
+        for at, row in zip(self._block.at, self._block.rows, strict=True):
+            if len(row.questions) > 1 and row.question is not None:
+                kinds: set[FieldType] = {
                     one.identifier.field_type for one in row.questions if one.state == "missed"
                 }
-                missed.discard(row.question.identifier.field_type)
-                yield from missed
+                kinds.discard(row.question.identifier.field_type)
+                for kind in kinds:
+                    yield at, kind
         if self._block.settled is not None:
-            yield from self._block.settled.missed_kinds
+            yield from self._block.settled.missed_kinds()
 
 
 class _Found:
@@ -258,7 +262,7 @@ class _Loader:
 
     def __init__(self, inflated: _Inflated) -> None:
         self._inflated = inflated
-        self._replies: OrderedDict[int, tuple[Sequence[Record], bool]] = OrderedDict()
+        self._replies: OrderedDict[int, _Stored] = OrderedDict()
 
     def load(self, block: Block, ended: _Ended) -> _Found:
         """The contacts that these rows get."""
@@ -290,36 +294,58 @@ class _Loader:
         Who was not found keeps a place, so that rows and contacts stand alike.
         """
         holding = np.unique(of_request[positions != _NOWHERE])
-        for request_id, records, is_text in self._records(holding.tolist()):
+        for request_id, stored in self._stored(holding.tolist()):
             mine = np.flatnonzero(of_request == request_id)
             asked = positions[mine]
-            if not _NOWHERE <= asked.min() <= asked.max() < len(records):
+            if not _NOWHERE <= asked.min() <= asked.max() < stored.records:
                 raise LedgerError(
                     f"the reply of request {request_id} is damaged in the ledger; restore it from a backup"
                 )
-            # Each contact is read once, however many rows get it.
-            _, first, which = np.unique(asked, return_index=True, return_inverse=True)
-            home = first[which]
-            once = np.where(home == np.arange(len(home)), asked, _NOWHERE)
-            contacts = flatten([
-                None if one == _NOWHERE else read_contact(records[one].contact or b"null", is_text=is_text)
-                for one in cast("list[int]", once.tolist())
-            ])  # fmt: skip
+            contacts, home = stored.contacts(asked)
             is_found = asked != _NOWHERE
             found.put(rows[mine[is_found]], found.start_of(contacts) + home[is_found])
 
-    def _records(self, request_ids: Sequence[int]) -> Iterator[tuple[int, Sequence[Record], bool]]:
-        """The records of each of these requests' replies, and whether all of the reply is UTF-8."""
+    def _stored(self, request_ids: Sequence[int]) -> Iterator[tuple[int, _Stored]]:
+        """The replies to these requests, first those that are at hand."""
         unread = [one for one in request_ids if one not in self._replies]
         for request_id in request_ids:
             if request_id in self._replies:
-                yield request_id, *self._replies[request_id]
+                yield request_id, self._replies[request_id]
         for request_id in unread:
-            body = self._inflated.read(request_id)
-            self._replies[request_id] = parse_reply(body).records, is_utf8(body)
+            self._replies[request_id] = _Stored(self._inflated.read(request_id))
             if len(self._replies) > _REPLIES_KEPT:
                 self._replies.popitem(last=False)
-            yield request_id, *self._replies[request_id]
+            yield request_id, self._replies[request_id]
+
+
+class _Stored:
+    """A stored reply, whose contacts become columns when rows want them."""
+
+    def __init__(self, body: bytes) -> None:
+        self._records: Sequence[Record] = parse_reply(body).records
+        self._is_text = is_utf8(body)
+        self._whole: Flattened | None = None
+        self.records: Final = len(self._records)
+
+    def contacts(self, positions: Indices) -> tuple[Flattened, Indices]:
+        """Those at these positions, each once, and the row of each position. -1 is nobody's."""
+        if self._whole is None:
+            wanted, first, which = np.unique(positions, return_index=True, return_inverse=True)
+            if len(wanted) * _READ_WHOLE < self.records:
+                home: Indices = first[which]
+                once = np.where(home == np.arange(len(home)), positions, _NOWHERE)
+                return flatten([self._contact(one) for one in cast("list[int]", once.tolist())]), home
+            self._whole = flatten([self._contact(one) for one in range(self.records)])
+            self._records = ()
+        return self._whole, positions
+
+    def _contact(self, position: int) -> Contact | None:
+        raw = None if position == _NOWHERE else self._records[position].contact
+        try:
+            return None if raw is None else read_contact(raw, is_text=self._is_text)
+        except ValueError:
+            # No JSON after all: nobody was told that this is a contact.
+            return None
 
 
 class _Inflated:

@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 BLOCK_ROWS: Final = 4_096
-WINDOW_ROWS: Final = 28_672
-"""Rows that are open at once: enough to keep 20 partitions in flight, and memory bounded."""
+"""Rows that leave together. Twice as many are read together, and leave so if the ledger ends all of them."""
+WINDOW_ROWS: Final = 24_576
+"""Rows that are open at once, and up to two blocks more: enough to keep 20 partitions in flight behind a block
+that waits for its last answer, and memory bounded."""
 
 MOST_ROWS_LOOKED_UP: Final = 65_536
 # A look-up reads the whole ledger, and what a partition's claim reads again grows with those that were
@@ -63,6 +65,13 @@ class _LookedUp(NamedTuple):
     candidates: list[Candidates]
     settled: Settled
     lookup: Lookup
+
+    def blocks(self) -> Iterator[_LookedUp]:
+        """As they leave: all together if none of them has to be asked."""
+        rows = BLOCK_ROWS if self.settled.is_open.any() else max(1, len(self.candidates))
+        for start in range(0, len(self.candidates), rows):
+            some = self.candidates[start : start + rows]
+            yield _LookedUp(some, self.settled.part(start, rows), self.lookup)
 
 
 _LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
@@ -308,7 +317,7 @@ class Enricher:
         self.check_target(path)
         with open_parquet(place(source)) as file:
             schema = file.schema_arrow.remove_metadata()
-            stream = pa.RecordBatchReader.from_batches(schema, read_batches(file, BLOCK_ROWS))
+            stream = pa.RecordBatchReader.from_batches(schema, read_batches(file, 2 * BLOCK_ROWS))
             self.write(self.enrich_batches(stream), path)
         return self.report
 
@@ -398,6 +407,9 @@ class Enricher:
 
         for added in self._run(self._read_batches(remembered(), layout), total=total):
             mine = inputs.popleft()
+            if added.num_rows < mine.num_rows:
+                inputs.appendleft(mine.slice(added.num_rows))
+                mine = mine.slice(0, added.num_rows)
             yield _arrow(pa.RecordBatch).from_arrays(
                 [*_arrow(mine).columns, *_arrow(added).columns], schema=schema
             )
@@ -426,11 +438,11 @@ class Enricher:
                     while more and agenda.open_rows < WINDOW_ROWS and not interruption:
                         chunk = next(ahead, None)
                         more = chunk is not None
-                        if chunk is not None:
-                            block = self._take_in(agenda, purchase, chunk)
+                        for part in () if chunk is None else chunk.blocks():
+                            block = self._take_in(agenda, purchase, part)
                             if block.has_choice:
-                                purchase.catch_up(block.new, chunk.lookup)
-                            finisher.expect(chunk.lookup.known.answering)
+                                purchase.catch_up(block.new, part.lookup)
+                            finisher.expect(part.lookup.known.answering)
                             agenda.start(block)
                             report.rows_read += len(block.candidates)
                             report.identifiers += block.identifiers
@@ -477,7 +489,7 @@ class Enricher:
         wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
         slim = frame.iloc[:, wanted]
         slim.columns = [str(name) for name in slim.columns]
-        return read_blocks(slim, layout, default_region=self._settings.default_region, rows=BLOCK_ROWS)
+        return read_blocks(slim, layout, default_region=self._settings.default_region, rows=2 * BLOCK_ROWS)
 
     def _read_batches(self, pieces: Iterator[pa.RecordBatch], layout: Layout) -> Iterator[list[Candidates]]:
         for piece in pieces:
@@ -500,11 +512,8 @@ class Enricher:
                 known = looked_up[-1].lookup.known
                 share_to_ask = 1 - len(known) / max(len(known.standing), 1)
                 held, rows = [], 0
-                # Off the list, so that what was taken in is not held here too.
-                looked_up.reverse()
-                while looked_up:
-                    yield looked_up.pop()
-        yield from self._look_up(held, purchase)
+                yield from _each(looked_up)
+        yield from _each(self._look_up(held, purchase))
 
     def _look_up(self, chunks: Sequence[list[Candidates]], purchase: Purchase) -> list[_LookedUp]:
         offers = Offers([row for chunk in chunks for row in chunk], self._ledger.keys)
@@ -518,9 +527,16 @@ class Enricher:
 
     @staticmethod
     def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:
-        block = agenda.add(chunk.candidates, chunk.settled.open_keys, settled=chunk.settled)
+        block = agenda.add(chunk.candidates, chunk.settled.open_keys(), settled=chunk.settled)
         purchase.open(block.new, chunk.lookup)
         return block
+
+
+def _each(looked_up: list[_LookedUp]) -> Iterator[_LookedUp]:
+    # Off the list, so that what was taken in is not held here too.
+    looked_up.reverse()
+    while looked_up:
+        yield looked_up.pop()
 
 
 @contextlib.contextmanager
@@ -612,8 +628,8 @@ def _arrow(one: object) -> Any:
 
 def _pieces(stream: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     for batch in stream:
-        for start in range(0, batch.num_rows, BLOCK_ROWS):
-            yield batch.slice(start, BLOCK_ROWS)
+        for start in range(0, batch.num_rows, 2 * BLOCK_ROWS):
+            yield batch.slice(start, 2 * BLOCK_ROWS)
 
 
 def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:

@@ -308,6 +308,7 @@ class KnownKeys(Mapping[bytes, Known]):
         is_stale: npt.NDArray[np.bool_],
     ) -> None:
         self._keys = keys
+        self._requests = requests
         self.standing: Final = standing
         """Which of `STANDINGS`; -1 for a key of which nothing is known."""
         self.number: Final = number
@@ -349,24 +350,15 @@ class KnownKeys(Mapping[bytes, Known]):
 
     def _made(self, places: Sequence[int]) -> list[Known]:
         at = np.array(places, dtype=np.intp)
-        number = self.number[at]
         standings: list[Standing] = [STANDINGS[one] for one in cast("list[int]", self.standing[at].tolist())]
-        runs = [self.runs[one] for one in cast("list[int]", number.tolist())]
-        columns: list[npt.NDArray[Any]] = [
-            self.request_ids[number], self.answered_at[number], self.position[at], self.is_alias[at],
-            self.is_stale[at],
-        ]  # fmt: skip
+        asked = [self._requests[one] for one in cast("list[int]", self.number[at].tolist())]
+        columns: list[npt.NDArray[Any]] = [self.position[at], self.is_alias[at], self.is_stale[at]]
         return [
             Known(
-                standing,
-                request_id,
-                run,
-                None if standing in _UNANSWERED else at,
-                position,
-                is_alias,
-                is_stale,
+                standing, request_id, run, None if standing in _UNANSWERED else answered_at, position,
+                is_alias, is_stale,
             )
-            for standing, run, (request_id, at, position, is_alias, is_stale) in zip(
-                standings, runs, zip(*(one.tolist() for one in columns), strict=True), strict=True
+            for standing, (request_id, run, answered_at), (position, is_alias, is_stale) in zip(
+                standings, asked, zip(*(one.tolist() for one in columns), strict=True), strict=True
             )
-        ]
+        ]  # fmt: skip

@@ -398,7 +398,8 @@ class Ledger:
         """Make the intent to ask durable, for as many of `keys` as the limits leave room for.
 
         In the same transaction, look once more at what others learned after request `seen`.
-        If anything did come in, nothing is claimed and `known` says what.
+        If anything did come in, nothing is claimed and `known` says what. With `resend`, what another
+        run left in doubt may be claimed, too.
         """
         with self._translated():
             self._owner.hold()
@@ -407,7 +408,7 @@ class Ledger:
             told = zip(keys, known.of(keys), strict=True)
             news = {key: one for key, one in told if one is not None and not one.is_stale}
             if resend:
-                news = {key: one for key, one in news.items() if one.standing != "in_doubt"}
+                news = {key: one for key, one in news.items() if one.standing != "in_doubt" or one.run == run}
             if news:
                 return Claim(None, 0, news)
             room = self._room(connection, run=run, limits=limits)

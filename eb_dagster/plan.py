@@ -89,7 +89,7 @@ class Block:
     @property
     def statuses(self) -> list[Status | None]:
         """How each of them ends, as far as that is known."""
-        settled = [] if self.settled is None else self.settled.statuses
+        settled = [] if self.settled is None else self.settled.statuses()
         return self.merge([row.status for row in self.rows], settled)
 
     @property
@@ -160,7 +160,7 @@ class Agenda:
         known = self._questions
         rows: list[Row] = []
         new: list[Question] = []
-        at = range(len(candidates)) if settled is None else settled.open_at
+        at = range(len(candidates)) if settled is None else np.flatnonzero(settled.is_open).tolist()
         for one in candidates if settled is None else [candidates[row] for row in at]:
             asked: list[Question] = []
             for identifier in one.identifiers:
@@ -183,9 +183,12 @@ class Agenda:
         seen = self._settled
         block.identifiers = len(block.new) - sum([one.key in seen for one in block.new])
         if block.settled is not None:
-            block.keys = frozenset(block.settled.keys)
+            block.keys = frozenset(block.settled.settled_keys())
             block.identifiers += len(block.keys.difference(seen, self._questions))
             seen.update(dict.fromkeys(block.keys, block.number))
+            # What was learned of a question since the look-up counts for every row that offers it.
+            for key in self._questions.keys() & block.keys:
+                self._questions[key].block = block.number
 
     def start(self, block: Block) -> None:
         """Resolve what is known of these rows and queue what is not."""
@@ -249,10 +252,10 @@ class Agenda:
             yield block
             self.open_rows -= len(block.candidates)
             # What no open row offers: from here on it is the ledger that knows.
-            for row in block.rows:
-                for question in row.questions:
-                    if question.block == block.number:
-                        self._questions.pop(question.key, None)
+            offered = {question.key for row in block.rows for question in row.questions}
+            for key in self._questions.keys() & offered.union(block.keys):
+                if self._questions[key].block == block.number:
+                    del self._questions[key]
             for key in block.keys:
                 if self._settled.get(key) == block.number:
                     del self._settled[key]

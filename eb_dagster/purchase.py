@@ -245,7 +245,8 @@ class Purchase:
             self._elsewhere.append(question)
         elif known.standing == "unreadable":
             self._agenda.settle(question, "unreadable")
-        elif self._settings.in_doubt == "hold":
+        elif self._settings.in_doubt == "hold" or known.run == self.run:
+            # What is to be sent again was in doubt before the run.
             self._agenda.settle(question, "in_doubt")
 
     def _alias_keys(self, keys: Iterable[tuple[Identifier, bytes]]) -> list[bytes]:

@@ -1,7 +1,7 @@
-"""Rows that end by what the ledger knows of them, all of a look-up at once.
+"""Rows that end by what a look-up in the ledger told of them, all at once.
 
-`plan.Agenda` comes to the same for one row after the other. Here it is done in arrays, with an entry for
-each row, offer or identifier: of a table that was bought before, nearly all rows are such.
+By that alone, `plan.Agenda` would end them likewise, one after the other. Here it is done in arrays with an
+entry for each row, offer or identifier: of a table that was bought before, nearly all rows are such.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.findings import STANDINGS, KnownKeys
-from eb_dagster.identifiers import FIELD_TYPES, Candidates, FieldType, Identifier
+from eb_dagster.identifiers import Candidates, FieldType, Identifier
 from eb_dagster.packed import Indices
 
 Status = Literal["matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"]
@@ -41,8 +41,8 @@ class Offers:
         # Equal cells were read as one object.
         objects = np.fromiter(map(id, rows), dtype=np.uintp, count=len(rows))
         _, first, self.of_row = np.unique(objects, return_index=True, return_inverse=True)
-        self.distinct: Final = [rows[at] for at in cast("list[int]", first.tolist())]
-        offered = [one for offer in self.distinct for one in offer.identifiers]
+        distinct = [rows[at] for at in cast("list[int]", first.tolist())]
+        offered = [one for offer in distinct for one in offer.identifiers]
         keys = keys_of(offered)
         by_key = dict(zip(keys, offered, strict=True))
         place = dict(zip(by_key, range(len(by_key)), strict=True))
@@ -51,9 +51,7 @@ class Offers:
         """Distinct, each at the place of its key."""
         self.places: Final[Indices] = np.array([place[key] for key in keys], dtype=np.intp)
         """Of the identifiers of each distinct offer, one offer after the other."""
-        self.counts: Final[Indices] = np.array(
-            [len(offer.identifiers) for offer in self.distinct], dtype=np.intp
-        )
+        self.counts: Final[Indices] = np.array([len(offer.identifiers) for offer in distinct], dtype=np.intp)
         self.starts: Final[Indices] = np.cumsum(self.counts) - self.counts
 
     def places_of(self, offers: Indices) -> list[int]:
@@ -83,7 +81,8 @@ class Settled:
 
     offers: Offers
     known: KnownKeys
-    run: str
+    is_of_run: npt.NDArray[np.bool_]
+    """By request of `known`, whether this run made it."""
     comes_to: npt.NDArray[np.int8]
     """By identifier."""
     ends: npt.NDArray[np.int8]
@@ -98,59 +97,54 @@ class Settled:
         return replace(self, of_row=self.of_row[start : start + rows])
 
     @property
-    def open_at(self) -> list[int]:
+    def is_open(self) -> npt.NDArray[np.bool_]:
         """Which rows have to be asked."""
-        return np.flatnonzero(self.ends[self.of_row] == _OPEN).tolist()
+        return self.ends[self.of_row] == _OPEN
 
-    @property
     def open_keys(self) -> dict[Identifier, bytes]:
         """The keys of what those offer."""
-        is_open = self.ends[self.of_row] == _OPEN
-        places = self.offers.places_of(np.unique(self.of_row[is_open]))
+        places = self.offers.places_of(np.unique(self.of_row[self.is_open]))
         return {self.offers.identifiers[place]: self.offers.keys[place] for place in places}
 
-    @property
-    def keys(self) -> list[bytes]:
-        """The keys of what the other rows offer, as often as they do."""
-        is_open = self.ends[self.of_row] == _OPEN
-        return [self.offers.keys[place] for place in self.offers.places_of(self.of_row[~is_open])]
+    def settled_keys(self) -> list[bytes]:
+        """The keys of what the others offer, as often as they do."""
+        return [self.offers.keys[place] for place in self.offers.places_of(self.of_row[~self.is_open])]
 
-    @property
     def statuses(self) -> list[Status | None]:
         """How each row ends; None where it is open."""
         return [_STATUSES[one] for one in cast("list[int]", self.ends[self.of_row].tolist())]
 
-    @property
     def identifiers(self) -> list[Identifier | None]:
         """By which identifier each row ends."""
         who, places = self.offers.identifiers, cast("list[int]", self.by[self.of_row].tolist())
         return [None if place == _NOBODY else who[place] for place in places]
 
-    @property
     def answers(self) -> Answers:
         """Where the answers stand to the rows that are found or not found."""
         known, at = self.known, np.flatnonzero(self._is_answered)
         place = self.by[self.of_row[at]]
         number = known.number[place]
-        is_of_run = np.array([one == self.run for one in known.runs], dtype=np.bool_)
         return Answers(
             at, known.request_ids[number], known.position[place], known.answered_at[number],
-            ~is_of_run[number] | known.is_alias[place],
+            ~self.is_of_run[number] | known.is_alias[place],
         )  # fmt: skip
 
-    @property
-    def missed_kinds(self) -> list[FieldType]:
-        """Of rows of several identifiers that are found or not found, the other kinds that missed: once a row."""
+    def missed_kinds(self) -> set[tuple[int, FieldType]]:
+        """Of rows of several identifiers that are found or not found: the row, and each other kind that missed."""
         offers = self.offers
-        several = self.of_row[self._is_answered & (offers.counts[self.of_row] > 1)]
-        if not len(several):
-            return []
-        kinds = np.array([FIELD_TYPES.index(one.field_type) for one in offers.identifiers], dtype=np.intp)
-        places = np.array(offers.places_of(several), dtype=np.intp)
-        row = np.repeat(np.arange(len(several)), offers.counts[several])
-        is_other = (self.comes_to[places] == _NOT_FOUND) & (kinds[places] != kinds[self.by[several]][row])
-        once = np.unique(row[is_other] * len(FIELD_TYPES) + kinds[places][is_other])
-        return [FIELD_TYPES[kind] for kind in cast("list[int]", (once % len(FIELD_TYPES)).tolist())]
+        several = np.flatnonzero(self._is_answered & (offers.counts[self.of_row] > 1))
+        mine, who = self.of_row[several], offers.identifiers
+        places = np.array(offers.places_of(mine), dtype=np.intp)
+        row = np.repeat(np.arange(len(mine)), offers.counts[mine])
+        has_missed = self.comes_to[places] == _NOT_FOUND
+        row, missed = row[has_missed], places[has_missed]
+        rows, others, answering = (
+            cast("list[int]", one.tolist()) for one in (several[row], missed, self.by[mine][row])
+        )
+        kinds: list[tuple[FieldType, FieldType]] = [
+            (who[one].field_type, who[by].field_type) for one, by in zip(others, answering, strict=True)
+        ]
+        return {(at, kind) for at, (kind, by) in zip(rows, kinds, strict=True) if kind != by}
 
     @property
     def _is_answered(self) -> npt.NDArray[np.bool_]:
@@ -162,15 +156,18 @@ def settle(
     offers: Offers, known: KnownKeys, *, run: str, suppressed: Collection[Identifier], doubt_ends: bool
 ) -> Settled:
     """Decide how each row ends by what is known of its identifiers."""
-    ranks = np.array([*(_OF_STANDING[one] for one in STANDINGS), _OPEN], dtype=np.int8)
-    if not doubt_ends:
-        ranks[ranks == _IN_DOUBT] = _OPEN
     # The last one stands for an identifier of which nothing is known: -1.
+    ranks = np.array([*(_OF_STANDING[one] for one in STANDINGS), _OPEN], dtype=np.int8)
     comes_to = ranks[known.standing]
     comes_to[known.is_stale] = _OPEN
+    is_of_run = np.array([one == run for one in known.runs], dtype=np.bool_)
+    if not doubt_ends:
+        # But what this run left in doubt is not sent again by itself.
+        doubts = np.flatnonzero(comes_to == _IN_DOUBT)
+        comes_to[doubts[~is_of_run[known.number[doubts]]]] = _OPEN
     if suppressed:
         comes_to[[one in suppressed for one in offers.identifiers]] = _SUPPRESSED
-    return Settled(offers, known, run, comes_to, *_decided(offers, comes_to), offers.of_row)
+    return Settled(offers, known, is_of_run, comes_to, *_decided(offers, comes_to), offers.of_row)
 
 
 def _decided(offers: Offers, comes_to: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int8], Indices]:

@@ -120,7 +120,7 @@ def test_each_row_gets_its_own_contact_back_whatever_was_expected(ledger_of_repl
         for block in blocks:
             finisher.expect(sorted(data.draw(st.sets(requests))))
             rows = [row_of(*place) for place in block]
-            # A contact that is read back stays with its row's question, for the rows that come later.
+            # A reply that was read back stays at hand for a while, for the rows that come later.
             for _ in range(2):
                 batch = finisher.finish(block_of(rows), run="run", report=report)
                 expected = [None if at is None else f"{request}/{at}" for request, at in block]

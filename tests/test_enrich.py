@@ -333,6 +333,22 @@ def test_full_partitions_are_sent_although_the_window_holds_less_than_the_table(
     assert one.report.requests == is_new.sum() / 10
 
 
+def test_rows_that_are_known_leave_in_larger_blocks_and_all_in_their_order(stand_in, enricher, monkeypatch):
+    monkeypatch.setattr(enrich, "BLOCK_ROWS", 20)
+    monkeypatch.setattr(enrich, "WINDOW_ROWS", 60)
+    api, table = stand_in(), leads(130)
+    before = enricher(api).enrich_dataframe(table.drop(index=[45, 46, 125]))
+    rows = pa.Table.from_pandas(table, preserve_index=False)
+    batches = list(enricher(api, partition_size=2).enrich_batches(rows))
+    # Those with somebody to ask leave in smaller ones.
+    assert [batch.num_rows for batch in batches] == [40, 20, 20, 40, 10]
+    after = pa.Table.from_batches(batches).to_pandas()
+    assert after["email"].tolist() == table["email"].tolist()
+    told, known = ((one["eb_status"], one["eb_full_name"].fillna("")) for one in (after, before))
+    for mine, theirs in zip(told, known, strict=True):
+        assert mine.drop(index=[45, 46, 125]).tolist() == theirs.tolist()
+
+
 def test_batches_go_in_and_a_reader_comes_out(stand_in, enricher):
     reader = enricher(stand_in()).enrich_batches(pa.Table.from_pandas(leads(), preserve_index=False))
     assert reader.read_all().num_rows == 30

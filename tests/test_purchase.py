@@ -12,7 +12,7 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
-from eb_dagster import LedgerError, enrich, purchase
+from eb_dagster import LedgerError, enrich, purchase, sandbox
 from eb_dagster.identifiers import Candidates, Identifier
 from eb_dagster.ledger import Ledger, Limits
 from eb_dagster.plan import Agenda
@@ -150,6 +150,29 @@ def test_a_person_bought_since_the_look_up_is_not_asked_under_another_identifier
     assert told["eb_field_type"].tolist() == ["email"] * len(emails)
     assert one.report.requests == 1
     assert api.credits() == 20
+
+
+@pytest.mark.parametrize("bought", [("ann@firm.example", "bob@firm.example"), ("bob@firm.example", None)])
+@pytest.mark.parametrize("in_doubt", ["hold", "resend"])
+def test_what_a_run_left_in_doubt_is_not_sent_again_by_the_same_run(
+    stand_in, enricher, monkeypatch, bought, in_doubt
+):
+    # The last row of Ann is taken in when the block of the first has left.
+    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(enrich, "WINDOW_ROWS", 2)
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("500-after", 2)])
+    enricher(api).enrich_dataframe(pd.DataFrame({"email": ["bob@firm.example"]}))
+    ann, blank = ("ann@firm.example", None), (None, None)
+    rows = [ann, blank, bought, ("dan@firm.example", None), ann, blank]
+    settings = {"in_doubt": in_doubt, "partition_size": 1, "identifiers": {"email": ["email", "email_2"]}}
+    one = enricher(api, **settings, max_credits_at_risk=2)
+    told = one.enrich_dataframe(pd.DataFrame(rows, columns=["email", "email_2"]))
+    assert told["eb_status"].tolist() == ["in_doubt", "invalid", "matched", "matched", "in_doubt", "invalid"]
+    assert (api.credits(), api.charged_twice()) == (3, 0)
+    # Another run sends it again, if that is what was chosen.
+    again = enricher(api, **settings).enrich_dataframe(pd.DataFrame([ann], columns=["email", "email_2"]))
+    assert again["eb_status"].tolist() == ["matched" if in_doubt == "resend" else "in_doubt"]
+    assert api.charged_twice() == (in_doubt == "resend")
 
 
 @pytest.mark.parametrize("told_by", ["look-up", "claim"])

@@ -151,6 +151,20 @@ def test_who_is_suppressed_by_another_address_is_not_handed_out_either(stand_in,
     assert enriched["eb_linkedin_url"].isna().all()
 
 
+def test_who_is_not_handed_out_counts_for_no_identifier(stand_in, enricher, where):
+    api = stand_in(match_rate=0.5)
+    numbers = [f"+1202555{at:04d}" for at in range(100, 140)]
+    frame = pd.DataFrame({"email": [f"p{at}@firm.example" for at in range(40)], "phone": numbers})
+    bought = enricher(api, ledger=where).enrich_dataframe(frame)
+    by_phone = bought[(bought["eb_field_type"] == "phone") & bought["eb_linkedin_url"].notna()].iloc[[0]]
+    one = enricher(api, ledger=where)
+    one.enrich_dataframe(frame.loc[by_phone.index])
+    assert one.report.answered_by == {"email": 1, "phone": 1}
+    one.suppress([("social_profile", by_phone["eb_linkedin_url"].iloc[0])])
+    assert one.enrich_dataframe(frame.loc[by_phone.index])["eb_status"].tolist() == ["suppressed"]
+    assert one.report.answered_by == {}
+
+
 def test_nobody_is_suppressed_if_one_of_the_texts_is_no_identifier(bought):
     _, start, _ = bought
     one = start()

@@ -97,7 +97,7 @@ def take_in(agenda, buying, rows, table, suppressed, *, at_once):
     offers = Offers(rows, lambda identifiers: [key_of(one) for one in identifiers])
     lookup = Lookup(known_keys(offers.identifiers, table), 3, suppressed)
     settled = buying.settle(offers, lookup) if at_once else None
-    keys = settled.open_keys if settled else {one: key_of(one) for one in EVERYBODY}
+    keys = settled.open_keys() if settled else {one: key_of(one) for one in EVERYBODY}
     block = agenda.add(rows, keys, settled=settled)
     buying.open(block.new, lookup)
     return block
@@ -116,9 +116,11 @@ class Taken:
                 self.agenda.start(block)
                 self.figures.append((block.identifiers, block.folded, block.statuses))
                 if leave == "the others":
-                    for question in [one for other in [*self.agenda.blocks][:-1] for one in other.new]:
-                        if question.state in ("queued", "elsewhere"):
-                            self.agenda.settle(question, "not_asked")
+                    open_rows = [row for other in [*self.agenda.blocks][:-1] for row in other.rows]
+                    for row in open_rows:
+                        while row.status is None:
+                            waits = next(one for one in row.questions if one.state in ("queued", "elsewhere"))
+                            self.agenda.settle(waits, "not_asked")
                 if leave != "none":
                     self.finish(finisher)
             # Nothing is sent: what is asked, here or by another process, stays unasked.
