@@ -31,9 +31,9 @@ from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 
 _REPLIES_KEPT: Final = 16
-# A reply of which the rows of a block want at least a fourth is read as a whole, for the next block to want
-# the rest. As many such replies are kept as a block can have.
-_READ_WHOLE: Final = 4
+# A reply of which the rows of a block want at least this share is read as a whole, for the next block to want
+# the rest. Of such replies a block has no more than are kept.
+_SHARE_READ_WHOLE: Final = 0.5
 _INFLATED_AHEAD: Final = 8
 _NOWHERE: Final = -1
 _NO_SHIFT: Final = -(2**62)
@@ -331,7 +331,7 @@ class _Stored:
         """Those at these positions, each once, and the row of each position. -1 is nobody's."""
         if self._whole is None:
             wanted, first, which = np.unique(positions, return_index=True, return_inverse=True)
-            if len(wanted) * _READ_WHOLE < self.records:
+            if len(wanted) < _SHARE_READ_WHOLE * self.records:
                 home: Indices = first[which]
                 once = np.where(home == np.arange(len(home)), positions, _NOWHERE)
                 return flatten([self._contact(one) for one in cast("list[int]", once.tolist())]), home

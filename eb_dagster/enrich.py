@@ -98,7 +98,7 @@ class Enricher:
         max_credits_per_day, max_credits_per_month: credits that all runs on the ledger together may
             spend in a day or month of UTC; what the ledger itself was told holds as well.
         timeout: seconds for one request, from the first byte to the last.
-        in_doubt: "hold" never asks again for what may have been paid; "resend" does.
+        in_doubt: "hold" never asks again for what may have been paid; "resend" does, but not within a run.
         aliases: kinds of identifiers inside a bought contact that answer for it.
         prefix: of every column that is added.
         columns: contact columns to keep; None for all.

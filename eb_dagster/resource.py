@@ -45,7 +45,8 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
     )
     timeout: float = Field(default=300.0, description="Seconds for one request.")
     in_doubt: Literal["hold", "resend"] = Field(
-        default="hold", description='"hold" never asks again for what may have been paid; "resend" does.'
+        default="hold",
+        description='"hold" never asks again for what may have been paid; "resend" does, but not within a run.',
     )
 
     def enricher(self, **settings: Any) -> Enricher:
