@@ -527,7 +527,11 @@ class Enricher:
 
     @staticmethod
     def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:
-        block = agenda.add(chunk.candidates, chunk.settled.open_keys(), settled=chunk.settled)
+        settled = chunk.settled
+        # One that settles nothing is not held until the block leaves: it leads to all rows of the look-up.
+        block = agenda.add(
+            chunk.candidates, settled.open_keys(), settled=None if settled.is_open.all() else settled
+        )
         purchase.open(block.new, chunk.lookup)
         return block
 

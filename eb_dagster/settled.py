@@ -45,11 +45,10 @@ class Offers:
         offered = [one for offer in distinct for one in offer.identifiers]
         keys = keys_of(offered)
         by_key = dict(zip(keys, offered, strict=True))
-        place = dict(zip(by_key, range(len(by_key)), strict=True))
         self.keys: Final = list(by_key)
         self.identifiers: Final = list(by_key.values())
         """Distinct, each at the place of its key."""
-        self.places: Final[Indices] = np.array([place[key] for key in keys], dtype=np.intp)
+        self.places: Final[Indices] = _places(by_key, keys)
         """Of the identifiers of each distinct offer, one offer after the other."""
         self.counts: Final[Indices] = np.array([len(offer.identifiers) for offer in distinct], dtype=np.intp)
         self.starts: Final[Indices] = np.cumsum(self.counts) - self.counts
@@ -60,6 +59,14 @@ class Offers:
         before = np.cumsum(counts) - counts
         inside = np.arange(int(counts.sum())) + np.repeat(self.starts[offers] - before, counts)
         return cast("list[int]", self.places[inside].tolist())
+
+
+def _places(distinct: Collection[bytes], keys: Sequence[bytes]) -> Indices:
+    """Where each of the keys stands among the distinct ones, which are in the order of their first."""
+    if len(distinct) == len(keys):
+        return np.arange(len(keys))
+    place = dict(zip(distinct, range(len(distinct)), strict=True))
+    return np.array([place[key] for key in keys], dtype=np.intp)
 
 
 class Answers(NamedTuple):
