@@ -35,8 +35,9 @@ BLOCKS = st.lists(OFFERS, max_size=6).flatmap(
         st.lists(st.sampled_from([*offers, Candidates((), ("blank",))]), max_size=8), max_size=4
     )
 )
-EARLIER, MINE, IN_FLIGHT = range(3)
-REQUESTS = [(1, "earlier", 10.0), (2, "mine", 20.0), (3, "other", None)]
+EARLIER, MINE = range(2)
+# Those without an answer stand two behind those of the same run that have one.
+REQUESTS = [(1, "earlier", 10.0), (2, "mine", 20.0), (3, "earlier", None), (4, "mine", None)]
 KNOWN = st.tuples(
     st.integers(-1, len(STANDINGS) - 1), st.sampled_from([EARLIER, MINE]), st.booleans(), st.booleans()
 )
@@ -56,7 +57,7 @@ def known_keys(identifiers, table) -> KnownKeys:
     return KnownKeys(
         [key_of(one) for one in identifiers], REQUESTS,
         standing=standing.astype(np.int8),
-        number=np.where(standing < 0, -1, np.where(unanswered, IN_FLIGHT, number)).astype(np.int32),
+        number=np.where(standing < 0, -1, number + 2 * unanswered).astype(np.int32),
         position=np.where(is_matched, position, -1).astype(np.int32),
         is_alias=is_matched & (is_alias > 0), is_stale=is_matched & (is_stale > 0),
     )  # fmt: skip
@@ -95,7 +96,7 @@ def purchase(enricher, agenda, report):
 def take_in(agenda, buying, rows, table, suppressed, *, at_once):
     """A block of these rows, looked up and not started."""
     offers = Offers(rows, lambda identifiers: [key_of(one) for one in identifiers])
-    lookup = Lookup(known_keys(offers.identifiers, table), 3, suppressed)
+    lookup = Lookup(known_keys(offers.identifiers, table), len(REQUESTS), suppressed)
     settled = buying.settle(offers, lookup) if at_once else None
     keys = settled.open_keys() if settled else {one: key_of(one) for one in EVERYBODY}
     block = agenda.add(rows, keys, settled=settled)
@@ -208,4 +209,30 @@ def test_an_identifier_is_counted_once_as_long_as_an_open_block_offers_it(enrich
     assert count((ada,), (eve,)) == 0
     agenda.clear()
     assert count((ada,), (eve,)) == 2
+    buying.finish()
+
+
+def test_a_question_stays_as_long_as_a_settled_row_of_an_open_block_offers_it_too(enricher):
+    ada, bob, eve, *_ = EVERYBODY
+    table = dict.fromkeys(EVERYBODY, (-1, EARLIER, False, False)) | {bob: (0, EARLIER, False, False)}
+    agenda = Agenda()
+    buying = purchase(enricher, agenda, Report())
+
+    def take(*rows):
+        block = take_in(agenda, buying, [Candidates(row, ()) for row in rows], table, set(), at_once=True)
+        agenda.start(block)
+        return block
+
+    first, second = take((ada,)), take((ada, bob), (eve,))
+    assert second.statuses == ["matched", None]
+    (asked,) = first.new
+    agenda.settle(asked, "in_doubt")
+    assert [*agenda.leaving()] == [first]
+    # What was learned of ada since the look-up holds for a row that comes while the second block is open.
+    third = take((ada,))
+    assert (third.new, third.statuses) == ([], ["in_doubt"])
+    (waiting,) = second.new
+    agenda.settle(waiting, "missed")
+    assert [*agenda.leaving()] == [second, third]
+    assert len(take((ada,)).new) == 1
     buying.finish()
