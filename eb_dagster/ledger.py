@@ -872,10 +872,12 @@ class Ledger:
 
 
 def _reason(error: exc.SQLAlchemyError) -> str:
-    # SQLite's own few words hold no data; what PostgreSQL says may quote a row.
+    # SQLite's own few words hold no data. What Python says of a text that it cannot decode quotes it, and what
+    # PostgreSQL says may quote a row.
     original = getattr(error, "orig", None)
-    known = type(original).__module__ == "sqlite3"
-    return str(original) if known else "see the database's log"
+    if type(original).__module__ != "sqlite3":
+        return "see the database's log"
+    return str(original) if hasattr(original, "sqlite_errorcode") else "a value in it cannot be read"
 
 
 @contextlib.contextmanager

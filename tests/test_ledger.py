@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -461,6 +462,17 @@ def test_a_reply_whose_encoding_changed_is_noticed(tmp_path):
             connection.commit()
         with pytest.raises(LedgerError, match="damaged"):
             next(ledger.replies([1]))
+
+
+def test_a_reply_that_cannot_be_decoded_is_in_no_message(tmp_path):
+    with closing(Ledger(tmp_path / "l.db", endpoint=ENDPOINT)) as ledger:
+        answer(ledger, claim(ledger, JANE).request_id, 0)
+        with closing(sqlite3.connect(tmp_path / "l.db")) as connection:
+            connection.execute("UPDATE replies SET body = CAST(? AS TEXT)", (b"canary person \xff",))
+            connection.commit()
+        with pytest.raises(LedgerError, match="cannot be read") as error:
+            next(ledger.replies([1]))
+    assert "canary" not in "".join(traceback.format_exception(error.value))
 
 
 def test_a_row_that_went_missing_is_noticed(tmp_path):
