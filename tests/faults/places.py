@@ -90,7 +90,8 @@ class Vendor:
         path = self.folder / f"{case}.jsonl"
         if not path.exists():
             return []
-        lines = path.read_bytes()[since:].split(b"\n")
+        # Without the last: it is empty, or still being written.
+        *lines, _ = path.read_bytes()[since:].split(b"\n")
         return [json.loads(line) for line in lines if line]
 
     def mark(self, case: str) -> int:
