@@ -23,7 +23,6 @@ from eb_dagster.errors import LedgerError
 from eb_dagster.findings import Known
 from eb_dagster.identifiers import FieldType, identifiers_in
 from eb_dagster.ledger import Ledger
-from eb_dagster.memory import POOL
 from eb_dagster.packed import Indices
 from eb_dagster.plan import Block
 from eb_dagster.purchase import decompress
@@ -139,10 +138,7 @@ class _Ended:
             self._is_from_ledger,
             np.rint(self._answered_at * 1e6).astype("datetime64[us]"),
         ]
-        return [
-            pa.array(column, type=one.type, memory_pool=POOL)
-            for one, column in zip(STATUS_COLUMNS, values, strict=True)
-        ]
+        return [pa.array(column, type=one.type) for one, column in zip(STATUS_COLUMNS, values, strict=True)]
 
     def count(self, report: Report) -> None:
         """Count how rows ended, and the kinds of identifiers that answered."""
@@ -244,8 +240,8 @@ def _gather(
         shift[fits] = shift[nearest[fits]]
     starts = np.flatnonzero(np.diff(shift, prepend=_NO_SHIFT - 1))
     if len(starts) > _MOST_PIECES:
-        indices = cast("Any", pa).array(places, mask=~is_found, memory_pool=POOL)
-        return [pc.take(column.combine_chunks(POOL), indices, memory_pool=POOL) for column in table.columns]
+        indices = cast("Any", pa).array(places, mask=~is_found)
+        return [pc.take(column.combine_chunks(), indices) for column in table.columns]
     # Rows that stand together are copied as one, a tenth of the time that it takes one by one.
     pieces = [table.slice(0, 0)]
     for start, end in pairwise([*starts.tolist(), len(places)]):
@@ -254,7 +250,7 @@ def _gather(
             pieces.append(cast("Any", pa.Table).from_batches([nobody]).select(table.column_names))
         else:
             pieces.append(table.slice(start + int(shift[start]), end - start))
-    return [column.combine_chunks(POOL) for column in cast("Any", pa).concat_tables(pieces).columns]
+    return [column.combine_chunks() for column in cast("Any", pa).concat_tables(pieces).columns]
 
 
 class _Loader:

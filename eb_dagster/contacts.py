@@ -27,7 +27,6 @@ import pyarrow.compute
 
 from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers import FieldType
-from eb_dagster.memory import POOL
 from eb_dagster.packed import pack_fields
 from eb_dagster.wire import REQUIRED_FIELDS
 
@@ -224,9 +223,9 @@ def _array(column: Column, values: Sequence[Any]) -> pa.Array[Any]:
         return _profile_array(values)
     if column.name in _AS_THEY_CAME:
         # UTF-8 already: Arrow need not look at it again.
-        as_bytes = cast("Any", pa.array(values, type=pa.binary(), memory_pool=POOL))
+        as_bytes = cast("Any", pa.array(values, type=pa.binary()))
         return as_bytes.view(_TEXT)
-    return pa.array(values, type=column.type, memory_pool=POOL)
+    return pa.array(values, type=column.type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,12 +243,12 @@ class Flattened:
         """Every text of one kind in them, and the row of each."""
         columns = cast("Any", self.columns)
         entries = columns.column(_WHO[field_type])
-        rows = compute.list_parent_indices(entries, memory_pool=POOL)
+        rows = compute.list_parent_indices(entries)
         texts = entries.flatten()
         if field_type == "social_profile":
-            texts = compute.struct_field(texts, "url", memory_pool=POOL)
-        found = compute.not_equal(texts, "", memory_pool=POOL)
-        texts, rows = (compute.filter(one, found, memory_pool=POOL) for one in (texts, rows))
+            texts = compute.struct_field(texts, "url")
+        found = compute.not_equal(texts, "")
+        texts, rows = (compute.filter(one, found) for one in (texts, rows))
         return texts.to_pylist(), rows.to_pylist()
 
     def texts(self, row: int) -> Mapping[FieldType, Sequence[str]]:
@@ -283,10 +282,10 @@ def _profile_array(rows: Sequence[Sequence[_Profile] | None]) -> pa.Array[Any]:
             starts.append(len(profiles))
             profiles += row
     starts.append(len(profiles))
-    networks = pa.array([one.network for one in profiles], type=pa.string(), memory_pool=POOL)
-    urls = pa.array([one.url for one in profiles], type=pa.string(), memory_pool=POOL)
+    networks = pa.array([one.network for one in profiles], type=pa.string())
+    urls = pa.array([one.url for one in profiles], type=pa.string())
     entries = cast("Any", pa.StructArray).from_arrays([networks, urls], ["network", "url"])
-    return cast("Any", pa.ListArray).from_arrays(pa.array(starts, type=pa.int32(), memory_pool=POOL), entries)
+    return cast("Any", pa.ListArray).from_arrays(pa.array(starts, type=pa.int32()), entries)
 
 
 def pandas_dtype(kind: pa.DataType) -> Any:

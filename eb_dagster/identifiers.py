@@ -227,22 +227,18 @@ def _plain_emails(texts: Sequence[str]) -> list[str | None]:
     import pyarrow as pa
     import pyarrow.compute
 
-    from eb_dagster.memory import POOL
-
     compute: Any = pyarrow.compute
-    pool: dict[str, Any] = {"memory_pool": POOL}
     try:
-        column: Any = pa.array(texts, type=pa.string(), **pool)
+        column: Any = pa.array(texts, type=pa.string())
     except UnicodeEncodeError:
         # Half a surrogate pair somewhere.
         return [_plain("email", text) for text in texts]
-    column = compute.ascii_lower(compute.ascii_trim(column, characters=" \t\r\n", **pool), **pool)
+    column = compute.ascii_lower(compute.ascii_trim(column, characters=" \t\r\n"))
     is_plain = compute.and_(
-        compute.match_substring_regex(column, rf"\A(?:{_PLAIN_EMAIL.pattern})\z", **pool),
-        compute.less_equal(compute.binary_length(column, **pool), _SHORT, **pool),
-        **pool,
+        compute.match_substring_regex(column, rf"\A(?:{_PLAIN_EMAIL.pattern})\z"),
+        compute.less_equal(compute.binary_length(column), _SHORT),
     )
-    return cast("list[str | None]", compute.if_else(is_plain, column, None, **pool).to_pylist())
+    return cast("list[str | None]", compute.if_else(is_plain, column, None).to_pylist())
 
 
 _PLAIN_LINKEDIN: Final = re.compile(

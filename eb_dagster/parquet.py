@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 
 from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
-from eb_dagster.memory import POOL
 from eb_dagster.object_store import Place
 from eb_dagster.publication import published
 
@@ -71,7 +70,7 @@ class _Writer:
         same = f"/dev/fd/{sink.fileno()}"
         file = self._open.enter_context(pa.OSFile(same, "wb")) if Path(same).exists() else sink
         self._parquet = self._open.enter_context(
-            pq.ParquetWriter(file, schema, compression="zstd", compression_level=1, memory_pool=POOL)
+            pq.ParquetWriter(file, schema, compression="zstd", compression_level=1)
         )
 
     def write(self, group: pa.Table) -> None:
