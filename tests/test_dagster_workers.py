@@ -181,7 +181,7 @@ def look_at_tables(folder: Path) -> set[str]:
         assert table["email"].tolist() == people(key)
         assert table["eb_query"].tolist() == people(key)
         assert set(table["eb_status"]) <= {"matched", "not_found", "in_doubt"}
-        assert table.loc[table["eb_matched"].fillna(False), "eb_full_name"].notna().all()
+        assert table.loc[table["eb_matched"].eq(True), "eb_full_name"].notna().all()
         in_doubt |= set(table.loc[table["eb_status"] == "in_doubt", "email"])
     return in_doubt
 

@@ -183,14 +183,19 @@ def test_a_ledger_that_is_not_there_is_not_made(tmp_path):
     assert (unnamed.exit_code, "EB_DAGSTER_LEDGER is empty" in unnamed.output) == (2, True)
 
 
-def test_a_ledger_that_nobody_named_is_found_where_it_was_made(stand_in, enricher, tmp_path, monkeypatch):
+def test_a_ledger_that_nobody_named_is_found_where_it_was_made(
+    stand_in, enricher, tmp_path, monkeypatch, capsys
+):
     monkeypatch.delenv("EB_DAGSTER_LEDGER", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     made = tmp_path / "data" / "eb_dagster" / "ledger.db"
-    none = CliRunner().invoke(main, ["ledger", "show"])
-    assert (none.exit_code, none.stderr.splitlines()[0]) == (2, f"ledger: {made}")
+    with pytest.raises(SystemExit) as ended:
+        main(["ledger", "show"])
+    assert (ended.value.code, capsys.readouterr().err.splitlines()[0]) == (2, f"ledger: {made}")
     assert not made.exists()
     enricher(stand_in(match_rate=1.0), ledger=None).enrich_dataframe(leads(3))
-    shown = CliRunner().invoke(main, ["ledger", "show", "--json"])
-    assert shown.stderr == f"ledger: {made}\n"
-    assert json.loads(shown.stdout)["months"][0]["credits"] == 3
+    with pytest.raises(SystemExit):
+        main(["ledger", "show", "--json"])
+    shown = capsys.readouterr()
+    assert shown.err == f"ledger: {made}\n"
+    assert json.loads(shown.out)["months"][0]["credits"] == 3
