@@ -49,8 +49,9 @@ if TYPE_CHECKING:
 BLOCK_ROWS: Final = 4_096
 """Rows that leave together. Twice as many are read together, and leave so if the ledger ends all of them."""
 WINDOW_ROWS: Final = 24_576
-"""Rows that are open at once, and up to two blocks more: enough to keep 20 partitions in flight behind a block
-that waits for its last answer, and memory bounded."""
+"""Rows that are open at once, and up to two blocks more: enough to keep 20,000 identifiers in flight behind a
+block that waits for its last answer, and memory bounded. Who lets more be in flight has more rows open."""
+_IN_FLIGHT_IN_WINDOW: Final = 20_000
 
 MOST_ROWS_LOOKED_UP: Final = 65_536
 # A look-up reads the whole ledger, and what a partition's claim reads again grows with those that were
@@ -430,12 +431,13 @@ class Enricher:
         ):
             purchase.on_progress = show
             ahead = self._look_ahead(chunks, purchase)
+            window_rows = WINDOW_ROWS + max(0, purchase.most_in_flight - _IN_FLIGHT_IN_WINDOW)
             interruption.on_second = purchase.abort
             purchase.on_waiting = self._telling_of(interruption, show)
             try:
                 more = True
                 while more or agenda.blocks:
-                    while more and agenda.open_rows < WINDOW_ROWS and not interruption:
+                    while more and agenda.open_rows < window_rows and not interruption:
                         chunk = next(ahead, None)
                         more = chunk is not None
                         for part in () if chunk is None else chunk.blocks():
@@ -456,7 +458,7 @@ class Enricher:
                     if interruption:
                         self._stop(purchase, interruption)
                     # While there is room for more rows, those that are queued may still become a full partition.
-                    if agenda.blocks and (not more or agenda.open_rows >= WINDOW_ROWS):
+                    if agenda.blocks and (not more or agenda.open_rows >= window_rows):
                         purchase.step(all_rows_in=not more)
             finally:
                 try:

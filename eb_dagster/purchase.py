@@ -173,6 +173,11 @@ class Purchase:
         self.on_waiting: Callable[[int, int], None] = lambda _requests, _credits: None
         """Told at the end, when requests are still in flight: how many, and the credits at risk in them."""
 
+    @property
+    def most_in_flight(self) -> int:
+        """Identifiers that may be in flight at once."""
+        return min(self._settings.max_credits_at_risk, self._threads * self._settings.partition_size)
+
     # Looking up
 
     def take_over(self) -> None:

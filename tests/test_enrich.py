@@ -333,6 +333,18 @@ def test_full_partitions_are_sent_although_the_window_holds_less_than_the_table(
     assert one.report.requests == is_new.sum() / 10
 
 
+def test_more_rows_are_open_for_whoever_lets_more_be_in_flight(stand_in, enricher, monkeypatch):
+    for name, rows in (("BLOCK_ROWS", 10), ("WINDOW_ROWS", 20), ("_IN_FLIGHT_IN_WINDOW", 20)):
+        monkeypatch.setattr(enrich, name, rows)
+    seen = []
+    one = enricher(
+        stand_in(latency=1.0), partition_size=10, max_credits_at_risk=60,
+        progress=lambda report: seen.append((report.requests, report.replies)),
+    )  # fmt: skip
+    one.enrich_dataframe(leads(200))
+    assert seen[0] == (6, 1)
+
+
 def test_rows_that_are_known_leave_in_larger_blocks_and_all_in_their_order(stand_in, enricher, monkeypatch):
     monkeypatch.setattr(enrich, "BLOCK_ROWS", 20)
     monkeypatch.setattr(enrich, "WINDOW_ROWS", 60)
