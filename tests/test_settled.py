@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
@@ -192,6 +193,13 @@ def test_a_plan_is_the_same_whether_rows_end_at_once_or_one_by_one(enricher, blo
     assert at_once == alone
 
 
+def started(agenda, buying, table, *rows):
+    """A block of rows that offer these identifiers, with what the table says of them."""
+    block = take_in(agenda, buying, [Candidates(row, ()) for row in rows], table, set(), at_once=True)
+    agenda.start(block)
+    return block
+
+
 def test_an_identifier_is_counted_once_as_long_as_an_open_block_offers_it(enricher):
     ada, eve, *_ = EVERYBODY
     table = dict.fromkeys(EVERYBODY, (-1, EARLIER, False, False)) | {ada: (0, EARLIER, False, False)}
@@ -199,9 +207,7 @@ def test_an_identifier_is_counted_once_as_long_as_an_open_block_offers_it(enrich
     buying = purchase(enricher, agenda, Report())
 
     def count(*rows):
-        block = take_in(agenda, buying, [Candidates(row, ()) for row in rows], table, set(), at_once=True)
-        agenda.start(block)
-        return block.identifiers
+        return started(agenda, buying, table, *rows).identifiers
 
     assert [count((ada,)), count((ada,), (eve,))] == [1, 1]
     assert len([*agenda.leaving()]) == 1
@@ -217,12 +223,7 @@ def test_a_question_stays_as_long_as_a_settled_row_of_an_open_block_offers_it_to
     table = dict.fromkeys(EVERYBODY, (-1, EARLIER, False, False)) | {bob: (0, EARLIER, False, False)}
     agenda = Agenda()
     buying = purchase(enricher, agenda, Report())
-
-    def take(*rows):
-        block = take_in(agenda, buying, [Candidates(row, ()) for row in rows], table, set(), at_once=True)
-        agenda.start(block)
-        return block
-
+    take = partial(started, agenda, buying, table)
     first, second = take((ada,)), take((ada, bob), (eve,))
     assert second.statuses == ["matched", None]
     (asked,) = first.new
