@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, pairwise
 from typing import Any, Final, Self, cast
@@ -18,11 +18,22 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eb_dagster.contacts import STATUS_COLUMNS, Contact, Flattened, flatten, is_utf8, read_contact, select
+from eb_dagster.contacts import (
+    AGREES,
+    STATUS_COLUMNS,
+    Contact,
+    Flattened,
+    flatten,
+    is_utf8,
+    read_contact,
+    select,
+)
+from eb_dagster.eligible import contradicts
 from eb_dagster.errors import LedgerError
 from eb_dagster.findings import Known
-from eb_dagster.identifiers import FieldType, identifiers_in
+from eb_dagster.identifiers import FieldType, identifiers_in, is_weak
 from eb_dagster.ledger import Ledger
+from eb_dagster.names import agrees
 from eb_dagster.packed import Indices
 from eb_dagster.plan import Block
 from eb_dagster.purchase import decompress
@@ -52,6 +63,7 @@ class Finisher:
         self._ledger = ledger
         self._schema = schema
         self._columns = [one.name for one in select(columns, prefix=prefix)]
+        self._has_agrees = prefix + AGREES.name in schema.names
         self._inflated = _Inflated(ledger)
         self._loader = _Loader(self._inflated)
 
@@ -70,7 +82,15 @@ class Finisher:
         ended = _Ended(block, run)
         found = self._loader.load(block, ended)
         self._withhold(ended, found)
-        status = ended.columns()
+        agreement = _compare(block, found) if self._has_agrees else {}
+        report.contradicted += _take_back(block, ended, found, agreement)
+        status = [
+            *ended.columns(),
+            *([_agrees(agreement, len(block.candidates))] if self._has_agrees else []),
+        ]
+        verdicts = Counter(agreement.values())
+        report.agrees += verdicts[True]
+        report.disagrees += verdicts[False]
         contacts = found.columns(self._columns)
         ended.count(report)
         found.count_oddities(report)
@@ -88,6 +108,41 @@ class Finisher:
             if not barred.isdisjoint(several):
                 ended.suppress(at)
                 found.drop(at)
+
+
+def _compare(block: Block, found: _Found) -> dict[int, bool | None]:
+    """By row that gets a contact and has a name, whether that is the contact's too."""
+    agreement: dict[int, bool | None] = {}
+    for at, contacts, row in found:
+        if (person := block.candidates[at].person) is not None:
+            full, first, last = (
+                contacts.columns.column(name)[row].as_py()
+                for name in ("full_name", "first_name", "last_name")
+            )
+            agreement[at] = agrees(person, full_name=full, first_name=first, last_name=last)
+    return agreement
+
+
+def _agrees(agreement: Mapping[int, bool | None], rows: int) -> pa.Array[Any]:
+    return pa.array([agreement.get(at) for at in range(rows)], type=AGREES.type)
+
+
+def _take_back(block: Block, ended: _Ended, found: _Found, agreement: dict[int, bool | None]) -> int:
+    """Give no row the contact of a phone that is not the row's person's. Returns how many rows those were."""
+    contradicted = [
+        at
+        for at, contacts, row in found
+        if ended.is_by_weak(at)
+        and (
+            agreement.get(at) is False
+            or contradicts(block.candidates[at].identifiers, identifiers_in(contacts.texts(row), ("email",)))
+        )
+    ]
+    for at in contradicted:
+        ended.contradict(at)
+        found.drop(at)
+        agreement.pop(at, None)
+    return len(contradicted)
 
 
 class _Ended:
@@ -127,6 +182,15 @@ class _Ended:
         """Tell nothing of this row."""
         self._statuses[row], self._identifiers[row] = "suppressed", None
         self._is_from_ledger[row], self._answered_at[row] = False, np.nan
+
+    def is_by_weak(self, row: int) -> bool:
+        """Whether what found this row's contact may be several people's."""
+        identifier = self._identifiers[row]
+        return identifier is not None and is_weak(identifier)
+
+    def contradict(self, row: int) -> None:
+        """Whoever was found is not this row's person."""
+        self._statuses[row] = "not_found"
 
     def columns(self) -> list[pa.Array[Any]]:
         """`STATUS_COLUMNS`."""

@@ -13,7 +13,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from eb_dagster.delimited import TextTable
     from eb_dagster.enrich import Enricher
+    from eb_dagster.frames import Source
     from eb_dagster.identifiers import FieldType
     from eb_dagster.object_store import Place
     from eb_dagster.plan import Plan
@@ -423,7 +424,7 @@ class _Table(Protocol):
     def rows(self) -> int: ...
     @property
     def notes(self) -> list[str]: ...
-    def reader(self) -> pa.RecordBatchReader: ...
+    def reader(self) -> Source: ...
 
 
 @dataclass(frozen=True)
@@ -440,15 +441,18 @@ class _ParquetTable:
         with open_parquet(file) as opened:
             return _ParquetTable(file, tuple(opened.schema_arrow.names), opened.metadata.num_rows, [])
 
-    def reader(self) -> pa.RecordBatchReader:
-        import pyarrow as pa
-
+    def reader(self) -> Source:
+        from eb_dagster.frames import Source
         from eb_dagster.parquet import open_parquet, read_batches
 
-        opened: Any = open_parquet(self.file)
-        return pa.RecordBatchReader.from_batches(
-            opened.schema_arrow.remove_metadata(), read_batches(opened, 8_192)
-        )
+        with open_parquet(self.file) as opened:
+            schema = opened.schema_arrow.remove_metadata()
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with open_parquet(self.file) as opened:
+                yield from read_batches(opened, 8_192)
+
+        return Source(schema, self.rows, batches)
 
 
 def _open_table(file: Place, *, encoding: str | None, separator: str | None) -> _Table:

@@ -67,6 +67,11 @@ STATUS_COLUMNS: Final[tuple[Column, ...]] = (
     Column("enriched_at", _MOMENT, "When the vendor's answer arrived, in UTC."),
 )
 
+AGREES: Final = Column(
+    "agrees", pa.bool_(), "Whether the contact has the row's name; null where that cannot be told."
+)
+"""Beside these, where columns with names are given."""
+
 CONTACT_COLUMNS: Final[tuple[Column, ...]] = (
     Column("full_name", _TEXT, "Full name.", "full_name"),
     Column("first_name", _TEXT, "First name.", "first_name"),
@@ -197,11 +202,21 @@ def select(columns: Sequence[str] | None, *, prefix: str = "eb_") -> tuple[Colum
     return tuple(column for column in CONTACT_COLUMNS if column.name in names)
 
 
-def arrow_schema(*, prefix: str = "eb_", columns: Sequence[str] | None = None) -> pa.Schema:
+def added_columns(
+    *, prefix: str = "eb_", columns: Sequence[str] | None = None, with_agrees: bool = False
+) -> tuple[Column, ...]:
+    """What is added to a table; `with_agrees` where columns with names are given."""
+    status = (*STATUS_COLUMNS, AGREES) if with_agrees else STATUS_COLUMNS
+    return (*status, *select(columns, prefix=prefix))
+
+
+def arrow_schema(
+    *, prefix: str = "eb_", columns: Sequence[str] | None = None, with_agrees: bool = False
+) -> pa.Schema:
     """The Arrow schema of what is added, the same for every input."""
     return pa.schema([
         pa.field(prefix + one.name, one.type, one.nullable, {"description": one.description})
-        for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))
+        for one in added_columns(prefix=prefix, columns=columns, with_agrees=with_agrees)
     ])  # fmt: skip
 
 
@@ -303,7 +318,7 @@ def pandas_dtype(kind: pa.DataType) -> Any:
 
 
 def enriched_contacts(
-    *, prefix: str = "eb_", columns: Sequence[str] | None = None
+    *, prefix: str = "eb_", columns: Sequence[str] | None = None, with_agrees: bool = False
 ) -> pandera.DataFrameSchema:
     """The contract of what leaves. Columns of the input pass unchecked."""
     import pandera.pandas as pandera
@@ -317,7 +332,7 @@ def enriched_contacts(
             nullable=one.nullable,
             description=one.description,
         )
-        for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))
+        for one in added_columns(prefix=prefix, columns=columns, with_agrees=with_agrees)
     }
 
     def match_agrees(frame: Any) -> bool:
@@ -337,7 +352,7 @@ _DISAGREEMENT: Final = "matched must be true where status is matched, false wher
 def markdown_table(*, prefix: str = "eb_") -> str:
     """The columns as the README shows them."""
     lines = ["| column | type | meaning | found at |", "|---|---|---|---|"]
-    for one in (*STATUS_COLUMNS, *CONTACT_COLUMNS):
+    for one in added_columns(with_agrees=True):
         at = f"`{one.source}`" if one.source else ""
         lines.append(f"| `{prefix}{one.name}` | {_type_name(one)} | {one.description} | {at} |")
     return "\n".join(lines)

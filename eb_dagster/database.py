@@ -92,6 +92,23 @@ published = sa.Table(
 )
 
 
+companions = sa.Table(
+    "companions",
+    metadata,
+    sa.Column("key", sa.LargeBinary(16), primary_key=True),
+    # Packed: the people beside whom it stood, each by the keys of profiles and e-mails.
+    sa.Column("people", sa.LargeBinary, nullable=False),
+    sa.Column("is_shared", sa.Boolean, nullable=False),
+    # The newest request that was searched for a contact that holds two of these people.
+    sa.Column("searched", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float(53), nullable=False),
+    sa.Index(
+        "companions_shared", "at", sqlite_where=sa.text("is_shared"), postgresql_where=sa.text("is_shared")
+    ),
+    sqlite_with_rowid=False,
+)
+
+
 def database_url(where: str | os.PathLike[str]) -> sa.URL:
     """The ledger's address, from a path or a URL. A link is followed, so that it has one name."""
     text = os.fspath(where)

@@ -20,6 +20,7 @@ from typing import Any, Final, TextIO, cast
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
+from eb_dagster.frames import Source
 from eb_dagster.object_store import Place
 from eb_dagster.publication import published
 
@@ -92,10 +93,10 @@ class TextTable:
             notes.append(f"the report's footer ({self.footer_lines} lines) is left out")
         return notes
 
-    def reader(self) -> pa.RecordBatchReader:
+    def reader(self) -> Source:
         """The rows, all columns as text; a blank cell is null."""
         schema = pa.schema([(name, pa.string()) for name in self.columns])
-        return pa.RecordBatchReader.from_batches(schema, self._batches(schema))
+        return Source(schema, self.rows, lambda: self._batches(schema))
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         held: list[list[str]] = []

@@ -11,7 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast, overload
 
@@ -21,15 +21,20 @@ from eb_dagster import contacts as contact_columns
 from eb_dagster import frames, rights
 from eb_dagster.added import Finisher
 from eb_dagster.client import Client
+from eb_dagster.companions import Companions
+from eb_dagster.eligible import narrow
 from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget
 from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import (
     Candidates,
     FieldType,
     Layout,
+    check_person_columns,
     find_layout,
     read_batch,
     read_blocks,
+    texts_of,
+    with_persons,
 )
 from eb_dagster.ledger import Ledger
 from eb_dagster.object_store import ObjectPath, Place, place
@@ -60,6 +65,9 @@ MOST_ROWS_LOOKED_UP: Final = 65_536
 _ROWS_LOOKED_UP: Final = 700
 
 
+_Again = Callable[[], Iterator[pa.RecordBatch]]
+
+
 class _LookedUp(NamedTuple):
     """What rows offer, how those end that are settled by that, and what the ledger knows of them and others."""
 
@@ -88,6 +96,8 @@ class Enricher:
         ledger: a path or a database URL; $EB_DAGSTER_LEDGER, then a file in the user's data folder.
         required_fields: fields that a contact must hold to count as found (and to be charged).
         identifiers: which columns hold which kind of identifier, in the order of asking.
+        person: which columns hold the name and company of whom a row is about, as in {"name": "Full name"} or
+            {"first_name": …, "last_name": …, "company": …}. They are compared here, and never sent.
         default_region: two-letter country for phones without a country code.
         max_credits: credits that one run may spend; None for no cap beyond the plan itself.
         over_budget: "stop" buys in order up to the cap; "refuse" raises `OverBudget` beforehand.
@@ -120,6 +130,7 @@ class Enricher:
         ledger: str | os.PathLike[str] | None = None,
         required_fields: Sequence[str] = (),
         identifiers: Mapping[FieldType, str | Sequence[str]] | None = None,
+        person: Mapping[str, str] | None = None,
         default_region: str | None = None,
         max_credits: int | None = None,
         over_budget: OverBudgetChoice = "stop",
@@ -144,9 +155,11 @@ class Enricher:
             partition_size=partition_size, requests_per_minute=requests_per_minute,
             max_credits_at_risk=max_credits_at_risk, timeout=timeout, in_doubt=in_doubt,
             max_credits_per_day=max_credits_per_day, max_credits_per_month=max_credits_per_month,
-            aliases=aliases, prefix=prefix, columns=columns, progress=progress,
+            aliases=aliases, prefix=prefix, columns=columns, progress=progress, person=person,
         )  # fmt: skip
-        self._added = contact_columns.arrow_schema(prefix=prefix, columns=self._settings.columns)
+        self._added = contact_columns.arrow_schema(
+            prefix=prefix, columns=self._settings.columns, with_agrees=person is not None
+        )
         self._ledger = Ledger(
             read_ledger(ledger),
             endpoint=self._settings.base_url + PATH,
@@ -219,15 +232,20 @@ class Enricher:
         """
         agenda = Agenda()
         purchase = self._purchase(agenda, Report())
+        companions = Companions(self._ledger, is_plan=True)
         if _is_pandas(frame):
             layout = find_layout([str(name) for name in frame.columns], self._settings.identifiers)
+            is_told = self._read_first(self._read_pandas(frame, layout), layout, companions)
             chunks = self._read_pandas(frame, layout)
         else:
-            schema, batches = _open_batches(frame)
+            schema, batches, again = _open_batches(frame)
             layout = find_layout(schema.names, self._settings.identifiers)
+            is_told = again is not None and self._read_first(
+                self._read_batches(_pieces(again()), layout), layout, companions
+            )
             chunks = self._read_batches(_pieces(batches), layout)
         count = PlanCount()
-        for chunk in self._look_ahead(chunks, purchase):
+        for chunk in self._look_ahead(chunks, purchase, companions, is_told=is_told):
             block = self._take_in(agenda, purchase, chunk)
             count.expect(block.new)
             agenda.start(block)
@@ -269,12 +287,20 @@ class Enricher:
         self._check_clash(names)
         if self._settings.over_budget == "refuse":
             self._refuse_over_budget(frame)
-        batches = list(self._run(self._read_pandas(frame, layout), total=len(frame)))
+        batches = list(
+            self._run(
+                self._read_pandas(frame, layout),
+                layout,
+                total=len(frame),
+                again=lambda: self._read_pandas(frame, layout),
+            )
+        )
         table = pa.Table.from_batches(batches, schema=self._added)
         added = _arrow(table).to_pandas(types_mapper=contact_columns.pandas_dtype)
         added = contact_columns.enriched_contacts(
-            prefix=self._settings.prefix, columns=self._settings.columns
-        ).validate(added)
+            prefix=self._settings.prefix, columns=self._settings.columns,
+            with_agrees=self._settings.person is not None,
+        ).validate(added)  # fmt: skip
         added.index = frame.index
         enriched = pd.concat([frame, added], axis="columns")
         enriched.attrs = {**frame.attrs, "eb_report": self.report.to_dict()}
@@ -296,16 +322,18 @@ class Enricher:
         Rows leave in the order they came, with the status and contact columns added; nothing is
         sent before the first batch is read, and memory holds a window of rows, not the table.
         """
-        schema, stream = _open_batches(batches)
+        schema, stream, again = _open_batches(batches)
         rows: int | None = getattr(batches, "num_rows", None)
         layout = find_layout(schema.names, self._settings.identifiers)
         self._check_clash(schema.names)
         if self._settings.over_budget == "refuse":
             held = pa.Table.from_batches(list(stream), schema=schema)
             self._refuse_over_budget(held)
-            stream = iter(held.to_batches())
+            stream, again = iter(held.to_batches()), lambda: iter(held.to_batches())
         whole = pa.schema([*_arrow(schema), *_arrow(self._added)])
-        return pa.RecordBatchReader.from_batches(whole, self._enrich_stream(stream, layout, whole, rows))
+        return pa.RecordBatchReader.from_batches(
+            whole, self._enrich_stream(stream, layout, whole, rows, again)
+        )
 
     def enrich_parquet(
         self, source: str | os.PathLike[str] | ObjectPath, target: str | os.PathLike[str] | ObjectPath
@@ -318,8 +346,10 @@ class Enricher:
         self.check_target(path)
         with open_parquet(place(source)) as file:
             schema = file.schema_arrow.remove_metadata()
-            stream = pa.RecordBatchReader.from_batches(schema, read_batches(file, 2 * BLOCK_ROWS))
-            self.write(self.enrich_batches(stream), path)
+            source_table = frames.Source(
+                schema, file.metadata.num_rows, lambda: read_batches(file, 2 * BLOCK_ROWS)
+            )
+            self.write(self.enrich_batches(source_table), path)
         return self.report
 
     def write(self, reader: pa.RecordBatchReader, target: str | os.PathLike[str] | ObjectPath) -> int:
@@ -397,7 +427,12 @@ class Enricher:
         return purchase
 
     def _enrich_stream(
-        self, stream: Iterator[pa.RecordBatch], layout: Layout, schema: pa.Schema, total: int | None
+        self,
+        stream: Iterator[pa.RecordBatch],
+        layout: Layout,
+        schema: pa.Schema,
+        total: int | None,
+        again: _Again | None,
     ) -> Iterator[pa.RecordBatch]:
         inputs: deque[pa.RecordBatch] = deque()
 
@@ -406,7 +441,10 @@ class Enricher:
                 inputs.append(piece)
                 yield piece
 
-        for added in self._run(self._read_batches(remembered(), layout), total=total):
+        read_again = None if again is None else lambda: self._read_batches(_pieces(again()), layout)
+        for added in self._run(
+            self._read_batches(remembered(), layout), layout, total=total, again=read_again
+        ):
             mine = inputs.popleft()
             if added.num_rows < mine.num_rows:
                 inputs.appendleft(mine.slice(added.num_rows))
@@ -415,12 +453,23 @@ class Enricher:
                 [*_arrow(mine).columns, *_arrow(added).columns], schema=schema
             )
 
-    def _run(self, chunks: Iterator[list[Candidates]], *, total: int | None) -> Iterator[pa.RecordBatch]:
+    def _run(
+        self,
+        chunks: Iterator[list[Candidates]],
+        layout: Layout,
+        *,
+        total: int | None,
+        again: Callable[[], Iterator[list[Candidates]]] | None,
+    ) -> Iterator[pa.RecordBatch]:
         started = time.monotonic()
         self.report = report = Report()
         agenda = Agenda()
         purchase = self._purchase(agenda, report)
         self._purchases.append(purchase)
+        companions = Companions(self._ledger)
+        # What is read twice is read first for who is shared: else the rows ahead of the second would not know.
+        report.is_read_first = again is not None
+        is_told = again is not None and self._read_first(again(), layout, companions)
         with (
             Finisher(
                 self._ledger, self._added, columns=self._settings.columns, prefix=self._settings.prefix
@@ -430,7 +479,7 @@ class Enricher:
             _telling(report),
         ):
             purchase.on_progress = show
-            ahead = self._look_ahead(chunks, purchase)
+            ahead = self._look_ahead(chunks, purchase, companions, is_told=is_told)
             window_rows = WINDOW_ROWS + max(0, purchase.most_in_flight - _IN_FLIGHT_IN_WINDOW)
             interruption.on_second = purchase.abort
             purchase.on_waiting = self._telling_of(interruption, show)
@@ -488,16 +537,54 @@ class Enricher:
         return tell
 
     def _read_pandas(self, frame: pd.DataFrame, layout: Layout) -> Iterator[list[Candidates]]:
-        wanted = [at for at, name in enumerate(frame.columns) if str(name) in layout.names]
+        names = self._person_columns([str(name) for name in frame.columns])
+        wanted = [
+            at for at, name in enumerate(frame.columns) if str(name) in {*layout.names, *names.values()}
+        ]
         slim = frame.iloc[:, wanted]
         slim.columns = [str(name) for name in slim.columns]
-        return read_blocks(slim, layout, default_region=self._settings.default_region, rows=2 * BLOCK_ROWS)
+        start = 0
+        for rows in read_blocks(
+            slim, layout, default_region=self._settings.default_region, rows=2 * BLOCK_ROWS
+        ):
+            block = slim.iloc[start : start + len(rows)]
+            start += len(rows)
+            yield (
+                with_persons(rows, {part: texts_of(block[name]) for part, name in names.items()})
+                if names
+                else rows
+            )
 
     def _read_batches(self, pieces: Iterator[pa.RecordBatch], layout: Layout) -> Iterator[list[Candidates]]:
         for piece in pieces:
-            yield read_batch(piece, layout, default_region=self._settings.default_region)
+            rows = read_batch(piece, layout, default_region=self._settings.default_region)
+            names = self._person_columns(piece.schema.names)
+            yield (
+                with_persons(rows, {part: texts_of(piece.column(name)) for part, name in names.items()})
+                if names
+                else rows
+            )
 
-    def _look_ahead(self, chunks: Iterator[list[Candidates]], purchase: Purchase) -> Iterator[_LookedUp]:
+    def _person_columns(self, available: Sequence[str]) -> Mapping[str, str]:
+        person = self._settings.person or {}
+        check_person_columns(available, person)
+        return person
+
+    def _read_first(self, chunks: Iterator[list[Candidates]], layout: Layout, companions: Companions) -> bool:
+        """Take in what stands beside what in the whole table. Returns True: it need not be told again."""
+        if layout.shape == "wide" and len(layout.columns) > 1:
+            held: list[Candidates] = []
+            for chunk in chunks:
+                held += chunk
+                if len(held) >= MOST_ROWS_LOOKED_UP:
+                    companions.note(Offers(held, self._ledger.keys))
+                    held = []
+            companions.note(Offers(held, self._ledger.keys))
+        return True
+
+    def _look_ahead(
+        self, chunks: Iterator[list[Candidates]], purchase: Purchase, companions: Companions, *, is_told: bool
+    ) -> Iterator[_LookedUp]:
         """Chunks with what the ledger knows of them.
 
         A look-up goes through the whole ledger, so the larger that is, the more rows share one; and the
@@ -505,26 +592,37 @@ class Enricher:
         """
         held: list[list[Candidates]] = []
         rows, share_to_ask = 0, 1.0
+
+        def look_up() -> list[_LookedUp]:
+            return self._look_up(held, purchase, companions, is_told=is_told)
+
         for chunk in chunks:
             held.append(chunk)
             rows += len(chunk)
             enough = _ROWS_LOOKED_UP * math.sqrt(self._ledger.last_request())
             if rows * share_to_ask >= enough or rows >= MOST_ROWS_LOOKED_UP:
-                looked_up = self._look_up(held, purchase)
+                looked_up = look_up()
                 known = looked_up[-1].lookup.known
                 share_to_ask = 1 - len(known) / max(len(known.standing), 1)
                 held, rows = [], 0
                 yield from _each(looked_up)
-        yield from _each(self._look_up(held, purchase))
+        yield from _each(look_up())
 
-    def _look_up(self, chunks: Sequence[list[Candidates]], purchase: Purchase) -> list[_LookedUp]:
+    def _look_up(
+        self, chunks: Sequence[list[Candidates]], purchase: Purchase, companions: Companions, *, is_told: bool
+    ) -> list[_LookedUp]:
         offers = Offers([row for chunk in chunks for row in chunk], self._ledger.keys)
+        if not is_told:
+            companions.note(offers)
         lookup = purchase.look_up(offers.identifiers, offers.keys)
+        is_shared = companions.shared(offers) | lookup.known.is_of_two
+        is_shared &= offers.are(lambda one: one.field_type != "social_profile")
+        rows = narrow(offers, is_shared=is_shared, suppressed=lookup.suppressed)
         settled = purchase.settle(offers, lookup)
-        starts = accumulate([len(chunk) for chunk in chunks], initial=0)
+        starts = list(accumulate([len(chunk) for chunk in chunks], initial=0))
         return [
-            _LookedUp(chunk, settled.part(start, len(chunk)), lookup)
-            for chunk, start in zip(chunks, starts, strict=False)
+            _LookedUp(rows[start:end], settled.part(start, end - start), lookup)
+            for start, end in pairwise(starts)
         ]
 
     @staticmethod
@@ -638,13 +736,14 @@ def _pieces(stream: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             yield batch.slice(start, 2 * BLOCK_ROWS)
 
 
-def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-    """The schema and the batches of a stream, without reading all of it."""
+def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], _Again | None]:
+    """The schema and the batches of a stream, without reading all of it; and how to read them again, if they can be."""
     if isinstance(batches, str | os.PathLike):
         raise InputError("enrich_batches takes Arrow data, not a path; for a file, use enrich_parquet")
     if frames.is_readable(batches):
         reader = frames.open_reader(batches)
-        return reader.schema, iter(reader)
+        again = (lambda: iter(frames.open_reader(batches))) if frames.is_rereadable(batches) else None
+        return reader.schema, iter(reader), again
     if not isinstance(batches, Iterable):
         raise InputError(
             f"enrich_batches takes Arrow data, not {type(batches).__name__}; give it a table or a reader"
@@ -656,11 +755,11 @@ def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
             "enrich_batches was given no pyarrow RecordBatch; give it at least one, or a pyarrow Table"
         )
 
-    def again() -> Iterator[pa.RecordBatch]:
+    def whole() -> Iterator[pa.RecordBatch]:
         yield first
         yield from stream
 
-    return first.schema, again()
+    return first.schema, whole(), None
 
 
 @overload

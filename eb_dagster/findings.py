@@ -23,6 +23,8 @@ from eb_dagster.packed import (
     CHARGED,
     KEY_BYTES,
     OUTCOME,
+    PROFILED,
+    VANITY,
     WRITTEN_OFF,
     Indices,
     Wanted,
@@ -60,6 +62,8 @@ class Known(msgspec.Struct, gc=False):
     position: int = -1
     is_alias: bool = False
     is_stale: bool = False
+    has_vanity: bool = False
+    """Whether the contact has a LinkedIn profile under a name of its owner's choice."""
     contacts: Any = None
     """Once that reply is taken apart, its `contacts.Flattened`."""
     row: int = -1
@@ -75,6 +79,21 @@ class Freshness:
 
 
 AT_ANY_AGE: Final = Freshness()
+
+
+# An identifier inside a contact: by number the key and the request, and where the contact stands in its reply.
+_INSIDE: Final = np.dtype([
+    ("which", "<i4"), ("number", "<i4"), ("position", "<i4"), ("held", "u1"), ("person", "<u4"),
+])  # fmt: skip
+
+
+def _places_of(entries: npt.NDArray[Any]) -> npt.NDArray[np.void]:
+    """Key, request and position of each entry, as one value that can be compared."""
+    names = ["which", "number", "position"]
+    places = np.empty(len(entries), dtype=[(name, "<i4") for name in names])
+    for name in names:
+        places[name] = entries[name]
+    return places.view("V12")
 
 
 class _Places(NamedTuple):
@@ -113,8 +132,10 @@ class Findings:
         self._contact, self._position, self._miss, self._open, self._standing = (
             np.full(len(keys), -1, dtype=kind) for kind in (np.int32, np.int32, np.int32, np.int32, np.int8)
         )
+        self._held = np.zeros(len(keys), dtype=np.uint8)
         self._by_alias = _which(keys, alias_keys)
-        self._aliases: list[tuple[Indices, Indices, Indices, Indices]] = []
+        self._aliases: list[npt.NDArray[Any]] = []
+        self._own: list[npt.NDArray[Any]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -144,9 +165,6 @@ class Findings:
 
     def _take(self, rows: Sequence[Any], asked: _Places, aliases: _Places) -> None:
         inside, meant, holding = aliases
-        if len(meant):
-            may = self._by_alias[meant]
-            inside, meant, holding = inside[may], meant[may], holding[may]
         # Numbers are given to requests that say something, so that the others need not be kept.
         saying = np.union1d(asked.request, holding)
         first = len(self._requests)
@@ -172,6 +190,11 @@ class Findings:
         # Of several requests that say something of a key, the newest comes last, and stays.
         self._contact[which[is_contact]] = numbers[is_contact]
         self._position[which[is_contact]] = position[is_contact]
+        self._held[which[is_contact]] = outcomes["held"][is_contact]
+        own = np.empty(int((position >= 0).sum()), dtype=_INSIDE)
+        own["which"], own["number"] = which[position >= 0], numbers[position >= 0]
+        own["position"] = position[position >= 0]
+        self._own.append(own)
         # What was not found with fewer conditions is not found with more.
         is_miss = (position == MISSED) & (required & ~np.int32(self._required) == 0)
         self._miss[which[is_miss]] = numbers[is_miss]
@@ -188,9 +211,11 @@ class Findings:
         """Take in who was found inside contacts. Returns in which of these requests."""
         at, which, request = meant
         aliases = np.frombuffer(b"".join([row.aliases or b"" for row in rows]), dtype=ALIAS)[at]
-        holds = self._holds(aliases["held"])
-        which, aliases, request = which[holds], aliases[holds], request[holds]
-        self._aliases.append((which, number[request], aliases["position"], aliases["person"]))
+        entries = np.empty(len(at), dtype=_INSIDE)
+        entries["which"], entries["number"] = which, number[request]
+        for name in ("position", "person", "held"):
+            entries[name] = aliases[name]
+        self._aliases.append(entries)
         return np.unique(request)
 
     def _holds(self, held: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
@@ -203,10 +228,11 @@ class Findings:
             self._take(self._unread, *_search(self._wanted, self._unread))
             # Room for what comes of it.
             self._wanted = None
+        # The last one stands for none: -1.
+        answered = np.array([*(at for _, _, at in self._requests), None], dtype=np.float64)
+        is_alias, is_of_two = self._take_aliases(answered)
         contact, miss, opened = self._contact, self._miss, self._open
-        is_alias = self._take_aliases()
-        moments = [answered_at for _, _, answered_at in self._requests]
-        stale, fresh = self._ages(moments)
+        stale, fresh = self._ages(answered)
         is_open = opened >= 0
         # Asked again when it was old, and not found: the old contact is the best there is.
         stale &= ~(fresh & ~is_open & (miss > contact))
@@ -217,35 +243,62 @@ class Findings:
             self._keys, self._requests, standing=standing,
             number=np.where(is_matched, contact, np.where(is_open, opened, miss)),
             position=np.where(is_matched, self._position, -1),
-            is_alias=is_alias & is_matched, is_stale=stale & is_matched,
+            is_alias=is_alias & is_matched, is_stale=stale & is_matched, is_of_two=is_of_two,
+            has_vanity=is_matched & (self._held & VANITY > 0),
         )  # fmt: skip
 
-    def _take_aliases(self) -> npt.NDArray[np.bool_]:
-        """Let contacts answer for the keys that were found in them. Returns which keys that gave an answer."""
-        is_alias = np.zeros(len(self._keys), dtype=np.bool_)
-        if not self._aliases:
-            return is_alias
-        which, number, position, person = map(np.concatenate, zip(*self._aliases, strict=True))
-        if not len(which):
-            return is_alias
-        order = np.argsort(which, kind="stable")
-        which, number, position, person = (one[order] for one in (which, number, position, person))
-        starts = np.flatnonzero(np.diff(which, prepend=-1))
-        newest = np.append(starts[1:], len(which)) - 1
-        # An alias of two different people is nobody's.
-        is_one = np.minimum.reduceat(person, starts) == np.maximum.reduceat(person, starts)
-        newest = newest[is_one & (self._contact[which[starts]] < 0)]
-        found = which[newest]
-        self._contact[found], self._position[found] = number[newest], position[newest]
-        is_alias[found] = True
-        return is_alias
+    def _take_aliases(
+        self, answered: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """Let contacts answer for the keys that were found in them.
 
-    def _ages(self, moments: Sequence[float | None]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        Returns which keys that gave an answer, and which stand inside contacts of two people: these are nobody's.
+        """
+        is_alias, is_of_two = np.zeros((2, len(self._keys)), dtype=np.bool_)
+        inside = np.concatenate(self._aliases) if self._aliases else np.empty(0, dtype=_INSIDE)
+        if not len(inside):
+            return is_alias, is_of_two
+        inside = inside[np.argsort(inside["which"], kind="stable")]
+        is_own = (
+            np.isin(_places_of(inside), _places_of(np.concatenate(self._own)))
+            if self._own
+            else np.zeros(len(inside), dtype=np.bool_)
+        )
+        person = self._persons(inside, is_own)
+        starts = np.flatnonzero(np.diff(inside["which"], prepend=-1))
+        is_one = np.minimum.reduceat(person, starts) == np.maximum.reduceat(person, starts)
+        is_of_two[inside["which"][starts[~is_one]]] = True
+        # The newest that holds what is required, of each key that one may answer.
+        may = self._by_alias[inside["which"]] & ~is_of_two[inside["which"]] & self._holds(inside["held"])
+        inside, person, is_own = inside[may], person[may], is_own[may]
+        last = np.flatnonzero(np.diff(inside["which"], append=-1))
+        newest, own = inside[last], self._contact[inside["which"][last]]
+        is_free = own < 0
+        if (since := self._freshness.contacts_since) is not None:
+            # One that is newer, and by its profile the same person's, comes before one that is old.
+            is_same = np.isin(newest["which"], inside["which"][is_own]) & (newest["person"] % 2 == PROFILED)
+            is_free |= (answered[own] < since) & (newest["number"] > own) & is_same
+        newest = newest[is_free]
+        found = newest["which"]
+        self._contact[found], self._position[found] = newest["number"], newest["position"]
+        self._held[found] = newest["held"]
+        is_alias[found] = True
+        return is_alias, is_of_two
+
+    @staticmethod
+    def _persons(inside: npt.NDArray[Any], is_own: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint32]:
+        """Whose contact each entry is in. All that were bought by the key itself are of one person."""
+        person = inside["person"].copy()
+        if is_own.any():
+            pair = (inside["which"].astype(np.uint64) << np.uint64(32)) | person
+            is_mine = is_own | np.isin(pair, pair[is_own])
+            person[is_mine] = 0
+        return person
+
+    def _ages(self, answered: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """Which keys have a contact that is too old, and which a miss that is not."""
         stale = np.zeros(len(self._keys), dtype=np.bool_)
         fresh = self._miss >= 0
-        # The last one stands for none: -1.
-        answered = np.array([*moments, None], dtype=np.float64)
         if (since := self._freshness.contacts_since) is not None:
             stale = answered[self._contact] < since
         if (since := self._freshness.misses_since) is not None:
@@ -306,6 +359,8 @@ class KnownKeys(Mapping[bytes, Known]):
         position: npt.NDArray[np.int32],
         is_alias: npt.NDArray[np.bool_],
         is_stale: npt.NDArray[np.bool_],
+        is_of_two: npt.NDArray[np.bool_],
+        has_vanity: npt.NDArray[np.bool_],
     ) -> None:
         self._keys = keys
         self._requests = requests
@@ -317,6 +372,10 @@ class KnownKeys(Mapping[bytes, Known]):
         """In its reply, of who is matched."""
         self.is_alias: Final = is_alias
         self.is_stale: Final = is_stale
+        self.is_of_two: Final = is_of_two
+        """Inside contacts of two people."""
+        self.has_vanity: Final = has_vanity
+        """Whether the contact that answers has a LinkedIn name."""
         self.request_ids: Final[Indices] = np.array([one for one, _, _ in requests], dtype=np.int64)
         self.runs: Final = [run for _, run, _ in requests]
         self.answered_at: Final = np.array([at for _, _, at in requests], dtype=np.float64)
@@ -352,13 +411,18 @@ class KnownKeys(Mapping[bytes, Known]):
         at = np.array(places, dtype=np.intp)
         standings: list[Standing] = [STANDINGS[one] for one in cast("list[int]", self.standing[at].tolist())]
         asked = [self._requests[one] for one in cast("list[int]", self.number[at].tolist())]
-        columns: list[npt.NDArray[Any]] = [self.position[at], self.is_alias[at], self.is_stale[at]]
+        columns: list[npt.NDArray[Any]] = [
+            self.position[at],
+            self.is_alias[at],
+            self.is_stale[at],
+            self.has_vanity[at],
+        ]
         return [
             Known(
                 standing, request_id, run, None if standing in _UNANSWERED else answered_at, position,
-                is_alias, is_stale,
+                is_alias, is_stale, has_vanity,
             )
-            for standing, (request_id, run, answered_at), (position, is_alias, is_stale) in zip(
+            for standing, (request_id, run, answered_at), (position, is_alias, is_stale, has_vanity) in zip(
                 standings, asked, zip(*(one.tolist() for one in columns), strict=True), strict=True
             )
         ]  # fmt: skip

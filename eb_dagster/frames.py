@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers import listed
+
+
+class Source:
+    """A table that can be read more than once: its schema, its rows, and what gives its batches anew."""
+
+    def __init__(
+        self, schema: pa.Schema, rows: int | None, batches: Callable[[], Iterator[pa.RecordBatch]]
+    ) -> None:
+        self.schema = schema
+        self.num_rows = rows
+        self._batches = batches
+
+    def reader(self) -> pa.RecordBatchReader:
+        """Its rows from the first on."""
+        return pa.RecordBatchReader.from_batches(self.schema, self._batches())
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self._batches()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return cast("Any", self.reader()).__arrow_c_stream__(requested_schema)
+
+
+def is_rereadable(value: Any) -> bool:
+    """Whether it gives the same rows once more, at no more cost than memory or a file: no query, no stream."""
+    return isinstance(value, Source | pa.Table | pa.RecordBatch) or (
+        is_polars(value) and not hasattr(value, "collect")
+    )
 
 
 def is_polars(value: Any) -> bool:

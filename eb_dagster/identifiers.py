@@ -22,6 +22,8 @@ import msgspec
 import phonenumbers
 
 from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.names import RowPerson, row_person
+from eb_dagster.role_mailboxes import is_role_mailbox
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 FieldType = Literal["email", "phone", "social_profile"]
 FIELD_TYPES: Final[tuple[FieldType, ...]] = ("social_profile", "email", "phone")
+_VANITY_FOLDER: Final = "linkedin.com/in/"
 
 _RECOGNIZED: Final[tuple[tuple[FieldType, str], ...]] = (
     ("social_profile", "social_profile"),
@@ -65,6 +68,24 @@ class Identifier(msgspec.Struct, frozen=True, order=True, gc=False):
         return [("field_type", self.field_type)]
 
 
+def is_vanity(value: str) -> bool:
+    """Whether a canonical profile is a LinkedIn name that its owner chose: two of these can be compared.
+
+    An opaque member id, a capital A and what follows, may be the same person's.
+    """
+    return value.startswith(_VANITY_FOLDER) and not value.startswith("A", len(_VANITY_FOLDER))
+
+
+def is_weak(identifier: Identifier) -> bool:
+    """Whether it may be several people's: a phone, or a mailbox that is a role's."""
+    return identifier.field_type == "phone" or is_role(identifier)
+
+
+def is_role(identifier: Identifier) -> bool:
+    """Whether it is a mailbox such as info@, which is nobody's own."""
+    return identifier.field_type == "email" and is_role_mailbox(identifier.value)
+
+
 class Candidates(msgspec.Struct, frozen=True, gc=False):
     """What one row offers, in order of asking, and why the rest of it is of no use.
 
@@ -73,6 +94,8 @@ class Candidates(msgspec.Struct, frozen=True, gc=False):
 
     identifiers: tuple[Identifier, ...]
     reasons: tuple[str, ...]
+    person: RowPerson | None = None
+    """Who the row says it is about, where columns with names are given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -725,6 +748,31 @@ def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | N
     if faults:
         raise InputError(f"{'; '.join(faults)}; cast the column to text")
     return _read_columns([_texts_of(column) for column in columns.values()], layout, region)
+
+
+def check_person_columns(available: Sequence[str], person: Mapping[str, str]) -> None:
+    """Raise `InputError` if a column that is to hold names is not there, or there twice."""
+    _check_columns(available, Layout("wide", tuple(("email", name) for name in person.values())))
+
+
+def with_persons(rows: Sequence[Candidates], columns: Mapping[str, Sequence[str | None]]) -> list[Candidates]:
+    """The same rows, each with the person whom `name`, `first_name`, `last_name` and `company` tell of."""
+    nobody: Sequence[str | None] = [None] * len(rows)
+    parts = [columns.get(part, nobody) for part in ("name", "first_name", "last_name", "company")]
+    persons = [
+        row_person(name=name, first=first, last=last, company=company)
+        for name, first, last, company in zip(*parts, strict=True)
+    ]
+    return [
+        row if person is None else Candidates(row.identifiers, row.reasons, person)
+        for row, person in zip(rows, persons, strict=True)
+    ]
+
+
+def texts_of(column: Any) -> list[str | None]:
+    """The texts of a pandas or Arrow column; None for whatever is no text."""
+    texts = _texts_of(column) if hasattr(column, "null_count") else _texts(column)
+    return [text if isinstance(cast("object", text), str) else None for text in texts]
 
 
 def check_text(frame: pd.DataFrame, names: Sequence[str]) -> None:

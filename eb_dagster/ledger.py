@@ -34,7 +34,7 @@ from eb_dagster.errors import LedgerError
 from eb_dagster.findings import AT_ANY_AGE, HELD, IN_FLIGHT_STATES, Findings, Freshness, Known, KnownKeys
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.owners import DatabaseOwner, FileOwner, Owner
-from eb_dagster.packed import KEY_BYTES, RESENT, Wanted, checksum, unpack_keys, unpack_outcomes
+from eb_dagster.packed import ALIAS, KEY_BYTES, RESENT, Wanted, checksum, unpack_keys, unpack_outcomes
 from eb_dagster.vault import Vault
 from eb_dagster.wire import IN_DOUBT, UNREADABLE
 
@@ -284,7 +284,9 @@ class Ledger:
         """The keys under which an echoed value, taken literally, may have been asked."""
         return [self.hasher(kind)(echo) for kind in field_types]
 
-    def hasher(self, field_type: FieldType, *, endpoint: str | None = None) -> Callable[[str], bytes]:
+    def hasher(
+        self, field_type: FieldType | Literal["name"], *, endpoint: str | None = None
+    ) -> Callable[[str], bytes]:
         """What makes keys of values of one kind: the keyed hash of endpoint, kind and value, NUL between."""
         place = (self.endpoint if endpoint is None else endpoint, field_type)
         if place not in self._hashers:
@@ -351,6 +353,25 @@ class Ledger:
         # SQLite keeps count of the ids that it gave.
         query = "SELECT seq FROM sqlite_sequence WHERE name = 'requests'"
         return int(connection.exec_driver_sql(query).scalar() or 0)
+
+    def contacts_with(self, keys: Sequence[bytes], *, after: int = 0) -> dict[bytes, set[tuple[int, int]]]:
+        """In which contacts each key stands or was asked for: request and position, of requests after that one."""
+        wanted = Wanted(keys)
+        found: dict[bytes, set[tuple[int, int]]] = {key: set() for key in keys}
+        column = _requests.c
+        query = sa.select(column.id, column.asked, column.asked_keys, column.outcomes, column.aliases).where(
+            column.id > after, column.endpoint == self.endpoint, column.outcomes.is_not(None)
+        )
+        with _whole("the table `requests`"), self.reading() as connection:
+            for row in connection.execute(query, execution_options={"yield_per": 16}):
+                outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT)
+                aliases = np.frombuffer(row.aliases or b"", dtype=ALIAS)
+                for at, which in zip(*wanted.find(row.asked_keys), strict=True):
+                    if (position := int(outcomes["position"][at])) >= 0:
+                        found[keys[which]].add((row.id, position))
+                for at, which in zip(*wanted.find(row.aliases or b"", size=ALIAS.itemsize), strict=True):
+                    found[keys[which]].add((row.id, int(aliases["position"][at])))
+        return found
 
     def suppressed(self, identifiers: Iterable[Identifier]) -> set[Identifier]:
         """Those of `identifiers` that must never be sent or handed out."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from eb_dagster.contacts import CONTACT_COLUMNS, STATUS_COLUMNS, select
+from eb_dagster.contacts import CONTACT_COLUMNS, added_columns
 from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 
@@ -35,7 +35,11 @@ _STATUSES = {
 
 
 def column_schema(
-    inputs: Mapping[str, str], *, prefix: str = "eb_", columns: Sequence[str] | None = None
+    inputs: Mapping[str, str],
+    *,
+    prefix: str = "eb_",
+    columns: Sequence[str] | None = None,
+    with_agrees: bool = False,
 ) -> dg.TableSchema:
     """The columns of the input, by name and type, and the added ones with their descriptions."""
     passed = [dg.TableColumn(name, kind) for name, kind in inputs.items()]
@@ -44,7 +48,7 @@ def column_schema(
             prefix + one.name, str(one.type), one.description,
             dg.TableColumnConstraints(nullable=one.nullable),
         )
-        for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))
+        for one in added_columns(prefix=prefix, columns=columns, with_agrees=with_agrees)
     ]  # fmt: skip
     return dg.TableSchema(columns=[*passed, *added])
 
@@ -56,11 +60,13 @@ def column_lineage(
     identifiers: Iterable[str],
     prefix: str = "eb_",
     columns: Sequence[str] | None = None,
+    with_agrees: bool = False,
 ) -> dg.TableColumnLineage:
     """Columns of the input come from themselves; what was bought comes from the identifiers."""
     asked = [dg.TableColumnDep(asset_key=source, column_name=name) for name in identifiers]
     passed = {name: [dg.TableColumnDep(asset_key=source, column_name=name)] for name in inputs}
-    added = {prefix + one.name: asked for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))}
+    chosen = added_columns(prefix=prefix, columns=columns, with_agrees=with_agrees)
+    added = {prefix + one.name: asked for one in chosen}
     return dg.TableColumnLineage(deps_by_column={**passed, **added})
 
 

@@ -28,6 +28,11 @@ NO_KEY: Final = bytes(KEY_BYTES)
 OUTCOME: Final = np.dtype([("position", "<i4"), ("held", "u1")])
 ALIAS: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("position", "<i4"), ("held", "u1"), ("person", "<u4")])
 
+VANITY: Final = 1 << len(REQUIRED_FIELDS)
+"""Beside the fields that a contact holds: it has a LinkedIn profile under a name of its owner's choice."""
+PROFILED: Final = 1
+"""The last bit of a person's mark: it was told by a profile, and not by a name or by the contents."""
+
 Indices: TypeAlias = npt.NDArray[np.signedinteger[Any]]
 _NOWHERE: Final[Indices] = np.empty(0, dtype=np.intp)
 

@@ -17,8 +17,9 @@ from typing import Any, Final, Literal, TypeVar
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
-from eb_dagster.identifiers import Candidates, Identifier
+from eb_dagster.identifiers import Candidates, Identifier, identifiers_in, is_vanity, is_weak
 from eb_dagster.settled import Settled, Status
 
 State = Literal[
@@ -27,10 +28,11 @@ State = Literal[
 ]  # fmt: skip
 
 _PENDING: Final = frozenset({"queued", "asked", "elsewhere"})
-# What ends a row, whatever its other questions come to; the first of these counts.
-_ENDS: Final[tuple[Literal["suppressed", "matched", "in_doubt", "unreadable"], ...]] = (
-    "suppressed", "matched", "in_doubt", "unreadable",
-)  # fmt: skip
+# What ends a row though a strong identifier before is still to be asked: the same person may have been paid for.
+_MAY_BE_PAID: Final[tuple[Literal["in_doubt", "unreadable"], ...]] = ("in_doubt", "unreadable")
+
+MOST_TURNS: Final = 3
+"""Rows of one name that are answered in turn; more of them are people who share it."""
 
 _T = TypeVar("_T")
 
@@ -56,8 +58,29 @@ class Row(msgspec.Struct, eq=False, gc=False):
     """One input row that is to be asked: its questions in order of asking, and how it ended."""
 
     questions: tuple[Question, ...]
+    hold: str | None = None
+    """The same for rows that may be about one person, by name and company."""
     status: Status | None = None
     question: Question | None = None
+
+    @property
+    def answer(self) -> Any:
+        """What is `Known` of the question by which it ended."""
+        return None if self.question is None else self.question.answer
+
+    @property
+    def strong(self) -> list[Question]:
+        """Those that are one person's own."""
+        return [one for one in self.questions if not is_weak(one.identifier)]
+
+    def is_contradicted_by(self, question: Question) -> bool:
+        """Whether the contact that this one of its e-mails found has another LinkedIn name than the row."""
+        return (
+            question.answer is not None
+            and question.answer.has_vanity
+            and question.identifier.field_type == "email"
+            and any(is_vanity(one.identifier.value) for one in self.questions)
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -122,6 +145,31 @@ class Block:
         return at == len(rows)
 
 
+@dataclass(slots=True, eq=False)
+class _Namesakes:
+    """Open rows of one name and company."""
+
+    first: Row | None = None
+    """The one that is being answered."""
+    held: list[Row] = field(default_factory=list[Row])
+    turns: int = 0
+
+
+def _own_answer(row: Row, first: Row) -> Question | None:
+    """The row's question that a contact of the same name answers too, because it holds that identifier.
+
+    Or, for a row with none that is one person's own, the question that found the contact.
+    """
+    answer = first.answer
+    if first.status != "matched" or answer is None or answer.contacts is None:
+        return None
+    inside = identifiers_in(answer.contacts.texts(answer.row))
+    for question in row.questions:
+        if question.identifier in inside and question.state != "missed":
+            return question
+    return None if row.strong else first.question
+
+
 class Agenda:
     """The questions of the rows that are open, and the next partition to ask.
 
@@ -143,6 +191,7 @@ class Agenda:
         # third of what the collector has to walk through.
         self._waiting: dict[bytes, Row | list[Row]] = {}
         self._steps: list[deque[Question]] = []
+        self._namesakes: dict[str, _Namesakes] = {}
 
     def add(
         self,
@@ -172,7 +221,7 @@ class Agenda:
                 else:
                     question.block = number
                 asked.append(question)
-            rows.append(Row(tuple(asked)))
+            rows.append(Row(tuple(asked), None if one.person is None else one.person.hold))
         block = Block(number, candidates, rows, at, new, settled)
         self._count_identifiers(block)
         self.open_rows += len(candidates)
@@ -234,7 +283,9 @@ class Agenda:
     def clear(self) -> list[Question]:
         """Let go of all rows. Returns the questions that were queued."""
         queued = [question for step in self._steps for question in step]
-        for held in (self.blocks, self._questions, self._settled, self._waiting, self._steps):
+        for held in (
+            self.blocks, self._questions, self._settled, self._waiting, self._steps, self._namesakes,
+        ):  # fmt: skip
             held.clear()
         self.open_rows = 0
         return queued
@@ -265,6 +316,8 @@ class Agenda:
             return
         status, question = self._verdict(row)
         if status is None and question is not None:
+            if question.state in ("new", "open") and self._is_held_back(row):
+                return
             waiting = self._waiting.get(question.key)
             if waiting is None:
                 self._waiting[question.key] = row
@@ -275,30 +328,83 @@ class Agenda:
             if question.state in ("new", "open"):
                 self._queue(question, step=row.questions.index(question))
             return
+        self._end(row, status, question)
+
+    def _end(self, row: Row, status: Status | None, question: Question | None) -> None:
         row.status, row.question = status, question
+        namesakes = None if row.hold is None else self._namesakes.get(row.hold)
+        if namesakes is not None and namesakes.first is row:
+            self._let_go(namesakes)
+
+    def _is_held_back(self, row: Row) -> bool:
+        """Whether another row of this name and company is being answered, whose contact may be this row's too.
+
+        A row that is held back owns no question, so nothing can wait in a circle.
+        """
+        if row.hold is None:
+            return False
+        namesakes = self._namesakes.setdefault(row.hold, _Namesakes())
+        if namesakes.first is None and namesakes.turns < MOST_TURNS:
+            namesakes.first = row
+            namesakes.turns += 1
+        if namesakes.first is None or namesakes.first is row:
+            return False
+        namesakes.held.append(row)
+        return True
+
+    def _let_go(self, namesakes: _Namesakes) -> None:
+        """Let the rows go on that waited for the first one of their name."""
+        first, held = namesakes.first, namesakes.held
+        namesakes.first, namesakes.held = None, []
+        if first is None:
+            return
+        if not held and first.hold is not None:
+            del self._namesakes[first.hold]
+        for row in held:
+            question = _own_answer(row, first)
+            if question is None:
+                self._advance(row)
+                continue
+            if question is not first.question:
+                self.settle(question, "matched", replace(first.answer, is_alias=True))
+            if row.status is None:
+                self._end(row, "matched", question)
 
     def _verdict(self, row: Row) -> tuple[Status | None, Question | None]:
         """The row's status and question, or None and the question that it waits for."""
         if not row.questions:
             return "invalid", None
-        states = [question.state for question in row.questions]
-        for state in _ENDS:
-            # One suppressed identifier is enough: it is the person who must not be bought.
-            if state in states:
-                return state, row.questions[states.index(state)]
-        # Another row asks one of this row's identifiers now: its answer may save a credit.
+        # One suppressed identifier is enough: it is the person who must not be bought.
         for question in row.questions:
+            if question.state == "suppressed":
+                return "suppressed", question
+        first = next((one for one in row.questions if one.state != "missed"), None)
+        if first is None:
+            return "not_found", row.questions[-1]
+        if first.state == "matched":
+            return "matched", first
+        return self._beside(row, first)
+
+    @staticmethod
+    def _beside(row: Row, first: Question) -> tuple[Status | None, Question | None]:
+        """The same, where `first` is neither a miss nor found: by what is known of the strong ones behind it."""
+        others = [first, *(one for one in row.strong if one is not first and one.state != "missed")]
+        for question in others:
+            if question.state == "matched" and not row.is_contradicted_by(question):
+                return "matched", question
+        for state in _MAY_BE_PAID:
+            for question in others:
+                if question.state == state:
+                    return state, question
+        # Another row asks one of this row's identifiers now: its answer may save a credit.
+        for question in others:
             if question.state in _PENDING:
                 return None, question
-        for question in row.questions:
-            if question.state == "not_asked":
-                # What was bought before, under whichever identifier, is better than nothing.
-                bought = (one for one in row.questions if one.state != "missed" and one.answer is not None)
-                old = next(bought, None)
-                return ("not_asked", question) if old is None else ("matched", old)
-            if question.state != "missed":
-                return None, question
-        return "not_found", row.questions[-1]
+        if first.state != "not_asked":
+            return None, first
+        # What was bought before, under whichever identifier, is better than nothing.
+        old = next((one for one in others if one.answer is not None), None)
+        return ("not_asked", first) if old is None else ("matched", old)
 
     def _queue(self, question: Question, *, step: int) -> None:
         while len(self._steps) <= step:

@@ -17,21 +17,21 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
-import numpy as np
 import pyarrow as pa
 
 from eb_dagster.client import Client, NoReply, Reply
 from eb_dagster.contacts import Contact, Flattened, flatten, is_utf8, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.findings import Freshness, Known, KnownKeys
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_values
+from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_values, is_vanity
 from eb_dagster.ledger import Ledger, Limits, Short, StoredReply
 from eb_dagster.pacer import Pacer
-from eb_dagster.packed import FORGOTTEN, NO_KEY, pack_aliases, pack_fields, pack_outcomes
+from eb_dagster.packed import FORGOTTEN, NO_KEY, PROFILED, VANITY, pack_aliases, pack_fields, pack_outcomes
 from eb_dagster.plan import Agenda, Question
 from eb_dagster.report import Report
+from eb_dagster.role_mailboxes import is_role_mailbox
 from eb_dagster.settings import Settings
 from eb_dagster.settled import Offers, Settled, settle
 from eb_dagster.wire import (
@@ -83,6 +83,8 @@ class Reading:
     contacts: Flattened = field(repr=False)
     rows: Mapping[int, int]
     """By position in the reply, the contact's row among `contacts`."""
+    with_vanity: frozenset[int]
+    """Which of these rows have a LinkedIn profile under a name of its owner's choice."""
     extra: int
     wrong_count: bool
     is_whole: bool
@@ -184,7 +186,7 @@ class Purchase:
         """Settle what processes that are gone had in flight: asked is in doubt, answered is read."""
         self._ledger.recover()
         for stored in self._ledger.unapplied():
-            apply_reply(self._ledger, stored, aliases=self._settings.aliases)
+            apply_reply(self._ledger, stored)
 
     def left_by_caps(self) -> dict[Short, int]:
         """Credits that the caps on a "day" and a "month" leave, of those that are set."""
@@ -416,9 +418,7 @@ class Purchase:
             complete=reply.complete, body=body,
         )  # fmt: skip
         sent = {one.identifier.value: at for at, one in enumerate(questions)}
-        reading = self._reader.submit(
-            apply_reply, self._ledger, stored, aliases=self._settings.aliases, sent=sent
-        ).result()
+        reading = self._reader.submit(apply_reply, self._ledger, stored, sent=sent).result()
         return _Done(questions, attempt, "answered", reading=reading)
 
     # Taking in what came back
@@ -464,9 +464,12 @@ class Purchase:
         at, request_id = reading.stored.answered_at, reading.stored.request_id
         missed = Known("missed", request_id, self.run, at)
         answers = {
-            position: Known("matched", request_id, self.run, at, position, contacts=reading.contacts, row=row)
+            position: Known(
+                "matched", request_id, self.run, at, position, has_vanity=row in reading.with_vanity,
+                contacts=reading.contacts, row=row,
+            )
             for position, row in reading.rows.items()
-        }
+        }  # fmt: skip
         for question, position in zip(done.questions, reading.positions, strict=True):
             self._settle(question, position, answers.get(position, missed))
         if reading.unreadable:
@@ -623,14 +626,13 @@ def apply_reply(
     ledger: Ledger,
     stored: StoredReply,
     *,
-    aliases: Sequence[FieldType] = FIELD_TYPES,
     sent: Mapping[str, int] = MappingProxyType({}),
 ) -> Reading:
-    """Read a durable reply and note in the ledger what it says, with aliases of these kinds.
+    """Read a durable reply and note in the ledger what it says.
 
     `sent` are the places of the values that were asked, where they are still known; an echo that
-    is none of them is found by its hash. E-mails and profiles are noted in any case: `forget` finds
-    a person by them.
+    is none of them is found by its hash. All that is found inside a contact is noted: `forget` finds a
+    person by it, and what stands inside contacts of two people is told from what is one person's.
     """
     body, whole = decompress(stored)
     parsed = parse_reply(body)
@@ -651,16 +653,18 @@ def apply_reply(
     alignment = align(parsed, asked=len(keys), find=find, complete=whole)
     positions, contacts = _read_contacts(keys, alignment.positions, parsed.records, is_text=is_utf8(body))
     there = [(row, one) for row, one in enumerate(contacts) if one is not None]
-    held = {positions[row]: one.fields for row, one in there}
     flattened = flatten(contacts)
+    inside = _inside(contacts, flattened)
+    held = {positions[row]: one.fields | inside.marks(row) for row, one in there}
     ledger.apply(
         stored.request_id, records_enriched=parsed.records_enriched,
         outcomes=pack_outcomes(positions, [held.get(one, 0) for one in positions]),
-        aliases=_aliases(ledger, contacts, flattened, positions, {"email", "social_profile", *aliases}),
+        aliases=inside.packed(ledger, positions, held),
     )  # fmt: skip
     count = parsed.records_enriched
     return Reading(
-        stored, positions, flattened, {positions[row]: row for row, _ in there}, alignment.extra,
+        stored, positions, flattened, {positions[row]: row for row, _ in there}, inside.with_vanity,
+        alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
         is_whole=whole and parsed.whole,
     )  # fmt: skip
@@ -697,34 +701,63 @@ def _spellings(echo: str) -> Iterable[Identifier]:
             yield one
 
 
-def _aliases(
-    ledger: Ledger,
-    contacts: Sequence[Contact | None],
-    flattened: Flattened,
-    positions: Sequence[int],
-    kinds: Collection[FieldType],
-) -> Any:
-    """What is found inside these contacts of a reply, as an array of `ALIAS`: once for each spelling."""
-    keys: list[bytes] = []
-    rows: list[int] = []
-    # The same person bought twice is one person: told by the profile, else by the contents.
-    persons: dict[int, int] = {}
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """What is found inside the contacts of a reply."""
+
+    values: Mapping[FieldType, tuple[list[str], list[int]]] = field(repr=False)
+    """By kind: canonical identifiers, and the row of each."""
+    persons: Mapping[int, int]
+    """By row, a mark that two contacts of one person have in common."""
+    with_vanity: frozenset[int]
+    """Rows with a LinkedIn profile under a name of its owner's choice."""
+
+    def marks(self, row: int) -> int:
+        """What is noted of a contact beside the fields that it holds."""
+        return VANITY if row in self.with_vanity else 0
+
+    def packed(self, ledger: Ledger, positions: Sequence[int], held: Mapping[int, int]) -> Any:
+        """As an array of `ALIAS`, once for each spelling. A role's mailbox is nobody's alias."""
+        keys: list[bytes] = []
+        rows: list[int] = []
+        for kind, (values, places) in self.values.items():
+            if kind == "email":
+                own = [at for at, value in enumerate(values) if not is_role_mailbox(value)]
+                values, places = [values[at] for at in own], [places[at] for at in own]
+            keys += ledger.keys_of(kind, values)
+            rows += places
+        at = [positions[row] for row in rows]
+        return pack_aliases(
+            keys, at, [held.get(one, 0) for one in at], [self.persons.get(row, 0) for row in rows]
+        )
+
+
+def _inside(contacts: Sequence[Contact | None], flattened: Flattened) -> _Inside:
+    found: dict[FieldType, tuple[list[str], list[int]]] = {}
     for kind in FIELD_TYPES:
-        if kind in kinds:
-            texts, places = flattened.texts_of(kind)
-            values = canonical_values(kind, texts)
-            mine = [row for row, value in zip(places, values, strict=True) if value is not None]
-            found = [value for value in values if value is not None]
-            keys += ledger.keys_of(kind, found)
-            rows += mine
-            for row, value in zip(mine, found, strict=True):
-                contact = contacts[row]
-                if contact is not None and row not in persons:
-                    persons[row] = _digest(value if kind == "social_profile" else contact.contents)
-    at = np.array(rows, dtype=np.intp)
-    held = np.array([0 if one is None else one.fields for one in contacts], dtype=np.uint8)
-    of_row = np.array([persons.get(row, 0) for row in range(len(contacts))], dtype=np.uint32)
-    return pack_aliases(keys, np.array(positions, dtype=np.int32)[at], held[at], of_row[at])
+        texts, places = flattened.texts_of(kind)
+        values = canonical_values(kind, texts)
+        mine = [at for at, value in enumerate(values) if value is not None]
+        found[kind] = [cast("str", values[at]) for at in mine], [places[at] for at in mine]
+    # By the name that somebody chose at LinkedIn, else by another profile.
+    profiles: dict[int, str] = {}
+    vanity: set[int] = set()
+    for value, row in zip(*found["social_profile"], strict=True):
+        if is_vanity(value) and row not in vanity:
+            profiles[row] = value
+            vanity.add(row)
+        profiles.setdefault(row, value)
+    persons = {
+        row: _digest(profiles[row]) | PROFILED if row in profiles else _digest(_name_or_all(one)) & ~PROFILED
+        for row, one in enumerate(contacts)
+        if one is not None
+    }
+    return _Inside(found, persons, frozenset(vanity))
+
+
+def _name_or_all(contact: Contact) -> str:
+    # The rest of a contact changes with the years.
+    return " ".join((contact.values.full_name or contact.contents).casefold().split())
 
 
 _SHORT_DIGEST: Final = blake2b(digest_size=4)

@@ -58,6 +58,14 @@ class Report:
     """Fields whose value had an unexpected type and went to `other`."""
     new_fields: Counter[str] = field(default_factory=Counter[str])
     """Fields that no column takes; they are in `other`."""
+    contradicted: int = 0
+    """Rows whose phone found somebody who is not the row's person; among those not found."""
+    agrees: int = 0
+    """Matched rows whose contact has the row's name, where columns with names are given."""
+    disagrees: int = 0
+    """Matched rows whose contact has another name."""
+    is_read_first: bool = True
+    """Whether the whole table was read for shared identifiers first. A stream knows what it has read."""
     stopped: str | None = None
     """Why sending stopped before everything was asked, if it did."""
     seconds: float = 0.0

@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from eb_dagster.contacts import select
 from eb_dagster.errors import ConfigError
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region
+from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region, listed
+from eb_dagster.names import check_installed
 from eb_dagster.wire import MOST_IDENTIFIERS, REQUIRED_FIELDS
 
 VENDOR_URL = "https://api.exactbuyer.com"
@@ -46,6 +47,7 @@ class Settings:
     progress: bool | Callable[..., None] | None
     max_credits_per_day: int | None = None
     max_credits_per_month: int | None = None
+    person: Mapping[str, str] | None = field(default=None)
 
     def __post_init__(self) -> None:
         _check_prefix(self.prefix)
@@ -63,6 +65,7 @@ class Settings:
         _check_positive("timeout", self.timeout)
         _check_age("max_age", self.max_age)
         _check_age("retry_misses_after", self.retry_misses_after)
+        _check_person(self.person)
         select(self.columns, prefix=self.prefix)
         if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
             raise ConfigError(f"progress is {self.progress!r}; give True, False, None or a function")
@@ -177,6 +180,25 @@ def _check_identifiers(given: object) -> None:
     for kind, names in cast("Mapping[object, object]", given).items():
         if not isinstance(names, Iterable):
             raise ConfigError(f"{shape}; {kind!r} names none")
+
+
+PERSON_PARTS: Final = ("name", "first_name", "last_name", "company")
+
+
+def _check_person(given: object) -> None:
+    if given is None:
+        return
+    shape = 'person must name columns, as in {"name": "Full name", "company": "Company"}'
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"{shape}, not be of type {type(given).__name__}")
+    named = cast("Mapping[object, object]", given)
+    if unknown := len(named.keys() - set(PERSON_PARTS)):
+        raise ConfigError(f"{shape}; {unknown} of its keys are not known: choose from {listed(PERSON_PARTS)}")
+    if not all(isinstance(column, str) and column for column in named.values()):
+        raise ConfigError(f"{shape}; each part is one column")
+    if not named.keys() & {"name", "first_name", "last_name"}:
+        raise ConfigError(f"{shape}; a company alone is nobody's name")
+    check_installed()
 
 
 def _check_names(setting: str, given: Sequence[str], known: Sequence[str]) -> None:

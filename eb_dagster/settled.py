@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.findings import STANDINGS, KnownKeys
-from eb_dagster.identifiers import Candidates, FieldType, Identifier
+from eb_dagster.identifiers import Candidates, FieldType, Identifier, is_vanity, is_weak
 from eb_dagster.packed import Indices
 
 Status = Literal["matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"]
@@ -41,17 +41,47 @@ class Offers:
         # Equal cells were read as one object.
         objects = np.fromiter(map(id, rows), dtype=np.uintp, count=len(rows))
         _, first, self.of_row = np.unique(objects, return_index=True, return_inverse=True)
-        distinct = [rows[at] for at in cast("list[int]", first.tolist())]
-        offered = [one for offer in distinct for one in offer.identifiers]
+        self.distinct = [rows[at] for at in cast("list[int]", first.tolist())]
+        """What rows offer, each once."""
+        offered = [one for offer in self.distinct for one in offer.identifiers]
         keys = keys_of(offered)
-        by_key = dict(zip(keys, offered, strict=True))
+        by_key: dict[bytes, Identifier] = {}
+        for key, one in zip(keys, offered, strict=True):
+            # Of several spellings, the first is asked for all.
+            by_key.setdefault(key, one)
         self.keys: Final = list(by_key)
         self.identifiers: Final = list(by_key.values())
         """Distinct, each at the place of its key."""
-        self.places: Final[Indices] = _places(by_key, keys)
+        self._place(_places(by_key, keys), [len(offer.identifiers) for offer in self.distinct])
+
+    def _place(self, places: Indices, counts: Sequence[int]) -> None:
+        self.places: Indices = places
         """Of the identifiers of each distinct offer, one offer after the other."""
-        self.counts: Final[Indices] = np.array([len(offer.identifiers) for offer in distinct], dtype=np.intp)
-        self.starts: Final[Indices] = np.cumsum(self.counts) - self.counts
+        self.counts: Indices = np.array(counts, dtype=np.intp)
+        self.starts: Indices = np.cumsum(self.counts) - self.counts
+
+    def replace_each(
+        self, change: Callable[[Candidates, Sequence[int]], tuple[Candidates, Sequence[int]]]
+    ) -> None:
+        """Put in the place of each distinct offer, with the places of its identifiers, another one with its."""
+        places = cast("list[int]", self.places.tolist())
+        ends = cast("list[int]", np.cumsum(self.counts).tolist())
+        starts = cast("list[int]", self.starts.tolist())
+        changed = [
+            change(offer, places[start:end])
+            for offer, start, end in zip(self.distinct, starts, ends, strict=True)
+        ]
+        self.distinct = [offer for offer, _ in changed]
+        left = [place for _, kept in changed for place in kept]
+        self._place(np.array(left, dtype=np.intp), [len(kept) for _, kept in changed])
+
+    def rows(self) -> list[Candidates]:
+        """What each row offers."""
+        return [self.distinct[offer] for offer in cast("list[int]", self.of_row.tolist())]
+
+    def are(self, test: Callable[[Identifier], bool]) -> npt.NDArray[np.bool_]:
+        """By distinct identifier, whether the test holds."""
+        return np.fromiter(map(test, self.identifiers), dtype=np.bool_, count=len(self.identifiers))
 
     def places_of(self, offers: Indices) -> list[int]:
         """The places of the identifiers of these offers."""
@@ -174,10 +204,13 @@ def settle(
         comes_to[doubts[~is_of_run[known.number[doubts]]]] = _OPEN
     if suppressed:
         comes_to[[one in suppressed for one in offers.identifiers]] = _SUPPRESSED
-    return Settled(offers, known, is_of_run, comes_to, *_decided(offers, comes_to), offers.of_row)
+    ends, by = _decided(offers, comes_to, known.has_vanity)
+    return Settled(offers, known, is_of_run, comes_to, ends, by, offers.of_row)
 
 
-def _decided(offers: Offers, comes_to: npt.NDArray[np.int8]) -> tuple[npt.NDArray[np.int8], Indices]:
+def _decided(
+    offers: Offers, comes_to: npt.NDArray[np.int8], has_vanity: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.int8], Indices]:
     """What each offer comes to, and the place of the identifier by which it does."""
     ends = np.full(len(offers.counts), _INVALID, dtype=np.int8)
     by = np.full(len(offers.counts), _NOBODY, dtype=np.intp)
@@ -185,13 +218,34 @@ def _decided(offers: Offers, comes_to: npt.NDArray[np.int8]) -> tuple[npt.NDArra
         return ends, by
     rank, most = comes_to[offers.places].astype(np.intp), int(offers.counts.max())
     turn = np.arange(len(rank)) - np.repeat(offers.starts, offers.counts)
-    # Of several that come to the same, the first; but of those that missed, the last that was asked.
-    turn = np.where(rank == _NOT_FOUND, most - 1 - turn, turn)
     is_usable = offers.counts > 0
     starts = offers.starts[is_usable]
+    if most > 1:
+        rank = _in_company(offers, rank, turn, starts, has_vanity)
+    # Of several that come to the same, the first; but of those that missed, the last that was asked.
+    turn = np.where(rank == _NOT_FOUND, most - 1 - turn, turn)
     lowest, turn = np.divmod(np.minimum.reduceat(rank * most + turn, starts), most)
     turn = np.where(lowest == _NOT_FOUND, most - 1 - turn, turn)
     # Of whoever is suppressed, it is not told by which identifier.
     ends[is_usable] = lowest
     by[is_usable] = np.where(lowest == _SUPPRESSED, _NOBODY, offers.places[starts + turn])
     return ends, by
+
+
+def _in_company(
+    offers: Offers, rank: Indices, turn: Indices, starts: Indices, has_vanity: npt.NDArray[np.bool_]
+) -> Indices:
+    """What each offered identifier comes to, beside the others of its row.
+
+    The first that is no miss decides. Behind it, a weak one says nothing, and a strong one that is known
+    answers only if its contact does not have another profile than the row.
+    """
+    counts = offers.counts[offers.counts > 0]
+    first = np.minimum.reduceat(np.where(rank == _NOT_FOUND, len(rank), turn), starts)
+    is_behind = turn > np.repeat(first, counts)
+    is_vanity_profile = offers.are(lambda one: is_vanity(one.value))[offers.places]
+    row_has_vanity = np.repeat(np.logical_or.reduceat(is_vanity_profile, starts), counts)
+    is_email = offers.are(lambda one: one.field_type == "email")[offers.places]
+    contradicts = row_has_vanity & is_email & has_vanity[offers.places] & (rank == _MATCHED)
+    is_mute = is_behind & (rank != _SUPPRESSED) & (offers.are(is_weak)[offers.places] | contradicts)
+    return np.where(is_mute, _INVALID, rank)

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
-from eb_dagster.frames import collected, is_polars, is_readable, read_table
+from eb_dagster.frames import Source, collected, is_polars, is_readable, read_table
 from eb_dagster.identifiers import listed
 from eb_dagster.object_store import ObjectPath, Place, place
 from eb_dagster.parquet import open_parquet, read_batches
@@ -24,7 +24,7 @@ class Upstream:
     rows: int
     columns: Mapping[str, str]
     """Names and types."""
-    batches: Callable[[], pa.RecordBatchReader] = field(repr=False)
+    batches: Callable[[], Source] = field(repr=False)
     """The table from its start, each time it is called."""
     value: Any = field(repr=False)
     """What the upstream asset gave; of what can be read only once, the table that was read."""
@@ -121,6 +121,6 @@ def _stream(
     return Upstream(
         rows=rows,
         columns=dict(zip(schema.names, map(str, schema.types), strict=True)),
-        batches=lambda: pa.RecordBatchReader.from_batches(schema, batches()),
+        batches=lambda: Source(schema, rows, batches),
         value=value,
     )

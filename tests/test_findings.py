@@ -17,6 +17,7 @@ from eb_dagster.packed import (
     KEY_BYTES,
     NO_KEY,
     RESENT,
+    VANITY,
     WRITTEN_OFF,
     Wanted,
     checksum,
@@ -41,17 +42,19 @@ def request(number, *, state, required, asked, aliases, with_outcomes=True):
     )  # fmt: skip
 
 
+HELD_FIELDS = st.sampled_from([*range(4), *(held | VANITY for held in range(4))])
+
 requests = st.lists(
     st.tuples(
         st.sampled_from(["intent", "answered", "in_doubt", "applied", "unreadable", "resolved"]),
         st.sampled_from([0, 1, 2, 3]),
         st.dictionaries(
             st.sampled_from([*KEYS, NO_KEY]),
-            st.tuples(st.sampled_from(OUTCOMES), st.integers(0, 3)),
+            st.tuples(st.sampled_from(OUTCOMES), HELD_FIELDS),
             min_size=1,
         ),
         st.lists(
-            st.tuples(st.sampled_from(KEYS), st.integers(0, 2), st.integers(0, 3), st.integers(1, 2)),
+            st.tuples(st.sampled_from(KEYS), st.integers(0, 2), HELD_FIELDS, st.integers(1, 3)),
             max_size=4,
         ),
         st.booleans(),
@@ -68,7 +71,9 @@ def said_when_asked(rows, key, *, required):
             continue
         outcome, held = row.table[key]
         if outcome >= 0 and required & ~(held | row.required) == 0:
-            contact = Known("matched", row.id, row.run, row.answered_at, outcome)
+            contact = Known(
+                "matched", row.id, row.run, row.answered_at, outcome, has_vanity=held & VANITY > 0
+            )
         elif outcome == MISSED and row.required & ~required == 0:
             missed = Known("missed", row.id, row.run, row.answered_at)
         elif outcome in HELD:
@@ -80,21 +85,45 @@ def said_when_asked(rows, key, *, required):
 
 
 def said_as_alias(rows, key, *, required):
-    """The newest contact in which a key was found, unless it was found in two different people."""
-    persons = {
-        person: Known("matched", row.id, row.run, row.answered_at, position, is_alias=True)
+    """The newest contact in which a key was found, and whether it is of one who was bought by the key itself.
+
+    Nobody's, if it was found in the contacts of two people.
+    """
+    inside = [
+        (row, position, held, person)
         for row in rows
         for one, position, held, person in row.found
-        if one == key and required & ~held == 0
+        if one == key
+    ]
+    is_own = [row.table.get(key, (MISSED, 0))[0] == position for row, position, _, _ in inside]
+    own = {person for (_, _, _, person), mine in zip(inside, is_own, strict=True) if mine}
+    people = {
+        "own" if mine or person in own else person
+        for (_, _, _, person), mine in zip(inside, is_own, strict=True)
     }
-    return next(iter(persons.values())) if len(persons) == 1 else None
+    if len(people) != 1:
+        return None, False
+    able = [(one, mine) for one, mine in zip(inside, is_own, strict=True) if required & ~one[2] == 0]
+    if not able:
+        return None, False
+    row, position, held, person = able[-1][0]
+    is_same = any(mine for _, mine in able) and person % 2 == 1
+    alias = Known(
+        "matched", row.id, row.run, row.answered_at, position, is_alias=True, has_vanity=held & VANITY > 0
+    )
+    return alias, is_same
 
 
 def by_the_rules(rows, key, *, by_alias, required, freshness):
     """What is known of one key."""
     contact, missed, opened = said_when_asked(rows, key, required=required)
-    if contact is None and by_alias:
-        contact = said_as_alias(rows, key, required=required)
+    alias, is_same = said_as_alias(rows, key, required=required) if by_alias else (None, False)
+    if contact is None:
+        contact = alias
+    elif freshness.contacts_since is not None and contact.at < freshness.contacts_since:
+        # An alias's contact replaces an own one that is old, if it is newer and the same person's.
+        if alias is not None and is_same and alias.request_id > contact.request_id:
+            contact = alias
     if missed and freshness.misses_since is not None and missed.at < freshness.misses_since:
         missed = None
     if contact is None:

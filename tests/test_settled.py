@@ -61,6 +61,7 @@ def known_keys(identifiers, table) -> KnownKeys:
         number=np.where(standing < 0, -1, number + 2 * unanswered).astype(np.int32),
         position=np.where(is_matched, position, -1).astype(np.int32),
         is_alias=is_matched & (is_alias > 0), is_stale=is_matched & (is_stale > 0),
+        is_of_two=np.zeros(len(identifiers), dtype=np.bool_), has_vanity=is_matched & (number > 0),
     )  # fmt: skip
 
 

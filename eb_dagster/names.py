@@ -1,0 +1,178 @@
+"""Whether two spellings can be one person's name. Kept libraries know titles, scripts, nicknames and legal forms.
+
+Agreeing is told by a given name and a family name, in either order; that they differ, only where both sides
+have both. Nothing here sends, stores or prints a name.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from eb_dagster.errors import ConfigError
+
+if TYPE_CHECKING:
+    from nicknames import NickNamer
+
+# Two plain words need no parser, which takes a hundred times as long.
+_TWO_WORDS: Final = re.compile(r"[^\W\d_]{2,}[ ][^\W\d_]{2,}\Z")
+_LETTERS: Final = re.compile(r"[a-z]+")
+# Anyascii spells these umlauts with one letter; by hand, they are spelt with two.
+_UMLAUTS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
+_HAN: Final = re.compile(r"[\u3400-\u9fff]")
+_LEAST_LIKENESS: Final = 0.9
+"""Jaro-Winkler, of 1: one letter in a name of five and more."""
+_SHORTEST_FUZZY: Final = 5
+_CACHED: Final = 65_536
+
+
+class RowPerson(msgspec.Struct, frozen=True, gc=False):
+    """Who a row says it is about. Its repr shows no person."""
+
+    name: str
+    company: str
+
+    def __repr__(self) -> str:
+        return "RowPerson()"
+
+    def __rich_repr__(self) -> list[Any]:
+        return []
+
+    @property
+    def hold(self) -> str | None:
+        """The same for rows that may be about one person; None where that cannot be told."""
+        given, family = _parts(self.name)
+        if not (given and family):
+            return None
+        return " ".join((*sorted((*given, *family)), "@", company_key(self.company)))
+
+
+class _Name(msgspec.Struct, frozen=True, gc=False):
+    given: tuple[str, ...]
+    family: tuple[str, ...]
+
+
+def check_installed() -> None:
+    """Raise `ConfigError` if the libraries that compare names are not there."""
+    try:
+        import anyascii
+        import cleanco
+        import nameparser
+        import nicknames
+        import rapidfuzz  # noqa: F401
+    except ImportError:
+        raise ConfigError('person= compares names: pip install "eb-dagster[names]"') from None
+    del anyascii, cleanco, nameparser, nicknames
+
+
+def row_person(
+    *, name: str | None, first: str | None, last: str | None, company: str | None
+) -> RowPerson | None:
+    """Who a row says it is about, from a full name or its two parts; None if it has no name."""
+    full = " ".join((name or "").split()) or " ".join(f"{first or ''} {last or ''}".split())
+    return RowPerson(full, " ".join((company or "").split())) if full else None
+
+
+def agrees(
+    person: RowPerson, *, full_name: str | None, first_name: str | None, last_name: str | None
+) -> bool | None:
+    """Whether a contact's name is that of the row's person: None where it cannot be told."""
+    theirs = full_name or " ".join(f"{first_name or ''} {last_name or ''}".split())
+    return _agree(person.name, theirs) if theirs else None
+
+
+def tokens(name: str) -> frozenset[str]:
+    """The words of a name in one spelling; empty for less than two, which say too little."""
+    given, family = _parts(name)
+    words = frozenset(word for word in (*given, *family) if len(word) > 1)
+    return words if len(words) > 1 else frozenset()
+
+
+@lru_cache(_CACHED)
+def company_key(company: str) -> str:
+    """A company's name without its legal form, in one spelling."""
+    from anyascii import anyascii
+    from cleanco import basename
+
+    return "".join(_LETTERS.findall(anyascii(basename(company)).lower()))
+
+
+@lru_cache(_CACHED)
+def _agree(ours: str, theirs: str) -> bool | None:
+    one, other = _parts(ours), _parts(theirs)
+    if not _written_together(one).isdisjoint(_written_together(other)):
+        return True
+    if not (one[0] and one[1] and other[0] and other[1]):
+        return None
+    for given, family in (other, other[::-1]):
+        if _any_alike(one[0], given) and _any_alike(one[1], family):
+            return True
+    # Where there are two family names, parsers do not tell the first from a given name.
+    shorter, longer = sorted(((*one[0], *one[1]), (*other[0], *other[1])), key=len)
+    if all(_any_alike([word], longer) for word in shorter):
+        return True
+    # A name of Han characters is spelt out as in Chinese, whichever language it is of.
+    if bool(_HAN.search(ours)) != bool(_HAN.search(theirs)):
+        return None
+    return False
+
+
+def _written_together(parts: Sequence[Sequence[str]]) -> frozenset[str]:
+    """The whole name as one word, in either order: of some scripts, nobody can tell the words."""
+    given, family = ("".join(words) for words in parts)
+    return frozenset((given + family, family + given))
+
+
+@lru_cache(_CACHED)
+def _parts(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The words of the given names and of the family name, in small ASCII letters."""
+    if _TWO_WORDS.match(name):
+        first, last = name.split(" ")
+        return _words(first), _words(last)
+    from nameparser import HumanName
+
+    parsed: Any = HumanName(name)
+    given, family = f"{parsed.first} {parsed.middle}", parsed.last
+    return _words(given), _words(family)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    from anyascii import anyascii
+
+    composed = unicodedata.normalize("NFC", text).lower().replace("'", "").replace("’", "")
+    return tuple(_LETTERS.findall(anyascii(composed.translate(_UMLAUTS)).lower()))
+
+
+def _any_alike(ours: Sequence[str], theirs: Sequence[str]) -> bool:
+    return any(_are_alike(one, other) for one in ours for other in theirs)
+
+
+@lru_cache(_CACHED)
+def _are_alike(one: str, other: str) -> bool:
+    if one == other or (1 in (len(one), len(other)) and one[0] == other[0]):
+        return True
+    if not _nicknames_of(one).isdisjoint(_nicknames_of(other)):
+        return True
+    if min(len(one), len(other)) < _SHORTEST_FUZZY:
+        return False
+    from rapidfuzz.distance import JaroWinkler
+
+    return JaroWinkler.similarity(one, other) >= _LEAST_LIKENESS
+
+
+@lru_cache(_CACHED)
+def _nicknames_of(word: str) -> frozenset[str]:
+    """The full names that it may stand for, itself included."""
+    return frozenset((word, *_namer().canonicals_of(word)))
+
+
+@lru_cache(1)
+def _namer() -> NickNamer:
+    from nicknames import NickNamer
+
+    return NickNamer()
