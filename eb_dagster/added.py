@@ -115,11 +115,7 @@ def _compare(block: Block, found: _Found) -> dict[int, bool | None]:
     agreement: dict[int, bool | None] = {}
     for at, contacts, row in found:
         if (person := block.candidates[at].person) is not None:
-            full, first, last = (
-                contacts.columns.column(name)[row].as_py()
-                for name in ("full_name", "first_name", "last_name")
-            )
-            agreement[at] = agrees(person, full_name=full, first_name=first, last_name=last)
+            agreement[at] = agrees(person, **contacts.names(row))
     return agreement
 
 

@@ -275,6 +275,11 @@ class Flattened:
             "email": emails, "phone": phones,
         }  # fmt: skip
 
+    def names(self, row: int) -> dict[str, str | None]:
+        """What one contact is called."""
+        columns = cast("Any", self.columns)
+        return {name: columns.column(name)[row].as_py() for name in ("full_name", "first_name", "last_name")}
+
 
 def flatten(contacts: Sequence[Contact | None]) -> Flattened:
     """Put contacts side by side, a row each."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -52,22 +54,13 @@ class RowPerson(msgspec.Struct, frozen=True, gc=False):
         return " ".join((*sorted((*given, *family)), "@", company_key(self.company)))
 
 
-class _Name(msgspec.Struct, frozen=True, gc=False):
-    given: tuple[str, ...]
-    family: tuple[str, ...]
+_LIBRARIES: Final = ("anyascii", "cleanco", "nameparser", "nicknames", "rapidfuzz")
 
 
 def check_installed() -> None:
     """Raise `ConfigError` if the libraries that compare names are not there."""
-    try:
-        import anyascii
-        import cleanco
-        import nameparser
-        import nicknames
-        import rapidfuzz  # noqa: F401
-    except ImportError:
-        raise ConfigError('person= compares names: pip install "eb-dagster[names]"') from None
-    del anyascii, cleanco, nameparser, nicknames
+    if any(find_spec(library) is None for library in _LIBRARIES):
+        raise ConfigError('person compares names, which needs libraries: pip install "eb-dagster[names]"')
 
 
 def row_person(
@@ -97,8 +90,9 @@ def tokens(name: str) -> frozenset[str]:
 def company_key(company: str) -> str:
     """A company's name without its legal form, in one spelling."""
     from anyascii import anyascii
-    from cleanco import basename
 
+    # It ships no types.
+    basename: Callable[[str], str] = import_module("cleanco").basename
     return "".join(_LETTERS.findall(anyascii(basename(company)).lower()))
 
 

@@ -120,10 +120,9 @@ def by_the_rules(rows, key, *, by_alias, required, freshness):
     alias, is_same = said_as_alias(rows, key, required=required) if by_alias else (None, False)
     if contact is None:
         contact = alias
-    elif freshness.contacts_since is not None and contact.at < freshness.contacts_since:
-        # An alias's contact replaces an own one that is old, if it is newer and the same person's.
-        if alias is not None and is_same and alias.request_id > contact.request_id:
-            contact = alias
+    elif is_same and alias is not None and alias.request_id > contact.request_id:
+        # It replaces an own one that is old, if it is newer and the same person's.
+        contact = alias if contact.at < (freshness.contacts_since or 0.0) else contact
     if missed and freshness.misses_since is not None and missed.at < freshness.misses_since:
         missed = None
     if contact is None:
