@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import flatten, folding, ledgers, pacing, runs
+from tests.benchmarks import flatten, folding, ledgers, pacing, runs, year
 from tests.benchmarks.goals import table
 
 Step = Callable[..., dict[str, float]]
@@ -23,6 +23,7 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
         (runs.measure, {"rounds": 1, "rows": 1_000, "folder": None, "encodings": ("gzip",)}),
         (ledgers.measure, {"known": 6_000, "folder": None}),
         (ledgers.measure_speed, {"requests": 6, "folder": None, "with_postgresql": False}),
+        (year.measure, {"rows": 300, "folder": None}),
     ],
     "short": [
         (flatten.measure, {"rounds": 7, "replies": 4}),
@@ -30,6 +31,7 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
         (runs.measure, {"rounds": 3, "rows": 10_000, "folder": None}),
         (runs.measure_start_up, {"rounds": 3}),
         (ledgers.measure_speed, {"requests": 300, "folder": None}),
+        (year.measure, {"rows": year.SHORT_ROWS, "folder": None}),
     ],
     "long": [
         (flatten.measure, {"rounds": 15, "replies": 8}),
@@ -39,6 +41,7 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
         (ledgers.measure_speed, {"requests": 300, "folder": None}),
         (ledgers.measure, {"known": 10_000_000, "folder": None}),
         (runs.measure_memory, {"sizes": (250_000, 1_000_000, 10_000_000), "folder": None}),
+        (year.measure, {"rows": year.LONG_ROWS, "folder": None}),
         (pacing.measure, {"requests": 300, "folder": None}),
         (pacing.measure_fast, {"requests": 1_000, "folder": None}),
     ],

@@ -54,6 +54,16 @@ GOALS: Final = (
             Goal(f"{name.lower()}_bytes", "the same: size of the ledger, raw replies included", "≤", 400, "bytes/record"),
         )
     ),
+    *(
+        goal
+        for name, form, wrong in (("keys", "keys alone", 0.1), ("person", "with `person=`", 0.02))
+        for goal in (
+            Goal(f"year_{name}_wrong", f"a year, {form}: rows with another person's contact, of those that offer something of their person's own", "≤", wrong, "%"),
+            Goal(f"year_{name}_right", "the same: rows with the right person, against keys alone on 2026-11-29", "≥", 1.01),
+            Goal(f"year_{name}_credits", "the same: credits for each person bought, refreshes apart, against the same", "≤", 0.985),
+            Goal(f"year_{name}_aliases", "the same: rows that an alias answered with another person", "≤", 5, "rows"),
+        )
+    ),
     Goal("record", "recording a reply at 10 M known identifiers, against an empty ledger", "≤", 1.5, form="long"),
     Goal("known_seconds", "which of 1 M identifiers are known, among 10 M", "≤", 2, "s", "long"),
     Goal("known_memory", "the same: memory on top", "≤", 150, "MB", "long"),
