@@ -26,6 +26,10 @@ class Source:
         """Its rows from the first on."""
         return pa.RecordBatchReader.from_batches(self.schema, self._batches())
 
+    def read_all(self) -> pa.Table:
+        """The whole table."""
+        return self.reader().read_all()
+
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self._batches()
 

@@ -62,6 +62,7 @@ SPENT = re.compile(
 NOT_PROVOKED = {
     "the ledger is on a network file system": "needs a mount; test_ledger reads tables of mounts",
     "a PostgreSQL ledger needs psycopg": "needs an environment without psycopg",
+    "which needs libraries": "needs an environment without them",
     "which needs cryptography": "needs an environment without cryptography",
     "SQLite would not promise": "no SQLite here refuses WAL on a local disk",
     "PostgreSQL is read-only there": "needs a replica",
@@ -205,6 +206,10 @@ for what, act in {
     "a region that is none": lambda s: s.enrich(default_region="Bavaria"),
     "an unknown kind of identifier": lambda s: s.enrich(identifiers={"fax": "email"}),
     "no identifier named": lambda s: s.enrich(identifiers={"email": []}),
+    "a person that is a text": lambda s: s.enrich(person="Name"),
+    "a person of unknown parts": lambda s: s.enrich(person={"fax": "Name"}),
+    "a person of several columns": lambda s: s.enrich(person={"name": ["Name"]}),
+    "a person of a company alone": lambda s: s.enrich(person={"company": "Firm"}),
     "a column named twice": lambda s: s.enrich(identifiers={"email": ["email", "email"]}),
 }.items():
     provoked(what, act)

@@ -218,7 +218,7 @@ def test_a_salesforce_report_export_goes_through_pandas(through_pandas, encoding
 
 def test_the_footer_of_a_report_that_pandas_read_as_rows_costs_nothing(through_pandas):
     frame = pd.read_csv(io.StringIO(REPORT + FOOTER))
-    named = {"phone": ["Mobile", "Phone"], "email": "Email"}
+    named = {"phone": ["Mobile", "Phone"]}
     assert through_pandas(frame, identifiers=named) == [
         ("matched", "+4930901820"), ("matched", "+17734749362"), ("matched", "+17734749363"),
         *[("invalid", "")] * 5,
