@@ -526,8 +526,11 @@ def find_layout(
     identifiers: Mapping[FieldType, str | Sequence[str]] | None,
     *,
     show: Callable[[Mapping[FieldType, Sequence[str]]], str] = _as_keyword,
+    samples: Mapping[str, Sequence[str]] | None = None,
 ) -> Layout:
     """Find the identifier columns of a table. `show` spells, for the error, how to name them.
+
+    `samples`, values of each column's first rows, make better what the error suggests.
 
     Raises:
         ConfigError: `identifiers` names an unknown kind, nothing, or one column twice.
@@ -541,7 +544,7 @@ def find_layout(
     else:
         layout = Layout("wide", _recognized(available))
     if not layout.names:
-        likely = suggest(available) or dict.fromkeys(FIELD_TYPES, ("…",))
+        likely = suggest(available, samples) or dict.fromkeys(FIELD_TYPES, ("…",))
         raise InputError(f"no identifier columns; name them, as in {show(likely)} ({_there(available)})")
     _check_columns(available, layout)
     return layout
@@ -577,31 +580,88 @@ def _recognized(available: Sequence[str]) -> tuple[tuple[FieldType, str], ...]:
     )
 
 
-# Names that CRMs and spreadsheets give to identifiers, and to what is only about them.
+# Names that CRMs and spreadsheets give to identifiers, and to what is only about them or somebody else's.
 _LIKELY: Final[dict[FieldType, re.Pattern[str]]] = {
-    "social_profile": re.compile(r"linked.?in(?!.*(?:connections|bio|member))|profile.?url"),
+    "social_profile": re.compile(
+        r"linked.?in(?!.*(?:connections|bio|member|headline|title|follow|industry|summary))|profile.?url"
+        r"|(?:twitter|facebook|github|instagram|xing|tiktok)\W{0,3}(?:url|profile|link)"
+    ),
     "email": re.compile(r"e-?mail|(?:^|[^a-z])mail$"),
     "phone": re.compile(r"phone|(?<!auto)mobile|(?:^|[^a-z])(?:cell|tel|direct dial)(?:[^a-z]|$)|telefon"),
 }
 _ABOUT: Final = re.compile(
     r"company|corporate|bounce|opt|consent|owner|domain|status|date|count|last|first|sent|open|click"
     r"|deliver|replied|valid|verif|quarantin|subscri|type|source|reason|template|campaign|country"
-    r"|region|\bext|do.?not|\bid\b"
+    r"|region|\bext|do.?not|\bid\b|\blabel|confiden|display|scor|quality|catch.?all|format|subject|body"
+    r"|notes?\b|permission|prefer|frequen|language|signature|hash|md5|sha.?256|provider|carrier|time.?zone"
+    r"|device|\bapp\b|assistant|manager|referr|spouse|emergency|zoominfo"
 )
 
 
-def suggest(available: Sequence[str]) -> dict[FieldType, list[str]]:
-    """Columns that may hold identifiers, by their names; never used without being named."""
+def suggest(
+    available: Sequence[str], samples: Mapping[str, Sequence[str]] | None = None
+) -> dict[FieldType, list[str]]:
+    """Columns that may hold identifiers; never used without being named.
+
+    They are told by their names, and by `samples`, values of a column's first rows: a column is added if
+    most of its values are identifiers of a kind, and left out if none of several looks like one.
+    """
     likely: dict[FieldType, list[str]] = {}
     for name in dict.fromkeys(available):
         if _is_value(name):
             continue
-        text = str(name).strip().lower()
-        for kind in FIELD_TYPES:
-            if _LIKELY[kind].search(text) and not _ABOUT.search(text):
-                likely.setdefault(kind, []).append(name)
-                break
+        kind = _likely_kind(str(name).strip().lower(), () if samples is None else samples.get(name, ()))
+        if kind is not None:
+            likely.setdefault(kind, []).append(name)
     return {kind: likely[kind] for kind in FIELD_TYPES if kind in likely}
+
+
+def _likely_kind(name: str, samples: Sequence[str]) -> FieldType | None:
+    if _ABOUT.search(name):
+        return None
+    texts = [text for text in samples if not is_blank(text)]
+    for kind in FIELD_TYPES:
+        if _LIKELY[kind].search(name):
+            # One value may be a slip; if none of several looks like one, the column holds something else.
+            is_other = len(texts) > 1 and not any(_LOOKS_LIKE[kind].search(text) for text in texts)
+            return None if is_other else kind
+    for kind in FIELD_TYPES:
+        if sum(_is_surely(kind, text) for text in texts) * 2 > len(texts):
+            return kind
+    return None
+
+
+# What people and programs write where there is nothing.
+_BLANK_WORDS: Final = frozenset(
+    ("", "-", "--", "---", ".", "n/a", "na", "#n/a", "n.a.", "none", "null", "nan", "nil", "unknown", "tbd")
+)
+_NETWORK: Final = re.compile(r"(?:linkedin|twitter|x|facebook|github|instagram|xing|tiktok)\.com/")
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text says only that there is nothing."""
+    return text.strip(_WRAPPING).lower() in _BLANK_WORDS
+
+
+def is_of_network(profile: str) -> bool:
+    """Whether a canonical profile is one of a network that is known, and not any page."""
+    return _NETWORK.match(profile) is not None
+
+
+_LOOKS_LIKE: Final[dict[FieldType, re.Pattern[str]]] = {
+    "social_profile": re.compile(r"[./]"),
+    "email": re.compile("[@\uff20]"),
+    "phone": re.compile(r"(?:\d\D{0,3}){6}"),
+}
+
+
+def _is_surely(kind: FieldType, text: str) -> bool:
+    """Whether a cell holds an identifier by itself, without a name of the column that says so."""
+    identifiers, _ = read_cell(kind, text, default_region=None)
+    if kind == "social_profile":
+        # Any page of a firm could be one; only a network's is.
+        return any(is_of_network(one.value) for one in identifiers)
+    return bool(identifiers)
 
 
 def _check_columns(available: Sequence[str], layout: Layout) -> None:

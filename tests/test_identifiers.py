@@ -35,6 +35,7 @@ from eb_dagster.identifiers import (
     read_cell,
     read_rows,
     schema,
+    suggest,
 )
 
 PACKAGE = Path(identifiers.__file__).parent
@@ -533,6 +534,70 @@ def test_a_wide_table_is_not_listed_in_full() -> None:
     with pytest.raises(InputError, match="and 70 more") as caught:
         find_layout([f"c{i}" for i in range(100)], None)
     assert "c30" not in str(caught.value)
+
+
+LINKEDIN_EXPORT = {
+    "First Name": ["Ada", "Bo"],
+    "URL": ["https://www.linkedin.com/in/ada-example", "https://www.linkedin.com/in/bo-muster"],
+    "Email Address": ["", "bo@firm.example"],
+    "Company": ["Firm", "https://firm.example/about"],
+}
+GOOGLE_EXPORT = {
+    "E-mail 1 - Label": ["* Work"],
+    "E-mail 1 - Value": ["ada@firm.example ::: a@home.example"],
+    "Phone 1 - Label": ["Mobile"],
+    "Phone 1 - Value": ["(773) 474-9362 ::: 773-474-9363"],
+    "Website 1 - Value": ["linkedin.com/in/ada-example ::: https://x.com/ada"],
+}
+OF_EVERY_KIND = {
+    "Contact": ["ada@firm.example", "n/a", "bo@firm.example"],
+    "Reach": ["+49 30 901820"],
+    "Web": ["https://firm.example/about"],
+    "Record ID": ["90154731842"],
+    "Account Owner": ["boss@firm.example"],
+    "Mobile": ["yes", "no"],
+    "Email": ["no address at all"],
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "suggested"),
+    [
+        (LINKEDIN_EXPORT, {"social_profile": ["URL"], "email": ["Email Address"]}),
+        (
+            GOOGLE_EXPORT,
+            {
+                "social_profile": ["Website 1 - Value"],
+                "email": ["E-mail 1 - Value"],
+                "phone": ["Phone 1 - Value"],
+            },
+        ),
+        (OF_EVERY_KIND, {"email": ["Contact", "Email"], "phone": ["Reach"]}),
+    ],
+)
+def test_columns_are_suggested_by_what_their_first_rows_hold(
+    table: dict[str, list[str]], suggested: dict[str, list[str]]
+) -> None:
+    assert suggest(list(table), table) == suggested
+
+
+def test_columns_are_suggested_by_their_names_alone() -> None:
+    assert suggest(list(LINKEDIN_EXPORT)) == {"email": ["Email Address"]}
+    assert suggest(list(GOOGLE_EXPORT)) == {"email": ["E-mail 1 - Value"], "phone": ["Phone 1 - Value"]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["E-mail 1 - Label", "Email Confidence", "E-mail Display Name", "Email Type", "Assistant's Phone",
+     "LinkedIn Headline", "Company Phone", "Email Hash", "Primary Email Catch-all Status"],
+)  # fmt: skip
+def test_what_is_only_about_an_identifier_is_not_suggested(name: str) -> None:
+    assert suggest([name]) == {}
+
+
+def test_an_error_suggests_columns_by_their_first_rows() -> None:
+    with pytest.raises(InputError, match="'URL'"):
+        find_layout(["Name", "URL"], None, samples={"URL": ["linkedin.com/in/ada"]})
 
 
 def test_a_named_column_that_is_not_there_is_a_fault_of_the_table() -> None:
