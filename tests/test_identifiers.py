@@ -40,6 +40,7 @@ from eb_dagster.identifiers import (
 
 PACKAGE = Path(identifiers.__file__).parent
 CANARIES = ("canary@secret.example", "+17735550199", "linkedin.com/in/canary", "5550199")
+_MEMBER = "ACoAABcdEfghIjklMnopQrstUvwxYz01234"
 EMAIL = Layout("wide", (("email", "email"),))
 PHONE = Layout("wide", (("phone", "phone"),))
 WIDE = Layout("wide", (("social_profile", "linkedin_url"), ("email", "email"), ("phone", "phone")))
@@ -287,11 +288,11 @@ def test_spellings_of_one_profile_are_one(text: str) -> None:
         ("linkedin.com/in/ren%C3%A9-roy", "linkedin.com/in/ren\u00e9-roy"),
         ("linkedin.com/in/REN%C3%89-roy", "linkedin.com/in/ren\u00e9-roy"),
         ("linkedin.com/in/rene\u0301-roy", "linkedin.com/in/ren\u00e9-roy"),
-        ("linkedin.com/in/ACoAABcDeFgHiJkLmNoPqRsTuVwXyZ", "linkedin.com/in/ACoAABcDeFgHiJkLmNoPqRsTuVwXyZ"),
+        (f"linkedin.com/in/{_MEMBER}", f"linkedin.com/in/{_MEMBER}"),
         ("linkedin.com/pub/Jane-Doe/1A/2b/3c/de", "linkedin.com/pub/jane-doe/1a/2b/3c"),
-        ("https://www.Twitter.com/JaneDoe/?lang=en", "twitter.com/JaneDoe"),
-        ("x.com/JaneDoe", "x.com/JaneDoe"),
-        ("https://GitHub.com/JaneDoe#readme", "github.com/JaneDoe"),
+        ("https://www.Twitter.com/JaneDoe/?lang=en", "twitter.com/janedoe"),
+        ("x.com/JaneDoe", "twitter.com/janedoe"),
+        ("https://GitHub.com/JaneDoe#readme", "github.com/janedoe"),
         ("https://facebook.com/jane.doe", "facebook.com/jane.doe"),
         ("facebook.com/profile.php?id=100012345&ref=x", "facebook.com/100012345"),
         ("notfacebook.com/profile.php", "notfacebook.com/profile.php"),
@@ -351,7 +352,6 @@ def test_a_linkedin_page_that_is_no_person_is_never_asked(text: str) -> None:
         "https://x.com/",
         "localhost/jane",
         "facebook.com/profile.php",
-        "scholar.firm.example/citations?user=jane",
         "http://[::1/jane",
     ],
 )
@@ -491,7 +491,7 @@ def test_a_cell_may_hold_several_phones(between: str) -> None:
 @pytest.mark.parametrize("between", [";", "; ", ",", ", ", "|", "\n", " "])
 def test_a_cell_may_hold_several_profiles(between: str) -> None:
     cell = f"linkedin.com/in/jane{between}https://x.com/jane"
-    assert values("social_profile", cell) == ["linkedin.com/in/jane", "x.com/jane"]
+    assert values("social_profile", cell) == ["linkedin.com/in/jane", "twitter.com/jane"]
 
 
 @pytest.mark.parametrize("cell", ["linkedin.com/in/jane doe", "linkedin.com/in/jane,doe phd"])
@@ -811,7 +811,6 @@ def test_repeated_cells_are_read_once() -> None:
 
 # The short cut for plain values, against the libraries
 
-_MEMBER = "ACoAABcdEfghIjklMnopQrstUvwxYz01234"
 _CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 _local = st.text("aZ09._+-'é ", max_size=8)
 _domain = st.lists(st.text("aZ09-é", min_size=1, max_size=5), min_size=1, max_size=3).map(".".join)
