@@ -26,7 +26,7 @@ from eb_dagster.client import Client, NoReply, Reply
 from eb_dagster.contacts import Contact, Flattened, flatten, is_utf8, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.findings import Freshness, Known, KnownKeys
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_values
+from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_values, key_forms
 from eb_dagster.ledger import Ledger, Limits, Short, StoredReply
 from eb_dagster.pacer import Pacer
 from eb_dagster.packed import FORGOTTEN, NO_KEY, pack_aliases, pack_fields, pack_outcomes
@@ -71,7 +71,8 @@ class Lookup:
 
     known: KnownKeys
     newest: int
-    suppressed: Collection[Identifier]
+    suppressed: Collection[bytes]
+    """The keys of those that must never be sent or handed out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +197,12 @@ class Purchase:
             keys, required=self._required, freshness=self._freshness,
             alias_keys=self._alias_keys(zip(identifiers, keys, strict=True)),
         )  # fmt: skip
-        return Lookup(known, newest, self._ledger.suppressed(identifiers))
+        barred = self._ledger.suppressed(identifiers)
+        return Lookup(
+            known,
+            newest,
+            {key for one, key in zip(identifiers, keys, strict=True) if one in barred} if barred else (),
+        )
 
     def settle(self, offers: Offers, lookup: Lookup) -> Settled:
         """Which rows end by what the ledger knew, as `open` would end them one by one."""
@@ -210,7 +216,7 @@ class Purchase:
         found = lookup.known.of(one.key for one in questions)
         for question, known in zip(questions, found, strict=True):
             question.seen = lookup.newest
-            if lookup.suppressed and question.identifier in lookup.suppressed:
+            if lookup.suppressed and question.key in lookup.suppressed:
                 self._agenda.settle(question, "suppressed")
                 continue
             question.state = "open"
@@ -717,7 +723,7 @@ def _aliases(
             found = [value for value in values if value is not None]
             keys += ledger.keys_of(kind, found)
             rows += mine
-            for row, value in zip(mine, found, strict=True):
+            for row, value in zip(mine, key_forms(kind, found), strict=True):
                 contact = contacts[row]
                 if contact is not None and row not in persons:
                     persons[row] = _digest(value if kind == "social_profile" else contact.contents)

@@ -45,20 +45,35 @@ class Offers:
         offered = [one for offer in distinct for one in offer.identifiers]
         keys = keys_of(offered)
         by_key = dict(zip(keys, offered, strict=True))
+        self._offered: Final = offered
+        self.counts: Final[Indices] = np.array([len(offer.identifiers) for offer in distinct], dtype=np.intp)
+        self.starts: Final[Indices] = np.cumsum(self.counts) - self.counts
+        if len(by_key) < len(keys):
+            # Of several spellings of one key, that of the first row.
+            for offer in np.argsort(first)[::-1]:
+                inside = slice(self.starts[offer], self.starts[offer] + self.counts[offer])
+                by_key.update(zip(keys[inside], offered[inside], strict=True))
         self.keys: Final = list(by_key)
         self.identifiers: Final = list(by_key.values())
         """Distinct, each at the place of its key."""
         self.places: Final[Indices] = _places(by_key, keys)
         """Of the identifiers of each distinct offer, one offer after the other."""
-        self.counts: Final[Indices] = np.array([len(offer.identifiers) for offer in distinct], dtype=np.intp)
-        self.starts: Final[Indices] = np.cumsum(self.counts) - self.counts
 
     def places_of(self, offers: Indices) -> list[int]:
         """The places of the identifiers of these offers."""
+        return cast("list[int]", self.places[self._inside(offers)].tolist())
+
+    def spellings_of(self, offers: Indices) -> dict[Identifier, bytes]:
+        """The keys of the identifiers of these offers, in every spelling that they have there."""
+        inside = self._inside(offers)
+        spellings = [self._offered[at] for at in cast("list[int]", inside.tolist())]
+        places = cast("list[int]", self.places[inside].tolist())
+        return {one: self.keys[place] for one, place in zip(spellings, places, strict=True)}
+
+    def _inside(self, offers: Indices) -> Indices:
         counts = self.counts[offers]
         before = np.cumsum(counts) - counts
-        inside = np.arange(int(counts.sum())) + np.repeat(self.starts[offers] - before, counts)
-        return cast("list[int]", self.places[inside].tolist())
+        return np.arange(int(counts.sum())) + np.repeat(self.starts[offers] - before, counts)
 
 
 def _places(distinct: Collection[bytes], keys: Sequence[bytes]) -> Indices:
@@ -110,8 +125,7 @@ class Settled:
 
     def open_keys(self) -> dict[Identifier, bytes]:
         """The keys of what those offer."""
-        places = self.offers.places_of(np.unique(self.of_row[self.is_open]))
-        return {self.offers.identifiers[place]: self.offers.keys[place] for place in places}
+        return self.offers.spellings_of(np.unique(self.of_row[self.is_open]))
 
     def settled_keys(self) -> list[bytes]:
         """The keys of what the others offer, as often as they do."""
@@ -160,7 +174,7 @@ class Settled:
 
 
 def settle(
-    offers: Offers, known: KnownKeys, *, run: str, suppressed: Collection[Identifier], doubt_ends: bool
+    offers: Offers, known: KnownKeys, *, run: str, suppressed: Collection[bytes], doubt_ends: bool
 ) -> Settled:
     """Decide how each row ends by what is known of its identifiers."""
     # The last one stands for an identifier of which nothing is known: -1.
@@ -173,7 +187,7 @@ def settle(
         doubts = np.flatnonzero(comes_to == _IN_DOUBT)
         comes_to[doubts[~is_of_run[known.number[doubts]]]] = _OPEN
     if suppressed:
-        comes_to[[one in suppressed for one in offers.identifiers]] = _SUPPRESSED
+        comes_to[[key in suppressed for key in offers.keys]] = _SUPPRESSED
     return Settled(offers, known, is_of_run, comes_to, *_decided(offers, comes_to), offers.of_row)
 
 
