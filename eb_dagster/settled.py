@@ -40,8 +40,10 @@ class Offers:
     ) -> None:
         # Equal cells were read as one object.
         objects = np.fromiter(map(id, rows), dtype=np.uintp, count=len(rows))
-        _, first, self.of_row = np.unique(objects, return_index=True, return_inverse=True)
-        distinct = [rows[at] for at in cast("list[int]", first.tolist())]
+        _, first, of_row = np.unique(objects, return_index=True, return_inverse=True)
+        self.of_row = np.argsort(np.argsort(first))[of_row]
+        # In the order of the rows: of several spellings of one key, the first stands for all.
+        distinct = [rows[at] for at in cast("list[int]", np.sort(first).tolist())]
         offered = [one for offer in distinct for one in offer.identifiers]
         keys = keys_of(offered)
         by_key = dict(zip(keys, offered, strict=True))
@@ -49,10 +51,7 @@ class Offers:
         self.counts: Final[Indices] = np.array([len(offer.identifiers) for offer in distinct], dtype=np.intp)
         self.starts: Final[Indices] = np.cumsum(self.counts) - self.counts
         if len(by_key) < len(keys):
-            # Of several spellings of one key, that of the first row.
-            for offer in np.argsort(first)[::-1]:
-                inside = slice(self.starts[offer], self.starts[offer] + self.counts[offer])
-                by_key.update(zip(keys[inside], offered[inside], strict=True))
+            by_key.update(zip(reversed(keys), reversed(offered), strict=True))
         self.keys: Final = list(by_key)
         self.identifiers: Final = list(by_key.values())
         """Distinct, each at the place of its key."""

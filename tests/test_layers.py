@@ -2,7 +2,7 @@ import ast
 from pathlib import Path
 
 ORDER = [
-    "errors", "characters", "mailboxes", "networks", "cells", "identifiers", "wire", "pacer", "client", "packed", "database", "findings", "settled", "plan", "owners", "vault",
+    "errors", "characters", "mailboxes", "networks", "cells", "role_mailboxes", "identifiers", "wire", "pacer", "client", "packed", "database", "findings", "settled", "plan", "owners", "vault",
     "ledger", "contacts", "object_store", "publication", "parquet", "report", "forecast", "report_page", "settings", "purchase", "added", "rights", "books",
     "signals", "frames", "enrich", "delimited", "resource", "upstream", "metadata", "history", "checks", "materialize",
     "assets", "component", "ledger_commands", "warehouse", "spark", "cli",
