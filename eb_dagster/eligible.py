@@ -20,7 +20,7 @@ ROLE_MAILBOX = "role_mailbox"
 
 
 def narrow(
-    offers: Offers, *, is_shared: npt.NDArray[np.bool_], suppressed: Collection[Identifier]
+    offers: Offers, *, is_shared: npt.NDArray[np.bool_], suppressed: Collection[bytes]
 ) -> list[Candidates]:
     """Leave of each row's offer what may be asked. Returns the rows as they are then.
 
@@ -29,7 +29,7 @@ def narrow(
     is_role_mailbox = offers.are(is_role)
     if offers.counts.max(initial=0) > 1 or is_shared.any():
         is_phone = offers.are(lambda one: one.field_type == "phone")
-        is_barred = offers.are(lambda one: one in suppressed)
+        is_barred = np.array([key in suppressed for key in offers.keys], dtype=np.bool_)
         offers.replace_each(
             lambda offer, places: _narrowed(
                 offers, offer, places, is_role_mailbox, is_shared, is_phone, is_barred

@@ -15,14 +15,24 @@ from datetime import date
 from functools import cache
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import unquote
 
 import email_validator
 import msgspec
 import phonenumbers
 
+from eb_dagster import cells
+from eb_dagster.characters import CONTROL, LOST, WRAPPING, narrow
 from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.mailboxes import OTHER_DOMAINS, without_dots, without_tag
 from eb_dagster.names import RowPerson, row_person
+from eb_dagster.networks import (
+    NotAProfileError,
+    canonical_profile,
+    folded_profile,
+    is_of_network,
+    plain_profile,
+)
 from eb_dagster.role_mailboxes import is_role_mailbox
 
 if TYPE_CHECKING:
@@ -131,18 +141,6 @@ def check_region(region: str) -> str:
 
 # ---- one value ----------------------------------------------------------------------------------
 
-# What exports and copies wrap around a value: white space of all kinds, zero-width and direction
-# marks, quotes, angle brackets.
-_WRAPPING: Final = (
-    " \t\r\n\x85\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000\u180e\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d"
-    "\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\"'<>`´‘’‚‛“”„‟«»‹›"
-)
-# Half a surrogate pair cannot be written as UTF-8, so it is of no more use than a NUL.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-# What a decoder puts where it failed: the character that was there is lost.
-_LOST: Final = "\ufffd"
-
 
 def canonical(field_type: FieldType, text: str, *, default_region: str | None = None) -> Identifier | str:
     """Give the identifier in canonical form, or the reason (a short slug) why it is none."""
@@ -155,27 +153,41 @@ def canonical(field_type: FieldType, text: str, *, default_region: str | None = 
 def identifiers_in(
     texts: Mapping[FieldType, Iterable[str]], kinds: Collection[FieldType] = FIELD_TYPES
 ) -> list[Identifier]:
-    """The canonical identifiers of these kinds among a contact's texts, each once, in their order."""
-    found: dict[Identifier, None] = {}
-    for kind, of_kind in texts.items():
-        if kind in kinds:
-            for text in of_kind:
-                one = canonical(kind, text)
-                if isinstance(one, Identifier):
-                    found[one] = None
-    return list(found)
+    """The canonical identifiers of these kinds among a contact's texts, each key once, in their order."""
+    ones = (canonical(kind, text) for kind, of_kind in texts.items() if kind in kinds for text in of_kind)
+    return list(_once(one for one in ones if isinstance(one, Identifier)))
+
+
+def key_form(field_type: FieldType, value: str) -> str:
+    """The form of a canonical value that all spellings of one mailbox or profile share.
+
+    By it people are remembered and compared; what is asked is the value itself.
+    """
+    return KEY_FORMS[field_type](value)
+
+
+def key_forms(field_type: FieldType, values: Iterable[str]) -> list[str]:
+    """What `key_form` gives for each."""
+    return list(map(KEY_FORMS[field_type], values))
+
+
+KEY_FORMS: Final[dict[FieldType, Callable[[str], str]]] = {
+    "email": without_dots,
+    "phone": str,
+    "social_profile": folded_profile,
+}
 
 
 def canonical_values(field_type: FieldType, texts: Sequence[str]) -> list[str | None]:
     """What `canonical` gives for each text, as the bare value; None for what is no identifier."""
     return [
-        _thorough_value(field_type, text) if value is None else value
+        _value(field_type, text) if value is None else value
         for value, text in zip(_plain_values(field_type, texts), texts, strict=True)
     ]
 
 
-def _thorough_value(field_type: FieldType, text: str) -> str | None:
-    one = canonical_thoroughly(field_type, text, None)
+def _value(field_type: FieldType, text: str) -> str | None:
+    one = canonical(field_type, text)
     return one.value if isinstance(one, Identifier) else None
 
 
@@ -185,15 +197,15 @@ def canonical_thoroughly(field_type: FieldType, text: str, default_region: str |
     # Lengths come first: nothing below is asked to work through a megabyte.
     if len(text) > _LONGEST_CELL:
         return f"{kind}_too_long"
-    text = _without_scheme(field_type, text.strip(_WRAPPING))
+    text = _without_scheme(field_type, narrow(text).strip(WRAPPING))
     if len(text) > _LONGEST[field_type]:
         return f"{kind}_too_long"
-    text = unicodedata.normalize("NFC", text).strip(_WRAPPING)
+    text = unicodedata.normalize("NFC", text).strip(WRAPPING)
     if not text:
         return "blank"
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         return "control_characters"
-    if _LOST in text:
+    if LOST in text:
         return f"{kind}_syntax"
     if field_type == "email":
         one = _email(text)
@@ -208,8 +220,9 @@ def canonical_thoroughly(field_type: FieldType, text: str, default_region: str |
 
 def _without_scheme(field_type: FieldType, text: str) -> str:
     scheme, colon, rest = text.partition(":")
-    if field_type == "email" and colon and scheme.lower() == "mailto":
-        return unquote(rest.partition("?")[0])
+    if field_type == "email" and colon and scheme.lower() in ("mailto", "smtp"):
+        # "mailto://" is wrong and not rare. Exchange lists its addresses as "SMTP:" and "smtp:".
+        return unquote(rest.lstrip("/").partition("?")[0]) if scheme.lower() == "mailto" else rest
     if field_type == "phone" and colon and scheme.lower() == "tel":
         return unquote(rest.lstrip("/"))
     return text
@@ -220,9 +233,12 @@ def _without_scheme(field_type: FieldType, text: str) -> str:
 # Nearly every value in a clean table is one of these, and its canonical form can be told without the
 # libraries: they come to the same, twenty times slower.
 # In lower case already, and too short for any part to be too long. Without "--" there is no Punycode.
-_PLAIN_EMAIL: Final = re.compile(
-    r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}", re.ASCII
-)
+_LABELS: Final = r"(?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,}"
+_LOCAL: Final = r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*"
+_OTHERS: Final = "|".join(map(re.escape, OTHER_DOMAINS))
+_PLAIN_EMAIL: Final = re.compile(rf"{_LOCAL}@(?!(?:{_OTHERS})\Z){_LABELS}", re.ASCII)
+# Its provider may take it for another.
+_TAGGED_EMAIL: Final = re.compile(rf"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*@{_LABELS}", re.ASCII)
 _SHORT: Final = 64
 
 
@@ -230,13 +246,17 @@ def _plain(field_type: FieldType, text: str) -> str | None:
     """The canonical form of a value that is plainly one; None if only the libraries can tell."""
     if field_type == "email":
         text = text.strip(" \t\r\n").lower()
-        return text if len(text) <= _SHORT and _PLAIN_EMAIL.fullmatch(text) else None
+        if len(text) > _SHORT:
+            return None
+        if _PLAIN_EMAIL.fullmatch(text):
+            return text
+        return without_tag(text) if _TAGGED_EMAIL.fullmatch(text) else None
     if field_type == "phone":
         return text if _is_plain_phone(text) else None
     if (found := _PLAIN_LINKEDIN.match(text)) is not None:
         return f"linkedin.com/in/{found[1].lower()}"
     if (found := _PLAIN_PROFILE.match(text)) is not None:
-        return found[1].lower() + found[2]
+        return plain_profile(found[1].lower(), found[2].lower())
     return None
 
 
@@ -258,19 +278,21 @@ def _plain_emails(texts: Sequence[str]) -> list[str | None]:
         return [_plain("email", text) for text in texts]
     column = compute.ascii_lower(compute.ascii_trim(column, characters=" \t\r\n"))
     is_plain = compute.and_(
-        compute.match_substring_regex(column, rf"\A(?:{_PLAIN_EMAIL.pattern})\z"),
+        compute.match_substring_regex(column, rf"\A{_LOCAL}@{_LABELS}\z"),
         compute.less_equal(compute.binary_length(column), _SHORT),
     )
+    for domain in OTHER_DOMAINS:
+        is_plain = compute.and_not(is_plain, compute.ends_with(column, f"@{domain}"))
     return cast("list[str | None]", compute.if_else(is_plain, column, None).to_pylist())
 
 
 _PLAIN_LINKEDIN: Final = re.compile(
     # Not the ids that keep their case, and not whoever is logged in.
-    r"(?:https?://)?(?:www\.)?linkedin\.com/in/((?!ac[a-z]aa|me/?\Z)[a-z0-9][a-z0-9_.-]{0,199})/?\Z",
+    r"(?:https?://)?(?:www\.)?linkedin\.com/in/((?!a[a-z][a-z]aa|me/?\Z)[a-z0-9](?:[a-z0-9_.-]{0,198}[a-z0-9_-])?)/?\Z",
     re.ASCII | re.IGNORECASE,
 )
 _PLAIN_PROFILE: Final = re.compile(
-    r"(?:https?://)?(?:www\.)?((?:twitter|x|facebook|github)\.com)(/(?!profile\.php)[a-z0-9_.-]{1,200})/?\Z",
+    r"(?:https?://)?(?:www\.)?((?:twitter|x|facebook|github|instagram)\.com)/([a-z0-9_.-]{0,198}[a-z0-9])/?\Z",
     re.ASCII | re.IGNORECASE,
 )
 _INTERNATIONAL: Final = re.compile(r"\+[1-9][0-9]{6,14}\Z", re.ASCII)
@@ -327,7 +349,7 @@ def _email(text: str) -> Identifier | str:
     ascii_domain = checked.ascii_domain
     if reserved:
         ascii_domain = ascii_domain.removesuffix(".example") + reserved[0]
-    return Identifier("email", f"{checked.local_part}@{ascii_domain}")
+    return Identifier("email", without_tag(f"{checked.local_part}@{ascii_domain}"))
 
 
 # ---- phone --------------------------------------------------------------------------------------
@@ -340,7 +362,8 @@ _LABEL: Final = re.compile(r"(?<=\d\d\d\d)\s*(?:\([^()\d]+\)|\s[^\W\d_]\D*)\Z")
 _START: Final = re.compile(r"[+＋\d]")
 # Other people's addresses, masked digits (773-474-XXXX, 030 1234**), and URLs with a number in
 # them. The library would skip the odd characters and give somebody else's number.
-_NOT_A_PHONE: Final = re.compile(r"[@_*?…\r\n\u2028\u2029]|x{2}|\A[^\d+＋]*[/=]", re.IGNORECASE)
+# "901820/21" are two numbers, of which the second is told by its end.
+_NOT_A_PHONE: Final = re.compile(r"[@_*?…\r\n\u2028\u2029]|x{2}|\A[^\d+＋]*[/=]|/\s?\d{1,3}\Z", re.IGNORECASE)
 _LETTER: Final = re.compile(r"[^\W\d_]")
 _PHONE_PUNCTUATION: Final = re.compile(r"[\s().\-/‐-―]")
 _VANITY: Final = re.compile(r"[+＋]?1?\d{3,7}[a-z]{3,7}\d{0,4}", re.IGNORECASE)
@@ -392,110 +415,17 @@ def _e164(number: phonenumbers.PhoneNumber) -> str:
 
 # ---- profile ------------------------------------------------------------------------------------
 
-_SCHEMES: Final = re.compile(r"\A(?:https?:/+)*/*", re.IGNORECASE)
-_NO_HOST: Final = re.compile(r"\A/?in/", re.IGNORECASE)
-_WWW: Final = re.compile(r"\A(?:www\.)+")
-_HOST: Final = re.compile(r"\A[\w-]+(?:\.[\w-]+)*\.[^\W\d_][\w-]+\Z")
-# www. is gone by then. Languages and telephones; business., learning. and the like are no people.
-_LINKEDIN: Final = re.compile(r"\A(?:(?:[a-z]{1,3}|[a-z]{2}-[a-z]{2}|mobile|touch)\.)?linkedin\.com\Z")
-_LINKEDIN_DOORS: Final = ("mwlite", "comm", "m", "profile")
-_LINKEDIN_OLD: Final = re.compile(r"\A[0-9a-z]{1,3}\Z")
-# LinkedIn's internal member ids are base64, so their case matters.
-_LINKEDIN_MEMBER: Final = re.compile(r"\AAC[a-z]AA[\w-]{20,}\Z")
-_NOT_IN_A_SLUG: Final = re.compile(r"[\s/?#%@\\]")
-# Keys that say who it is. Without its query such an address is the same for everybody, and one
-# person's answer would be given to all of them.
-_WHO: Final = frozenset(("id", "uid", "user", "user_id"))
-
 
 def _profile(text: str) -> Identifier | str:
-    if _NO_HOST.match(text):
-        text = "linkedin.com/" + text.lstrip("/")
-    text = _SCHEMES.sub("", text)
-    if re.search(r"\s", text):
-        return "profile_syntax"
     try:
-        parts = urlsplit("//" + text)
-    except ValueError:
-        return "profile_syntax"
-    host = _WWW.sub("", unicodedata.normalize("NFC", parts.netloc.lower()).rstrip("."))
-    # No user info and no port: neither "@" nor ":" is part of a host.
-    if not _HOST.match(host):
-        return "profile_syntax"
-    path = parts.path.rstrip("/" + _WRAPPING)
-    if host == "linkedin.com" or host.endswith(".linkedin.com"):
-        return _linkedin(path) if _LINKEDIN.match(host) else "profile_not_a_person"
-    if f".{host}".endswith(".facebook.com") and path == "/profile.php":
-        return _facebook(host, parts.query)
-    if not path or _WHO & parse_qs(parts.query).keys():
-        return "profile_syntax"
-    return Identifier("social_profile", host + path)
-
-
-def _facebook(host: str, query: str) -> Identifier | str:
-    # facebook.com/profile.php?id=1 and facebook.com/1 are one page, and the second needs no query.
-    member = parse_qs(query).get("id", [""])[0]
-    if not re.fullmatch(r"[0-9]+", member):
-        return "profile_syntax"
-    return Identifier("social_profile", f"{host}/{member}")
-
-
-def _linkedin(path: str) -> Identifier | str:
-    try:
-        steps = [unquote(step, errors="strict") for step in path.split("/") if step]
-    except UnicodeDecodeError:
-        return "profile_syntax"
-    while len(steps) > 1 and steps[0].lower() in _LINKEDIN_DOORS:
-        del steps[0]
-    if not steps:
-        return "profile_syntax"
-    folder = steps[0].lower()
-    if folder == "in":
-        # What follows the name is a language or a sub-page.
-        slug = _slug(steps[1]) if len(steps) > 1 else ""
-        if slug == "me":
-            # LinkedIn's address for whoever is logged in.
-            return "profile_not_a_person"
-        return Identifier("social_profile", f"linkedin.com/in/{slug}") if slug else "profile_syntax"
-    if folder == "pub" and steps[1:2] != ["dir"]:
-        return _linkedin_old(steps[1:5])
-    return "profile_not_a_person"
-
-
-def _linkedin_old(steps: Sequence[str]) -> Identifier | str:
-    # linkedin.com/pub/jane-doe/1a/2b/3c: people who share a name differ in what follows it.
-    name, *codes = [_slug(step) for step in steps] or [""]
-    if not name or len(codes) != 3 or not all(_LINKEDIN_OLD.match(code) for code in codes):
-        return "profile_syntax"
-    return Identifier("social_profile", "/".join(("linkedin.com/pub", name, *codes)))
-
-
-def _slug(step: str) -> str:
-    """Spell a slug canonically; empty if it is none."""
-    slug = unicodedata.normalize("NFC", step).strip(_WRAPPING)
-    if not _LINKEDIN_MEMBER.match(slug):
-        slug = unicodedata.normalize("NFC", slug.lower())
-    odd = _NOT_IN_A_SLUG.search(slug) or _CONTROL.search(slug) or _LOST in slug
-    return "" if odd or not re.search(r"[^\W_]", slug) else slug
+        return Identifier("social_profile", canonical_profile(text))
+    except NotAProfileError as error:
+        return error.reason
 
 
 # ---- one cell -----------------------------------------------------------------------------------
 
-_LINES: Final = r"\r\n\x0b\x0c\x85\u2028\u2029"
-# White space but for the four ASCII separators, which are control characters.
-_SPACE: Final = r"[^\S\x1c-\x1f]"
-_GROUPS: Final = re.compile(rf"[;|{_LINES}]+")
-_EMAIL_WORDS: Final = re.compile(rf"(?:[,<>]|{_SPACE})+")
-_MAILTO: Final = re.compile(r"mailto:([^?\s<>;|]*)(?:\?[^\s<>]*)?", re.IGNORECASE)
-# Not at the ";" of "tel:030123;ext=5", nor at the decimal comma of a number that was rounded.
-_PHONES: Final = re.compile(
-    rf"(?:,(?!\d+E\+\d)|[|{_LINES}])+|;(?!\s?(?:ext|isub|phone-context)=)|\s/\s|\sor\s", re.IGNORECASE
-)
-# Before a space or a comma inside "linkedin.com/in/jane doe" stands another person's address, so
-# these separate only if an address can follow.
-_PROFILES: Final = re.compile(
-    rf"[;|{_LINES}]+|,(?={_SPACE}|\Z)|,(?=[^\s,;|/.]*[/.])|(?<!\s){_SPACE}++(?=[^\s,;|/.]*[/.])"
-)
+_MOST_PARTS: Final = 100
 
 
 def read_cell(field_type: FieldType, cell: str | None, *, default_region: str | None) -> _Cell:
@@ -507,33 +437,40 @@ def read_cell(field_type: FieldType, cell: str | None, *, default_region: str | 
         return _NOTHING
     if len(cell) > _LONGEST_CELL:
         return (), (f"{_SHORT_NAME[field_type]}_too_long",)
-    identifiers: dict[Identifier, None] = {}
+    parts = _parts(field_type, cell, default_region)
+    if parts is None:
+        return (), (f"{_SHORT_NAME[field_type]}_syntax",)
+    # That many are a list of people, and no one's.
+    if len(parts) > _MOST_PARTS:
+        return (), (f"{_SHORT_NAME[field_type]}_too_long",)
+    identifiers: list[Identifier] = []
     reasons: dict[str, None] = {}
-    for part in _parts(field_type, cell):
+    for part in parts:
         one = canonical(field_type, part, default_region=default_region)
         if isinstance(one, Identifier):
-            identifiers[one] = None
+            identifiers.append(one)
         elif one != "blank":
             reasons[one] = None
-    return (tuple(identifiers), tuple(reasons)) if identifiers or reasons else _NOTHING
+    return (_once(identifiers), tuple(reasons)) if identifiers or reasons else _NOTHING
 
 
-def _parts(field_type: FieldType, cell: str) -> Iterable[str]:
+def _parts(field_type: FieldType, cell: str, region: str | None) -> list[str] | None:
+    """The parts of a cell, each once; None if a part could be the half of a value."""
     if field_type == "phone":
-        return _PHONES.split(cell)
-    if field_type == "social_profile":
-        return _PROFILES.split(cell)
-    # The query may hold other people's addresses, as in ?cc=; the list before it may have commas.
-    cell = _MAILTO.sub(lambda found: "mailto:" + found[1].replace(",", ",mailto:"), cell)
-    return [part for group in _GROUPS.split(cell) for part in _addresses(group)]
+        parts = cells.phones(
+            cell, lambda text: isinstance(canonical("phone", text, default_region=region), Identifier)
+        )
+    else:
+        parts = cells.emails(cell) if field_type == "email" else cells.profiles(cell)
+    return None if parts is None else list(dict.fromkeys(parts))
 
 
-def _addresses(group: str) -> list[str]:
-    words = _EMAIL_WORDS.split(group)
-    if "<" not in group:
-        return words
-    # "Jane Doe <jane@firm.example>": the words around an address in brackets are its name.
-    return [word for word in words if "@" in word] or [group]
+def _once(identifiers: Iterable[Identifier]) -> tuple[Identifier, ...]:
+    """Of several spellings of one key, the first."""
+    found: dict[tuple[FieldType, str], Identifier] = {}
+    for one in identifiers:
+        found.setdefault((one.field_type, key_form(one.field_type, one.value)), one)
+    return tuple(found.values())
 
 
 # ---- one table ----------------------------------------------------------------------------------
@@ -549,8 +486,11 @@ def find_layout(
     identifiers: Mapping[FieldType, str | Sequence[str]] | None,
     *,
     show: Callable[[Mapping[FieldType, Sequence[str]]], str] = _as_keyword,
+    samples: Mapping[str, Sequence[str]] | None = None,
 ) -> Layout:
     """Find the identifier columns of a table. `show` spells, for the error, how to name them.
+
+    `samples`, values of each column's first rows, make better what the error suggests.
 
     Raises:
         ConfigError: `identifiers` names an unknown kind, nothing, or one column twice.
@@ -564,7 +504,7 @@ def find_layout(
     else:
         layout = Layout("wide", _recognized(available))
     if not layout.names:
-        likely = suggest(available) or dict.fromkeys(FIELD_TYPES, ("…",))
+        likely = suggest(available, samples) or dict.fromkeys(FIELD_TYPES, ("…",))
         raise InputError(f"no identifier columns; name them, as in {show(likely)} ({_there(available)})")
     _check_columns(available, layout)
     return layout
@@ -600,31 +540,73 @@ def _recognized(available: Sequence[str]) -> tuple[tuple[FieldType, str], ...]:
     )
 
 
-# Names that CRMs and spreadsheets give to identifiers, and to what is only about them.
+# Names that CRMs and spreadsheets give to identifiers, and to what is only about them or somebody else's.
 _LIKELY: Final[dict[FieldType, re.Pattern[str]]] = {
-    "social_profile": re.compile(r"linked.?in(?!.*(?:connections|bio|member))|profile.?url"),
+    "social_profile": re.compile(
+        r"linked.?in(?!.*(?:connections|bio|member|headline|title|follow|industry|summary))|profile.?url"
+        r"|(?:twitter|facebook|github|instagram|xing|tiktok)\W{0,3}(?:url|profile|link)"
+    ),
     "email": re.compile(r"e-?mail|(?:^|[^a-z])mail$"),
     "phone": re.compile(r"phone|(?<!auto)mobile|(?:^|[^a-z])(?:cell|tel|direct dial)(?:[^a-z]|$)|telefon"),
 }
 _ABOUT: Final = re.compile(
     r"company|corporate|bounce|opt|consent|owner|domain|status|date|count|last|first|sent|open|click"
     r"|deliver|replied|valid|verif|quarantin|subscri|type|source|reason|template|campaign|country"
-    r"|region|\bext|do.?not|\bid\b"
+    r"|region|\bext|do.?not|\bid\b|\blabel|confiden|display|scor|quality|catch.?all|format|subject|body"
+    r"|notes?\b|permission|prefer|frequen|language|signature|hash|md5|sha.?256|provider|carrier|time.?zone"
+    r"|device|\bapp\b|assistant|manager|referr|spouse|emergency|zoominfo"
 )
 
 
-def suggest(available: Sequence[str]) -> dict[FieldType, list[str]]:
-    """Columns that may hold identifiers, by their names; never used without being named."""
+def suggest(
+    available: Sequence[str], samples: Mapping[str, Sequence[str]] | None = None
+) -> dict[FieldType, list[str]]:
+    """Columns that may hold identifiers; never used without being named.
+
+    They are told by their names, and by `samples`, values of a column's first rows: a column is added if
+    most of its values are identifiers of a kind, and left out if none of several looks like one.
+    """
     likely: dict[FieldType, list[str]] = {}
     for name in dict.fromkeys(available):
         if _is_value(name):
             continue
-        text = str(name).strip().lower()
-        for kind in FIELD_TYPES:
-            if _LIKELY[kind].search(text) and not _ABOUT.search(text):
-                likely.setdefault(kind, []).append(name)
-                break
+        kind = _likely_kind(str(name).strip().lower(), () if samples is None else samples.get(name, ()))
+        if kind is not None:
+            likely.setdefault(kind, []).append(name)
     return {kind: likely[kind] for kind in FIELD_TYPES if kind in likely}
+
+
+def _likely_kind(name: str, samples: Sequence[str]) -> FieldType | None:
+    if _ABOUT.search(name):
+        return None
+    texts = [text for text in samples if text.strip(WRAPPING)]
+    for kind in FIELD_TYPES:
+        if _LIKELY[kind].search(name):
+            # One value may be a slip; if none of several looks like one, the column holds something else.
+            is_other = len(texts) > 1 and not any(_LOOKS_LIKE[kind].search(text) for text in texts)
+            return None if is_other else kind
+    for kind in FIELD_TYPES:
+        if sum(_is_surely(kind, text) for text in texts) * 2 > sum(
+            not cells.is_blank(text) for text in texts
+        ):
+            return kind
+    return None
+
+
+_LOOKS_LIKE: Final[dict[FieldType, re.Pattern[str]]] = {
+    "social_profile": re.compile(r"[./]"),
+    "email": re.compile("[@\uff20]"),
+    "phone": re.compile(r"(?:\d\D{0,3}){6}"),
+}
+
+
+def _is_surely(kind: FieldType, text: str) -> bool:
+    """Whether a cell holds an identifier by itself, without a name of the column that says so."""
+    identifiers, _ = read_cell(kind, text, default_region=None)
+    if kind == "social_profile":
+        # Any page of a firm could be one; only a network's is.
+        return any(is_of_network(one.value) for one in identifiers)
+    return bool(identifiers)
 
 
 def _check_columns(available: Sequence[str], layout: Layout) -> None:
@@ -881,11 +863,11 @@ def _read_column(field_type: FieldType, texts: Sequence[str | None], region: str
 
 
 def _read_pair(kind: str | None, text: str | None, region: str | None) -> Candidates:
-    name = (kind or "").strip(_WRAPPING).lower()
+    name = (kind or "").strip(WRAPPING).lower()
     for field_type in FIELD_TYPES:
         if name == field_type:
             return _candidates(read_cell(field_type, text, default_region=region))
-    blank = not name and not (text or "").strip(_WRAPPING)
+    blank = not name and not (text or "").strip(WRAPPING)
     return _BLANK if blank else Candidates((), ("field_type",))
 
 
@@ -899,6 +881,6 @@ def _row(cells: Sequence[Candidates]) -> Candidates:
         return _BLANK
     if len(useful) == 1:
         return useful[0]
-    identifiers = dict.fromkeys(one for cell in useful for one in cell.identifiers)
+    identifiers = _once(one for cell in useful for one in cell.identifiers)
     reasons = dict.fromkeys(reason for cell in useful for reason in cell.reasons)
-    return Candidates(tuple(identifiers), tuple(reasons))
+    return Candidates(identifiers, tuple(reasons))

@@ -32,7 +32,7 @@ from eb_dagster import database
 from eb_dagster.database import damaged
 from eb_dagster.errors import LedgerError
 from eb_dagster.findings import AT_ANY_AGE, HELD, IN_FLIGHT_STATES, Findings, Freshness, Known, KnownKeys
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier
+from eb_dagster.identifiers import FIELD_TYPES, KEY_FORMS, FieldType, Identifier
 from eb_dagster.owners import DatabaseOwner, FileOwner, Owner
 from eb_dagster.packed import ALIAS, KEY_BYTES, RESENT, Wanted, checksum, unpack_keys, unpack_outcomes
 from eb_dagster.vault import Vault
@@ -287,16 +287,20 @@ class Ledger:
     def hasher(
         self, field_type: FieldType | Literal["name"], *, endpoint: str | None = None
     ) -> Callable[[str], bytes]:
-        """What makes keys of values of one kind: the keyed hash of endpoint, kind and value, NUL between."""
+        """What makes keys of values of one kind: the keyed hash of endpoint, kind and value, NUL between.
+
+        Of the value, its key form: all spellings of one mailbox or profile have one key.
+        """
         place = (self.endpoint if endpoint is None else endpoint, field_type)
         if place not in self._hashers:
             start = f"{place[0]}\0{field_type}\0".encode("utf-8", "surrogatepass")
             # What it begins with is hashed once: that is half of the work.
             begun = blake2b(start, key=self._secret, digest_size=KEY_BYTES)
+            key_form = _as_it_is if field_type == "name" else KEY_FORMS[field_type]
 
             def hash_of(value: str) -> bytes:
                 one = begun.copy()
-                one.update(value.encode("utf-8", "surrogatepass"))
+                one.update(key_form(value).encode("utf-8", "surrogatepass"))
                 return one.digest()
 
             self._hashers[place] = hash_of
@@ -890,6 +894,10 @@ class Ledger:
                 f"the ledger's database failed ({cause}: {_reason(error)}); check that it can be reached and written, then "
                 "run again"
             ) from None
+
+
+def _as_it_is(value: str) -> str:
+    return value
 
 
 def _reason(error: exc.SQLAlchemyError) -> str:

@@ -25,7 +25,14 @@ from eb_dagster.client import Client, NoReply, Reply
 from eb_dagster.contacts import Contact, Flattened, flatten, is_utf8, read_contact
 from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.findings import Freshness, Known, KnownKeys
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, canonical_values, is_vanity
+from eb_dagster.identifiers import (
+    FIELD_TYPES,
+    FieldType,
+    Identifier,
+    canonical,
+    canonical_values,
+    is_vanity,
+)
 from eb_dagster.ledger import Ledger, Limits, Short, StoredReply
 from eb_dagster.pacer import Pacer
 from eb_dagster.packed import FORGOTTEN, NO_KEY, PROFILED, VANITY, pack_aliases, pack_fields, pack_outcomes
@@ -71,7 +78,8 @@ class Lookup:
 
     known: KnownKeys
     newest: int
-    suppressed: Collection[Identifier]
+    suppressed: Collection[bytes]
+    """The keys of those that must never be sent or handed out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +206,12 @@ class Purchase:
             keys, required=self._required, freshness=self._freshness,
             alias_keys=self._alias_keys(zip(identifiers, keys, strict=True)),
         )  # fmt: skip
-        return Lookup(known, newest, self._ledger.suppressed(identifiers))
+        barred = self._ledger.suppressed(identifiers)
+        return Lookup(
+            known,
+            newest,
+            {key for one, key in zip(identifiers, keys, strict=True) if one in barred} if barred else (),
+        )
 
     def settle(self, offers: Offers, lookup: Lookup) -> Settled:
         """Which rows end by what the ledger knew, as `open` would end them one by one."""
@@ -212,7 +225,7 @@ class Purchase:
         found = lookup.known.of(one.key for one in questions)
         for question, known in zip(questions, found, strict=True):
             question.seen = lookup.newest
-            if lookup.suppressed and question.identifier in lookup.suppressed:
+            if lookup.suppressed and question.key in lookup.suppressed:
                 self._agenda.settle(question, "suppressed")
                 continue
             question.state = "open"

@@ -40,15 +40,16 @@ class Offers:
     ) -> None:
         # Equal cells were read as one object.
         objects = np.fromiter(map(id, rows), dtype=np.uintp, count=len(rows))
-        _, first, self.of_row = np.unique(objects, return_index=True, return_inverse=True)
-        self.distinct = [rows[at] for at in cast("list[int]", first.tolist())]
+        _, first, of_row = np.unique(objects, return_index=True, return_inverse=True)
+        self.of_row = np.argsort(np.argsort(first))[of_row]
+        # In the order of the rows: of several spellings of one key, the first stands for all.
+        self.distinct = [rows[at] for at in cast("list[int]", np.sort(first).tolist())]
         """What rows offer, each once."""
         offered = [one for offer in self.distinct for one in offer.identifiers]
         keys = keys_of(offered)
-        by_key: dict[bytes, Identifier] = {}
-        for key, one in zip(keys, offered, strict=True):
-            # Of several spellings, the first is asked for all.
-            by_key.setdefault(key, one)
+        by_key = dict(zip(keys, offered, strict=True))
+        if len(by_key) < len(keys):
+            by_key.update(zip(reversed(keys), reversed(offered), strict=True))
         self.keys: Final = list(by_key)
         self.identifiers: Final = list(by_key.values())
         """Distinct, each at the place of its key."""
@@ -85,10 +86,20 @@ class Offers:
 
     def places_of(self, offers: Indices) -> list[int]:
         """The places of the identifiers of these offers."""
+        return cast("list[int]", self.places[self._inside(offers)].tolist())
+
+    def spellings_of(self, offers: Indices) -> dict[Identifier, bytes]:
+        """The keys of the identifiers of these offers, in every spelling that they have there."""
+        inside = self._inside(offers)
+        offered = [one for offer in self.distinct for one in offer.identifiers]
+        spellings = [offered[at] for at in cast("list[int]", inside.tolist())]
+        places = cast("list[int]", self.places[inside].tolist())
+        return {one: self.keys[place] for one, place in zip(spellings, places, strict=True)}
+
+    def _inside(self, offers: Indices) -> Indices:
         counts = self.counts[offers]
         before = np.cumsum(counts) - counts
-        inside = np.arange(int(counts.sum())) + np.repeat(self.starts[offers] - before, counts)
-        return cast("list[int]", self.places[inside].tolist())
+        return np.arange(int(counts.sum())) + np.repeat(self.starts[offers] - before, counts)
 
 
 def _places(distinct: Collection[bytes], keys: Sequence[bytes]) -> Indices:
@@ -140,8 +151,7 @@ class Settled:
 
     def open_keys(self) -> dict[Identifier, bytes]:
         """The keys of what those offer."""
-        places = self.offers.places_of(np.unique(self.of_row[self.is_open]))
-        return {self.offers.identifiers[place]: self.offers.keys[place] for place in places}
+        return self.offers.spellings_of(np.unique(self.of_row[self.is_open]))
 
     def settled_keys(self) -> list[bytes]:
         """The keys of what the others offer, as often as they do."""
@@ -190,7 +200,7 @@ class Settled:
 
 
 def settle(
-    offers: Offers, known: KnownKeys, *, run: str, suppressed: Collection[Identifier], doubt_ends: bool
+    offers: Offers, known: KnownKeys, *, run: str, suppressed: Collection[bytes], doubt_ends: bool
 ) -> Settled:
     """Decide how each row ends by what is known of its identifiers."""
     # The last one stands for an identifier of which nothing is known: -1.
@@ -203,7 +213,7 @@ def settle(
         doubts = np.flatnonzero(comes_to == _IN_DOUBT)
         comes_to[doubts[~is_of_run[known.number[doubts]]]] = _OPEN
     if suppressed:
-        comes_to[[one in suppressed for one in offers.identifiers]] = _SUPPRESSED
+        comes_to[[key in suppressed for key in offers.keys]] = _SUPPRESSED
     ends, by = _decided(offers, comes_to, known.has_vanity)
     return Settled(offers, known, is_of_run, comes_to, ends, by, offers.of_row)
 

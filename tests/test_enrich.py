@@ -471,3 +471,44 @@ def test_a_value_at_the_end_that_is_no_text_is_found_before_anything_is_sent(sta
     with pytest.raises(InputError, match=r"phone: 1 of 40,001 values are numbers.*Nothing was sent"):
         enricher(api).enrich_dataframe(leads)
     assert api.requests() == 0
+
+
+GMAIL = ["b.o.b@gmail.com", "Bob+news@googlemail.com", "ann@firm.example"]
+
+
+def test_two_spellings_of_one_mailbox_are_one_question_and_the_first_is_asked(stand_in, enricher):
+    api = stand_in(match_rate=1.0)
+    enriched = enricher(api).enrich_dataframe(pd.DataFrame({"email": GMAIL}))
+    assert enriched["eb_status"].tolist() == ["matched"] * 3
+    assert enriched["eb_query"].tolist() == ["b.o.b@gmail.com", "b.o.b@gmail.com", "ann@firm.example"]
+    assert api.credits() == 2
+    again = enricher(api)
+    assert again.plan(pd.DataFrame({"email": GMAIL})).identifiers == 2
+    known = again.enrich_dataframe(pd.DataFrame({"email": ["bo.b@gmail.com", *GMAIL]}))
+    assert again.report.requests == 0
+    assert known["eb_full_name"].tolist()[:3] == [enriched["eb_full_name"][0]] * 3
+    assert known["eb_query"].tolist()[:3] == ["bo.b@gmail.com"] * 3
+
+
+def test_rows_that_spell_one_mailbox_in_two_ways_wait_for_one_answer(stand_in, enricher):
+    frame = pd.DataFrame(
+        {
+            "linkedin_url": ["linkedin.com/in/nobody-1", None, "https://m.facebook.com/Bo.b", "fb.com/bob"],
+            "email": [GMAIL[0], GMAIL[1], None, "x@firm.example"],
+        }
+    )
+    api = stand_in(match_rate=1.0)
+    one = enricher(api, aliases=())
+    enriched = one.enrich_dataframe(frame)
+    assert enriched["eb_status"].tolist() == ["matched"] * 4
+    assert enriched["eb_query"].tolist()[2:] == ["facebook.com/bo.b"] * 2
+    assert one.report.matched == 4
+    assert api.charged_twice() == 0
+
+
+def test_who_is_suppressed_is_so_in_every_spelling_of_the_mailbox(stand_in, enricher):
+    api = stand_in(match_rate=1.0)
+    one = enricher(api)
+    one.suppress([("email", "bob@gmail.com")])
+    enriched = one.enrich_dataframe(pd.DataFrame({"email": [*GMAIL, "facebook.com/bob"]}))
+    assert enriched["eb_status"].tolist() == ["suppressed", "suppressed", "matched", "invalid"]

@@ -35,10 +35,12 @@ from eb_dagster.identifiers import (
     read_cell,
     read_rows,
     schema,
+    suggest,
 )
 
 PACKAGE = Path(identifiers.__file__).parent
 CANARIES = ("canary@secret.example", "+17735550199", "linkedin.com/in/canary", "5550199")
+_MEMBER = "ACoAABcdEfghIjklMnopQrstUvwxYz01234"
 EMAIL = Layout("wide", (("email", "email"),))
 PHONE = Layout("wide", (("phone", "phone"),))
 WIDE = Layout("wide", (("social_profile", "linkedin_url"), ("email", "email"), ("phone", "phone")))
@@ -286,11 +288,11 @@ def test_spellings_of_one_profile_are_one(text: str) -> None:
         ("linkedin.com/in/ren%C3%A9-roy", "linkedin.com/in/ren\u00e9-roy"),
         ("linkedin.com/in/REN%C3%89-roy", "linkedin.com/in/ren\u00e9-roy"),
         ("linkedin.com/in/rene\u0301-roy", "linkedin.com/in/ren\u00e9-roy"),
-        ("linkedin.com/in/ACoAABcDeFgHiJkLmNoPqRsTuVwXyZ", "linkedin.com/in/ACoAABcDeFgHiJkLmNoPqRsTuVwXyZ"),
+        (f"linkedin.com/in/{_MEMBER}", f"linkedin.com/in/{_MEMBER}"),
         ("linkedin.com/pub/Jane-Doe/1A/2b/3c/de", "linkedin.com/pub/jane-doe/1a/2b/3c"),
-        ("https://www.Twitter.com/JaneDoe/?lang=en", "twitter.com/JaneDoe"),
-        ("x.com/JaneDoe", "x.com/JaneDoe"),
-        ("https://GitHub.com/JaneDoe#readme", "github.com/JaneDoe"),
+        ("https://www.Twitter.com/JaneDoe/?lang=en", "twitter.com/janedoe"),
+        ("x.com/JaneDoe", "twitter.com/janedoe"),
+        ("https://GitHub.com/JaneDoe#readme", "github.com/janedoe"),
         ("https://facebook.com/jane.doe", "facebook.com/jane.doe"),
         ("facebook.com/profile.php?id=100012345&ref=x", "facebook.com/100012345"),
         ("notfacebook.com/profile.php", "notfacebook.com/profile.php"),
@@ -350,7 +352,6 @@ def test_a_linkedin_page_that_is_no_person_is_never_asked(text: str) -> None:
         "https://x.com/",
         "localhost/jane",
         "facebook.com/profile.php",
-        "scholar.firm.example/citations?user=jane",
         "http://[::1/jane",
     ],
 )
@@ -490,7 +491,7 @@ def test_a_cell_may_hold_several_phones(between: str) -> None:
 @pytest.mark.parametrize("between", [";", "; ", ",", ", ", "|", "\n", " "])
 def test_a_cell_may_hold_several_profiles(between: str) -> None:
     cell = f"linkedin.com/in/jane{between}https://x.com/jane"
-    assert values("social_profile", cell) == ["linkedin.com/in/jane", "x.com/jane"]
+    assert values("social_profile", cell) == ["linkedin.com/in/jane", "twitter.com/jane"]
 
 
 @pytest.mark.parametrize("cell", ["linkedin.com/in/jane doe", "linkedin.com/in/jane,doe phd"])
@@ -533,6 +534,70 @@ def test_a_wide_table_is_not_listed_in_full() -> None:
     with pytest.raises(InputError, match="and 70 more") as caught:
         find_layout([f"c{i}" for i in range(100)], None)
     assert "c30" not in str(caught.value)
+
+
+LINKEDIN_EXPORT = {
+    "First Name": ["Ada", "Bo"],
+    "URL": ["https://www.linkedin.com/in/ada-example", "https://www.linkedin.com/in/bo-muster"],
+    "Email Address": ["", "bo@firm.example"],
+    "Company": ["Firm", "https://firm.example/about"],
+}
+GOOGLE_EXPORT = {
+    "E-mail 1 - Label": ["* Work"],
+    "E-mail 1 - Value": ["ada@firm.example ::: a@home.example"],
+    "Phone 1 - Label": ["Mobile"],
+    "Phone 1 - Value": ["(773) 474-9362 ::: 773-474-9363"],
+    "Website 1 - Value": ["linkedin.com/in/ada-example ::: https://x.com/ada"],
+}
+OF_EVERY_KIND = {
+    "Contact": ["ada@firm.example", "n/a", "bo@firm.example"],
+    "Reach": ["+49 30 901820"],
+    "Web": ["https://firm.example/about"],
+    "Record ID": ["90154731842"],
+    "Account Owner": ["boss@firm.example"],
+    "Mobile": ["yes", "no"],
+    "Email": ["no address at all"],
+}
+
+
+@pytest.mark.parametrize(
+    ("table", "suggested"),
+    [
+        (LINKEDIN_EXPORT, {"social_profile": ["URL"], "email": ["Email Address"]}),
+        (
+            GOOGLE_EXPORT,
+            {
+                "social_profile": ["Website 1 - Value"],
+                "email": ["E-mail 1 - Value"],
+                "phone": ["Phone 1 - Value"],
+            },
+        ),
+        (OF_EVERY_KIND, {"email": ["Contact", "Email"], "phone": ["Reach"]}),
+    ],
+)
+def test_columns_are_suggested_by_what_their_first_rows_hold(
+    table: dict[str, list[str]], suggested: dict[str, list[str]]
+) -> None:
+    assert suggest(list(table), table) == suggested
+
+
+def test_columns_are_suggested_by_their_names_alone() -> None:
+    assert suggest(list(LINKEDIN_EXPORT)) == {"email": ["Email Address"]}
+    assert suggest(list(GOOGLE_EXPORT)) == {"email": ["E-mail 1 - Value"], "phone": ["Phone 1 - Value"]}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["E-mail 1 - Label", "Email Confidence", "E-mail Display Name", "Email Type", "Assistant's Phone",
+     "LinkedIn Headline", "Company Phone", "Email Hash", "Primary Email Catch-all Status"],
+)  # fmt: skip
+def test_what_is_only_about_an_identifier_is_not_suggested(name: str) -> None:
+    assert suggest([name]) == {}
+
+
+def test_an_error_suggests_columns_by_their_first_rows() -> None:
+    with pytest.raises(InputError, match="'URL'"):
+        find_layout(["Name", "URL"], None, samples={"URL": ["linkedin.com/in/ada"]})
 
 
 def test_a_named_column_that_is_not_there_is_a_fault_of_the_table() -> None:
@@ -746,7 +811,6 @@ def test_repeated_cells_are_read_once() -> None:
 
 # The short cut for plain values, against the libraries
 
-_MEMBER = "ACoAABcdEfghIjklMnopQrstUvwxYz01234"
 _CODES = sorted(phonenumbers.COUNTRY_CODE_TO_REGION_CODE)
 _local = st.text("aZ09._+-'é ", max_size=8)
 _domain = st.lists(st.text("aZ09-é", min_size=1, max_size=5), min_size=1, max_size=3).map(".".join)

@@ -98,7 +98,7 @@ def purchase(enricher, agenda, report):
 def take_in(agenda, buying, rows, table, suppressed, *, at_once):
     """A block of these rows, looked up and not started."""
     offers = Offers(rows, lambda identifiers: [key_of(one) for one in identifiers])
-    lookup = Lookup(known_keys(offers.identifiers, table), len(REQUESTS), suppressed)
+    lookup = Lookup(known_keys(offers.identifiers, table), len(REQUESTS), {key_of(one) for one in suppressed})
     settled = buying.settle(offers, lookup) if at_once else None
     keys = settled.open_keys() if settled else {one: key_of(one) for one in EVERYBODY}
     block = agenda.add(rows, keys, settled=settled)
