@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from eb_dagster.contacts import CONTACT_COLUMNS, STATUS_COLUMNS, select
+from eb_dagster.contacts import CONTACT_COLUMNS, STATUS_COLUMNS, ListsChoice, arrow_schema, select
 from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 
@@ -35,16 +35,20 @@ _STATUSES = {
 
 
 def column_schema(
-    inputs: Mapping[str, str], *, prefix: str = "eb_", columns: Sequence[str] | None = None
+    inputs: Mapping[str, str],
+    *,
+    prefix: str = "eb_",
+    columns: Sequence[str] | None = None,
+    lists: ListsChoice = "list",
 ) -> dg.TableSchema:
     """The columns of the input, by name and type, and the added ones with their descriptions."""
     passed = [dg.TableColumn(name, kind) for name, kind in inputs.items()]
     added = [
         dg.TableColumn(
-            prefix + one.name, str(one.type), one.description,
+            one.name, str(one.type), one.metadata[b"description"].decode(),
             dg.TableColumnConstraints(nullable=one.nullable),
         )
-        for one in (*STATUS_COLUMNS, *select(columns, prefix=prefix))
+        for one in cast("Any", arrow_schema(prefix=prefix, columns=columns, lists=lists))
     ]  # fmt: skip
     return dg.TableSchema(columns=[*passed, *added])
 

@@ -224,7 +224,7 @@ for what, act in {
     "a clash of names": lambda s: s.enrich(leads().assign(eb_status=1)),
     "a column and no table": lambda s: s.enrich(pl.Series("email", ["jane@canary.example"])),
     "Python objects in Polars": lambda s: s.enrich(
-        pl.DataFrame({"email": ["a"], "x": pl.Series([{1}], dtype=pl.Object)})
+        pl.DataFrame({"email": pl.Series([{1}], dtype=pl.Object)})
     ),
     "a path for a stream": lambda s: s.enricher().enrich_batches("leads.parquet"),
     "a number for a stream": lambda s: s.enricher().enrich_batches(3),
