@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import datetime
 import decimal
+import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sqlalchemy
 from click.testing import CliRunner
 from polars.testing import assert_frame_equal
+from sqlalchemy.dialects.postgresql import JSONB
 
-from eb_dagster import InputError
+from eb_dagster import ConfigError, InputError
 from eb_dagster.cli import main
 
 EMAILS = ["p1@firm.example", "p2@firm.example", "p3@firm.example"]
@@ -183,21 +188,33 @@ def test_a_dictionary_with_a_null_in_it_is_written(stand_in, enricher, tmp_path)
     assert enriched["kind"].to_pylist() == ["b", None, None]
 
 
-def test_the_shell_writes_every_type_of_a_parquet_table_as_text(stand_in, tmp_path, monkeypatch):
+@pytest.fixture
+def shell(stand_in, tmp_path, monkeypatch) -> Callable[..., None]:
+    """Enrich a Parquet table of leads into a file, as a person does."""
     monkeypatch.setenv("EXACTBUYER_API_KEY", "canary-key")
-    monkeypatch.setenv("EXACTBUYER_BASE_URL", stand_in().url)
-    pq.write_table(table(PASS), tmp_path / "in.parquet")
-    words = [
-        "enrich",
-        str(tmp_path / "in.parquet"),
-        "-o",
-        str(tmp_path / "out.csv"),
-        "--ledger",
-        str(tmp_path / "l.db"),
-        "-y",
-    ]
-    done = CliRunner().invoke(main, [*words, "--requests-per-minute", "60000"], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
+    monkeypatch.setenv("EXACTBUYER_BASE_URL", stand_in(match_rate=1.0).url)
+
+    def enrich(leads: pa.Table, target: Path, *more: str) -> None:
+        pq.write_table(leads, tmp_path / "in.parquet")
+        words = [
+            "enrich",
+            str(tmp_path / "in.parquet"),
+            "-o",
+            str(target),
+            "--ledger",
+            str(tmp_path / "l.db"),
+            "-y",
+        ]
+        done = CliRunner().invoke(
+            main, [*words, "--requests-per-minute", "60000", *more], catch_exceptions=False
+        )
+        assert done.exit_code == 0, done.output
+
+    return enrich
+
+
+def test_the_shell_writes_every_type_of_a_parquet_table_as_text(shell, tmp_path):
+    shell(table(PASS), tmp_path / "out.csv")
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["email"] for row in rows] == EMAILS
@@ -293,3 +310,162 @@ def test_no_column_of_a_pandas_frame_is_touched(stand_in, enricher):
     assert enriched.index.tolist() == [5, 5, 1]
     assert [name for name in frame if enriched[name].dtype != frame[name].dtype] == []
     assert [name for name in frame if values(enriched[name]) != values(frame[name])] == []
+
+
+# What is done with the result of pandas
+
+
+@pytest.fixture
+def bought(stand_in, enricher) -> Callable[..., pd.DataFrame]:
+    """An enriched frame of two people, one who was not found and one who cannot be asked."""
+    api = stand_in(match_rate=0.5)
+    leads = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(20)]})
+    first = enricher(api).enrich_dataframe(leads)
+    found, missed = (
+        first["email"][first["eb_status"] == status].tolist() for status in ("matched", "not_found")
+    )
+    some = pd.DataFrame({"email": [found[0], missed[0], found[1], "no address"]}, index=[7, 7, 3, 0])
+    return lambda **settings: enricher(api, **settings).enrich_dataframe(some)
+
+
+LISTED = ("eb_emails", "eb_phones", "eb_social_profiles")
+
+
+def test_lists_are_pythons_own(bought):
+    frame = bought()
+    for name in LISTED:
+        assert frame[name].map(type).tolist() == [list, type(None), list, type(None)]
+    profile = frame["eb_social_profiles"].iloc[0][0]
+    assert sorted(profile) == ["network", "url"]
+    assert frame.index.tolist() == [7, 7, 3, 0]
+    assert frame["email"].iloc[0] in frame["eb_emails"].iloc[0]
+
+
+def test_as_json_they_are_text_of_the_same_lists(bought):
+    lists, texts = bought(), bought(lists="json")
+    for name in LISTED:
+        assert texts[name].dtype == "string"
+        decoded = [None if text is pd.NA else json.loads(text) for text in texts[name]]
+        assert decoded == lists[name].tolist()
+    pd.testing.assert_frame_equal(texts.drop(columns=list(LISTED)), lists.drop(columns=list(LISTED)))
+
+
+@pytest.mark.parametrize("lists", ["list", "json"])
+def test_files_hold_the_lists_as_they_are(bought, lists, tmp_path):
+    frame = bought(lists=lists)
+    frame.to_parquet(tmp_path / "contacts.parquet")
+    kept = pq.read_table(tmp_path / "contacts.parquet")
+    frame.to_csv(tmp_path / "contacts.csv")
+    texts = pd.read_csv(tmp_path / "contacts.csv")
+    parsed = json.loads(frame.to_json(orient="records", date_format="iso"))
+    for name in LISTED:
+        plain = [None if one is None or one is pd.NA else one for one in frame[name]]
+        assert kept[name].to_pylist() == [row[name] for row in parsed] == plain
+        assert texts[name].dropna().tolist() == [str(one) for one in plain if one is not None]
+
+
+def test_a_list_becomes_rows(bought):
+    frame = bought()
+    rows = frame.explode("eb_emails")
+    assert rows["eb_emails"].dropna().tolist() == [
+        one for several in frame["eb_emails"].dropna() for one in several
+    ]
+
+
+def test_frames_are_joined_and_rows_that_are_there_twice_are_dropped_or_refused(bought):
+    lists, texts = bought(), bought(lists="json")
+    assert lists.merge(lists, on="email")["eb_emails_x"].tolist() == lists["eb_emails"].tolist()
+    twice = pd.concat([texts, texts])
+    assert len(twice.drop_duplicates()) == 4
+    with pytest.raises(TypeError, match="unhashable type: 'list'"):
+        pd.concat([lists, lists]).drop_duplicates()
+
+
+@pytest.fixture(params=["sqlite3", "sqlite", "psycopg", "psycopg2"])
+def database(request, tmp_path) -> Any:
+    if request.param == "sqlite3":
+        with closing(sqlite3.connect(tmp_path / "contacts.db")) as connection:
+            yield connection
+        return
+    url = f"sqlite:///{tmp_path / 'contacts.db'}"
+    if request.param != "sqlite":
+        address = request.getfixturevalue("postgresql").new_database()
+        url = address.replace("postgresql://", f"postgresql+{request.param}://")
+    engine = sqlalchemy.create_engine(url)
+    yield engine
+    engine.dispose()
+
+
+def test_a_database_without_arrays_takes_the_lists_as_json_and_the_nulls_as_nulls(bought, database):
+    frame = bought(lists="json")
+    frame.to_sql("contacts", database, index=False)
+    back = pd.read_sql("SELECT * FROM contacts", database)
+    for name in LISTED:
+        assert [None if pd.isna(one) else one for one in back[name]] == [
+            None if pd.isna(one) else one for one in frame[name]
+        ]
+    for name in ("eb_matched", "eb_from_ledger"):
+        assert [None if pd.isna(one) else bool(one) for one in back[name]] == [
+            None if pd.isna(one) else one for one in frame[name]
+        ]
+    count = "SELECT count(*) AS n FROM contacts WHERE eb_matched IS NULL AND eb_emails IS NULL AND eb_enriched_at IS NULL"
+    assert pd.read_sql(count, database)["n"].tolist() == [1]
+    moments = pd.to_datetime(back["eb_enriched_at"], utc=True)
+    assert moments.dropna().tolist() == frame["eb_enriched_at"].dropna().tolist()
+
+
+def test_a_database_without_arrays_refuses_the_lists_themselves(bought, database):
+    with pytest.raises(pd.errors.DatabaseError):
+        bought().to_sql("contacts", database, index=False)
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2"])
+def test_postgresql_takes_the_lists_as_its_own(bought, driver, postgresql):
+    frame = bought()
+    engine = sqlalchemy.create_engine(
+        postgresql.new_database().replace("postgresql://", f"postgresql+{driver}://")
+    )
+    kinds = {
+        "eb_emails": sqlalchemy.ARRAY(sqlalchemy.Text),
+        "eb_phones": sqlalchemy.ARRAY(sqlalchemy.Text),
+        "eb_social_profiles": JSONB(none_as_null=True),
+    }
+    frame.to_sql("contacts", engine, index=False, dtype=kinds)
+    back = pd.read_sql("SELECT * FROM contacts", engine)
+    engine.dispose()
+    for name in LISTED:
+        assert back[name].tolist() == frame[name].tolist()
+
+
+@pytest.mark.parametrize("lists", ["list", "json"])
+def test_duckdb_takes_both(bought, lists):
+    frame = bought(lists=lists)
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE contacts AS FROM frame")
+        columns = ", ".join(LISTED)
+        rows = connection.sql(f"SELECT {columns} FROM contacts WHERE eb_matched").fetchall()
+        assert rows == [
+            tuple(row) for row in frame[frame["eb_matched"].fillna(False)][[*LISTED]].values.tolist()
+        ]
+        assert connection.sql("SELECT count(*) FROM contacts WHERE eb_matched IS NULL").fetchall() == [(1,)]
+
+
+def test_json_is_chosen_for_every_door(stand_in, enricher, tmp_path):
+    api = stand_in(match_rate=1.0)
+    run = enricher(api, lists="json")
+    leads = table({})
+    assert run.enrich_dataframe(leads)["eb_emails"].type == pa.string()
+    assert run.enrich_dataframe(pl.from_arrow(leads)).schema["eb_emails"] == pl.String
+    run.write(run.enrich_batches(leads), tmp_path / "out.parquet")
+    assert EMAILS[0] in json.loads(pq.read_table(tmp_path / "out.parquet")["eb_emails"][0].as_py())
+
+
+def test_the_shell_writes_lists_as_json_text_if_told_so(shell, tmp_path):
+    shell(table({}), tmp_path / "out.parquet", "--lists", "json")
+    texts = pq.read_table(tmp_path / "out.parquet").column("eb_emails")
+    assert EMAILS[0] in json.loads(texts[0].as_py())
+
+
+def test_another_choice_of_lists_is_a_fault_of_the_settings(stand_in, enricher):
+    with pytest.raises(ConfigError, match=r"lists is 'text'; choose from \['list', 'json'\]"):
+        enricher(stand_in(), lists="text")
