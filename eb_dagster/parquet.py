@@ -199,12 +199,12 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int)
         yield _group(held, schema)
 
 
-def _group(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+def _group(batches: list[Any], schema: pa.Schema) -> pa.Table:
     whole = [
         cast("Any", pa.RecordBatch).from_arrays(
-            [_without_null_codes(one) for one in batch.columns], schema=schema
+            [_without_null_codes(one) for one in batch.columns], schema=batch.schema
         )
-        for batch in cast("list[Any]", batches)
+        for batch in batches
     ]
     return pa.Table.from_batches(whole, schema=schema)
 
