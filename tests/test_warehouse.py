@@ -381,7 +381,89 @@ def test_dlt_keeps_nobody_in_files_and_tells_nobody(warehouse, publish, tmp_path
     assert list(work.iterdir()) == []
     shown = capfd.readouterr()
     assert "canary" not in (shown.out + shown.err + caplog.text).lower().replace(str(tmp_path).lower(), "")
-    assert os.environ["RUNTIME__DLTHUB_TELEMETRY"] == "false"
+
+
+# Another pipeline of the same process, before and after a load of ours; dlt's makers are this machine.
+TOLD = """
+import logging, os, sys, threading, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+told = []
+
+class Makers(BaseHTTPRequestHandler):
+    def do_POST(self):
+        told.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+makers = HTTPServer(("127.0.0.1", 0), Makers)
+threading.Thread(target=makers.serve_forever, daemon=True).start()
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "true"
+os.environ["RUNTIME__DLTHUB_TELEMETRY_ENDPOINT"] = f"http://127.0.0.1:{makers.server_port}"
+before = dict(os.environ)
+import dlt
+from dlt.common import logger
+table, folder = sys.argv[1:]
+
+def run_another():
+    pipeline = dlt.pipeline("another", destination=dlt.destinations.duckdb(f"{folder}/another.duckdb"), dataset_name="a", pipelines_dir=f"{folder}/p")
+    pipeline.run([{"x": 1}], table_name="xs", write_disposition="replace")
+    logger.warning("heard")
+    time.sleep(1)
+    return pipeline, len(told)
+
+from eb_dagster.warehouse import load_contacts
+assert dict(os.environ) == before
+ORDER
+"""
+RUNS = {
+    "ours first": """
+load_contacts(table, dlt.destinations.duckdb(f"{folder}/ours.duckdb"), dataset="crm")
+time.sleep(1)
+assert told == [], told
+assert run_another()[1] > 0
+""",
+    "ours second": """
+pipeline, count = run_another()
+assert count > 0
+load_contacts(table, dlt.destinations.duckdb(f"{folder}/ours.duckdb"), dataset="crm")
+time.sleep(1)
+assert len(told) == count, told
+assert dlt.current.pipeline() is pipeline
+assert run_another()[1] > count
+""",
+}
+
+
+@pytest.mark.parametrize("order", RUNS)
+def test_another_pipeline_of_the_process_finds_dlt_as_its_owner_set_it(order, publish, tmp_path):
+    script = TOLD.replace("ORDER", RUNS[order] + 'assert dict(os.environ) == before\nprint("done")')
+    (tmp_path / "work").mkdir()
+    words = [sys.executable, "-c", script, str(publish(everybody())), str(tmp_path / "work")]
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "DLT_DATA_DIR": str(tmp_path)},
+    )
+    assert done.stdout == "done\n", done.stderr
+    assert "heard" in done.stderr
+    assert "canary" not in done.stderr
+
+
+@pytest.mark.parametrize(("module", "extra"), [("warehouse", "dlt"), ("spark", "pyspark")])
+def test_without_its_extra_the_import_says_what_to_install(module, extra):
+    script = f"import sys; sys.modules[{extra!r}] = None\nimport eb_dagster.{module}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.endswith(
+        f'ModuleNotFoundError: eb_dagster.{module} needs {extra}: pip install "eb-dagster[{module}]"\n'
+    )
 
 
 LOAD = """
