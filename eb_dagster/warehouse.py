@@ -72,6 +72,7 @@ _PIPELINE: Final = "exactbuyer"
 # Of this pipeline alone. Else dlt would keep the staged people in a schema beside theirs.
 _CLEARED: Final = f"{_PIPELINE.upper()}__LOAD__TRUNCATE_STAGING_DATASET"
 _MOST_DIGITS: Final = 38
+_LAST_YEAR: Final = 9999
 
 
 def _field(name: str, description: str) -> pa.Field[Any]:
@@ -218,7 +219,9 @@ def load_contacts(
             )
             pipeline.sync_destination()
             # Before the first batch: a table that is loaded as it streams buys it.
-            _refuse_other_types(_types(pipeline), _types_of(table, f"{private}/declared", settings))
+            new = _types_of(table, f"{private}/declared", settings)
+            _refuse_bytes(pipeline, new)
+            _refuse_other_types(_types(pipeline), new)
             pipeline.extract(source)
             counts: dict[str, int] = pipeline.normalize().row_counts
             pipeline.load()
@@ -333,6 +336,16 @@ def _types(pipeline: Any) -> dict[tuple[str, str], str]:
     }
 
 
+def _refuse_bytes(pipeline: Any, new: Mapping[tuple[str, str], str]) -> None:
+    names = [name for (_, name), kind in new.items() if kind == "binary"]
+    # There, dlt writes Arrow tables as CSV.
+    if names and pipeline.destination.destination_type.endswith(".postgres"):
+        raise InputError(
+            f"columns {listed(names)} (binary) hold bytes, which dlt does not bring into PostgreSQL; cast them to text",
+            spent="Nothing was changed",
+        )
+
+
 def _refuse_other_types(known: Mapping[tuple[str, str], str], new: Mapping[tuple[str, str], str]) -> None:
     """A warehouse keeps a column's type, and some round or cut what is of another one without a word."""
     others = [
@@ -384,7 +397,8 @@ def _open(
 
 
 def _empty(schema: pa.Schema) -> Any:
-    return cast("Any", pa.RecordBatch).from_pylist([], schema=schema)
+    kinds: list[Any] = [*schema.types]
+    return cast("Any", pa.RecordBatch).from_arrays([pa.nulls(0, kind) for kind in kinds], schema=schema)
 
 
 def _hints(shape: _Shape, *, is_whole: bool, table_format: str | None, history: bool) -> dict[str, Any]:
@@ -668,7 +682,7 @@ def _loaded(name: str, column: Any) -> Any:
         # Its text quotes a value.
         raise InputError(
             f"column {listed([name])} ({str(kind).partition('<')[0]}) holds values that a warehouse has no room for, such as "
-            "parts of a microsecond; round them, or cast the column to text"
+            "parts of a microsecond, or years after 9999; round them, or cast the column to text"
         ) from None
 
 
@@ -681,9 +695,17 @@ def _converted(column: Any) -> Any:
     if pa.types.is_dictionary(kind):
         return _converted(column.dictionary).take(column.indices)
     if (text := _text_of(kind)) is not None:
-        return pa.array([None if one is None else text(one) for one in _values(column)], type=target)
-    converted: Any = column if kind == target else column.cast(target)
-    return converted
+        texts = [None if one is None else text(one) for one in _values(column)]
+        return cast("Any", pa).array(texts, type=target)
+    if pa.types.is_date(target) or pa.types.is_timestamp(target):
+        _check_years(column)
+    return column if kind == target else column.cast(target)
+
+
+def _check_years(column: Any) -> None:
+    found = cast("Any", compute).min_max(cast("Any", compute).year(column)).as_py()
+    if found["min"] is not None and not 1 <= found["min"] <= found["max"] <= _LAST_YEAR:
+        raise ValueError
 
 
 def _text_of(kind: Any) -> Callable[[Any], str] | None:
