@@ -266,7 +266,8 @@ def test_every_type_arrives_as_itself_or_as_text_that_loses_nothing(warehouse):
     ):  # fmt: skip
         at = next(at for at, name in enumerate(whole) if kind in name)
         ((value,),) = warehouse.ask(f"SELECT c{at}::VARCHAR FROM crm.contacts WHERE lead_id = 1")
-        assert value == first, kind
+        # dlt takes a moment without a zone for UTC.
+        assert value.removesuffix("+00") == first, kind
 
 
 BELOW = re.compile(r"^\d+ (timestamp|time64)\[ns")
