@@ -23,6 +23,7 @@ from eb_dagster.contacts import (
     STATUS_COLUMNS,
     Contact,
     Flattened,
+    as_json,
     flatten,
     is_utf8,
     read_contact,
@@ -96,7 +97,12 @@ class Finisher:
         found.count_oddities(report)
         for name, array in zip(self._columns, contacts, strict=True):
             report.filled[name] += len(array) - array.null_count
-        return cast("Any", pa.RecordBatch).from_arrays([*status, *contacts], schema=self._schema)
+        return cast("Any", pa.RecordBatch).from_arrays([*status, *self._shown(contacts)], schema=self._schema)
+
+    def _shown(self, contacts: Sequence[pa.Array[Any]]) -> Iterator[pa.Array[Any]]:
+        """These columns as the schema has them: lists may be JSON there."""
+        for kind, array in zip(self._schema.types[len(STATUS_COLUMNS) :], contacts, strict=True):
+            yield array if array.type == kind else as_json(array)
 
     def _withhold(self, ended: _Ended, found: _Found) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""

@@ -188,7 +188,12 @@ def _complete(
     spec: dg.AssetSpec, deps: Sequence[Any], *, settings: EnrichmentSettings, path: object
 ) -> dg.AssetSpec:
     """The spec with what it does not say itself."""
-    schema = column_schema({}, prefix=settings.get("prefix", "eb_"), columns=settings.get("columns"))
+    schema = column_schema(
+        {},
+        prefix=settings.get("prefix", "eb_"),
+        columns=settings.get("columns"),
+        lists=settings.get("lists", "list"),
+    )
     mine = [dg.AssetDep.from_coercible(one) for one in deps]
     others = [one for one in spec.deps if one.asset_key not in {each.asset_key for each in mine}]
     # Dagster leaves parameters of its types partly untyped.

@@ -162,6 +162,7 @@ def plan(file: Place, encoding: str | None, separator: str | None, price: float 
 )
 @click.option("-o", "--output", type=_PlaceType(), required=True, help="CSV, TSV or Parquet.")  # fmt: skip
 @click.option("--columns", multiple=True, metavar="COLUMN,…", callback=_split_names, shell_complete=_complete_columns, help="Contact columns to keep. Default: all.")  # fmt: skip
+@click.option("--lists", type=click.Choice(["list", "json"]), default="list", show_default=True, help="Lists in a Parquet table: as they are, or as JSON text. A CSV has JSON.")  # fmt: skip
 @click.option("--prefix", default="eb_", show_default=True, help="Start of the names of added columns.")
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page with plots; no people are in it.")  # fmt: skip
 @click.option("--confirm-above", type=click.IntRange(min=0), metavar="CREDITS", default=1000, show_default=True, help="On a terminal, ask before spending more.")  # fmt: skip

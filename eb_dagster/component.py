@@ -111,6 +111,9 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = ("email", "social_profile")
     prefix: Annotated[str, _says("Of every column that is added.")] = "eb_"
     columns: Annotated[list[str] | None, _says("Contact columns to keep; null for all.")] = None
+    lists: Annotated[
+        Literal["list", "json"], _says("json writes lists as JSON text, for databases without arrays.")
+    ] = "list"
     checks: Annotated[
         EnrichmentChecks, _says("Bounds, severity and blocking of each check; null leaves one out.")
     ] = EnrichmentChecks()
@@ -161,6 +164,7 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
             "aliases": self.aliases,
             "prefix": self.prefix,
             "columns": self.columns,
+            "lists": self.lists,
         }
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,7 +31,10 @@ from eb_dagster.packed import pack_fields
 from eb_dagster.wire import REQUIRED_FIELDS
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pandera.pandas as pandera
+
+ListsChoice = Literal["list", "json"]
 
 SCHEMA_VERSION: Final = 1
 STATUSES: Final = (
@@ -211,13 +214,27 @@ def added_columns(
 
 
 def arrow_schema(
-    *, prefix: str = "eb_", columns: Sequence[str] | None = None, with_agrees: bool = False
+    *,
+    prefix: str = "eb_",
+    columns: Sequence[str] | None = None,
+    lists: ListsChoice = "list",
+    with_agrees: bool = False,
 ) -> pa.Schema:
     """The Arrow schema of what is added, the same for every input."""
     return pa.schema([
-        pa.field(prefix + one.name, one.type, one.nullable, {"description": one.description})
+        pa.field(prefix + one.name, _type_of(one, lists), one.nullable, {"description": one.description})
         for one in added_columns(prefix=prefix, columns=columns, with_agrees=with_agrees)
     ])  # fmt: skip
+
+
+def _type_of(column: Column, lists: ListsChoice) -> pa.DataType:
+    return _TEXT if lists == "json" and pa.types.is_list(column.type) else column.type
+
+
+def as_json(lists: pa.Array[Any]) -> pa.Array[Any]:
+    """A column of lists as JSON text."""
+    texts = [None if one is None else msgspec.json.encode(one).decode() for one in lists.to_pylist()]
+    return pa.array(texts, type=_TEXT)
 
 
 def contact_arrays(contacts: Sequence[Contact | None]) -> list[pa.Array[Any]]:
@@ -322,8 +339,22 @@ def pandas_dtype(kind: pa.DataType) -> Any:
     return None
 
 
+def to_pandas(table: pa.Table) -> pd.DataFrame:
+    """The added columns for pandas. Lists are Python's own: databases and text know no numpy arrays."""
+    columns: Any = table
+    lists = [one.name for one in columns.schema if pa.types.is_list(one.type)]
+    frame = columns.drop_columns(lists).to_pandas(types_mapper=pandas_dtype)
+    for name in lists:
+        frame[name] = np.fromiter(columns[name].to_pylist(), dtype=object, count=table.num_rows)
+    return frame[table.column_names]
+
+
 def enriched_contacts(
-    *, prefix: str = "eb_", columns: Sequence[str] | None = None, with_agrees: bool = False
+    *,
+    prefix: str = "eb_",
+    columns: Sequence[str] | None = None,
+    lists: ListsChoice = "list",
+    with_agrees: bool = False,
 ) -> pandera.DataFrameSchema:
     """The contract of what leaves. Columns of the input pass unchecked."""
     import pandera.pandas as pandera
@@ -332,7 +363,7 @@ def enriched_contacts(
     check = cast("Any", pandera).Check
     declared: dict[str, Any] = {
         prefix + one.name: pandera.Column(
-            pandas_dtype(one.type),
+            pandas_dtype(_type_of(one, lists)),
             checks=[check.isin(STATUSES)] if one.name == "status" else [],
             nullable=one.nullable,
             description=one.description,

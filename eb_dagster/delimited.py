@@ -327,13 +327,21 @@ def write_text(
         quoted = csv.writer(sink, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
         (quoted if "\r" in "".join(columns) else plain).writerow(columns)
         for batch in reader:
-            cells: list[list[Any]] = [column.to_pylist() for column in cast(Any, batch).columns]
+            cells: list[list[Any]] = [_cells(column) for column in cast(Any, batch).columns]
             texts = [[way(cell) for cell in column] for way, column in zip(ways, cells, strict=True)]
             # The csv module leaves a lone carriage return bare, which would end the row.
             has_returns = any("\r" in text for column in texts for text in column)
             (quoted if has_returns else plain).writerows(zip(*texts, strict=True))
             rows += batch.num_rows
     return rows
+
+
+def _cells(column: Any) -> list[Any]:
+    try:
+        return column.to_pylist()
+    except OverflowError:
+        # Years and durations that Python's own have no room for.
+        return column.cast(pa.string()).to_pylist()
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from eb_dagster import frames, rights
 from eb_dagster.added import Finisher
 from eb_dagster.client import Client
 from eb_dagster.companions import Companions
+from eb_dagster.contacts import ListsChoice
 from eb_dagster.eligible import narrow
 from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget
 from eb_dagster.forecast import Forecast
@@ -38,7 +39,7 @@ from eb_dagster.identifiers import (
 )
 from eb_dagster.ledger import Ledger
 from eb_dagster.object_store import ObjectPath, Place, place
-from eb_dagster.parquet import open_parquet, read_batches, read_metadata, write_parquet
+from eb_dagster.parquet import check_types, open_parquet, read_batches, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
@@ -113,6 +114,7 @@ class Enricher:
         aliases: kinds of identifiers inside a bought contact that answer for it.
         prefix: of every column that is added.
         columns: contact columns to keep; None for all.
+        lists: "list", or "json": lists as JSON text, for databases without arrays.
         progress: True or False for the bar, None for a bar on a terminal or in a notebook, or a
             function that is given the `Report` so far.
 
@@ -146,6 +148,7 @@ class Enricher:
         aliases: Sequence[FieldType] = ("email", "social_profile"),
         prefix: str = "eb_",
         columns: Sequence[str] | None = None,
+        lists: ListsChoice = "list",
         progress: bool | Callable[[Report], None] | None = None,
     ) -> None:
         self._settings = read_settings(
@@ -155,11 +158,13 @@ class Enricher:
             partition_size=partition_size, requests_per_minute=requests_per_minute,
             max_credits_at_risk=max_credits_at_risk, timeout=timeout, in_doubt=in_doubt,
             max_credits_per_day=max_credits_per_day, max_credits_per_month=max_credits_per_month,
-            aliases=aliases, prefix=prefix, columns=columns, progress=progress, person=person,
+            aliases=aliases, prefix=prefix, columns=columns, lists=lists, progress=progress, person=person,
         )  # fmt: skip
-        self._added = contact_columns.arrow_schema(
-            prefix=prefix, columns=self._settings.columns, with_agrees=person is not None
-        )
+        self._shape: Any = {
+            "prefix": prefix, "columns": self._settings.columns, "lists": self._settings.lists,
+            "with_agrees": person is not None,
+        }  # fmt: skip
+        self._added = contact_columns.arrow_schema(**self._shape)
         self._ledger = Ledger(
             read_ledger(ledger),
             endpoint=self._settings.base_url + PATH,
@@ -238,7 +243,9 @@ class Enricher:
             is_told = self._read_first(self._read_pandas(frame, layout), layout, companions)
             chunks = self._read_pandas(frame, layout)
         else:
-            schema, batches, again = _open_batches(frame)
+            schema, batches, again = _open_batches(
+                self._asked_of(frame) if frames.is_polars(frame) else frame
+            )
             layout = find_layout(schema.names, self._settings.identifiers)
             is_told = again is not None and self._read_first(
                 self._read_batches(_pieces(again()), layout), layout, companions
@@ -296,11 +303,7 @@ class Enricher:
             )
         )
         table = pa.Table.from_batches(batches, schema=self._added)
-        added = _arrow(table).to_pandas(types_mapper=contact_columns.pandas_dtype)
-        added = contact_columns.enriched_contacts(
-            prefix=self._settings.prefix, columns=self._settings.columns,
-            with_agrees=self._settings.person is not None,
-        ).validate(added)  # fmt: skip
+        added = contact_columns.enriched_contacts(**self._shape).validate(contact_columns.to_pandas(table))
         added.index = frame.index
         enriched = pd.concat([frame, added], axis="columns")
         enriched.attrs = {**frame.attrs, "eb_report": self.report.to_dict()}
@@ -312,9 +315,19 @@ class Enricher:
                 "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table or a DuckDB relation, "
                 f"not {type(frame).__name__}; give it one of these"
             )
-        # Read to its end before anything is sent: what fails there has cost nothing.
-        reader = self.enrich_batches(frames.read_table(frame))
-        return frames.given_back(reader.read_all(), frame)
+        if not frames.is_polars(frame):
+            # Read to its end before anything is sent: what fails there has cost nothing.
+            return self.enrich_batches(frames.read_table(frame)).read_all()
+        whole = frames.collected(frame)
+        self._check_clash(whole.columns)
+        enriched = self.enrich_batches(self._asked_of(whole)).read_all()
+        return frames.with_columns(whole, enriched.select(self._added.names))
+
+    def _asked_of(self, frame: Any) -> Any:
+        """Of a Polars frame, the columns that are asked: of its types, Arrow and Parquet lack some."""
+        names = frame.collect_schema().names()
+        read = (*find_layout(names, self._settings.identifiers).names, *self._person_columns(names).values())
+        return frame.select(list(dict.fromkeys(read)))
 
     def enrich_batches(self, batches: Any) -> pa.RecordBatchReader:
         """Enrich a stream: anything with `__arrow_c_stream__`, or an iterable of RecordBatch.
@@ -356,6 +369,7 @@ class Enricher:
         """Publish enriched batches as a Parquet table. Returns the rows."""
         path = place(target)
         self.check_target(path)
+        check_types(reader.schema)
         # Before it is there: a table that `forget` does not know of would keep who is in it.
         self._ledger.note_published(str(path.resolve()))
         before = self.report

@@ -61,27 +61,37 @@ def collected(value: Any) -> Any:
 
 def read_table(value: Any) -> pa.Table:
     """The whole table. Raises `InputError` if it is one column and no table, or Arrow has no such type."""
+    if isinstance(value, pa.Table):
+        return value
     if not is_polars(value):
         return open_reader(value).read_all()
     frame = collected(value)
-    # Of a column of Python objects, Polars would hand over their addresses in memory.
-    odd = [name for name, kind in frame.schema.items() if str(kind) == "Object"]
-    try:
-        # What Arrow's own protocol hands over holds string views, which few readers of Parquet know.
-        table = None if odd else frame.to_arrow()
-    except (pa.ArrowException, TypeError):
-        table = None
-    if table is None:
+    if odd := [name for name in frame.columns if not _has_arrow_type(frame.select(name).clear())]:
+        # What stands in brackets may be values, as of an Enum.
+        kinds = ", ".join(sorted({str(frame.schema[name]).partition("(")[0] for name in odd}))
         raise InputError(
-            f"columns of this frame{f', [{listed(odd)}],' if odd else ''} have a type that Arrow does not "
-            "know; leave them out, or make them text"
+            f"Arrow and Parquet have no type for columns {listed(odd)} ({kinds}); leave them out, or cast "
+            "them to text"
         )
-    return table
+    # What Arrow's own protocol hands over holds string views, which few readers of Parquet know.
+    return frame.to_arrow()
+
+
+def _has_arrow_type(empty: Any) -> bool:
+    # Of a column of Python objects, Polars would hand over their addresses in memory.
+    if "Object" in str(empty.dtypes[0]):
+        return False
+    try:
+        empty.to_arrow()
+    except (pa.ArrowException, TypeError):
+        return False
+    return True
 
 
 def open_reader(value: Any) -> pa.RecordBatchReader:
     """The table as a stream; of a lazy one, nothing is held. Raises as `read_table` does."""
-    if is_polars(value):
+    if is_polars(value) or isinstance(value, pa.Table):
+        # Not through the protocol, which keeps no type that nobody registered.
         return read_table(value).to_reader()
     try:
         return pa.RecordBatchReader.from_stream(value)
@@ -92,6 +102,6 @@ def open_reader(value: Any) -> pa.RecordBatchReader:
         ) from None
 
 
-def given_back(table: pa.Table, value: Any) -> Any:
-    """The enriched table as a Polars frame if `value` is one, else as it is."""
-    return import_module("polars").from_arrow(table) if is_polars(value) else table
+def with_columns(frame: Any, columns: pa.Table) -> Any:
+    """The Polars frame with these columns beside its own, of which none is converted."""
+    return frame.hstack(import_module("polars").from_arrow(columns))

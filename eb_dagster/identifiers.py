@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
+from itertools import islice
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 from urllib.parse import unquote
@@ -664,10 +665,11 @@ def _is_text(series: pd.Series[Any]) -> bool:
     if isinstance(series.dtype, pd.StringDtype) or _is_arrow_text(series.dtype):
         return True
     if isinstance(series.dtype, pd.CategoricalDtype):
-        series = series.drop_duplicates().astype(object)
-    if bool(series.isna().all()):
+        series = series.drop_duplicates()
+    cells = _filled(series)
+    if not len(cells) or pd.api.types.infer_dtype(cells, skipna=False) == "string":
         return True
-    return pd.api.types.infer_dtype(series, skipna=True) == "string"
+    return all(_fault_of(cell) is None for cell in cells)
 
 
 def _is_arrow_text(dtype: object) -> bool:
@@ -676,12 +678,41 @@ def _is_arrow_text(dtype: object) -> bool:
     return isinstance(dtype, pd.ArrowDtype) and _holds_text(dtype.pyarrow_dtype)
 
 
+def _filled(series: pd.Series[Any]) -> Any:
+    """The cells that are not null, as an array of objects, whatever the dtype."""
+    return series.to_numpy(dtype=object)[series.notna().to_numpy(dtype=bool)]
+
+
 # pyarrow's stubs leave types and arrays partly untyped, hence `Any` from here on.
 def _holds_text(held: Any) -> bool:
-    if str(held).startswith("dictionary"):
-        held = held.value_type
-    # By name, because `string_view` is younger than the oldest pyarrow that is allowed.
-    return str(held) in ("string", "large_string", "string_view")
+    held = _unwrapped(held)
+    held = _unwrapped(held.value_type) if _is_list(held) else held
+    return str(held) in ("null", "string", "large_string", "string_view")
+
+
+def _unwrapped(held: Any) -> Any:
+    """The type of the values themselves, however they are encoded."""
+    import pyarrow as pa
+
+    while True:
+        if pa.types.is_dictionary(held) or pa.types.is_run_end_encoded(held):
+            held = held.value_type
+        elif isinstance(held, pa.BaseExtensionType):
+            held = held.storage_type
+        else:
+            return held
+
+
+def _is_list(held: Any) -> bool:
+    from pyarrow import types
+
+    return (
+        types.is_list(held)
+        or types.is_large_list(held)
+        or types.is_fixed_size_list(held)
+        or types.is_list_view(held)
+        or types.is_large_list_view(held)
+    )
 
 
 def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None) -> list[Candidates]:
@@ -728,7 +759,7 @@ def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | N
         if column.null_count < len(column) and not _holds_text(column.type)
     ]
     if faults:
-        raise InputError(f"{'; '.join(faults)}; cast the column to text")
+        raise InputError(f"{'; '.join(faults)}; cast the column to text, or to lists of text")
     return _read_columns([_texts_of(column) for column in columns.values()], layout, region)
 
 
@@ -774,14 +805,39 @@ def check_text(frame: pd.DataFrame, names: Sequence[str]) -> None:
 
 
 def _fault(series: pd.Series[Any], check: str) -> str:
-    cells = cast("list[object]", series.astype(object)[series.notna()].tolist())
-    kinds = Counter(_kind(cell) for cell in cells if not isinstance(cell, str))
+    kinds = Counter(fault for cell in _filled(series) if (fault := _fault_of(cell)) is not None)
     if not kinds:
         return f"fails {check}"
     counts = " and ".join(
         f"{count:,} of {len(series):,} values are {kind}" for kind, count in kinds.most_common()
     )
     return f"{counts}, not text"
+
+
+def _fault_of(cell: object) -> str | None:
+    """What a cell holds that is neither text nor a list of texts; None if there is no such fault."""
+    if isinstance(cell, str):
+        return None
+    elements = _elements(cell)
+    if elements is None:
+        return _kind(cell)
+    odd = next((one for one in elements if not isinstance(one, str)), None)
+    return None if odd is None else f"lists of {_kind(odd)}"
+
+
+def _elements(cell: object) -> list[object] | None:
+    """What a list holds, without its nulls; None if the cell holds no list."""
+    import pandas as pd
+
+    if isinstance(cell, Mapping) or not pd.api.types.is_list_like(cell):
+        return None
+    # A set has no order of its own, and what is asked first must not change from run to run.
+    elements = sorted(cast("Set[object]", cell), key=str) if isinstance(cell, Set) else cell
+    return [
+        one
+        for one in cast("Iterable[object]", elements)
+        if isinstance(one, str) or not (pd.api.types.is_scalar(one) and pd.isna(cast("Any", one)))
+    ]
 
 
 def _kind(cell: object) -> str:
@@ -791,53 +847,85 @@ def _kind(cell: object) -> str:
         return "numbers"
     if isinstance(cell, bytes | bytearray | memoryview):
         return "bytes"
+    if isinstance(cell, list | tuple):
+        return "lists"
     return "dates" if isinstance(cell, date) else "objects"
 
 
 def _kind_of(held: Any) -> str:
     from pyarrow import types
 
-    if types.is_dictionary(held):
-        held = held.value_type
+    held = _unwrapped(held)
+    if _is_list(held):
+        inner = _unwrapped(held.value_type)
+        return f"lists of {'lists' if _is_list(inner) else _kind_of(inner)}"
     if types.is_boolean(held):
         return "booleans"
     if types.is_integer(held) or types.is_floating(held) or types.is_decimal(held):
         return "numbers"
-    if types.is_binary(held) or types.is_large_binary(held) or types.is_fixed_size_binary(held):
+    if "binary" in str(held):
         return "bytes"
     return "dates" if types.is_timestamp(held) or types.is_date(held) else "objects"
 
 
-def _texts(series: pd.Series[Any]) -> list[str | None]:
+# What one cell holds: a text, or those of a list.
+_Texts: TypeAlias = str | tuple[str, ...] | None
+
+
+def _texts(series: pd.Series[Any]) -> list[_Texts]:
     if _is_arrow_text(series.dtype):
         # Arrow's own way out: pandas cannot take every kind of Arrow text (`string_view`) apart.
         return _texts_of(series.array.__arrow_array__())
-    present = series.notna()
-    if not bool(present.any()):
+    is_there = series.notna().to_numpy(dtype=bool)
+    if not bool(is_there.any()):
         return [None] * len(series)
-    return cast("list[str | None]", series.astype(object).where(present, None).tolist())
+    cells = cast("list[object]", series.to_numpy(dtype=object).tolist())
+    return [
+        (cell if isinstance(cell, str) else tuple(cast("list[str]", _elements(cell)))) if there else None
+        for cell, there in zip(cells, is_there.tolist(), strict=True)
+    ]
 
 
-def _texts_of(column: Any) -> list[str | None]:
+def _texts_of(column: Any) -> list[_Texts]:
     import pyarrow as pa
+    import pyarrow.compute
 
+    compute: Any = pyarrow.compute
     if isinstance(column, pa.ChunkedArray):
         chunks: list[Any] = cast("Any", column).chunks
         return [text for chunk in chunks for text in _texts_of(chunk)]
+    if isinstance(column, pa.ExtensionArray):
+        column = column.storage
+    if pa.types.is_run_end_encoded(column.type):
+        column = compute.run_end_decode(column)
     if column.null_count == len(column):
         return [None] * len(column)
     if pa.types.is_dictionary(column.type):
         # Each text once, however many rows it has.
-        distinct = [*_texts_of(column.dictionary), None]
-        codes: list[int] = column.indices.fill_null(len(distinct) - 1).to_numpy().tolist()
-        return [distinct[code] for code in codes]
+        distinct = _texts_of(column.dictionary)
+        codes: list[int | None] = column.indices.to_pylist()
+        return [None if code is None else distinct[code] for code in codes]
+    if _is_list(column.type):
+        return _texts_of_lists(column)
     if str(column.type) == "string_view":
         column = column.cast(pa.string())
-    return cast("list[str | None]", column.to_pylist())
+    return cast("list[_Texts]", column.to_pylist())
+
+
+def _texts_of_lists(column: Any) -> list[_Texts]:
+    import pyarrow.compute
+
+    lengths: list[int | None] = cast("Any", pyarrow.compute).list_value_length(column).to_pylist()
+    # Without what stands behind nulls.
+    elements = iter(_texts_of(column.flatten()))
+    return [
+        None if length is None else tuple(one for one in islice(elements, length) if isinstance(one, str))
+        for length in lengths
+    ]
 
 
 def _read_columns(
-    columns: Sequence[Sequence[str | None]], layout: Layout, region: str | None
+    columns: Sequence[Sequence[_Texts]], layout: Layout, region: str | None
 ) -> list[Candidates]:
     if layout.shape == "long":
         kinds, texts = columns
@@ -850,20 +938,26 @@ def _read_columns(
     return read[0] if len(read) == 1 else [_row(cells) for cells in zip(*read, strict=True)]
 
 
-def _read_column(field_type: FieldType, texts: Sequence[str | None], region: str | None) -> list[Candidates]:
+def _read_column(field_type: FieldType, cells: Sequence[_Texts], region: str | None) -> list[Candidates]:
     # Each distinct text is read once, and equal cells share what was read.
-    distinct = list({text for text in texts if text is not None})
-    known: dict[str | None, Candidates] = {None: _BLANK}
-    for text, value in zip(distinct, _plain_values(field_type, distinct), strict=True):
+    distinct = set(cells)
+    lists = [cell for cell in distinct if isinstance(cell, tuple)]
+    texts = list({cell for cell in distinct if isinstance(cell, str)}.union(*lists))
+    known: dict[_Texts, Candidates] = {None: _BLANK}
+    for text, value in zip(texts, _plain_values(field_type, texts), strict=True):
         if value is None:
             known[text] = _candidates(read_cell(field_type, text, default_region=region))
         else:
             known[text] = Candidates((Identifier(field_type, value),), ())
-    return [known[text] for text in texts]
+    known |= {cell: _row([known[text] for text in cell]) for cell in lists}
+    return [known[cell] for cell in cells]
 
 
-def _read_pair(kind: str | None, text: str | None, region: str | None) -> Candidates:
-    name = (kind or "").strip(WRAPPING).lower()
+def _read_pair(kind: _Texts, text: _Texts, region: str | None) -> Candidates:
+    if isinstance(text, tuple):
+        return _row([_read_pair(kind, one, region) for one in text or (None,)])
+    # A list of kinds is no kind.
+    name = kind.strip(WRAPPING).lower() if isinstance(kind, str) else ""
     for field_type in FIELD_TYPES:
         if name == field_type:
             return _candidates(read_cell(field_type, text, default_region=region))

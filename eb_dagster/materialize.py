@@ -16,6 +16,7 @@ import pandas as pd
 from pydantic import Field
 
 from eb_dagster.checks import EnrichmentChecks
+from eb_dagster.contacts import ListsChoice
 from eb_dagster.enrich import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
 from eb_dagster.forecast import Forecast
@@ -69,6 +70,7 @@ class EnrichmentSettings(TypedDict, total=False):
     aliases: Sequence[FieldType]
     prefix: str
     columns: Sequence[str] | None
+    lists: ListsChoice
 
 
 class LaunchConfig(dg.Config):
@@ -329,7 +331,9 @@ class _Table:
         whole = self.enrichment.partitions_def is None
         metadata: dict[str, Any] = {
             "dagster/row_count" if whole else "dagster/partition_row_count": figures["rows"],
-            "dagster/column_schema": column_schema(upstream.columns, prefix=prefix, columns=columns),
+            "dagster/column_schema": column_schema(
+                upstream.columns, prefix=prefix, columns=columns, lists=settings.get("lists", "list")
+            ),
             "dagster/column_lineage": column_lineage(
                 upstream.columns, source=self.enrichment.source, identifiers=layout.names,
                 prefix=prefix, columns=columns,

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import dagster as dg
 
-from eb_dagster.contacts import CONTACT_COLUMNS, added_columns
+from eb_dagster.contacts import CONTACT_COLUMNS, ListsChoice, added_columns, arrow_schema
 from eb_dagster.plan import Plan
 from eb_dagster.report import Report
 
@@ -39,16 +39,19 @@ def column_schema(
     *,
     prefix: str = "eb_",
     columns: Sequence[str] | None = None,
+    lists: ListsChoice = "list",
     with_agrees: bool = False,
 ) -> dg.TableSchema:
     """The columns of the input, by name and type, and the added ones with their descriptions."""
     passed = [dg.TableColumn(name, kind) for name, kind in inputs.items()]
     added = [
         dg.TableColumn(
-            prefix + one.name, str(one.type), one.description,
+            one.name, str(one.type), one.metadata[b"description"].decode(),
             dg.TableColumnConstraints(nullable=one.nullable),
         )
-        for one in added_columns(prefix=prefix, columns=columns, with_agrees=with_agrees)
+        for one in cast(
+            "Any", arrow_schema(prefix=prefix, columns=columns, lists=lists, with_agrees=with_agrees)
+        )
     ]  # fmt: skip
     return dg.TableSchema(columns=[*passed, *added])
 

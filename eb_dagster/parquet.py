@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, BinaryIO, Final, Self, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.identifiers import listed
 from eb_dagster.object_store import Place
 from eb_dagster.publication import published
 
@@ -51,6 +54,34 @@ def write_parquet(
         noted = {**facts, "schema_version": str(SCHEMA_VERSION)}
         writer.end({_PREFIX + name: fact for name, fact in noted.items()})
     return rows
+
+
+def check_types(schema: pa.Schema) -> None:
+    """Refuse columns that a Parquet table cannot have, before anything is bought for it."""
+    names = schema.names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"more than one column is called [{listed(twice)}], which a Parquet table cannot have; rename one, or write CSV"
+        )
+    if _can_write(schema):
+        return
+    fields: list[Any] = [one for one in cast("Any", schema) if not _can_write(pa.schema([one]))]
+    kinds = ", ".join(sorted({str(one.type).partition("<")[0] for one in fields}))
+    raise InputError(
+        f"Parquet has no type for columns {listed([one.name for one in fields])} ({kinds}); leave them out, or cast them to text"
+    )
+
+
+def _can_write(schema: pa.Schema) -> bool:
+    # A row too: of some types, only that is refused.
+    kinds: list[Any] = [*schema.types]
+    bare = pa.schema([pa.field(str(at), kind) for at, kind in enumerate(kinds)])
+    try:
+        nothing = cast("Any", pa.Table).from_arrays([pa.nulls(1, kind) for kind in kinds], schema=bare)
+        cast("Any", pq).write_table(nothing, io.BytesIO())
+    except (pa.ArrowException, OSError):
+        return False
+    return True
 
 
 class _Writer:
@@ -160,12 +191,34 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int)
             start += piece.num_rows
             rows += piece.num_rows
             if rows == most:
-                group = pa.Table.from_batches(held, schema=schema)
+                group = _group(held, schema)
                 held, rows = [], 0
                 yield group
                 del group
     if held:
-        yield pa.Table.from_batches(held, schema=schema)
+        yield _group(held, schema)
+
+
+def _group(batches: list[Any], schema: pa.Schema) -> pa.Table:
+    whole = [
+        cast("Any", pa.RecordBatch).from_arrays(
+            [_without_null_codes(one) for one in batch.columns], schema=batch.schema
+        )
+        for batch in batches
+    ]
+    return pa.Table.from_batches(whole, schema=schema)
+
+
+def _without_null_codes(column: Any) -> Any:
+    """A dictionary in which no entry is null: Parquet takes no other."""
+    if not (pa.types.is_dictionary(column.type) and column.dictionary.null_count):
+        return column
+    is_there = column.dictionary.is_valid()
+    moved = pa.array(np.cumsum(is_there) - 1, mask=~np.asarray(is_there))
+    codes = cast("Any", moved).take(column.indices).cast(column.type.index_type)
+    return cast("Any", pa.DictionaryArray).from_arrays(
+        codes, column.dictionary.drop_null(), ordered=column.type.ordered
+    )
 
 
 def _without_facts(schema: pa.Schema) -> pa.Schema:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
-from eb_dagster.contacts import select
+from eb_dagster.contacts import ListsChoice, select
 from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region, listed
 from eb_dagster.names import check_installed
@@ -48,6 +48,7 @@ class Settings:
     max_credits_per_day: int | None = None
     max_credits_per_month: int | None = None
     person: Mapping[str, str] | None = field(default=None)
+    lists: ListsChoice = "list"
 
     def __post_init__(self) -> None:
         _check_prefix(self.prefix)
@@ -56,6 +57,7 @@ class Settings:
         _check_names("aliases", self.aliases, FIELD_TYPES)
         _check_choice("over_budget", self.over_budget, get_args(OverBudgetChoice))
         _check_choice("in_doubt", self.in_doubt, get_args(InDoubtChoice))
+        _check_choice("lists", self.lists, get_args(ListsChoice))
         _check_whole("partition_size", self.partition_size, least=1, most=MOST_IDENTIFIERS)
         _check_whole("max_credits_at_risk", self.max_credits_at_risk, least=1)
         for name in ("max_credits", "max_credits_per_day", "max_credits_per_month"):

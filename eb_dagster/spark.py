@@ -7,6 +7,7 @@ more when it hands its first row to Spark: whoever looks at a few rows may stop 
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import itertools
 import os
@@ -28,7 +29,12 @@ from eb_dagster.identifiers import find_layout
 from eb_dagster.ledger import Ledger
 from eb_dagster.settings import read_base_url
 
-# Of pyspark, nothing is imported: who has a Spark dataframe has Spark, of whatever make.
+# Of pyspark, nothing is imported here: an executor may bring another make of it.
+if importlib.util.find_spec("pyspark") is None:
+    raise ModuleNotFoundError(
+        'eb_dagster.spark needs pyspark: pip install "eb-dagster[spark]"', name="pyspark"
+    )
+
 Frame = TypeVar("Frame")
 
 _OF_ONE_RUN: Final = ("max_credits", "over_budget", "progress")

@@ -16,9 +16,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import logging
 import os
 import tempfile
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast
 
@@ -27,26 +28,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 
+from eb_dagster.contacts import CONTACT_COLUMNS
 from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers import listed
 from eb_dagster.object_store import place
 from eb_dagster.parquet import open_parquet, read_batches
 
-# Before dlt is imported. It would tell its makers of each load, keep the staged people in a schema
-# beside theirs, and log the values that a warehouse refused.
-_QUIET: Final = {
-    "RUNTIME__DLTHUB_TELEMETRY": "false",
-    "RUNTIME__LOG_LEVEL": "CRITICAL",
-    "LOAD__TRUNCATE_STAGING_DATASET": "true",
-    "LOAD__DELETE_COMPLETED_JOBS": "true",
-}
-for _name, _value in _QUIET.items():
-    os.environ.setdefault(_name, _value)
-
-import dlt  # noqa: E402
-from dlt.common.configuration.exceptions import ConfigFieldMissingException  # noqa: E402
-from dlt.common.destination.exceptions import DestinationException  # noqa: E402
-from dlt.pipeline.exceptions import PipelineStepFailed  # noqa: E402
+try:
+    import dlt
+    from dlt.common import logger as dlt_logger
+    from dlt.common.configuration.container import Container
+    from dlt.common.configuration.exceptions import ConfigFieldMissingException
+    from dlt.common.destination.exceptions import DestinationException
+    from dlt.common.pipeline import PipelineContext
+    from dlt.pipeline.exceptions import PipelineStepFailed
+except ModuleNotFoundError as _error:
+    if _error.name != "dlt":
+        raise
+    raise ModuleNotFoundError(
+        'eb_dagster.warehouse needs dlt: pip install "eb-dagster[warehouse]"', name="dlt"
+    ) from None
 
 BATCH_ROWS: Final = 32_768
 HISTORY: Final = "contact_job_history"
@@ -67,6 +68,11 @@ _GONE: Final = pa.field(
 _JOB: Final = ("job_title", "job_level", "company_name", "company_domain")
 # dlt itself hands descriptions to Snowflake, BigQuery and Databricks. These three share one statement.
 _COMMENTED_HERE: Final = ("duckdb", "postgres", "redshift")
+_PIPELINE: Final = "exactbuyer"
+# Of this pipeline alone. Else dlt would keep the staged people in a schema beside theirs.
+_CLEARED: Final = f"{_PIPELINE.upper()}__LOAD__TRUNCATE_STAGING_DATASET"
+_MOST_DIGITS: Final = 38
+_LAST_YEAR: Final = 9999
 
 
 def _field(name: str, description: str) -> pa.Field[Any]:
@@ -205,25 +211,61 @@ def load_contacts(
     try:
         with (
             _our_words(),
+            _apart(),
             tempfile.TemporaryDirectory(prefix="eb_dagster-", dir=folder) as private,
         ):
-            pipeline: Any = dlt.pipeline(
-                "exactbuyer", destination=destination, dataset_name=dataset, pipelines_dir=private
+            pipeline = _pipeline(
+                _PIPELINE, destination=destination, dataset_name=dataset, pipelines_dir=private
             )
             pipeline.sync_destination()
             # Before the first batch: a table that is loaded as it streams buys it.
-            _refuse_other_types(_types(pipeline), _types_of(table, f"{private}/declared", settings))
+            new = _types_of(table, f"{private}/declared", settings)
+            _refuse_bytes(pipeline, new)
+            _refuse_other_types(_types(pipeline), new)
             pipeline.extract(source)
-            pipeline.normalize()
+            counts: dict[str, int] = pipeline.normalize().row_counts
             pipeline.load()
             _finish(pipeline, with_history=bool(settings.get("history")))
-            counts = dict(pipeline.last_trace.last_normalize_info.row_counts)
     except EnrichError as error:
         if error.spent == NOTHING_SENT:
             # An enrichment that is loaded as it streams may have bought before the load failed.
             error.spent = BOUGHT if isinstance(table, pa.RecordBatchReader) else "Nothing was bought"
         raise
     return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}
+
+
+def _pipeline(name: str, **settings: Any) -> Any:
+    pipeline: Any = dlt.pipeline(name, **settings)
+    # What dlt tells its makers of a load is made of its trace.
+    pipeline.config.enable_runtime_trace = False
+    return pipeline
+
+
+@contextlib.contextmanager
+def _apart() -> Generator[None]:
+    """Load without a trace: other pipelines of this process find dlt as they left it.
+
+    While it loads, dlt's log is silent. It would show the values that a warehouse refused.
+    """
+    active: Any = Container()[PipelineContext]
+    before = active.pipeline() if active.is_active() else None
+    log: logging.Logger = dlt_logger.LOGGER or logging.getLogger("dlt")
+    was_cleared = os.environ.get(_CLEARED)
+    os.environ[_CLEARED] = "true"
+    log.addFilter(_no_record)
+    try:
+        yield
+    finally:
+        log.removeFilter(_no_record)
+        if was_cleared is None:
+            del os.environ[_CLEARED]
+        else:
+            os.environ[_CLEARED] = was_cleared
+        active.deactivate() if before is None else active.activate(before)
+
+
+def _no_record(_: logging.LogRecord) -> bool:
+    return False
 
 
 @contextlib.contextmanager
@@ -278,7 +320,7 @@ def _types_of(
         schema, _ = _open(table, stack)
     declared: dict[str, Any] = {"is_whole": not isinstance(table, pa.RecordBatchReader), **settings}
     nobody = pa.RecordBatchReader.from_batches(schema, cast("list[pa.RecordBatch]", []))
-    pipeline: Any = dlt.pipeline("exactbuyer_declared", destination="duckdb", pipelines_dir=folder)
+    pipeline = _pipeline(f"{_PIPELINE}_declared", destination="duckdb", pipelines_dir=folder)
     pipeline.extract(contacts_source(nobody, **declared))
     return _types(pipeline)
 
@@ -292,6 +334,16 @@ def _types(pipeline: Any) -> dict[tuple[str, str], str]:
         for name, column in table["columns"].items()
         if "data_type" in column
     }
+
+
+def _refuse_bytes(pipeline: Any, new: Mapping[tuple[str, str], str]) -> None:
+    names = [name for (_, name), kind in new.items() if kind == "binary"]
+    # There, dlt writes Arrow tables as CSV.
+    if names and pipeline.destination.destination_type.endswith(".postgres"):
+        raise InputError(
+            f"columns {listed(names)} (binary) hold bytes, which dlt does not bring into PostgreSQL; cast them to text",
+            spent="Nothing was changed",
+        )
 
 
 def _refuse_other_types(known: Mapping[tuple[str, str], str], new: Mapping[tuple[str, str], str]) -> None:
@@ -345,7 +397,8 @@ def _open(
 
 
 def _empty(schema: pa.Schema) -> Any:
-    return cast("Any", pa.RecordBatch).from_pylist([], schema=schema)
+    kinds: list[Any] = [*schema.types]
+    return cast("Any", pa.RecordBatch).from_arrays([pa.nulls(0, kind) for kind in kinds], schema=schema)
 
 
 def _hints(shape: _Shape, *, is_whole: bool, table_format: str | None, history: bool) -> dict[str, Any]:
@@ -422,11 +475,8 @@ class _Shape:
         parts = tuple(part for part in PARTS if prefix + part.column in schema.names)
         apart = {prefix + part.column for part in parts}
         # A column without a type has no values either. It is added when it has some.
-        kept = [
-            _loadable(one)
-            for one in cast("Any", schema)
-            if one.name not in apart and not pa.types.is_null(one.type)
-        ]
+        own = [_loadable(one) for one in cast("Any", schema) if one.name not in apart]
+        kept = [one for one in own if not pa.types.is_null(one.type)]
         _check_names([one.name for one in kept])
         job = [one for one in kept if one.name.removeprefix(prefix) in _JOB and one.name.startswith(prefix)]
         version = _field("job_id", "This job of this contact.").with_nullable(False)
@@ -446,7 +496,8 @@ class _Shape:
         places = np.flatnonzero(np.asarray(batch.column(self.prefix + "matched").fill_null(False)))
         ids: list[str] = []
         rows: list[int] = []
-        values = [batch.column(name).take(pa.array(places)).to_pylist() for name in self.key]
+        own = {name: _loaded(name, batch.column(name)) for name in self.contacts.names[1:]}
+        values = [own.get(name, batch.column(name)).take(pa.array(places)).to_pylist() for name in self.key]
         for at, one in zip(places.tolist(), zip(*values, strict=True), strict=True):
             if None in one:
                 raise InputError(
@@ -462,14 +513,14 @@ class _Shape:
             seen.add(digest.digest())
             ids.append(digest.hexdigest())
             rows.append(at)
-        found = batch.take(pa.array(rows, type=pa.int64()))
+        found = pa.array(rows, type=pa.int64())
         contact_ids = pa.array(ids, type=pa.string())
-        own = [_loaded(found.column(name)) for name in self.contacts.names[1:]]
-        yield "contacts", _table(self.contacts, [contact_ids, *own])
+        own = {name: column.take(found) for name, column in own.items()}
+        yield "contacts", _table(self.contacts, [contact_ids, *own.values()])
         for part in self.parts:
-            lists = found.column(self.prefix + part.column)
+            lists = _as_written(part, batch.column(self.prefix + part.column)).take(found)
             yield part.table, _part_table(part, contact_ids, lists, is_whole=is_whole)
-        jobs: list[Any] = [found.column(name) for name in self.history.names[2:]]
+        jobs = [own[name] for name in self.history.names[2:]]
         yield HISTORY, _table(self.history, [contact_ids, _versions(ids, jobs), *jobs])
 
 
@@ -581,25 +632,105 @@ def _first(entry: Mapping[str, Any], keys: Sequence[str]) -> str | None:
     return None
 
 
+def _as_written(part: _Part, column: Any) -> Any:
+    """A column of lists as the enrichment has it, though it was told to write JSON or the table was rewritten since."""
+    (kind,) = (one.type for one in CONTACT_COLUMNS if one.name == part.column)
+    if column.type == kind:
+        return column
+    cells = column.to_pylist()
+    if pa.types.is_list(kind) and not pa.types.is_nested(column.type):
+        cells = [None if text is None else msgspec.json.decode(text) for text in cells]
+    return pa.array(cells, type=kind)
+
+
 def _loadable(column: pa.Field[Any]) -> pa.Field[Any]:
     return column.with_type(_loadable_type(column.type))
 
 
 def _loadable_type(kind: Any) -> Any:
-    """The type that a column of the user's has in the warehouse: lists and objects become JSON."""
-    if pa.types.is_dictionary(kind):
+    """The type that a column of the user's has in the warehouse: text, where no other holds all of it."""
+    if pa.types.is_dictionary(kind) or pa.types.is_run_end_encoded(kind):
         return _loadable_type(kind.value_type)
-    if pa.types.is_nested(kind) or str(kind) == "string_view":
-        return pa.string()
-    return kind
+    if isinstance(kind, pa.BaseExtensionType):
+        return pa.string() if isinstance(kind, pa.UuidType) else _loadable_type(kind.storage_type)
+    if pa.types.is_decimal(kind):
+        digits, scale = kind.precision + max(0, -kind.scale), max(0, kind.scale)
+        return pa.decimal128(digits, scale) if digits <= _MOST_DIGITS else pa.string()
+    if (plain := _PLAIN.get(str(kind))) is not None:
+        return plain
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    is_text = pa.types.is_nested(kind) or pa.types.is_duration(kind) or pa.types.is_interval(kind)
+    return pa.string() if is_text else kind
 
 
-def _loaded(column: Any) -> Any:
+# By name, as some are younger than the oldest pyarrow that is allowed.
+_PLAIN: Final[dict[str, Any]] = {
+    "string_view": pa.string(), "binary_view": pa.binary(), "halffloat": pa.float32(), "date64[ms]": pa.date32(),
+    "time64[ns]": pa.time64("us"),
+    # A warehouse's own integers end at half of these.
+    "uint64": pa.decimal128(20),
+}  # fmt: skip
+
+
+def _loaded(name: str, column: Any) -> Any:
+    """The column in its loadable type. Raises `InputError` if one of its values has no place there."""
     kind = column.type
+    try:
+        return _converted(column)
+    except (pa.ArrowException, ValueError, OverflowError, TypeError):
+        # Its text quotes a value.
+        raise InputError(
+            f"column {listed([name])} ({str(kind).partition('<')[0]}) holds values that a warehouse has no room for, such as "
+            "parts of a microsecond, or years after 9999; round them, or cast the column to text"
+        ) from None
+
+
+def _converted(column: Any) -> Any:
+    kind, target = column.type, _loadable_type(column.type)
+    if isinstance(kind, pa.BaseExtensionType) and not isinstance(kind, pa.UuidType):
+        return _converted(column.storage)
+    if pa.types.is_run_end_encoded(kind):
+        return _converted(cast("Any", compute).run_end_decode(column))
+    if pa.types.is_dictionary(kind):
+        return _converted(column.dictionary).take(column.indices)
+    if (text := _text_of(kind)) is not None:
+        texts = [None if one is None else text(one) for one in _values(column)]
+        return cast("Any", pa).array(texts, type=target)
+    if pa.types.is_date(target) or pa.types.is_timestamp(target):
+        _check_years(column)
+    return column if kind == target else column.cast(target)
+
+
+def _check_years(column: Any) -> None:
+    found = cast("Any", compute).min_max(cast("Any", compute).year(column)).as_py()
+    if found["min"] is not None and not 1 <= found["min"] <= found["max"] <= _LAST_YEAR:
+        raise ValueError
+
+
+def _text_of(kind: Any) -> Callable[[Any], str] | None:
+    """How a value of this type is text; None if Arrow itself can tell, or it stays what it is."""
+    if isinstance(kind, pa.UuidType):
+        return str
     if pa.types.is_nested(kind):
-        texts = [
-            None if one is None else msgspec.json.encode(one, enc_hook=str).decode()
-            for one in column.to_pylist()
-        ]
-        return pa.array(texts, type=pa.string())
-    return column if kind == _loadable_type(kind) else column.cast(_loadable_type(kind))
+        return lambda one: msgspec.json.encode(one, enc_hook=str).decode()
+    if pa.types.is_duration(kind):
+        return lambda one: f"PT{_seconds(one, _PARTS_OF_SECOND[kind.unit])}S"
+    if pa.types.is_interval(kind):
+        return lambda one: f"P{one.months}M{one.days}DT{_seconds(one.nanoseconds, _PARTS_OF_SECOND['ns'])}S"
+    return None
+
+
+_PARTS_OF_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+
+
+def _values(column: Any) -> list[Any]:
+    # Python's own durations end at a microsecond.
+    return (column.cast(pa.int64()) if pa.types.is_duration(column.type) else column).to_pylist()
+
+
+def _seconds(count: int, parts: int) -> str:
+    """As ISO 8601 writes them, with what is below one."""
+    whole, rest = divmod(abs(count), parts)
+    below = f".{rest:0{len(str(parts)) - 1}}".rstrip("0") if rest else ""
+    return f"{'-' if count < 0 else ''}{whole}{below}"

@@ -1,3 +1,4 @@
+import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from hypothesis import HealthCheck, settings
 
 from eb_dagster import Enricher, sandbox
 from tests.databases import PostgreSQL
+
+# A pipeline that a test runs beside ours would tell dlt's makers.
+os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 
 # A loaded machine is no fault of the code: examples are counted, not timed.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

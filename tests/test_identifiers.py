@@ -704,6 +704,93 @@ def test_every_text_dtype_is_read(dtype: object) -> None:
     assert third == first
 
 
+FIRST, SECOND, THIRD = "a@x.example", "B@x.example", "c@x.example"
+BLANKS = [None, np.nan, pd.NaT, pd.NA]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([[FIRST, *BLANKS, SECOND], [THIRD], [], None]),
+        pd.Series([(FIRST, SECOND), (THIRD, *BLANKS), (), pd.NaT]),
+        pd.Series([np.array([FIRST, SECOND]), np.array([THIRD, None]), np.array([]), np.nan]),
+        pd.Series([{SECOND, FIRST}, frozenset([THIRD]), set(), pd.NA]),
+        pd.Series([[FIRST, SECOND], THIRD, pd.NaT, ""], dtype=object),
+        pd.Series([[FIRST, SECOND], [THIRD], [None], None], dtype=pd.ArrowDtype(pa.list_(pa.string()))),
+    ],
+    ids=["lists", "tuples", "arrays", "sets", "lists and texts", "arrow"],
+)
+def test_each_element_of_a_list_is_read_like_a_cell(column: pd.Series) -> None:
+    rows = read_rows(pd.DataFrame({"email": column}), EMAIL, default_region=None)
+    assert [sorted(one.value for one in row.identifiers) for row in rows] == [
+        ["a@x.example", "b@x.example"], ["c@x.example"], [], [],
+    ]  # fmt: skip
+    assert rows[2].reasons == rows[3].reasons == ("blank",)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.list_(pa.string()), pa.large_list(pa.large_string()), pa.list_(pa.string(), 2),
+        pa.list_view(pa.string()), pa.large_list_view(pa.string_view()), pa.list_(pa.string_view()),
+        pa.list_(pa.dictionary(pa.int8(), pa.string())),
+    ],
+    ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("start", [0, 2])
+def test_an_arrow_list_is_read_element_by_element(kind: pa.DataType, start: int) -> None:
+    cells = [["x@x.example", None], None, [FIRST, SECOND], None, [THIRD, None]]
+    batch = pa.record_batch({"email": pa.array(cells, kind)}).slice(start)
+    rows = read_batch(batch, EMAIL, default_region=None)
+    assert [[one.value for one in row.identifiers] for row in rows] == [
+        ["x@x.example"], [], ["a@x.example", "b@x.example"], [], ["c@x.example"],
+    ][start:]  # fmt: skip
+
+
+def test_a_list_says_why_the_rest_of_it_is_of_no_use() -> None:
+    cells = [["no address", FIRST, "a@x.example; d@x.example", " "]]
+    (row,) = read_batch(pa.record_batch({"email": cells}), EMAIL, default_region=None)
+    assert [one.value for one in row.identifiers] == ["a@x.example", "d@x.example"]
+    assert row.reasons == ("email_syntax",)
+
+
+def test_the_long_form_may_hold_lists_of_one_kind() -> None:
+    frame = pd.DataFrame(
+        {"field_type": ["email", "fax", None, ["email"]], "value": [[FIRST, "?"], ["1"], [], "1"]}
+    )
+    rows = read_rows(frame, LONG, default_region=None)
+    assert [one.value for one in rows[0].identifiers] == ["a@x.example"]
+    assert [row.reasons for row in rows] == [("email_syntax",), ("field_type",), ("blank",), ("field_type",)]
+
+
+def test_a_full_dictionary_with_a_null_is_read() -> None:
+    texts = [f"p{number}@x.example" for number in range(128)]
+    full = pa.DictionaryArray.from_arrays(pa.array([*range(128), None], pa.int8()), pa.array(texts))
+    (*rows, blank) = read_batch(pa.record_batch({"email": full}), EMAIL, default_region=None)
+    assert [row.identifiers[0].value for row in rows] == texts
+    assert blank.reasons == ("blank",)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.RunEndEncodedArray.from_arrays([1, 2, 4], [FIRST, None, SECOND]),
+        pa.array([FIRST, None, SECOND, SECOND], pa.json_()),
+        pa.array([FIRST, None, SECOND, SECOND]).dictionary_encode(),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_encoded_text_is_text(column: pa.Array) -> None:
+    rows = read_batch(pa.record_batch({"email": column}).slice(1), EMAIL, default_region=None)
+    assert [[one.value for one in row.identifiers] for row in rows] == [[], ["b@x.example"], ["b@x.example"]]
+
+
+def test_sparse_text_is_text() -> None:
+    cells = pd.arrays.SparseArray(np.array([FIRST, None, SECOND], dtype=object))
+    rows = read_rows(pd.DataFrame({"email": cells}), EMAIL, default_region=None)
+    assert [[one.value for one in row.identifiers] for row in rows] == [["a@x.example"], [], ["b@x.example"]]
+
+
 @pytest.mark.parametrize(
     "column",
     [
@@ -716,7 +803,10 @@ def test_every_text_dtype_is_read(dtype: object) -> None:
         pd.Series([None, None], dtype="category"),
         pd.Series([None, None], dtype=pd.ArrowDtype(pa.null())),
         pd.Series([None, None], dtype=pd.ArrowDtype(pa.int64())),
-        pd.Series([None, np.nan, pd.NA, "", "  "], dtype=object),
+        pd.Series([None, np.nan, pd.NA, pd.NaT, "", "  "], dtype=object),
+        pd.Series([[], [None], [np.nan, pd.NaT, " "]]),
+        pd.Series([None, [None]], dtype=pd.ArrowDtype(pa.list_(pa.null()))),
+        pd.Series(pd.arrays.SparseArray([np.nan, np.nan])),
     ],
     ids=lambda column: str(column.dtype),
 )
@@ -736,7 +826,19 @@ def test_a_column_of_nulls_is_blank_whatever_its_dtype(column: pd.Series) -> Non
         (pd.Series(["+17735550199", 5550199, None], dtype=object), "1 of 3 values are numbers"),
         (pd.Series([b"+17735550199"], dtype=object), "1 of 1 values are bytes"),
         (pd.Series([b"+17735550199"], dtype=pd.ArrowDtype(pa.binary())), "1 values are bytes"),
-        (pd.Series([{"n": "+17735550199"}, ["5550199"]], dtype=object), "2 of 2 values are objects"),
+        (pd.Series([{"n": "+17735550199"}, ["5550199"]], dtype=object), "1 of 2 values are objects"),
+        (pd.Series([["+17735550199", 5550199], None]), "1 of 2 values are lists of numbers"),
+        (pd.Series([[["5550199"]]]), "1 of 1 values are lists of lists"),
+        (pd.Series([np.array([5550199])]), "lists of numbers"),
+        (
+            pd.Series([[{"n": "5550199"}]], dtype=pd.ArrowDtype(pa.list_(pa.struct({"n": pa.string()})))),
+            "lists",
+        ),
+        (pd.Series(pd.arrays.SparseArray([5550199.0, np.nan])), "1 of 2 values are numbers"),
+        (pd.Series([5550199j]), "1 of 1 values are numbers"),
+        (pd.Series([5550199 * 2**70]), "1 of 1 values are numbers"),
+        (pd.Series(pd.to_timedelta([5550199])), "1 of 1 values are objects"),
+        (pd.Series(pd.period_range("2024-01-01", periods=1)), "1 of 1 values are objects"),
         (pd.Series([True, False]), "2 of 2 values are booleans"),
         (pd.Series(pd.to_datetime(["2024-01-01"])), "1 of 1 values are dates"),
         (pd.Series([5550199, 1, 1], dtype="category"), "3 of 3 values are numbers"),
@@ -933,7 +1035,13 @@ def test_a_slice_of_a_dictionary_is_read() -> None:
         (pa.array([True]), "booleans"),
         (pa.array([b"5550199"]), "bytes"),
         (pa.array([date(2024, 1, 1)]), "dates"),
-        (pa.array([["5550199"]]), "objects"),
+        (pa.array([{"number": "5550199"}]), "objects"),
+        (pa.array([[5550199]]), "1 of 1 values are lists of numbers"),
+        (pa.array([[["5550199"]]]), "lists of lists"),
+        (pa.array([5550199], pa.decimal256(60)), "numbers"),
+        (pa.array([b"5550199"], pa.binary_view()), "bytes"),
+        (pa.array([b"5550199 is 16 by"], pa.uuid()), "bytes"),
+        (pa.array([5550199], pa.duration("s")), "objects"),
         (pa.array([5550199]).dictionary_encode(), "numbers"),
     ],
     ids=lambda case: str(getattr(case, "type", case)),

@@ -3,7 +3,16 @@ from collections import Counter
 from xml.etree import ElementTree
 
 from eb_dagster import Report
-from eb_dagster.metadata import add_up, figures_in, named, picture, plotted, report_figures, spent_figures
+from eb_dagster.metadata import (
+    add_up,
+    column_schema,
+    figures_in,
+    named,
+    picture,
+    plotted,
+    report_figures,
+    spent_figures,
+)
 
 ROWS = {"matched": 700, "not_found": 100, "suppressed": 20, "not_asked": 50, "in_doubt": 70, "unreadable": 10}
 
@@ -59,6 +68,14 @@ class Value:
 
     def __init__(self, value):
         self.value = value
+
+
+def test_the_column_schema_has_lists_as_they_are_written():
+    kinds = {
+        lists: {one.name: one.type for one in column_schema({}, lists=lists).columns}["eb_emails"]
+        for lists in ("list", "json")
+    }
+    assert kinds == {"list": "list<item: string>", "json": "string"}
 
 
 def test_a_kind_that_found_nobody_counts_as_zero():

@@ -30,12 +30,13 @@ from eb_dagster import ConfigError, Enricher, InputError, sandbox
 from eb_dagster.contacts import arrow_schema
 from eb_dagster.enrich import BLOCK_ROWS
 from eb_dagster.ledger import Ledger, Spending
-from eb_dagster.spark import _warn_of_killing, enrich
 from eb_dagster.wire import PATH
 from tests.databases import PostgreSQL
 from tests.test_readme import SPARK, snippets
 
 pyspark = pytest.importorskip("pyspark", reason="needs pyspark: pip install eb-dagster[spark]")
+from eb_dagster.spark import _warn_of_killing, enrich  # noqa: E402
+
 if shutil.which("java") is None:
     pytest.skip("needs Java 17", allow_module_level=True)
 from pyspark.sql import DataFrame, SparkSession  # noqa: E402

@@ -6,6 +6,7 @@ import datetime
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,10 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eb_dagster.contacts import arrow_schema, contact_arrays, read_contact
+from eb_dagster.contacts import arrow_schema, as_json, contact_arrays, read_contact
 from eb_dagster.errors import ConfigError, InputError, Refused
 from eb_dagster.parquet import write_parquet
 from tests.databases import PostgreSQL
+from tests.test_types import FAR, NO_PARQUET, PASS
 
 dlt = pytest.importorskip("dlt")
 from eb_dagster.warehouse import contacts_source, load_contacts  # noqa: E402
@@ -229,6 +231,107 @@ def test_a_stream_with_columns_of_other_types_is_refused_before_it_buys(tmp_path
     assert api.credits() == 1
 
 
+def with_types(columns: dict[str, pa.Array]) -> pa.Table:
+    """Three people with columns of these types."""
+    table = enriched({number: person(number) for number in (1, 2, 3)})
+    for name, array in columns.items():
+        table = table.append_column(name, array)
+    return table
+
+
+def test_every_type_arrives_as_itself_or_as_text_that_loses_nothing(warehouse):
+    is_postgres = "postgres" in str(warehouse.destination().destination_name)
+    known = {
+        kind: array
+        for kind, array in {**PASS, **NO_PARQUET}.items()
+        if kind not in FAR and kind != "list" and not ("binary" in kind.partition("<")[0] and is_postgres)
+    }
+    whole = {
+        kind: pa.array([1000, None, 3000], array.type) if BELOW.search(kind) else array
+        for kind, array in known.items()
+    }
+    warehouse.load(with_types({f"c{at}": array for at, array in enumerate(whole.values())}).to_reader())
+    there = {name for table, name in columns(warehouse) if table == "contacts"}
+    nothing = {f"c{at}" for at, kind in enumerate(whole) if "null" in kind.replace("<item: null>", "")}
+    assert {f"c{at}" for at in range(len(whole))} - there == nothing
+    for at, (kind, array) in enumerate(whole.items()):
+        if f"c{at}" in there:
+            ((count,),) = warehouse.ask(f"SELECT count(c{at}) FROM crm.contacts")
+            assert count == sum(one.is_valid for one in array), kind
+    for kind, first in (
+        ("duration[s]", "PT1S"), ("duration[ns]", "PT0.000000001S"), ("month_day", "P1M2DT0.000000003S"),
+        ("arrow.uuid", "30313233-3435-3637-3839-616263646566"), ("arrow.json", '{"a":1}'), ("decimal256", "1.00"),
+        (" uint64", str(2**64 - 1)), (" struct<a", '{"a":1,"b":"x"}'), ("dense_union", '"a"'), ("string_view", "a"),
+        ("timestamp[ns]", "1970-01-01 00:00:00.000001"), ("time64[ns]", "00:00:00.000001"),
+    ):  # fmt: skip
+        at = next(at for at, name in enumerate(whole) if kind in name)
+        ((value,),) = warehouse.ask(f"SELECT c{at}::VARCHAR FROM crm.contacts WHERE lead_id = 1")
+        # dlt takes a moment without a zone for UTC.
+        assert value.removesuffix("+00") == first, kind
+
+
+BELOW = re.compile(r"^\d+ (timestamp|time64)\[ns")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1, None, 3], pa.timestamp("ns")),
+        pa.array([1, None, 3], pa.time64("ns")),
+        pa.array([10**7, None, 1], pa.date32()),
+    ],
+    ids=lambda values: str(values.type),
+)
+def test_a_value_that_a_warehouse_would_cut_is_refused_with_its_column(values, tmp_path):
+    target = dlt.destinations.duckdb(str(tmp_path / "warehouse.duckdb"))
+    with pytest.raises(
+        InputError, match=rf"column 'When' \({re.escape(str(values.type))}\) .*; round them, or cast"
+    ):
+        load_contacts(with_types({"When": values}).to_reader(), target, dataset="crm")
+
+
+def test_bytes_for_postgresql_are_refused_before_anything_is_bought(stand_in, enricher, postgresql):
+    api = stand_in(match_rate=1.0)
+    leads = pa.table({"email": ["a@canary.example"], "Photo": [b"canary"]})
+    with pytest.raises(
+        InputError, match=r"columns 'photo' \(binary\).*PostgreSQL; cast them to text. Nothing was changed"
+    ):
+        load_contacts(enricher(api).enrich_batches(leads), postgres(postgresql.new_database()), dataset="crm")
+    assert api.requests() == 0
+
+
+def test_lists_that_were_written_as_json_or_rewritten_since_make_the_same_tables(tmp_path):
+    database = str(tmp_path / "warehouse.duckdb")
+    table = enriched(everybody())
+    lists = [one.name for one in arrow_schema() if pa.types.is_list(one.type)]
+    ways = {
+        "list": lambda column: column,
+        "json": as_json,
+        "large": lambda column: column.cast(pa.large_list(column.type.value_type)),
+    }
+    rows = []
+    for way in ways.values():
+        arrays = [
+            way(one.combine_chunks()) if name in lists else one
+            for name, one in zip(table.column_names, table.columns, strict=True)
+        ]
+        load_contacts(
+            pa.table(dict(zip(table.column_names, arrays, strict=True))).to_reader(),
+            dlt.destinations.duckdb(database),
+            dataset="crm",
+            is_whole=True,
+        )
+        with duckdb.connect(database, read_only=True) as connection:
+            rows.append(
+                [
+                    connection.execute(f"SELECT * FROM crm.{name} ORDER BY 1, 2").fetchall()
+                    for name in TABLES[1:]
+                ]
+            )
+    assert rows[0] == rows[1] == rows[2]
+    assert len(rows[0][0]) == 2 * PEOPLE
+
+
 def test_history_keeps_each_job_and_when_it_ended(warehouse, publish):
     warehouse.load(publish(everybody()), history=True)
     warehouse.load(publish(everybody()), history=True)
@@ -381,7 +484,89 @@ def test_dlt_keeps_nobody_in_files_and_tells_nobody(warehouse, publish, tmp_path
     assert list(work.iterdir()) == []
     shown = capfd.readouterr()
     assert "canary" not in (shown.out + shown.err + caplog.text).lower().replace(str(tmp_path).lower(), "")
-    assert os.environ["RUNTIME__DLTHUB_TELEMETRY"] == "false"
+
+
+# Another pipeline of the same process, before and after a load of ours; dlt's makers are this machine.
+TOLD = """
+import logging, os, sys, threading, time
+from http.server import BaseHTTPRequestHandler, HTTPServer
+told = []
+
+class Makers(BaseHTTPRequestHandler):
+    def do_POST(self):
+        told.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+makers = HTTPServer(("127.0.0.1", 0), Makers)
+threading.Thread(target=makers.serve_forever, daemon=True).start()
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "true"
+os.environ["RUNTIME__DLTHUB_TELEMETRY_ENDPOINT"] = f"http://127.0.0.1:{makers.server_port}"
+before = dict(os.environ)
+import dlt
+from dlt.common import logger
+table, folder = sys.argv[1:]
+
+def run_another():
+    pipeline = dlt.pipeline("another", destination=dlt.destinations.duckdb(f"{folder}/another.duckdb"), dataset_name="a", pipelines_dir=f"{folder}/p")
+    pipeline.run([{"x": 1}], table_name="xs", write_disposition="replace")
+    logger.warning("heard")
+    time.sleep(1)
+    return pipeline, len(told)
+
+from eb_dagster.warehouse import load_contacts
+assert dict(os.environ) == before
+ORDER
+"""
+RUNS = {
+    "ours first": """
+load_contacts(table, dlt.destinations.duckdb(f"{folder}/ours.duckdb"), dataset="crm")
+time.sleep(1)
+assert told == [], told
+assert run_another()[1] > 0
+""",
+    "ours second": """
+pipeline, count = run_another()
+assert count > 0
+load_contacts(table, dlt.destinations.duckdb(f"{folder}/ours.duckdb"), dataset="crm")
+time.sleep(1)
+assert len(told) == count, told
+assert dlt.current.pipeline() is pipeline
+assert run_another()[1] > count
+""",
+}
+
+
+@pytest.mark.parametrize("order", RUNS)
+def test_another_pipeline_of_the_process_finds_dlt_as_its_owner_set_it(order, publish, tmp_path):
+    script = TOLD.replace("ORDER", RUNS[order] + 'assert dict(os.environ) == before\nprint("done")')
+    (tmp_path / "work").mkdir()
+    words = [sys.executable, "-c", script, str(publish(everybody())), str(tmp_path / "work")]
+    done = subprocess.run(
+        words,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "DLT_DATA_DIR": str(tmp_path)},
+    )
+    assert done.stdout == "done\n", done.stderr
+    assert "heard" in done.stderr
+    assert "canary" not in done.stderr
+
+
+@pytest.mark.parametrize(("module", "extra"), [("warehouse", "dlt"), ("spark", "pyspark")])
+def test_without_its_extra_the_import_says_what_to_install(module, extra):
+    script = f"import sys; sys.modules[{extra!r}] = None\nimport eb_dagster.{module}"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.endswith(
+        f'ModuleNotFoundError: eb_dagster.{module} needs {extra}: pip install "eb-dagster[{module}]"\n'
+    )
 
 
 LOAD = """
