@@ -14,6 +14,8 @@ from array import array
 from collections.abc import Callable, Generator, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
 from http.client import HTTPResponse
 from io import BytesIO
 from time import monotonic
@@ -49,6 +51,8 @@ class Reply:
     complete: bool
     request_left: bool
     retry_after: str | None
+    date: float | None = None
+    """The server's clock by its `Date` header, in seconds since the epoch, if it tells that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +328,17 @@ def _receive(response: requests.Response, *, request_left: bool, deadline: float
         complete=complete,
         request_left=request_left,
         retry_after=response.headers.get("Retry-After"),
+        date=_seconds(response.headers.get("Date", "")),
     )
+
+
+def _seconds(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+        # Without a zone it is UTC, as RFC 9110 has it.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def _cut(one: socket.socket) -> None:
