@@ -616,6 +616,12 @@ def _warn(report: Report) -> None:
             f"in {report.wrong_counts} replies the API counted other records than it sent",
             stacklevel=3,
         )
+    if report.failed_records:
+        warnings.warn(
+            f"the API gave an error in place of {report.failed_records:,} answers; those cost nothing, and their "
+            "rows were not asked further: run again",
+            stacklevel=3,
+        )
     # That the run's own cap is spent is no surprise to who set it.
     if report.stopped and report.stopped != CAP_IS_SPENT:
         warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
