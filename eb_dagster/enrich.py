@@ -86,6 +86,11 @@ class Enricher:
         base_url: the API's address; $EXACTBUYER_BASE_URL, then the vendor's. https only, or plain
             http to this machine.
         ledger: a path or a database URL; $EB_DAGSTER_LEDGER, then a file in the user's data folder.
+        proxy: address of an HTTP proxy by way of which https is reached, http://host:port or
+            http://user:password@host:port; $EB_DAGSTER_PROXY, then none. Plain http to this machine
+            goes there directly.
+        ca_bundle: PEM file of authorities that are trusted beside the usual ones, as for a proxy that
+            looks into TLS; $EB_DAGSTER_CA_BUNDLE, then none.
         required_fields: fields that a contact must hold to count as found (and to be charged).
         identifiers: which columns hold which kind of identifier, in the order of asking.
         default_region: two-letter country for phones without a country code.
@@ -118,6 +123,8 @@ class Enricher:
         api_key: str | None = None,
         base_url: str | None = None,
         ledger: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        ca_bundle: str | os.PathLike[str] | None = None,
         required_fields: Sequence[str] = (),
         identifiers: Mapping[FieldType, str | Sequence[str]] | None = None,
         default_region: str | None = None,
@@ -138,7 +145,7 @@ class Enricher:
         progress: bool | Callable[[Report], None] | None = None,
     ) -> None:
         self._settings = read_settings(
-            api_key=api_key, base_url=base_url, required_fields=required_fields,
+            api_key=api_key, base_url=base_url, proxy=proxy, ca_bundle=ca_bundle, required_fields=required_fields,
             identifiers=identifiers, default_region=default_region, max_credits=max_credits,
             over_budget=over_budget, max_age=max_age, retry_misses_after=retry_misses_after,
             partition_size=partition_size, requests_per_minute=requests_per_minute,
@@ -147,14 +154,16 @@ class Enricher:
             aliases=aliases, prefix=prefix, columns=columns, progress=progress,
         )  # fmt: skip
         self._added = contact_columns.arrow_schema(prefix=prefix, columns=self._settings.columns)
-        self._ledger = Ledger(
-            read_ledger(ledger),
-            endpoint=self._settings.base_url + PATH,
-        )
         self._client = Client(
             base_url=self._settings.base_url,
             api_key=self._settings.api_key,
             timeout=self._settings.timeout,
+            proxy=self._settings.proxy,
+            ca_bundle=self._settings.ca_bundle,
+        )
+        self._ledger = Ledger(
+            read_ledger(ledger),
+            endpoint=self._settings.base_url + PATH,
         )
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None

@@ -543,7 +543,7 @@ class Purchase:
         attempt = done.attempt + 1
         if attempt > MOST_ATTEMPTS:
             raise Busy(
-                f"the API could not be reached in {attempt} attempts ({done.reason}). Check base_url and the network, then run again"
+                f"the API could not be reached in {attempt} attempts ({done.reason}). {self._client.unreachable}"
             )
         # Not random for security: so that several senders do not come back at once.
         jitter = 1 + random.random() / 4  # noqa: S311
