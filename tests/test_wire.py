@@ -77,6 +77,17 @@ def test_two_different_contacts_for_one_question_are_nobodys():
     assert aligned(raw, "a") == (UNREADABLE,)
 
 
+def test_an_echo_that_may_mean_two_questions_proves_neither():
+    parsed = parse_reply(
+        body({"value": "ab", "enriched_contact": {}}, {"value": "c", "enriched_contact": {}})
+    )
+    readings = {"ab": [0, 1], "c": [2]}
+    assert align(parsed, asked=3, find=readings.__getitem__, complete=True).positions == (
+        *[UNREADABLE] * 2,
+        1,
+    )
+
+
 def test_whole_records_of_a_torn_reply_are_read():
     raw = body(*({"value": str(n), "enriched_contact": {"n": n}} for n in range(9)))
     found = aligned(raw[: len(raw) // 2], *map(str, range(9)), complete=False)
