@@ -323,7 +323,9 @@ def _echo(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    return value if type(value) is int else None
+    # It is told as carelessly as an echo.
+    text = _echo(value)
+    return int(text) if text is not None and _DIGITS.fullmatch(text) else None
 
 
 def _parse_leniently(text: str) -> ParsedReply:
@@ -353,6 +355,7 @@ def _lenient_record(entry: dict[str, Any]) -> Record:
     return _record(echo, contact, entry)
 
 
+_DIGITS: Final = re.compile(r"\s*-?[0-9]{1,40}\s*")
 _RECORD_START = re.compile(r'\{\s*"(?:enriched_contact|value)"\s*:')
 _MOST_FALSE_STARTS = 64
 
@@ -493,5 +496,8 @@ def _what_may_be_made_of(one: Identifier) -> set[str]:
         # Mobile and trunk digits that some countries write, and some leave out.
         shorter = {text.replace(old, old[:-1], 1) for old in ("+549", "+390")}
         return shorter | {f"+{text[length + 1 :]}" for length in (1, 2, 3)}
-    bare = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
-    return {bare, bare.replace(".", "")}
+    if not text.isascii():
+        text = "".join(
+            char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)
+        )
+    return {text, text.replace(".", "")}

@@ -642,6 +642,7 @@ def on_spark(*, master: str = "spark://127.0.0.1:7077", email: str = "string", *
 for what, act in {
     "no Spark dataframe": lambda _: enrich_on_spark(leads()),
     "a key for Spark": on_spark(api_key=KEY),
+    "a proxy's password for Spark": on_spark(proxy="http://me:canary-secret@a.example:80"),
     "a cap on one run for Spark": on_spark(max_credits=5),
     "an unknown setting for Spark": on_spark(max_credit=5),
     "no ledger for Spark": on_spark(ledger=""),

@@ -215,9 +215,10 @@ def test_a_contact_with_an_error_beside_it_was_paid_for_and_is_kept(enricher, be
         assert statuses(enricher, api, ANN) == ["matched"]
 
 
-def test_errors_are_in_doubt_where_more_are_counted_than_there_are_contacts(enricher):
+@pytest.mark.parametrize("count", [2, 2.0, "2", 10**30])
+def test_errors_are_in_doubt_where_more_are_counted_than_there_are_contacts(enricher, count):
     def reply(asked: list[str]) -> dict:
-        return records(entry(asked[0], A), entry(asked[1], None, error="late"), count=2)
+        return records(entry(asked[0], A), entry(asked[1], None, error="late"), count=count)
 
     with answering(reply) as api:
         assert statuses(enricher, api, ANN, BOB) == ["matched", "in_doubt"]
@@ -274,6 +275,7 @@ def test_a_refusal_that_names_each_identifier_is_a_refusal(enricher):
         (json.dumps(records(entry(ANN, None, error="no credits"), count=1)), "answered"),
         (json.dumps(records(entry(ANN, None, error="no credits"), entry(BOB, A))), "answered"),
         (json.dumps(records(entry(ANN, None))), "answered"),
+        (json.dumps(records(entry(ANN, None, error="no credits"), count="1")), "answered"),
         ('{"error": "no credits", "records_enriched": 3}', "doubt"),
         ('{"error": "no credits", "contacts": [{"enriched_contact": {"full_na', "doubt"),
         ('{"error": "no credits"}', "refused"),

@@ -72,7 +72,7 @@ def answering(
         server.server_close()
 
 
-def records(*entries: dict[str, Any], count: int | None = None, **beside: Any) -> dict[str, Any]:
+def records(*entries: dict[str, Any], count: Any = None, **beside: Any) -> dict[str, Any]:
     """A reply of these entries, which counts as enriched those that hold a contact."""
     found = sum(bool(one.get("enriched_contact")) for one in entries)
     return {"contacts": [*entries], "records_enriched": found if count is None else count, **beside}
