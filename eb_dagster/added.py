@@ -101,7 +101,7 @@ class Finisher:
 
     def _shown(self, contacts: Sequence[pa.Array[Any]]) -> Iterator[pa.Array[Any]]:
         """These columns as the schema has them: lists may be JSON there."""
-        for kind, array in zip(self._schema.types[len(STATUS_COLUMNS) :], contacts, strict=True):
+        for kind, array in zip(self._schema.types[-len(contacts) :], contacts, strict=True):
             yield array if array.type == kind else as_json(array)
 
     def _withhold(self, ended: _Ended, found: _Found) -> None:

@@ -157,7 +157,7 @@ def _check_settings(settings: EnrichmentSettings) -> None:
         "aliases": (), "prefix": "eb_", "columns": None,
     }  # fmt: skip
     read_settings(
-        api_key="the resource's", base_url=VENDOR_URL, requests_per_minute=198.0, timeout=300.0,
+        api_key="the resource's", base_url=VENDOR_URL, proxy="", ca_bundle="", requests_per_minute=198.0, timeout=300.0,
         max_credits_at_risk=1, max_credits_per_day=None, max_credits_per_month=None, in_doubt="hold",
         progress=None, **(unset | dict[str, Any](settings)),
     )  # fmt: skip

@@ -111,6 +111,16 @@ def _read_separator(_: click.Context, param: click.Parameter, value: str | None)
         raise click.BadParameter(str(error), param=param) from None
 
 
+def _without_password(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    if value is not None and "@" in value:
+        raise click.BadParameter(
+            "whoever uses this machine can read the password on a command line; put the address into "
+            "EB_DAGSTER_PROXY instead",
+            param=param,
+        )
+    return value
+
+
 def _enrichment(command: Any) -> Any:
     options = [
         click.option("--social-profile", multiple=True, metavar="COLUMN", help="Column of profile URLs; repeatable."),
@@ -129,6 +139,8 @@ def _enrichment(command: Any) -> Any:
         click.option("--separator", callback=_read_separator, help="What separates the cells of a CSV: comma, semicolon, tab, bar or a character. Default: found out."),
         click.option("--ledger", metavar="PATH|URL", help="Default: $EB_DAGSTER_LEDGER, then your data folder."),
         click.option("--base-url", metavar="URL", help="Default: $EXACTBUYER_BASE_URL, then the vendor's."),
+        click.option("--proxy", metavar="URL", callback=_without_password, help="http://host:port. Default: $EB_DAGSTER_PROXY, then none."),
+        click.option("--ca-bundle", metavar="FILE.pem", help="Authorities to trust too. Default: $EB_DAGSTER_CA_BUNDLE, then none."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."),
     ]  # fmt: skip
     for option in reversed(options):
@@ -396,6 +408,8 @@ _IN_OPTIONS: Final = {
     "default_region": "--region",
     "columns:": "--columns:",
     "base_url": "--base-url or EXACTBUYER_BASE_URL",
+    "set proxy=… or EB_DAGSTER_PROXY": "set --proxy or EB_DAGSTER_PROXY",
+    "ca_bundle": "--ca-bundle or EB_DAGSTER_CA_BUNDLE",
     "pass api_key=… or set EXACTBUYER_API_KEY": "set EXACTBUYER_API_KEY",
     "api_key": "EXACTBUYER_API_KEY",
     "prefix is": "--prefix is",

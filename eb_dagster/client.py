@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import socket
 import ssl
 import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from http.client import HTTPResponse
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException, HTTPResponse
 from io import BytesIO
+from pathlib import Path
 from time import monotonic
 from typing import Any, Final, Literal, cast
 
@@ -23,6 +27,7 @@ import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
+from requests.utils import get_auth_from_url
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -49,6 +54,8 @@ class Reply:
     complete: bool
     request_left: bool
     retry_after: str | None
+    date: float | None = None
+    """The server's clock by its `Date` header, in seconds since the epoch, if it tells that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +69,23 @@ class NoReply:
 class Client:
     """Posts forms to the bulk endpoint, each once. Safe to use from many threads."""
 
-    def __init__(self, *, base_url: str, api_key: str, timeout: float) -> None:
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        timeout: float,
+        proxy: str | None = None,
+        ca_bundle: str | None = None,
+    ) -> None:
         self.url = base_url + PATH
         self._timeout = timeout
+        # Plain http goes to this very machine, so not by way of another.
+        self._proxies = {"https": proxy} if proxy and self.url.startswith("https:") else {}
+        self._ca_bundle = ca_bundle
+        if ca_bundle is not None:
+            # A wrong one is told of before anything else happens.
+            _add_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_bundle, setting="ca_bundle")
         self._headers = {
             "X-API-Key": api_key,
             "Content-Type": CONTENT_TYPE,
@@ -81,7 +102,7 @@ class Client:
     def send(self, form: bytes) -> Reply | NoReply:
         """Post one form, once, within the deadline.
 
-        Raises `ConfigError` when the server's certificate cannot be trusted.
+        Raises `ConfigError` when the server's certificate cannot be trusted, or a proxy will not connect.
         """
         opened: list[socket.socket] = []
         body = _Form(form, peer=lambda: _peer_of(opened[-1]) if opened else "ready")
@@ -95,25 +116,57 @@ class Client:
                     headers=self._headers,
                     stream=True,
                     allow_redirects=False,
+                    proxies=self._proxies,
                     timeout=(min(CONNECT_SECONDS, self._timeout), self._timeout),
                 )
                 return _receive(response, request_left=body.left, deadline=deadline)
-        except requests.exceptions.SSLError as error:
-            if _is_bad_certificate(error):
+        except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+            return NoReply(body.left, self._reason(error))
+
+    def _reason(self, error: Exception) -> str:
+        """What went wrong, without its text, which may quote the request. Raises what no second try mends."""
+        causes = list(_causes(error))
+        if any(isinstance(one, ssl.SSLCertVerificationError | ssl.CertificateError) for one in causes):
+            raise ConfigError(
+                f"the certificate of {self.url} cannot be trusted, so the key and the people stayed here. Check "
+                "base_url; for a certificate of your own, or a proxy that looks into TLS, name the PEM file of "
+                "its authority in ca_bundle"
+            ) from None
+        if (status := _refused_by_proxy(causes)) is not None:
+            if 400 <= status < 500 and status not in (408, 429):
+                advice = (
+                    "put its user name and password into the proxy's address, as in http://user:password@host:port"
+                    if status == 407
+                    else "ask whoever runs it to let this machine reach the API, or set another proxy"
+                )
                 raise ConfigError(
-                    f"the certificate of {self.url} cannot be trusted, so the key and the people stayed "
-                    "here. Check base_url; for a certificate of your own, set SSL_CERT_FILE to its file"
+                    f"the proxy refused to connect to the API (HTTP {status}); {advice}"
                 ) from None
-            return NoReply(body.left, "the TLS connection broke")
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
-            # The name of the error only: its text may quote the request.
-            return NoReply(body.left, type(error).__name__)
+            return f"the proxy answered HTTP {status}"
+        if isinstance(error, requests.exceptions.SSLError):
+            return "the TLS connection broke"
+        if isinstance(error, requests.exceptions.ProxyError):
+            return "the proxy cannot be reached"
+        return type(error).__name__
+
+    @property
+    def unreachable(self) -> str:
+        """What to look at when the API cannot be reached."""
+        if self._proxies:
+            return "Check base_url, proxy and the network, then run again"
+        ignored = [name for name in _PROXY_VARIABLES if os.environ.get(name)]
+        if not ignored or not self.url.startswith("https:"):
+            return "Check base_url and the network, then run again"
+        return (
+            f"{' and '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} ignored here: if the API is reached "
+            "by way of a proxy, set proxy=… or EB_DAGSTER_PROXY; else check base_url and the network, then run again"
+        )
 
     def _trusted(self) -> ssl.SSLContext | None:
         # Reading the certificates takes longer than a request does: once is enough, for who sends.
         with self._lock:
             if self._trust is None and self.url.startswith("https:"):
-                self._trust = _trusted_certificates()
+                self._trust = _trusted_certificates(self._ca_bundle)
             return self._trust
 
     def abort(self) -> None:
@@ -198,19 +251,24 @@ class _Opened:
     everyone: set[socket.socket]
     lock: threading.Lock
 
-    def add(self, one: Any) -> None:
-        if isinstance(one, socket.socket):
-            with self.lock:
-                self.mine.append(one)
-                self.everyone.add(one)
+    def add(self, one: socket.socket) -> None:
+        with self.lock:
+            self.mine.append(one)
+            self.everyone.add(one)
 
+
+_PROXY_VARIABLES: Final = (
+    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy",
+)  # fmt: skip
 
 _OPENED: ContextVar[_Opened | None] = ContextVar("_OPENED", default=None)
 
 
-def _report(one: Any) -> None:
+def _reported(one: socket.socket) -> socket.socket:
+    """The socket, a second handle of which is reported: TLS takes the first one away."""
     if opened := _OPENED.get():
-        opened.add(one)
+        opened.add(one.dup())
+    return one
 
 
 def _hide_our_headers(record: logging.LogRecord) -> bool:
@@ -238,20 +296,19 @@ class _Final(HTTPResponse):
             super().begin()
 
 
+# As soon as there is a socket, before a proxy or TLS can make it wait.
 class _Plain(HTTPConnection):
     response_class = _Final
 
-    def connect(self) -> None:
-        super().connect()
-        _report(self.sock)
+    def _new_conn(self) -> socket.socket:
+        return _reported(super()._new_conn())
 
 
 class _Secure(HTTPSConnection):
     response_class = _Final
 
-    def connect(self) -> None:
-        super().connect()
-        _report(self.sock)
+    def _new_conn(self) -> socket.socket:
+        return _reported(super()._new_conn())
 
 
 class _PlainPool(HTTPConnectionPool):
@@ -263,6 +320,9 @@ class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = cast(Any, _Secure)
 
 
+_POOLS: Final = {"http": _PlainPool, "https": _SecurePool}
+
+
 class _Adapter(HTTPAdapter):
     def __init__(self, trust: ssl.SSLContext | None) -> None:
         self._trust = trust
@@ -270,7 +330,18 @@ class _Adapter(HTTPAdapter):
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._trust)
-        self.poolmanager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._trust)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        user, password = get_auth_from_url(proxy)
+        # Told in UTF-8 (RFC 7617), where requests knows Latin-1 only.
+        told = f"{user}:{password}".encode().decode("latin-1")
+        return urllib3.make_headers(proxy_basic_auth=told) if user or password else {}
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         # The context has the certificates; requests would read them from disk for each request.
@@ -278,19 +349,39 @@ class _Adapter(HTTPAdapter):
         conn.cert_reqs = "CERT_REQUIRED"
 
 
-def _trusted_certificates() -> ssl.SSLContext:
-    # The system's (with OpenSSL's own SSL_CERT_FILE), certifi's, and what requests' users name.
-    trust = ssl.create_default_context()
+def _trusted_certificates(ca_bundle: str | None) -> ssl.SSLContext:
+    # Not `create_default_context`, which writes the keys of the session where SSLKEYLOGFILE says.
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # As browsers do, and RFC 9525: a host is named by the alternative names alone.
+    trust.hostname_checks_common_name = False
+    if sys.version_info >= (3, 13):
+        trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    # The system's (or those of OpenSSL's own SSL_CERT_FILE and SSL_CERT_DIR), certifi's, what requests'
+    # users name, and ours.
+    trust.load_default_certs()
     trust.load_verify_locations(cafile=certifi.where())
     if named := os.environ.get("REQUESTS_CA_BUNDLE"):
-        try:
-            folder = os.path.isdir(named)  # noqa: PTH112 - a text, as ssl takes it
-            trust.load_verify_locations(**{"capath" if folder else "cafile": named})
-        except OSError:
-            raise ConfigError(
-                "REQUESTS_CA_BUNDLE names no file or folder of certificates; set it to one, or unset it"
-            ) from None
+        _add_certificates(trust, named, setting="REQUESTS_CA_BUNDLE")
+    if ca_bundle is not None:
+        _add_certificates(trust, ca_bundle, setting="ca_bundle")
     return trust
+
+
+def _add_certificates(trust: ssl.SSLContext, named: str, *, setting: str) -> None:
+    path = Path(named)
+    try:
+        if path.is_dir() and setting != "ca_bundle":
+            trust.load_verify_locations(capath=named)
+            return
+        # Anything else, such as a pipe, could be waited for without end.
+        if path.is_file():
+            trust.load_verify_locations(cafile=named)
+            return
+    except (OSError, ValueError):
+        pass
+    raise ConfigError(
+        f"{setting} names no PEM file of certificates that can be read; set it to one, or leave it out"
+    )
 
 
 def _session(trust: ssl.SSLContext | None) -> requests.Session:
@@ -324,23 +415,41 @@ def _receive(response: requests.Response, *, request_left: bool, deadline: float
         complete=complete,
         request_left=request_left,
         retry_after=response.headers.get("Retry-After"),
+        date=_seconds(response.headers.get("Date", "")),
     )
+
+
+def _seconds(date: str) -> float | None:
+    try:
+        moment = parsedate_to_datetime(date)
+        # Without a zone it is UTC, as RFC 9110 has it.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
 
 
 def _cut(one: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        # Not SSLSocket.shutdown, which takes the TLS state away under the thread that reads.
-        socket.socket.shutdown(one, socket.SHUT_RDWR)
+        one.shutdown(socket.SHUT_RDWR)
 
 
-def _is_bad_certificate(error: BaseException | None) -> bool:
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that led to it."""
     seen: set[int] = set()
     pending: list[Any] = [error]
     while pending:
         one = pending.pop()
-        if isinstance(one, ssl.SSLCertVerificationError | ssl.CertificateError):
-            return True
         if isinstance(one, BaseException) and id(one) not in seen:
             seen.add(id(one))
             pending += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
-    return False
+            yield one
+
+
+# http.client tells it in words only.
+_TUNNEL_REFUSED: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
+
+
+def _refused_by_proxy(causes: Iterable[BaseException]) -> int | None:
+    """The status with which a proxy refused to connect, if that is what happened."""
+    told = [_TUNNEL_REFUSED.match(str(one)) for one in causes if type(one) is OSError]
+    return next((int(one[1]) for one in told if one), None)

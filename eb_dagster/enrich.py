@@ -95,6 +95,11 @@ class Enricher:
         base_url: the API's address; $EXACTBUYER_BASE_URL, then the vendor's. https only, or plain
             http to this machine.
         ledger: a path or a database URL; $EB_DAGSTER_LEDGER, then a file in the user's data folder.
+        proxy: address of an HTTP proxy by way of which https is reached, http://host:port or
+            http://user:password@host:port; $EB_DAGSTER_PROXY, then none. Plain http to this machine
+            goes there directly.
+        ca_bundle: PEM file of authorities that are trusted beside the usual ones, as for a proxy that
+            looks into TLS; $EB_DAGSTER_CA_BUNDLE, then none.
         required_fields: fields that a contact must hold to count as found (and to be charged).
         identifiers: which columns hold which kind of identifier, in the order of asking.
         person: which columns hold the name and company of whom a row is about, as in {"name": "Full name"} or
@@ -130,6 +135,8 @@ class Enricher:
         api_key: str | None = None,
         base_url: str | None = None,
         ledger: str | os.PathLike[str] | None = None,
+        proxy: str | None = None,
+        ca_bundle: str | os.PathLike[str] | None = None,
         required_fields: Sequence[str] = (),
         identifiers: Mapping[FieldType, str | Sequence[str]] | None = None,
         person: Mapping[str, str] | None = None,
@@ -152,7 +159,7 @@ class Enricher:
         progress: bool | Callable[[Report], None] | None = None,
     ) -> None:
         self._settings = read_settings(
-            api_key=api_key, base_url=base_url, required_fields=required_fields,
+            api_key=api_key, base_url=base_url, proxy=proxy, ca_bundle=ca_bundle, required_fields=required_fields,
             identifiers=identifiers, default_region=default_region, max_credits=max_credits,
             over_budget=over_budget, max_age=max_age, retry_misses_after=retry_misses_after,
             partition_size=partition_size, requests_per_minute=requests_per_minute,
@@ -165,14 +172,16 @@ class Enricher:
             "with_agrees": person is not None,
         }  # fmt: skip
         self._added = contact_columns.arrow_schema(**self._shape)
-        self._ledger = Ledger(
-            read_ledger(ledger),
-            endpoint=self._settings.base_url + PATH,
-        )
         self._client = Client(
             base_url=self._settings.base_url,
             api_key=self._settings.api_key,
             timeout=self._settings.timeout,
+            proxy=self._settings.proxy,
+            ca_bundle=self._settings.ca_bundle,
+        )
+        self._ledger = Ledger(
+            read_ledger(ledger),
+            endpoint=self._settings.base_url + PATH,
         )
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
@@ -726,6 +735,12 @@ def _warn(report: Report) -> None:
     if report.wrong_counts:
         warnings.warn(
             f"in {report.wrong_counts} replies the API counted other records than it sent",
+            stacklevel=3,
+        )
+    if report.failed_records:
+        warnings.warn(
+            f"the API gave an error in place of {report.failed_records:,} answers; those cost nothing, and their "
+            "rows were not asked further: run again",
             stacklevel=3,
         )
     # That the run's own cap is spent is no surprise to who set it.

@@ -42,14 +42,18 @@ from eb_dagster.role_mailboxes import is_role_mailbox
 from eb_dagster.settings import Settings
 from eb_dagster.settled import Offers, Settled, settle
 from eb_dagster.wire import (
+    FAILED,
     IN_DOUBT,
     MISSED,
     UNREADABLE,
     Record,
     align,
+    counts_more,
     encode_form,
     inflate,
+    made_apart,
     parse_reply,
+    says_nobody_was_looked_for,
     tells_of_contacts,
 )
 
@@ -114,12 +118,14 @@ def judge(outcome: Reply | NoReply) -> Verdict:
     if is_success and outcome.request_left:
         return "answered"
     body, _ = inflate(outcome.body, outcome.encoding)
-    # A body with contacts is an answer whatever its status: they were paid for.
-    if b'"contacts"' in body and parse_reply(body).records:
-        return "answered"
-    # A refusal is free unless it says itself that somebody was enriched.
-    if outcome.request_left and tells_of_contacts(body):
-        return "doubt"
+    parsed = parse_reply(body) if b'"contacts"' in body else None
+    if parsed is None or not says_nobody_was_looked_for(parsed):
+        # A body with contacts is an answer whatever its status: they were paid for.
+        if parsed is not None and parsed.records:
+            return "answered"
+        # A refusal is free unless it says itself that somebody was enriched.
+        if outcome.request_left and tells_of_contacts(body):
+            return "doubt"
     if status == 429:
         return "busy"
     # 1xx: another protocol (101), or interim answers without end.
@@ -303,7 +309,16 @@ class Purchase:
             # What is in flight may cost less than it could.
             return False
         questions, attempt = self._next_partition(max(size, 1), all_rows_in=all_rows_in)
-        return bool(questions) and self._claim_and_send(questions, attempt, due)
+        return bool(questions) and self._claim_and_send(self._apart(questions), attempt, due)
+
+    def _apart(self, questions: list[Question]) -> list[Question]:
+        """Those of which no echo can be taken for another's; the others go into a later request."""
+        are_apart = made_apart([one.identifier for one in questions])
+        if all(are_apart):
+            return questions
+        later = [one for one, is_apart in zip(questions, are_apart, strict=True) if not is_apart]
+        self._agenda.put_back(later)
+        return [one for one, is_apart in zip(questions, are_apart, strict=True) if is_apart]
 
     def _ask_no_more(self) -> None:
         self._agenda.give_up()
@@ -474,6 +489,7 @@ class Purchase:
         self._report.credits_charged += sum(position >= 0 for position in reading.positions)
         self._report.extra_records += reading.extra
         self._report.wrong_counts += reading.wrong_count
+        self._report.failed_records += reading.positions.count(FAILED)
         at, request_id = reading.stored.answered_at, reading.stored.request_id
         missed = Known("missed", request_id, self.run, at)
         answers = {
@@ -499,6 +515,8 @@ class Purchase:
             self._agenda.settle(question, "matched", answer)
         elif position == MISSED:
             self._settle_miss(question, answer)
+        elif position == FAILED:
+            self._agenda.settle(question, "not_asked")
         else:
             self._agenda.settle(question, "in_doubt" if position == IN_DOUBT else "unreadable")
 
@@ -541,7 +559,7 @@ class Purchase:
         attempt = done.attempt + 1
         if attempt > MOST_ATTEMPTS:
             raise Busy(
-                f"the API could not be reached in {attempt} attempts ({done.reason}). Check base_url and the network, then run again"
+                f"the API could not be reached in {attempt} attempts ({done.reason}). {self._client.unreachable}"
             )
         # Not random for security: so that several senders do not come back at once.
         jitter = 1 + random.random() / 4  # noqa: S311
@@ -652,19 +670,17 @@ def apply_reply(
     keys = stored.keys
     places = {key: at for at, key in enumerate(keys)}
 
-    def find(echo: str) -> int | None:
+    def find(echo: str) -> Collection[int]:
         if (place := sent.get(echo)) is not None:
-            return place
-        for key in ledger.keys_of_echo(echo, FIELD_TYPES):
-            if key in places:
-                return places[key]
-        for spelling in _spellings(echo):
-            if (place := places.get(ledger.key(spelling))) is not None:
-                return place
-        return None
+            return (place,)
+        readings = {*ledger.keys_of_echo(echo, FIELD_TYPES), *map(ledger.key, _spellings(echo))}
+        return {places[key] for key in readings if key in places}
 
     alignment = align(parsed, asked=len(keys), find=find, complete=whole)
     positions, contacts = _read_contacts(keys, alignment.positions, parsed.records, is_text=is_utf8(body))
+    if FAILED in positions and counts_more(parsed):
+        # Somebody was charged of whom no contact came.
+        positions = [IN_DOUBT if one == FAILED else one for one in positions]
     there = [(row, one) for row, one in enumerate(contacts) if one is not None]
     flattened = flatten(contacts)
     inside = _inside(contacts, flattened)

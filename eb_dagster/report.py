@@ -52,6 +52,8 @@ class Report:
     """Records that answered nothing that was asked; dropped."""
     wrong_counts: int = 0
     """Replies whose `records_enriched` is not the number of contacts in them."""
+    failed_records: int = 0
+    """Records that carried an error in place of an answer: not charged, and asked again by the next run."""
     refusals: int = 0
     """Times the API said 429."""
     drift: Counter[str] = field(default_factory=Counter[str])

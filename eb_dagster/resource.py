@@ -10,13 +10,13 @@ from pydantic import Field
 from eb_dagster.enrich import Enricher
 from eb_dagster.errors import ConfigError
 
-_FIXED = ("api_key", "base_url", "ledger")
+_FIXED = ("api_key", "base_url", "ledger", "proxy", "ca_bundle")
 
 
 class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMissingTypeArgument]
     """ExactBuyer's bulk enrichment API and the ledger that pays for a contact once.
 
-    Key, address and ledger are the project's: a run that tries to set them at launch fails. Usable
+    Key, address, ledger and proxy are the project's: a run that tries to set them at launch fails. Usable
     outside a run too, with the same `dg.EnvVar` values: `resource.enricher()`.
     """
 
@@ -33,6 +33,17 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
         json_schema_extra={"dagster__is_secret": True},
     )
     base_url: str | None = Field(default=None, description="The API's address; the vendor's if not given.")
+    proxy: str | None = Field(
+        default=None,
+        description="HTTP proxy to the API, http://host:port; $EB_DAGSTER_PROXY if not given.",
+        # It may carry a password.
+        repr=False,
+        json_schema_extra={"dagster__is_secret": True},
+    )
+    ca_bundle: str | None = Field(
+        default=None,
+        description="PEM file of authorities to trust beside the usual ones; $EB_DAGSTER_CA_BUNDLE if not given.",
+    )
     requests_per_minute: float = Field(default=198, description="Shared by all runs on the ledger.")
     max_credits_at_risk: int = Field(
         default=20_000, description="Bound on identifiers in flight plus in doubt."
@@ -58,10 +69,11 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
         return Enricher(**{**own, **settings})
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Refuse a key, an address or a ledger that came with the run.
+        """Refuse a key, an address, a ledger or a proxy that came with the run.
 
-        Dagster lets whoever launches a run override any value of a resource: with another address,
-        the key and the people would go there; with another ledger, everything is paid for again.
+        Dagster lets whoever launches a run override any value of a resource: with another address, or a
+        proxy and its certificate, the key and the people would go there; with another ledger, everything
+        is paid for again.
         """
         try:
             declared = context.resource_def.config_schema if context.resource_def else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from eb_dagster.contacts import ListsChoice, select
 from eb_dagster.errors import ConfigError
@@ -49,6 +51,9 @@ class Settings:
     max_credits_per_month: int | None = None
     person: Mapping[str, str] | None = field(default=None)
     lists: ListsChoice = "list"
+    # Its address may carry a password.
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: str | None = None
 
     def __post_init__(self) -> None:
         _check_prefix(self.prefix)
@@ -110,6 +115,46 @@ def read_base_url(given: str | None) -> str:
     return f"{parts.scheme}://{where}{path}"
 
 
+_PROXY_SHAPE = "give it as http://host:port, or http://user:password@host:port with special characters as %XX"
+
+
+def read_proxy(given: str | None) -> str | None:
+    """The proxy as given, else $EB_DAGSTER_PROXY, in one spelling; None for none, which an empty text is too.
+
+    Raises `ConfigError` without any of it: it may hold a password.
+    """
+    text = (os.environ.get("EB_DAGSTER_PROXY", "") if given is None else given).strip()
+    if not text:
+        return None
+    setting = "EB_DAGSTER_PROXY" if given is None else "proxy"
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        raise ConfigError(f"{setting} is no address; {_PROXY_SHAPE}") from None
+    if "://" in text and parts.scheme != "http":
+        raise ConfigError(
+            f"{setting} has another scheme than http, which a proxy is asked by; {_PROXY_SHAPE}"
+        )
+    is_all = parts.path in ("", "/") and not parts.query and not parts.fragment
+    if "://" not in text or port is None or not is_all or not _HOST.fullmatch(host):
+        raise ConfigError(f"{setting} is not the address of a proxy; {_PROXY_SHAPE}")
+    user = ""
+    if parts.username is not None or parts.password is not None:
+        user = ":".join(quote(unquote(one or ""), safe="") for one in (parts.username, parts.password)) + "@"
+    return f"http://{user}{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def read_ca_bundle(given: str | os.PathLike[str] | None) -> str | None:
+    """The file of certificates as given, else $EB_DAGSTER_CA_BUNDLE; None for none, which an empty text is too."""
+    named = os.fspath(os.environ.get("EB_DAGSTER_CA_BUNDLE", "") if given is None else given)
+    # It is read again when the first request goes, maybe in another folder.
+    return str(Path(named).expanduser().absolute()) if named else None
+
+
+_HOST = re.compile(r"[\w.-]+|[0-9a-f.:]+")
+
+
 def read_ledger(given: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
     """The ledger as given, else $EB_DAGSTER_LEDGER, else a file in the user's data folder.
 
@@ -136,6 +181,8 @@ def read_settings(
     aliases: Sequence[FieldType],
     columns: Sequence[str] | None,
     default_region: str | None,
+    proxy: str | None,
+    ca_bundle: str | os.PathLike[str] | None,
     **others: Any,
 ) -> Settings:
     """Check what was given and fill in what comes from the environment."""
@@ -144,6 +191,8 @@ def read_settings(
     return Settings(
         api_key=read_api_key(api_key),
         base_url=read_base_url(base_url),
+        proxy=read_proxy(proxy),
+        ca_bundle=read_ca_bundle(ca_bundle),
         required_fields=tuple(dict.fromkeys(required_fields)),
         aliases=tuple(dict.fromkeys(aliases)),
         columns=None if columns is None else tuple(columns),

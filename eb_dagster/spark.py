@@ -143,6 +143,11 @@ def _check_names(settings: Mapping[str, Any]) -> None:
             "an api_key that is given here would travel in Spark's plan; leave it out, and set "
             "EXACTBUYER_API_KEY on the executors"
         )
+    if "@" in (settings.get("proxy") or ""):
+        raise ConfigError(
+            "a user and password in proxy would travel in Spark's plan; leave it out, and set EB_DAGSTER_PROXY "
+            "on driver and executors"
+        )
     if given := [name for name in _OF_ONE_RUN if name in settings]:
         raise ConfigError(
             f"{', '.join(given)}: of one run, and each Spark task is a run of its own; leave it out, and set "

@@ -76,6 +76,23 @@ def test_every_form_goes_in_and_out(stand_in, shell, source, target):
     assert made["eb_full_name"].notna().all()
 
 
+def test_a_proxy_with_a_password_on_the_command_line_is_refused_and_one_without_is_not(stand_in, shell):
+    api = stand_in(match_rate=1.0)
+    leads(3)
+    refused = shell(
+        api, "enrich", "leads.csv", "-o", "out.csv", "--proxy", "http://me:canary@proxy.example:80"
+    )
+    assert refused.code == 2
+    assert "EB_DAGSTER_PROXY" in refused.said
+    odd = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--proxy", "canary.example")
+    assert (odd.code, "http://host:port" in odd.said) == (2, True)
+    none = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--ca-bundle", "nowhere.pem")
+    assert (none.code, "--ca-bundle" in none.said) == (2, True)
+    assert api.requests() == 0
+    done = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--proxy", "http://127.0.0.1:9")
+    assert done.code == 0, done.said
+
+
 def test_a_second_run_costs_nothing(stand_in, shell):
     api = stand_in(match_rate=1.0)
     leads(5)

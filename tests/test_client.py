@@ -206,3 +206,23 @@ def test_so_many_interim_answers_are_read_and_no_more():
     enough = client(say(HINTS * MOST_INTERIM_ANSWERS + PAID)).send(b"x=1")
     too_many = client(say(HINTS * (MOST_INTERIM_ANSWERS + 1) + PAID)).send(b"x=1")
     assert (judge(enough), judge(too_many)) == ("answered", "doubt")
+
+
+@pytest.mark.parametrize(
+    ("header", "date"),
+    [
+        (b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 784111777.0),
+        (b"date: Sunday, 06-Nov-94 08:49:37 GMT\r\n", 784111777.0),
+        (b"Date: Sun Nov  6 08:49:37 1994\r\n", 784111777.0),
+        (b"Date: Sun, 06 Nov 1994 09:49:37 +0100\r\n", 784111777.0),
+        (b"Date: Sun, 99 Nov 99999999 08:49:37 GMT\r\n", None),
+        (b"Date: Sun, 06 Nov 1994 08:49:37 +9999999999\r\n", None),
+        (b"Date: yesterday\r\n", None),
+        (b"Date:\r\n", None),
+        (b"", None),
+    ],
+)  # fmt: skip
+def test_a_reply_tells_the_clock_of_the_server(header: bytes, date: float | None):
+    reply = client(say(b"HTTP/1.1 200 OK\r\n" + header + b"Content-Length: 0\r\n\r\n")).send(b"x=1")
+    assert isinstance(reply, Reply)
+    assert reply.date == date

@@ -435,6 +435,26 @@ def test_bytes_are_read_or_refused(raw):
         assert str(error) == "the contact is not JSON"  # noqa: PT017 - most are
 
 
+@pytest.mark.parametrize("read", [read_contact, read_odd_contact])
+def test_of_several_the_first_counts(read):
+    networks = ("linkedin", "twitter", "facebook", "github")
+    profiles = [{"network": one, "url": f"{one}.com/{at}"} for at in ("", 1, 2, 3) for one in networks]
+    for one in profiles[:4]:
+        one["url"] = ""
+    contact = {
+        "social_profiles": profiles,
+        "phone_numbers": [{"E164": None}, {"E164": "+1"}, {"E164": "+2"}],
+        "work_emails": ["", "w1@x.example", "w2@x.example"],
+        "personal_emails": [None, "p1@x.example", "p2@x.example"],
+        "employment": {"job": {"levels": ["", "first", "second"]}},
+        "education": [{"school": {"name": ""}}, {"school": {"name": "One"}}, {"school": {"name": "Two"}}],
+    }
+    row = named(read(json.dumps(contact).encode()))
+    assert [row[f"{one}_url"] for one in networks] == [f"{one}.com/1" for one in networks]
+    assert (row["phone"], row["work_email"], row["personal_email"]) == ("+1", "w1@x.example", "p1@x.example")
+    assert (row["job_level"], row["school_name"]) == ("first", "One")
+
+
 # The plain path and the one for odd shapes, side by side with a slow reading written for clarity
 
 _plain_text = (

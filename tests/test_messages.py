@@ -164,6 +164,10 @@ def answering(
                 self.send_header(name, value)
             self.end_headers()
 
+        def do_CONNECT(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
         def log_message(self, *_: Any) -> None:
             pass
 
@@ -200,6 +204,10 @@ for what, act in {
     "an address with a password": lambda s: s.enrich(base_url="https://me:canary-secret@a.example"),
     "an address of another kind": lambda s: s.enrich(base_url="ftp://a.example"),
     "plain http to elsewhere": lambda s: s.enrich(base_url="http://a.example"),
+    "a proxy without a port": lambda s: s.enrich(proxy="http://canary-secret"),
+    "a proxy that is no address": lambda s: s.enrich(proxy="http://canary-secret:x"),
+    "a proxy of another kind": lambda s: s.enrich(proxy="socks5://me:canary-secret@a.example:1080"),
+    "authorities that are none": lambda s: s.enrich(ca_bundle=s.file("a.pem", b"canary")),
     "required fields as a text": lambda s: s.enrich(required_fields="email"),
     "columns as a text": lambda s: s.enrich(columns="city"),
     "an unknown required field": lambda s: s.enrich(required_fields=["fax"]),
@@ -305,6 +313,14 @@ def a_certificate(scene: Scene) -> Any:
         scene.enrich(base_url=url)
 
 
+def refusing_proxy(code: int) -> Callable[[Scene], Any]:
+    def act(scene: Scene) -> Any:
+        with answering(code) as url:
+            scene.enrich(base_url="https://127.0.0.1:9", proxy=url.replace("//", "//me:canary-secret@"))
+
+    return act
+
+
 def no_certificates(scene: Scene) -> Any:
     scene.monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(scene.folder / "nowhere"))
     scene.enrich(base_url="https://127.0.0.1")
@@ -330,6 +346,9 @@ for what, act in {
     "connection refused": nobody_there,
     "a certificate that is not trusted": a_certificate,
     "no certificates there": no_certificates,
+    "a proxy that asks for a password": refusing_proxy(407),
+    "a proxy that lets nobody there": refusing_proxy(403),
+    "a proxy that cannot get there": refusing_proxy(502),
     "as much in doubt as is allowed": lambda s: s.enrich(
         leads(60), partition_size=20, max_credits_at_risk=20, faults="502@2"
     ),
@@ -641,6 +660,7 @@ def on_spark(*, master: str = "spark://127.0.0.1:7077", email: str = "string", *
 for what, act in {
     "no Spark dataframe": lambda _: enrich_on_spark(leads()),
     "a key for Spark": on_spark(api_key=KEY),
+    "a proxy's password for Spark": on_spark(proxy="http://me:canary-secret@a.example:80"),
     "a cap on one run for Spark": on_spark(max_credits=5),
     "an unknown setting for Spark": on_spark(max_credit=5),
     "no ledger for Spark": on_spark(ledger=""),

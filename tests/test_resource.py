@@ -41,7 +41,7 @@ def run_with(resource, launched):
 def test_its_repr_shows_no_key(resource):
     assert KEY not in repr(resource)
     assert KEY not in repr(resource.process_config_and_initialize())
-    assert KEY not in repr(ExactBuyerResource(api_key=KEY, ledger="l.db"))
+    assert KEY not in repr(ExactBuyerResource(api_key=KEY, ledger="l.db", proxy=f"http://me:{KEY}@h:1"))
 
 
 def test_a_ledger_has_to_be_named():
@@ -65,8 +65,8 @@ def test_a_run_reads_the_environment_when_it_starts(resource, monkeypatch):
     assert run_with(resource, {}).base_url == "http://127.0.0.1:10"
 
 
-@pytest.mark.parametrize("name", ["api_key", "base_url", "ledger"])
-def test_nobody_sets_key_address_or_ledger_at_launch(resource, name):
+@pytest.mark.parametrize("name", ["api_key", "base_url", "ledger", "proxy", "ca_bundle"])
+def test_nobody_sets_key_address_ledger_or_proxy_at_launch(resource, name):
     launched = {**FROM_ENVIRONMENT, "base_url": {"env": "SOME_URL"}, name: "https://elsewhere.example"}
     with pytest.raises(dg.DagsterError) as caught:
         run_with(resource, launched)
@@ -101,7 +101,7 @@ def test_what_is_in_doubt_may_be_decided_at_launch(resource):
 def test_the_page_shows_no_key_that_was_written_down(tmp_path, monkeypatch):
     (tmp_path / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    resource = f"ExactBuyerResource(api_key={KEY!r}, ledger='postgresql://me:{KEY}@host/db')"
+    resource = f"ExactBuyerResource(api_key={KEY!r}, ledger='postgresql://me:{KEY}@host/db', proxy='http://me:{KEY}@h:1')"
     (tmp_path / "plain.py").write_text(
         "import dagster as dg\nfrom eb_dagster import ExactBuyerResource\n"
         f"defs = dg.Definitions(resources={{'exactbuyer': {resource}}})\n"
@@ -113,5 +113,5 @@ def test_the_page_shows_no_key_that_was_written_down(tmp_path, monkeypatch):
     assert shown.exit_code == 0, shown.output
     details = json.loads(shown.output[shown.output.index("{") :])["data"]["topLevelResourceDetailsOrError"]
     values = {one["key"]: one["value"] for one in details["configuredValues"]}
-    assert values["api_key"] == values["ledger"] == "********"
+    assert values["api_key"] == values["ledger"] == values["proxy"] == "********"
     assert KEY not in shown.output

@@ -1,5 +1,6 @@
 import gzip
 import json
+import time
 import tracemalloc
 import zlib
 from urllib.parse import parse_qs, urlencode
@@ -17,6 +18,7 @@ from eb_dagster.wire import (
     UNREADABLE,
     align,
     encode_form,
+    encode_reply,
     inflate,
     parse_reply,
     tells_of_contacts,
@@ -29,7 +31,12 @@ def body(*entries: dict) -> bytes:
 
 def aligned(raw: bytes, *asked: str, complete: bool = True) -> tuple[int, ...]:
     places = {value: at for at, value in enumerate(asked)}
-    return align(parse_reply(raw), asked=len(asked), find=places.get, complete=complete).positions
+    return align(
+        parse_reply(raw),
+        asked=len(asked),
+        find=lambda echo: [places[echo]] if echo in places else [],
+        complete=complete,
+    ).positions
 
 
 def test_the_form_is_the_vendors():
@@ -70,6 +77,17 @@ def test_two_different_contacts_for_one_question_are_nobodys():
     assert aligned(raw, "a") == (UNREADABLE,)
 
 
+def test_an_echo_that_may_mean_two_questions_proves_neither():
+    parsed = parse_reply(
+        body({"value": "ab", "enriched_contact": {}}, {"value": "c", "enriched_contact": {}})
+    )
+    readings = {"ab": [0, 1], "c": [2]}
+    assert align(parsed, asked=3, find=readings.__getitem__, complete=True).positions == (
+        *[UNREADABLE] * 2,
+        1,
+    )
+
+
 def test_whole_records_of_a_torn_reply_are_read():
     raw = body(*({"value": str(n), "enriched_contact": {"n": n}} for n in range(9)))
     found = aligned(raw[: len(raw) // 2], *map(str, range(9)), complete=False)
@@ -102,6 +120,33 @@ def test_a_body_that_broke_off_gives_what_is_there_and_is_not_whole():
         assert text.startswith(found)
         assert not is_whole
     assert len(found) == len(text)
+
+
+def test_a_body_of_several_members_that_broke_off_is_not_whole():
+    first, second = gzip.compress(b"hello "), gzip.compress(b"world")
+    for end in range(len(first) + 1, len(first + second)):
+        found, is_whole = inflate((first + second)[:end], "gzip")
+        assert b"hello world".startswith(found)
+        assert found.startswith(b"hello ")
+        assert not is_whole
+    damaged = first + second[:-8] + bytes(8) + gzip.compress(b"!")
+    assert inflate(damaged, "gzip") == (b"hello world", False)
+
+
+def test_the_cap_holds_over_all_members():
+    part = gzip.compress(bytes(MOST_DECODED_BYTES // 2 + 1), 1)
+    found, is_whole = inflate(part + part, "gzip")
+    assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)
+    exact = gzip.compress(bytes(MOST_DECODED_BYTES // 2), 1)
+    found, is_whole = inflate(exact * 2 + gzip.compress(b"more"), "gzip")
+    assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)
+
+
+def test_members_without_end_are_given_up_soon():
+    started = time.monotonic()
+    found, is_whole = inflate(gzip.compress(b"") * 2_000_000, "gzip")
+    assert (found, is_whole) == (b"", False)
+    assert time.monotonic() - started < 5
 
 
 @settings(max_examples=300, deadline=None)
@@ -151,3 +196,18 @@ def test_a_body_that_inflates_without_end_is_cut_and_not_whole():
 )
 def test_a_refusal_may_tell_that_somebody_was_enriched(raw: bytes, told: bool):
     assert tells_of_contacts(raw) is told
+
+
+def test_a_rewritten_reply_says_the_same():
+    raw = body(
+        {"value": "a", "enriched_contact": {"x": 1}}, {"value": "b", "enriched_contact": None},
+        {"value": "c", "enriched_contact": None, "error": "down"}, {"value": "d"}, {"enriched_contact": {}},
+    )  # fmt: skip
+    parsed = parse_reply(raw)
+    again = parse_reply(encode_reply(parsed.records, parsed.records_enriched))
+    assert [bytes(one.contact or b"").replace(b" ", b"") for one in again.records] == [
+        bytes(one.contact or b"").replace(b" ", b"") for one in parsed.records
+    ]
+    assert [(one.echo, one.readable, one.failed) for one in again.records] == [
+        (one.echo, one.readable, one.failed) for one in parsed.records
+    ]

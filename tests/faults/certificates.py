@@ -45,11 +45,13 @@ class _Authority:
             .sign(self.key, hashes.SHA256())
         )
 
-    def issue(self, path: Path, *, host: str, days: int = 30) -> Path:
+    def issue(self, path: Path, *, host: str, days: int = 30, has_alternative_name: bool = True) -> Path:
         """Write a key and its certificate into one file."""
         key = ec.generate_private_key(ec.SECP256R1())
-        names = x509.SubjectAlternativeName([_general_name(host)])
-        certificate = self._sign(_name(host), key.public_key(), names, days=days)
+        extra: x509.ExtensionType = x509.SubjectAlternativeName([_general_name(host)])
+        if not has_alternative_name:
+            extra = x509.BasicConstraints(ca=False, path_length=None)
+        certificate = self._sign(_name(host), key.public_key(), extra, days=days)
         path.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -77,5 +79,7 @@ def make_certificates(folder: Path) -> dict[str, Path]:
         "good": known.issue(folder / "good.pem", host="127.0.0.1"),
         "other": known.issue(folder / "other.pem", host="other.example"),
         "expired": known.issue(folder / "expired.pem", host="127.0.0.1", days=-1),
+        "common name": known.issue(folder / "common.pem", host="localhost", has_alternative_name=False),
+        "localhost": known.issue(folder / "localhost.pem", host="localhost"),
         "unknown": unknown.issue(folder / "unknown.pem", host="127.0.0.1"),
     }
