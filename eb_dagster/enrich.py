@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import accumulate
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast, overload
@@ -19,7 +20,7 @@ import pyarrow as pa
 
 from eb_dagster import contacts as contact_columns
 from eb_dagster import frames, rights
-from eb_dagster.added import Finisher
+from eb_dagster.added import Finisher, Withholder
 from eb_dagster.client import Client
 from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget
 from eb_dagster.forecast import Forecast
@@ -33,7 +34,8 @@ from eb_dagster.identifiers import (
 )
 from eb_dagster.ledger import Ledger
 from eb_dagster.object_store import ObjectPath, Place, place
-from eb_dagster.parquet import open_parquet, read_batches, read_metadata, write_parquet
+from eb_dagster.packed import pack_fields
+from eb_dagster.parquet import Revision, open_parquet, read_batches, read_metadata, write_parquet
 from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
@@ -269,8 +271,12 @@ class Enricher:
         self._check_clash(names)
         if self._settings.over_budget == "refuse":
             self._refuse_over_budget(frame)
+        withholder = self._withholder()
         batches = list(self._run(self._read_pandas(frame, layout), total=len(frame)))
         table = pa.Table.from_batches(batches, schema=self._added)
+        if (listed := withholder.news()) is not None:
+            offered = [row for block in self._read_pandas(frame, layout) for row in block]
+            table = withholder.withhold(table, offered, listed)
         added = _arrow(table).to_pandas(types_mapper=contact_columns.pandas_dtype)
         added = contact_columns.enriched_contacts(
             prefix=self._settings.prefix, columns=self._settings.columns
@@ -287,8 +293,12 @@ class Enricher:
                 f"not {type(frame).__name__}; give it one of these"
             )
         # Read to its end before anything is sent: what fails there has cost nothing.
+        withholder = self._withholder()
         reader = self.enrich_batches(frames.read_table(frame))
-        return frames.given_back(reader.read_all(), frame)
+        table = reader.read_all()
+        if (revision := self._revision(withholder, reader.schema)) is not None:
+            table = pa.Table.from_batches(revision(table.to_batches()), schema=table.schema)
+        return frames.given_back(table, frame)
 
     def enrich_batches(self, batches: Any) -> pa.RecordBatchReader:
         """Enrich a stream: anything with `__arrow_c_stream__`, or an iterable of RecordBatch.
@@ -329,18 +339,56 @@ class Enricher:
         # Before it is there: a table that `forget` does not know of would keep who is in it.
         self._ledger.note_published(str(path.resolve()))
         before = self.report
+        withholder = self._withholder()
+        revise = partial(self._revision, withholder, reader.schema)
         try:
-            return write_parquet(
+            rows = write_parquet(
                 cast("Iterable[pa.RecordBatch]", reader),
                 path,
                 schema=reader.schema,
                 metadata=self._seal,
+                revise=revise,
             )
+            # Who was forgotten while the file took its place, was looked for in the one before it.
+            while (revision := revise()) is not None:
+                with open_parquet(path) as opened:
+                    again = revision(read_batches(opened, 2 * BLOCK_ROWS))
+                    write_parquet(again, path, schema=reader.schema, metadata=self._seal)
+            return rows
         except EnrichError as error:
             # What cannot be written at the end was bought all the same.
             if self.report is not before and self.report.requests and error.spent == NOTHING_SENT:
                 error.spent = self.report.spent
             raise
+
+    def _withholder(self) -> Withholder:
+        return Withholder(
+            self._ledger, self._added, prefix=self._settings.prefix,
+            required=pack_fields(self._settings.required_fields), report=lambda: self.report,
+        )  # fmt: skip
+
+    def _revision(self, withholder: Withholder, schema: pa.Schema) -> Revision | None:
+        """What takes those out of an enriched table who were suppressed since; None if nobody was."""
+        names = [name for name in schema.names if name not in self._added.names]
+        if len(names) + len(self._added.names) != len(schema.names):
+            # Not a table of ours, or not of these settings.
+            return None
+        if (listed := withholder.news()) is None:
+            return None
+        region = self._settings.default_region
+        try:
+            layout = find_layout(names, self._settings.identifiers)
+        except InputError:
+            # Whoever made it has left those columns out.
+            layout = None
+
+        def revised(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                nothing = [Candidates((), ())] * batch.num_rows
+                offered = nothing if layout is None else read_batch(batch, layout, default_region=region)
+                yield withholder.withhold(batch, offered, listed)
+
+        return revised
 
     def check_target(self, path: Place) -> None:
         """Refuse a path that cannot be written, or a table that another ledger has paid for."""
