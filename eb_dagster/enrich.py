@@ -199,7 +199,8 @@ class Enricher:
     def suppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
         """Keep people from ever being sent or handed out, by (kind, text) in any spelling.
 
-        Returns how many were not suppressed before. Only keyed hashes are kept.
+        Returns how many identifiers were not suppressed before. Only keyed hashes are kept. Runs that are
+        under way hold to it too, in whatever process.
 
         Raises:
             InputError: a text is no identifier of its kind; its position is named, not its value.
@@ -207,10 +208,15 @@ class Enricher:
         """
         return rights.suppress(self._ledger, identifiers, default_region=self._settings.default_region)
 
-    def forget(self, field_type: FieldType, text: str) -> rights.Forgotten:
-        """Remove a person from the ledger and from the Parquet tables that it published.
+    def unsuppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
+        """Take people off the suppression list again. Returns how many identifiers were on it."""
+        return rights.unsuppress(self._ledger, identifiers, default_region=self._settings.default_region)
 
-        What remains is a keyed hash, so that nobody buys the person again.
+    def forget(self, field_type: FieldType, text: str | Iterable[str]) -> rights.Forgotten:
+        """Remove a person, or each of several, from the ledger and from the tables that it published.
+
+        What remains is a keyed hash, so that nobody buys the person again. What could not be searched is
+        named in the result.
         """
         return rights.forget(self._ledger, field_type, text, default_region=self._settings.default_region)
 
