@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
@@ -18,7 +18,6 @@ from typing import Any, Final, cast
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import sqlalchemy as sa
 
 from eb_dagster import database
@@ -268,7 +267,7 @@ class _Person:
         self._persons: set[int] = set()
         self._find(given, everybody=True)
         self._find_inside(traces)
-        inside, asked = self._identifiers(traces)
+        inside, asked = self._identifiers()
         others = inside | asked
         shared = self._find(sorted(others), everybody=False)
         self.own = {one for one in others if one.field_type != "phone" or one in asked} - shared
@@ -312,7 +311,7 @@ class _Person:
             inside = self.positions.get(row.id, set())
             self._persons.update(persons[at] for at in inside if at in persons)
 
-    def _identifiers(self, traces: Traces) -> tuple[set[Identifier], set[Identifier]]:
+    def _identifiers(self) -> tuple[set[Identifier], set[Identifier]]:
         """What the person's contacts hold, and what they were asked by."""
         inside: set[Identifier] = set()
         asked: set[Identifier] = set()
