@@ -22,7 +22,7 @@ from eb_dagster import contacts as contact_columns
 from eb_dagster import frames, rights
 from eb_dagster.added import Finisher, Withholder
 from eb_dagster.client import Client
-from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget
+from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget, shown_list
 from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import (
     Candidates,
@@ -430,7 +430,7 @@ class Enricher:
     def _check_clash(self, names: Sequence[str]) -> None:
         clashes = sorted(set(names) & set(self._added.names))
         if clashes:
-            raise InputError(f"the input already has columns {clashes}; choose another prefix")
+            raise InputError(f"the input already has columns {shown_list(clashes)}; choose another prefix")
 
     def _refuse_over_budget(self, table: Any) -> None:
         plan, cap = self.plan(table), self._settings.max_credits

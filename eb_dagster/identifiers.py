@@ -21,7 +21,7 @@ import email_validator
 import msgspec
 import phonenumbers
 
-from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.errors import ConfigError, InputError, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -554,7 +554,7 @@ def _named(
     for kind, names in identifiers.items():
         if kind not in FIELD_TYPES:
             raise ConfigError(
-                f"identifiers: {kind!r} is no kind of identifier; choose from {listed(FIELD_TYPES)}"
+                f"identifiers: {shown(kind)} is no kind of identifier; choose from {listed(FIELD_TYPES)}"
             )
         wanted = (names,) if isinstance(names, str) else names
         columns.extend((kind, name) for name in wanted)
@@ -621,8 +621,14 @@ def _there(available: Sequence[str]) -> str:
     return f"there are {listed(available)}" if available else "there are no columns at all"
 
 
+# Without its country code, no number is told to be one.
+_LOOKS_LIKE_A_VALUE: Final = re.compile(r"@|%40|://|(?:\d\D{0,2}){7}")
+
+
 def _is_value(name: object) -> bool:
-    return any(isinstance(canonical(kind, str(name)), Identifier) for kind in FIELD_TYPES)
+    return _LOOKS_LIKE_A_VALUE.search(str(name)) is not None or any(
+        isinstance(canonical(kind, str(name)), Identifier) for kind in FIELD_TYPES
+    )
 
 
 def listed(names: Sequence[str]) -> str:

@@ -547,7 +547,7 @@ def canaries(*texts: str) -> set[bytes]:
     }
 
 
-def test_no_byte_of_a_forgotten_person_is_left_on_any_disk(bought, where, tmp_path, postgresql, request):
+def test_no_byte_of_a_forgotten_person_is_left_on_any_disk(bought, where, tmp_path, postgresql):
     _, start, table = bought
     one = start()
     frame = pd.read_parquet(table)
