@@ -169,7 +169,9 @@ class Withholder:
         told: dict[str, Any] = {"status": "suppressed", "from_ledger": False}
         compute: Any = pc
         for field in cast("Any", self._added):
-            value = pa.scalar(told.get(field.name.removeprefix(self._prefix)), type=field.type)
+            value: Any = cast("Any", pa).scalar(
+                told.get(field.name.removeprefix(self._prefix)), type=field.type
+            )
             at = rows.schema.get_field_index(field.name)
             column = compute.if_else(pa.array(is_barred), value, rows.column(at))
             rows = rows.set_column(at, rows.schema.field(at), column)

@@ -216,10 +216,12 @@ def _read_checks(
         of_match_rate = chosen.match_rate.model_dump() if chosen.match_rate is not None else {}
         return EnrichmentChecks.model_validate({**whole, "match_rate": {**of_match_rate, **given}})
     except ValidationError as error:
-        faults = [
-            f"{'.'.join(shown(part).strip("'") for part in one['loc']) or 'checks'}: {one['msg']}"
-            for one in error.errors()
-        ]
+        faults = [f"{_where(one['loc'])}: {one['msg']}" for one in error.errors()]
         raise ConfigError(
             f"checks: {'; '.join(faults)}; choose from {sorted(EnrichmentChecks.model_fields)}"
         ) from None
+
+
+def _where(location: Sequence[int | str]) -> str:
+    # A key of the user's may be anything.
+    return ".".join(shown(part).strip("'") for part in location) or "checks"

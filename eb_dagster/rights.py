@@ -149,7 +149,8 @@ def forget(
     else's contact holds them too. A text that holds several identifiers, as a cell may, is one person.
     It may be repeated if it broke off, and is complete then. Runs may be under way.
     """
-    texts = [text] if isinstance(text, str) or not isinstance(text, Iterable) else list(text)
+    given_texts: object = text
+    texts = [*text] if isinstance(given_texts, Iterable) and not isinstance(text, str) else [text]
     people = [_given(field_type, one, default_region) for one in texts]
     given = {one for several in people for one in several}
     # First, so that nobody is bought again even if the rest breaks off.

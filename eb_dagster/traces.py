@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, cast
 from urllib.parse import unquote
 
 import numpy as np
@@ -246,6 +246,7 @@ def _is_without_text(kind: Any, *, numbers: bool) -> bool:
 
 def _texts_one_by_one(rows: npt.NDArray[Any], values: Any) -> tuple[npt.NDArray[Any], Any]:
     """As Python sees them: maps, views, bytes, and whatever type comes next."""
+    inside: list[list[str]]
     if pa.types.is_dictionary(values.type):
         distinct = [list(_texts_in(one)) for one in values.dictionary.to_pylist()]
         inside = [[] if code is None else distinct[code] for code in values.indices.to_pylist()]
@@ -263,9 +264,10 @@ def _texts_in(value: Any) -> Iterator[str]:
         if b"\0" in value:
             yield from (value.decode(name, "replace") for name in ("utf-16-le", "utf-16-be"))
     elif isinstance(value, Mapping):
-        yield from (text for pair in value.items() for one in pair for text in _texts_in(one))
+        pairs = cast("Mapping[Any, Any]", value).items()
+        yield from (text for pair in pairs for one in pair for text in _texts_in(one))
     elif isinstance(value, list | tuple):
-        yield from (text for one in value for text in _texts_in(one))
+        yield from (text for one in cast("Sequence[Any]", value) for text in _texts_in(one))
     elif isinstance(value, bool) or value is None:
         return
     else:
