@@ -106,15 +106,18 @@ def _read_people(
 
 
 def _pairs(identifiers: object, spent: str) -> list[tuple[Any, Any]]:
-    shape = 'people are given as a list of pairs, as in [("email", "jane@firm.example")]; correct that'
-    if isinstance(identifiers, str | bytes | Mapping) or not isinstance(identifiers, Iterable):
-        raise InputError(shape, spent=spent)
-    pairs: list[tuple[Any, Any]] = []
-    for pair in cast("Iterable[Any]", identifiers):
-        if isinstance(pair, str) or not isinstance(pair, Sequence) or len(cast("Any", pair)) != 2:
-            raise InputError(shape, spent=spent)
-        pairs.append(cast("tuple[Any, Any]", tuple(cast("Any", pair))))
-    return pairs
+    is_list = isinstance(identifiers, Iterable) and not isinstance(identifiers, str | bytes | Mapping)
+    pairs: list[Any] = [*cast("Iterable[Any]", identifiers)] if is_list else []
+    if not is_list or any(isinstance(one, str) or not _is_pair(one) for one in pairs):
+        raise InputError(
+            'people are given as a list of pairs, as in [("email", "jane@firm.example")]; correct that',
+            spent=spent,
+        )
+    return [(kind, text) for kind, text in pairs]
+
+
+def _is_pair(one: object) -> bool:
+    return isinstance(one, Sequence) and len(cast("Sequence[object]", one)) == 2
 
 
 def _read_text(
@@ -149,8 +152,7 @@ def forget(
     else's contact holds them too. A text that holds several identifiers, as a cell may, is one person.
     It may be repeated if it broke off, and is complete then. Runs may be under way.
     """
-    given_texts: object = text
-    texts = [*text] if isinstance(given_texts, Iterable) and not isinstance(text, str) else [text]
+    texts: list[Any] = [text] if isinstance(text, str) else [*text]
     people = [_given(field_type, one, default_region) for one in texts]
     given = {one for several in people for one in several}
     # First, so that nobody is bought again even if the rest breaks off.
@@ -193,7 +195,7 @@ def forget(
     )
 
 
-def _given(field_type: Any, text: Any, default_region: str | None) -> Sequence[Identifier]:
+def _given(field_type: FieldType, text: str, default_region: str | None) -> Sequence[Identifier]:
     identifiers, reasons = _read_text(field_type, text, default_region, spent="Nothing was forgotten")
     if identifiers:
         return identifiers
