@@ -127,7 +127,7 @@ def _read_text(
     if field_type not in FIELD_TYPES:
         if text in FIELD_TYPES:
             raise InputError(
-                f'kind and text are swapped: the kind comes first, as in ("{text}", …)', spent=spent
+                f'kind and text are swapped: give the kind first, as in ("{text}", …)', spent=spent
             )
         raise InputError(f"no such kind of identifier; choose from {', '.join(FIELD_TYPES)}", spent=spent)
     if not isinstance(text, str):
@@ -152,7 +152,7 @@ def forget(
     else's contact holds them too. A text that holds several identifiers, as a cell may, is one person.
     It may be repeated if it broke off, and is complete then. Runs may be under way.
     """
-    texts: list[Any] = [text] if isinstance(text, str) else [*text]
+    texts: list[Any] = [*text] if hasattr(text, "__iter__") and not isinstance(text, str) else [text]
     people = [_given(field_type, one, default_region) for one in texts]
     given = {one for several in people for one in several}
     # First, so that nobody is bought again even if the rest breaks off.

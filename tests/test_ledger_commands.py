@@ -97,7 +97,8 @@ def test_forget_takes_the_identifier_from_standard_input(call):
     assert "firm.example" not in done.output
 
 
-def test_suppress_takes_people_back(call, doubtful, tmp_path):
+@pytest.mark.usefixtures("doubtful")
+def test_suppress_takes_people_back(call, tmp_path):
     (tmp_path / "people.txt").write_text("p1@firm.example\nP2@firm.example\n")
     call("suppress", str(tmp_path / "people.txt"))
     told = call("suppress", str(tmp_path / "people.txt"), "--remove").output

@@ -752,15 +752,15 @@ def test_whoever_is_taken_off_the_list_is_asked_again(stand_in, enricher, where)
 @pytest.mark.parametrize(
     ("do", "words"),
     [
-        (lambda one: one.suppress([("canary@firm.example", "email")]), "swapped: the kind comes first"),
-        (lambda one: one.forget("canary@firm.example", "email"), "swapped: the kind comes first"),
+        (lambda one: one.suppress([("canary@firm.example", "email")]), "swapped: give the kind first"),
+        (lambda one: one.forget("canary@firm.example", "email"), "swapped: give the kind first"),
         (lambda one: one.suppress([("mail", "canary@firm.example")]), "no such kind of identifier; choose"),
         (lambda one: one.suppress("canary@firm.example"), "a list of pairs"),
         (lambda one: one.suppress(["canary@firm.example"]), "a list of pairs"),
         (lambda one: one.suppress(("email", "canary@firm.example")), "a list of pairs"),
         (lambda one: one.suppress({"email": "canary@firm.example"}), "a list of pairs"),
         (lambda one: one.suppress([("email", None)]), "of type NoneType, not text"),
-        (lambda one: one.forget("email", [17]), "of type int, not text"),
+        (lambda one: one.forget("email", 17), "of type int, not text"),
         (lambda one: one.unsuppress([("email", "canary")]), "1 \\(at 1, counted from 1\\).*Nothing was changed"),
     ],
 )  # fmt: skip
