@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, pairwise
 from typing import Any, Final, Self, cast
@@ -32,12 +32,12 @@ from eb_dagster.contacts import (
 from eb_dagster.eligible import contradicts
 from eb_dagster.errors import LedgerError
 from eb_dagster.findings import Known
-from eb_dagster.identifiers import FieldType, identifiers_in, is_weak
-from eb_dagster.ledger import Ledger
+from eb_dagster.identifiers import Candidates, FieldType, Identifier, identifiers_in, is_weak
+from eb_dagster.ledger import Ledger, SuppressionList
 from eb_dagster.names import agrees
 from eb_dagster.packed import Indices
 from eb_dagster.plan import Block
-from eb_dagster.purchase import decompress
+from eb_dagster.purchase import contact_of, decompress
 from eb_dagster.report import Report
 from eb_dagster.wire import Record, parse_reply
 
@@ -67,6 +67,7 @@ class Finisher:
         self._has_agrees = prefix + AGREES.name in schema.names
         self._inflated = _Inflated(ledger)
         self._loader = _Loader(self._inflated)
+        self._list_version = ledger.suppression_list().version
 
     def __enter__(self) -> Self:
         return self
@@ -82,7 +83,7 @@ class Finisher:
         """The added columns of these rows, in order. Counts them in the report."""
         ended = _Ended(block, run)
         found = self._loader.load(block, ended)
-        self._withhold(ended, found)
+        self._withhold(block, ended, found)
         agreement = _compare(block, found) if self._has_agrees else {}
         report.contradicted += _take_back(block, ended, found, agreement)
         status = [
@@ -104,12 +105,19 @@ class Finisher:
         for kind, array in zip(self._schema.types[-len(contacts) :], contacts, strict=True):
             yield array if array.type == kind else as_json(array)
 
-    def _withhold(self, ended: _Ended, found: _Found) -> None:
+    def _withhold(self, block: Block, ended: _Ended, found: _Found) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
-        if not self._ledger.has_suppressed():
+        listed = self._ledger.suppression_list()
+        if not listed.keys:
             return
         inside = {at: identifiers_in(contacts.texts(row)) for at, contacts, row in found}
-        barred = self._ledger.suppressed({one for several in inside.values() for one in several})
+        if listed.version != self._list_version:
+            # By what the rows themselves offer, they were looked up when they came.
+            for at, one in enumerate(block.candidates):
+                inside[at] = [*inside.get(at, ()), *one.identifiers]
+        barred = self._ledger.suppressed(
+            {one for several in inside.values() for one in several}, among=listed
+        )
         for at, several in inside.items():
             if not barred.isdisjoint(several):
                 ended.suppress(at)
@@ -145,6 +153,102 @@ def _take_back(block: Block, ended: _Ended, found: _Found, agreement: dict[int, 
         found.drop(at)
         agreement.pop(at, None)
     return len(contradicted)
+
+
+class Withholder:
+    """Takes people out of rows that have left, if they were suppressed since it was made."""
+
+    def __init__(
+        self, ledger: Ledger, schema: pa.Schema, *, prefix: str, required: int, report: Callable[[], Report]
+    ) -> None:
+        self._ledger = ledger
+        self._added = schema
+        self._prefix = prefix
+        self._required = required
+        self._report = report
+        self._version = ledger.suppression_list().version
+
+    def news(self) -> SuppressionList | None:
+        """The suppression list if it has changed since this was asked last."""
+        listed = self._ledger.suppression_list()
+        if listed.version == self._version:
+            return None
+        self._version = listed.version
+        return listed
+
+    def withhold(self, rows: Any, offered: Sequence[Candidates], listed: SuppressionList) -> Any:
+        """The rows of a batch or table, of which it is given what each offers, without those on the list."""
+        people = [list(one.identifiers) for one in offered]
+        answered: dict[int, Identifier] = {}
+        kinds, queries, found = (self._values(rows, name) for name in ("field_type", "query", "matched"))
+        for at, (kind, query) in enumerate(zip(kinds, queries, strict=True)):
+            if query is not None:
+                by = Identifier(kind, query)
+                people[at].append(by)
+                if found[at]:
+                    answered[at] = by
+        for at, texts in self._texts(rows, answered):
+            people[at] += identifiers_in(texts)
+        barred = self._ledger.suppressed({one for several in people for one in several}, among=listed)
+        is_barred = np.array([not barred.isdisjoint(several) for several in people], dtype=np.bool_)
+        statuses = self._values(rows, "status")
+        is_barred &= np.array([one not in ("suppressed", "invalid") for one in statuses], dtype=np.bool_)
+        return self._blanked(rows, is_barred) if is_barred.any() else rows
+
+    def _values(self, rows: Any, name: str) -> list[Any]:
+        return rows.column(self._prefix + name).to_pylist()
+
+    def _texts(
+        self, rows: Any, answered: Mapping[int, Identifier]
+    ) -> Iterator[tuple[int, Mapping[FieldType, Sequence[str]]]]:
+        """Who the contacts say they are: by their columns, else by the ledger."""
+        names = ("social_profiles", "emails", "phones")
+        if all(self._prefix + name in self._added.names for name in names):
+            for at, (profiles, emails, phones) in enumerate(
+                zip(*(self._values(rows, name) for name in names), strict=True)
+            ):
+                urls = [one["url"] for one in profiles or () if one["url"]]
+                yield at, {"social_profile": urls, "email": emails or (), "phone": phones or ()}
+            return
+        keys = self._ledger.keys(answered.values())
+        known, _ = self._ledger.lookup(keys, required=self._required, alias_keys=keys)
+        of_request: dict[int, list[tuple[int, int]]] = {}
+        for at, one in zip(answered, known.of(keys), strict=True):
+            if one is not None and one.position >= 0:
+                of_request.setdefault(one.request_id, []).append((at, one.position))
+        for stored in self._ledger.replies(of_request):
+            records = parse_reply(decompress(stored)[0]).records
+            for at, position in of_request[stored.request_id]:
+                yield at, contact_of(records[position]).texts
+
+    def _blanked(self, rows: Any, is_barred: npt.NDArray[np.bool_]) -> Any:
+        self._count(rows.filter(pa.array(is_barred)))
+        told: dict[str, Any] = {"status": "suppressed", "from_ledger": False}
+        compute: Any = pc
+        for field in cast("Any", self._added):
+            value: Any = cast("Any", pa).scalar(
+                told.get(field.name.removeprefix(self._prefix)), type=field.type
+            )
+            at = rows.schema.get_field_index(field.name)
+            column = compute.if_else(pa.array(is_barred), value, rows.column(at))
+            rows = rows.set_column(at, rows.schema.field(at), column)
+        return rows
+
+    def _count(self, barred: Any) -> None:
+        """Count these rows in the report as suppressed, and no more as what they were."""
+        report = self._report()
+        report.suppressed += barred.num_rows
+        report.from_ledger -= sum(self._values(barred, "from_ledger"))
+        for status, kind in zip(
+            self._values(barred, "status"), self._values(barred, "field_type"), strict=True
+        ):
+            setattr(report, status, getattr(report, status) - 1)
+            if kind is not None and status in _MATCHED:
+                report.answered_by[kind] -= 1
+                report.matched_by[kind] -= status == "matched"
+        for name in self._added.names[len(STATUS_COLUMNS) :]:
+            column = barred.column(name)
+            report.filled[name.removeprefix(self._prefix)] -= len(column) - column.null_count
 
 
 class _Ended:

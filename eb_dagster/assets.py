@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.contacts import SCHEMA_VERSION
-from eb_dagster.errors import ConfigError
+from eb_dagster.errors import ConfigError, shown, shown_list
 from eb_dagster.identifiers import find_layout
 from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event, LaunchConfig
 from eb_dagster.metadata import column_schema, storage_kind
@@ -139,7 +139,9 @@ def build_enriched_contacts_asset(
 def _sort(keywords: AssetKeywords) -> tuple[EnrichmentSettings, SpecAttributes, OpAttributes]:
     unknown = sorted(set(keywords) - set(AssetKeywords.__annotations__))
     if unknown:
-        raise ConfigError(f"no such keyword: {unknown}; choose from {sorted(AssetKeywords.__annotations__)}")
+        raise ConfigError(
+            f"no such keyword: {shown_list(unknown)}; choose from {sorted(AssetKeywords.__annotations__)}"
+        )
 
     def of(kind: type) -> Any:
         return {name: value for name, value in keywords.items() if name in kind.__annotations__}
@@ -219,7 +221,12 @@ def _read_checks(
         of_match_rate = chosen.match_rate.model_dump() if chosen.match_rate is not None else {}
         return EnrichmentChecks.model_validate({**whole, "match_rate": {**of_match_rate, **given}})
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, one['loc'])) or 'checks'}: {one['msg']}" for one in error.errors()]
+        faults = [f"{_where(one['loc'])}: {one['msg']}" for one in error.errors()]
         raise ConfigError(
             f"checks: {'; '.join(faults)}; choose from {sorted(EnrichmentChecks.model_fields)}"
         ) from None
+
+
+def _where(location: Sequence[int | str]) -> str:
+    # A key of the user's may be anything.
+    return ".".join(shown(part).strip("'") for part in location) or "checks"

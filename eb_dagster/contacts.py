@@ -25,7 +25,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from eb_dagster.errors import ConfigError
+from eb_dagster.errors import ConfigError, shown_list
 from eb_dagster.identifiers import FieldType
 from eb_dagster.packed import pack_fields
 from eb_dagster.wire import REQUIRED_FIELDS
@@ -201,7 +201,7 @@ def select(columns: Sequence[str] | None, *, prefix: str = "eb_") -> tuple[Colum
     names = [name if name in known else name.removeprefix(prefix).removeprefix("eb_") for name in columns]
     unknown = [name for name in names if name not in known and name not in always]
     if unknown:
-        raise ConfigError(f"columns: {unknown} not known; choose from {known}")
+        raise ConfigError(f"columns: {shown_list(unknown)} not known; choose from {known}")
     return tuple(column for column in CONTACT_COLUMNS if column.name in names)
 
 

@@ -19,7 +19,7 @@ from typing import Any, Final, TextIO, cast
 
 import pyarrow as pa
 
-from eb_dagster.errors import InputError
+from eb_dagster.errors import InputError, shown
 from eb_dagster.frames import Source
 from eb_dagster.object_store import Place
 from eb_dagster.publication import published
@@ -257,7 +257,7 @@ def _known_encoding(name: str) -> str:
         found.decode(b"")[0].encode("utf-8")
     except (LookupError, AttributeError, ValueError):
         raise InputError(
-            f"encoding: {name!r} is none that Python knows; name another, such as utf-8 or cp1252"
+            f"encoding: {shown(name)} is none that Python knows; name another, such as utf-8 or cp1252"
         ) from None
     # A mark at the start is no part of the first column's name.
     return "utf-8-sig" if found.name == "utf-8" else found.name

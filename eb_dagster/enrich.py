@@ -11,6 +11,7 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast, overload
@@ -19,12 +20,12 @@ import pyarrow as pa
 
 from eb_dagster import contacts as contact_columns
 from eb_dagster import frames, rights
-from eb_dagster.added import Finisher
+from eb_dagster.added import Finisher, Withholder
 from eb_dagster.client import Client
 from eb_dagster.companions import Companions
 from eb_dagster.contacts import ListsChoice
 from eb_dagster.eligible import narrow
-from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget
+from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget, shown_list
 from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import (
     Candidates,
@@ -39,7 +40,15 @@ from eb_dagster.identifiers import (
 )
 from eb_dagster.ledger import Ledger
 from eb_dagster.object_store import ObjectPath, Place, place
-from eb_dagster.parquet import check_types, open_parquet, read_batches, read_metadata, write_parquet
+from eb_dagster.packed import pack_fields
+from eb_dagster.parquet import (
+    Revision,
+    check_types,
+    open_parquet,
+    read_batches,
+    read_metadata,
+    write_parquet,
+)
 from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
@@ -224,7 +233,8 @@ class Enricher:
     def suppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
         """Keep people from ever being sent or handed out, by (kind, text) in any spelling.
 
-        Returns how many were not suppressed before. Only keyed hashes are kept.
+        Returns how many identifiers were not suppressed before. Only keyed hashes are kept. Runs that are
+        under way hold to it too, in whatever process.
 
         Raises:
             InputError: a text is no identifier of its kind; its position is named, not its value.
@@ -232,10 +242,15 @@ class Enricher:
         """
         return rights.suppress(self._ledger, identifiers, default_region=self._settings.default_region)
 
-    def forget(self, field_type: FieldType, text: str) -> rights.Forgotten:
-        """Remove a person from the ledger and from the Parquet tables that it published.
+    def unsuppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
+        """Take people off the suppression list again. Returns how many identifiers were on it."""
+        return rights.unsuppress(self._ledger, identifiers, default_region=self._settings.default_region)
 
-        What remains is a keyed hash, so that nobody buys the person again.
+    def forget(self, field_type: FieldType, text: str | Iterable[str]) -> rights.Forgotten:
+        """Remove a person, or each of several, from the ledger and from the tables that it published.
+
+        What remains is a keyed hash, so that nobody buys the person again. What could not be searched is
+        named in the result.
         """
         return rights.forget(self._ledger, field_type, text, default_region=self._settings.default_region)
 
@@ -303,6 +318,7 @@ class Enricher:
         self._check_clash(names)
         if self._settings.over_budget == "refuse":
             self._refuse_over_budget(frame)
+        withholder = self._withholder()
         batches = list(
             self._run(
                 self._read_pandas(frame, layout),
@@ -312,6 +328,9 @@ class Enricher:
             )
         )
         table = pa.Table.from_batches(batches, schema=self._added)
+        if (listed := withholder.news()) is not None:
+            offered = [row for block in self._read_pandas(frame, layout) for row in block]
+            table = withholder.withhold(table, offered, listed)
         added = contact_columns.enriched_contacts(**self._shape).validate(contact_columns.to_pandas(table))
         added.index = frame.index
         enriched = pd.concat([frame, added], axis="columns")
@@ -324,13 +343,21 @@ class Enricher:
                 "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table or a DuckDB relation, "
                 f"not {type(frame).__name__}; give it one of these"
             )
+        withholder = self._withholder()
         if not frames.is_polars(frame):
             # Read to its end before anything is sent: what fails there has cost nothing.
-            return self.enrich_batches(frames.read_table(frame)).read_all()
+            return self._read_all(self.enrich_batches(frames.read_table(frame)), withholder)
         whole = frames.collected(frame)
         self._check_clash(whole.columns)
-        enriched = self.enrich_batches(self._asked_of(whole)).read_all()
+        enriched: Any = self._read_all(self.enrich_batches(self._asked_of(whole)), withholder)
         return frames.with_columns(whole, enriched.select(self._added.names))
+
+    def _read_all(self, reader: pa.RecordBatchReader, withholder: Withholder) -> pa.Table:
+        """The whole table, without who was suppressed while it was read."""
+        table = reader.read_all()
+        if (revision := self._revision(withholder, reader.schema)) is not None:
+            table = pa.Table.from_batches(revision(table.to_batches()), schema=table.schema)
+        return table
 
     def _asked_of(self, frame: Any) -> Any:
         """Of a Polars frame, the columns that are asked: of its types, Arrow and Parquet lack some."""
@@ -382,18 +409,56 @@ class Enricher:
         # Before it is there: a table that `forget` does not know of would keep who is in it.
         self._ledger.note_published(str(path.resolve()))
         before = self.report
+        withholder = self._withholder()
+        revise = partial(self._revision, withholder, reader.schema)
         try:
-            return write_parquet(
+            rows = write_parquet(
                 cast("Iterable[pa.RecordBatch]", reader),
                 path,
                 schema=reader.schema,
                 metadata=self._seal,
+                revise=revise,
             )
+            # Who was forgotten while the file took its place, was looked for in the one before it.
+            while (revision := revise()) is not None:
+                with open_parquet(path) as opened:
+                    again = revision(read_batches(opened, 2 * BLOCK_ROWS))
+                    write_parquet(again, path, schema=reader.schema, metadata=self._seal)
+            return rows
         except EnrichError as error:
             # What cannot be written at the end was bought all the same.
             if self.report is not before and self.report.requests and error.spent == NOTHING_SENT:
                 error.spent = self.report.spent
             raise
+
+    def _withholder(self) -> Withholder:
+        return Withholder(
+            self._ledger, self._added, prefix=self._settings.prefix,
+            required=pack_fields(self._settings.required_fields), report=lambda: self.report,
+        )  # fmt: skip
+
+    def _revision(self, withholder: Withholder, schema: pa.Schema) -> Revision | None:
+        """What takes those out of an enriched table who were suppressed since; None if nobody was."""
+        names = [name for name in schema.names if name not in self._added.names]
+        if len(names) + len(self._added.names) != len(schema.names):
+            # Not a table of ours, or not of these settings.
+            return None
+        if (listed := withholder.news()) is None:
+            return None
+        region = self._settings.default_region
+        try:
+            layout = find_layout(names, self._settings.identifiers)
+        except InputError:
+            # Whoever made it has left those columns out.
+            layout = None
+
+        def revised(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                nothing = [Candidates((), ())] * batch.num_rows
+                offered = nothing if layout is None else read_batch(batch, layout, default_region=region)
+                yield withholder.withhold(batch, offered, listed)
+
+        return revised
 
     def check_target(self, path: Place) -> None:
         """Refuse a path that cannot be written, or a table that another ledger has paid for."""
@@ -429,7 +494,7 @@ class Enricher:
     def _check_clash(self, names: Sequence[str]) -> None:
         clashes = sorted(set(names) & set(self._added.names))
         if clashes:
-            raise InputError(f"the input already has columns {clashes}; choose another prefix")
+            raise InputError(f"the input already has columns {shown_list(clashes)}; choose another prefix")
 
     def _refuse_over_budget(self, table: Any) -> None:
         plan, cap = self.plan(table), self._settings.max_credits

@@ -16,6 +16,35 @@ error is in the ledger, so running again asks only for the rest.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final, cast
+
+# A word such as a setting has; no address, number or key is like that.
+_WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,30}[0-9]{0,4}", re.ASCII)
+_LONGEST_NUMBER: Final = 7
+
+
+def shown(given: object) -> str:
+    """What was given for a setting, as a message may show it: by mistake it may be a person, or a key."""
+    if given is None or isinstance(given, bool | timedelta):
+        return repr(given)
+    if isinstance(given, int | float):
+        digits = sum(map(str.isdigit, repr(given)))
+        return repr(given) if digits <= _LONGEST_NUMBER else f"a number of {digits} digits"
+    if isinstance(given, str):
+        return repr(given) if not given or _WORD.fullmatch(given) else f"a text of {len(given):,} characters"
+    if isinstance(given, list | tuple | set | frozenset):
+        return shown_list(cast("Iterable[object]", given))
+    return f"of type {type(given).__name__}"
+
+
+def shown_list(given: Iterable[object]) -> str:
+    """The same for each of several."""
+    return f"[{', '.join(map(shown, given))}]"
+
+
 NOTHING_SENT = "Nothing was sent"
 BOUGHT = "Whatever was bought is in the ledger"
 

@@ -24,7 +24,7 @@ import phonenumbers
 
 from eb_dagster import cells
 from eb_dagster.characters import CONTROL, LOST, WRAPPING, narrow
-from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.errors import ConfigError, InputError, shown
 from eb_dagster.mailboxes import OTHER_DOMAINS, without_dots, without_tag
 from eb_dagster.names import RowPerson, row_person
 from eb_dagster.networks import (
@@ -518,7 +518,7 @@ def _named(
     for kind, names in identifiers.items():
         if kind not in FIELD_TYPES:
             raise ConfigError(
-                f"identifiers: {kind!r} is no kind of identifier; choose from {listed(FIELD_TYPES)}"
+                f"identifiers: {shown(kind)} is no kind of identifier; choose from {listed(FIELD_TYPES)}"
             )
         wanted = (names,) if isinstance(names, str) else names
         columns.extend((kind, name) for name in wanted)
@@ -627,8 +627,14 @@ def _there(available: Sequence[str]) -> str:
     return f"there are {listed(available)}" if available else "there are no columns at all"
 
 
+# Without its country code, no number is told to be one.
+_LOOKS_LIKE_A_VALUE: Final = re.compile(r"@|%40|://|(?:\d\D{0,2}){7}")
+
+
 def _is_value(name: object) -> bool:
-    return any(isinstance(canonical(kind, str(name)), Identifier) for kind in FIELD_TYPES)
+    return _LOOKS_LIKE_A_VALUE.search(str(name)) is not None or any(
+        isinstance(canonical(kind, str(name)), Identifier) for kind in FIELD_TYPES
+    )
 
 
 def listed(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -86,7 +86,12 @@ _REPLIES: Final = (
 _REPLIES_AT_ONCE: Final = 8
 _INTEND: Final = sa.insert(_requests)
 _REQUEST: Final = sa.select(
-    _requests.c.state, _requests.c.asked, _requests.c.asked_keys, _requests.c.run
+    _requests.c.state,
+    _requests.c.asked,
+    _requests.c.asked_keys,
+    _requests.c.run,
+    _requests.c.endpoint,
+    _requests.c.required,
 ).where(_of_request)
 _CHANGE: Final = sa.update(_requests).where(_of_request)
 _MOVE: Final = _CHANGE.where(_requests.c.state.in_(sa.bindparam("before", expanding=True)))
@@ -103,6 +108,8 @@ _AT_RISK: Final = sa.select(sa.func.coalesce(sa.func.sum(_requests.c.at_risk), 0
     _at_endpoint, _requests.c.at_risk > 0
 )
 _CAPS: Final = sa.select(_meta).where(_meta.c.name.in_(["credits_per_day", "credits_per_month"]))
+_SUPPRESSION: Final = "suppression_version"
+_SUPPRESSION_VERSION: Final = sa.select(_meta.c.value).where(_meta.c.name == _SUPPRESSION)
 _NEXT_SLOT: Final = sa.select(_pacer.c.next_at).where(_pacer.c.endpoint == sa.bindparam("endpoint"))
 # Not "endpoint": an update has that name for the column that it sets.
 _TAKE_SLOT: Final = sa.update(_pacer).where(_pacer.c.endpoint == sa.bindparam("at_endpoint"))
@@ -142,6 +149,28 @@ class Claim:
     short_of: Short | None = None
     room: int = 0
     """How many more identifiers could have been asked."""
+    is_outdated: bool = False
+    """The suppression list has changed: look at it again, then claim again."""
+
+
+@dataclass(frozen=True, slots=True)
+class SuppressionList:
+    """Who must never be sent or handed out, by keyed hash. Each change has a higher version."""
+
+    version: int
+    keys: frozenset[bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """What is kept of a reply in which suppressed people are: everything but them."""
+
+    asked_keys: bytes = field(repr=False)
+    body: bytes = field(repr=False)
+    encoding: str
+    complete: bool
+    identifiers: Collection[Identifier] = field(repr=False)
+    """By which they were asked: these are suppressed as well, so that they are not bought again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +229,7 @@ class Ledger:
         self._clock = clock
         self.endpoint = endpoint
         self._vault = Vault.from_environment()
-        self._barred: tuple[tuple[int, float], frozenset[bytes]] = ((0, 0.0), frozenset())
+        self._suppressed: SuppressionList | None = None
         url = database.database_url(where)
         self.file = database.file_of(url)
         if must_exist and self.file is not None and not self.file.exists():
@@ -377,34 +406,56 @@ class Ledger:
                     found[keys[which]].add((row.id, int(aliases["position"][at])))
         return found
 
-    def suppressed(self, identifiers: Iterable[Identifier]) -> set[Identifier]:
-        """Those of `identifiers` that must never be sent or handed out."""
-        listed = self._suppression_list()
-        return {one for one in identifiers if self.key_at("", one) in listed} if listed else set()
-
-    def has_suppressed(self) -> bool:
-        """Whether anybody is on the suppression list at all."""
-        return bool(self._suppression_list())
-
-    def _suppression_list(self) -> frozenset[bytes]:
+    def suppression_list(self) -> SuppressionList:
+        """Who is suppressed now. Read anew only if it has changed."""
         with self.reading() as connection:
-            column = _suppressed.c
-            row = connection.execute(sa.select(sa.func.count(), sa.func.max(column.at))).one()
-            version = (int(row[0]), float(row[1] or 0.0))
-            if version != self._barred[0]:
-                keys = connection.execute(sa.select(column.key)).scalars()
-                self._barred = (version, frozenset(bytes(key) for key in keys))
-        return self._barred[1]
+            version = self._suppression_version(connection)
+            if self._suppressed is None or version != self._suppressed.version:
+                keys = connection.execute(sa.select(_suppressed.c.key)).scalars()
+                self._suppressed = SuppressionList(version, frozenset(bytes(key) for key in keys))
+            return self._suppressed
+
+    @staticmethod
+    def _suppression_version(connection: sa.Connection) -> int:
+        return int(connection.execute(_SUPPRESSION_VERSION).scalar() or b"0")
+
+    def suppressed(
+        self, identifiers: Iterable[Identifier], *, among: SuppressionList | None = None
+    ) -> set[Identifier]:
+        """Those of `identifiers` that must never be sent or handed out, by the list now or the one given."""
+        keys = (self.suppression_list() if among is None else among).keys
+        return {one for one in identifiers if self.key_at("", one) in keys} if keys else set()
 
     def suppress(self, identifiers: Iterable[Identifier]) -> int:
         """Keep these people from ever being sent. Returns how many were not on the list before."""
-        keys = {self.key_at("", one) for one in identifiers}
         with self.transaction() as connection:
-            present = {bytes(key) for key in connection.execute(sa.select(_suppressed.c.key)).scalars()}
-            rows = [{"key": key, "at": self._clock()} for key in sorted(keys - present)]
-            if rows:
-                connection.execute(sa.insert(_suppressed), rows)
+            return self._suppress(connection, identifiers)
+
+    def _suppress(self, connection: sa.Connection, identifiers: Iterable[Identifier]) -> int:
+        keys = {self.key_at("", one) for one in identifiers}
+        present = {bytes(key) for key in connection.execute(sa.select(_suppressed.c.key)).scalars()}
+        rows = [{"key": key, "at": self._clock()} for key in sorted(keys - present)]
+        if rows:
+            connection.execute(sa.insert(_suppressed), rows)
+            self._count_suppression(connection)
         return len(rows)
+
+    def unsuppress(self, identifiers: Iterable[Identifier]) -> int:
+        """Take identifiers off the suppression list. Returns how many were on it."""
+        keys = sorted({self.key_at("", one) for one in identifiers})
+        with self.transaction() as connection:
+            gone = sum(
+                connection.execute(sa.delete(_suppressed).where(_suppressed.c.key == key)).rowcount
+                for key in keys
+            )
+            if gone:
+                self._count_suppression(connection)
+        return gone
+
+    def _count_suppression(self, connection: sa.Connection) -> None:
+        version = self._suppression_version(connection) + 1
+        connection.execute(sa.delete(_meta).where(_meta.c.name == _SUPPRESSION))
+        connection.execute(sa.insert(_meta).values(name=_SUPPRESSION, value=str(version).encode()))
 
     # A request's life
 
@@ -419,16 +470,20 @@ class Ledger:
         alias_keys: Sequence[bytes] = (),
         freshness: Freshness = AT_ANY_AGE,
         resend: bool = False,
+        list_version: int | None = None,
     ) -> Claim:
         """Make the intent to ask durable, for as many of `keys` as the limits leave room for.
 
         In the same transaction, look once more at what others learned after request `seen`.
         If anything did come in, nothing is claimed and `known` says what. With `resend`, what another
-        run left in doubt may be claimed, too.
+        run left in doubt may be claimed, too. `list_version` is of the suppression list by which nobody
+        among the keys is suppressed: with another one, nothing is claimed either.
         """
         with self._translated():
             self._owner.hold()
         with _whole("the table `requests`"), self.transaction() as connection:
+            if list_version not in (None, self._suppression_version(connection)):
+                return Claim(None, 0, {}, is_outdated=True)
             known, _ = self._lookup(connection, keys, required, alias_keys, freshness, after=seen)
             told = zip(keys, known.of(keys), strict=True)
             news = {key: one for key, one in told if one is not None and not one.is_stale}
@@ -525,25 +580,50 @@ class Ledger:
         outcomes: npt.NDArray[Any],
         aliases: npt.NDArray[Any],
         records_enriched: int | None,
-    ) -> None:
+        credits: int | None = None,  # noqa: A002 - the field's word
+        withheld: Withheld | None = None,
+        list_version: int | None = None,
+    ) -> bool:
         """Note what a stored reply says about each question, in the order they were asked.
 
-        `outcomes` is an array of `OUTCOME`, `aliases` one of `ALIAS`. A power cut may undo this,
-        and then `unapplied` gives the reply once more.
+        `outcomes` is an array of `OUTCOME`, `aliases` one of `ALIAS`. `credits` is how many contacts
+        were charged, if some of them are `withheld`, which replaces the reply. False if the suppression
+        list has another version than `list_version`; then nothing is noted. A power cut may undo it, and
+        then `unapplied` gives the reply once more.
         """
         position = outcomes["position"]
         unreadable = int((position == UNREADABLE).sum())
-        self._patiently(
-            lambda: self._move(
-                request_id, {"answered", "unreadable", "applied"}, is_durable=False,
-                state="unreadable" if unreadable == len(outcomes) else "applied",
-                credits=len(np.unique(position[position >= 0])), records_enriched=_within_database(records_enriched),
-                at_risk=int((position == IN_DOUBT).sum()), unreadable=unreadable,
-                outcomes=outcomes.tobytes(),
-                outcomes_checksum=checksum(outcomes.tobytes(), aliases.tobytes()),
-                aliases=aliases.tobytes(),
-            )
-        )  # fmt: skip
+        values: dict[str, Any] = {
+            "state": "unreadable" if unreadable == len(outcomes) else "applied",
+            "credits": len(np.unique(position[position >= 0])) if credits is None else credits,
+            "records_enriched": _within_database(records_enriched),
+            "at_risk": int((position == IN_DOUBT).sum()),
+            "unreadable": unreadable,
+            "outcomes": outcomes.tobytes(),
+            "outcomes_checksum": checksum(outcomes.tobytes(), aliases.tobytes()),
+            "aliases": aliases.tobytes(),
+        }
+        return self._patiently(lambda: self._apply(request_id, values, withheld, list_version))
+
+    def _apply(
+        self, request_id: int, values: dict[str, Any], withheld: Withheld | None, list_version: int | None
+    ) -> bool:
+        before = {"answered", "unreadable", "applied"}
+        # Who is withheld must not come back in a power cut.
+        with self.transaction(is_durable=withheld is not None) as connection:
+            if list_version not in (None, self._suppression_version(connection)):
+                return False
+            if withheld is not None:
+                row = connection.execute(_REQUEST, {"request": request_id}).one()
+                mark = database.keys_checksum(request_id, row.endpoint, row.required, withheld.asked_keys)
+                values |= {"asked_keys": withheld.asked_keys, "keys_checksum": mark}
+                self.rewrite_reply(
+                    connection, request_id, body=withheld.body, encoding=withheld.encoding,
+                    complete=withheld.complete,
+                )  # fmt: skip
+                self._suppress(connection, withheld.identifiers)
+            self._move_in(connection, request_id, before, **values)
+        return True
 
     def unapplied(self) -> list[StoredReply]:
         """Replies that were stored by a process that ended before it read them."""
@@ -809,18 +889,22 @@ class Ledger:
             )
 
     def _move(
-        self,
+        self, request_id: int, before: set[str], *, statement: sa.Update = _MOVE, **values: Any
+    ) -> None:
+        with self.transaction() as connection:
+            self._move_in(connection, request_id, before, statement=statement, **values)
+
+    @staticmethod
+    def _move_in(
+        connection: sa.Connection,
         request_id: int,
         before: set[str],
         *,
         statement: sa.Update = _MOVE,
-        is_durable: bool = True,
         **values: Any,
     ) -> None:
         place = {"request": request_id, "before": sorted(before)}
-        with self.transaction(is_durable=is_durable) as connection:
-            moved = connection.execute(statement, {**place, **values}).rowcount
-        if moved != 1:
+        if connection.execute(statement, {**place, **values}).rowcount != 1:
             raise LedgerError(
                 f"request {request_id} is not in a state that allows this; look at it with `eb-dagster ledger show`"
             )

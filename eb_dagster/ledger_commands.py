@@ -149,7 +149,7 @@ def reread(context: click.Context) -> None:
 @_named_ledger
 @click.pass_context
 def forget(context: click.Context, value: str, kind: FieldType | None, region: str | None) -> None:
-    """Remove the person with this identifier from the ledger and its published Parquet tables.
+    """Remove the person with this identifier from the ledger and its published tables.
 
     VALUE is an e-mail address, phone or profile; "-" reads it from standard input, so that it is
     in no shell history.
@@ -163,11 +163,13 @@ def forget(context: click.Context, value: str, kind: FieldType | None, region: s
         f"removed {gone.contacts:,} contacts from replies and {gone.rows:,} rows from {gone.tables:,} "
         f"published tables; {gone.identifiers:,} identifiers can no longer be bought"
     )
+    if gone.torn_files:
+        click.echo(f"{gone.torn_files:,} files that a crash had left were removed")
     if gone.missing_tables:
         click.echo(f"{gone.missing_tables:,} tables are not where they were published: look for copies")
-    click.echo(
-        "a CSV, and whatever else was made from a table, is not known to the ledger: look for the person there too"
-    )
+    for place in gone.unsearched:
+        click.echo(f"not searched: {place}")
+    click.echo("copies, and whatever else was made from a table, are not known to the ledger: look for the person there too")  # fmt: skip
 
 
 @ledger.command()
@@ -175,18 +177,26 @@ def forget(context: click.Context, value: str, kind: FieldType | None, region: s
 @click.option("--column", help="Of a CSV or Parquet FILE. Default: its identifier columns.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Of the values. Default: told from their form.")
 @click.option("--region", help="Country of phones without a country code, such as US.")
+@click.option("--remove", is_flag=True, help="Take them off the list again.")
 @_named_ledger
 @click.pass_context
 def suppress(
-    context: click.Context, file: Path, column: str | None, kind: FieldType | None, region: str | None
+    context: click.Context,
+    file: Path,
+    column: str | None,
+    kind: FieldType | None,
+    region: str | None,
+    remove: bool,
 ) -> None:
     """Keep the people in FILE from ever being sent: text (one a line), CSV or Parquet."""
     from eb_dagster import rights
 
     with _opened(context) as it:
         values = list(_values(file, column))
-        count = rights.suppress(it, [(kind or _kind_of(text), text) for text in values], default_region=region)  # fmt: skip
-    click.echo(f"{count:,} people suppressed that were not before, of {len(values):,}")
+        change = rights.unsuppress if remove else rights.suppress
+        count = change(it, [(kind or _kind_of(text), text) for text in values], default_region=region)
+    what = "no longer suppressed" if remove else "suppressed that were not before"
+    click.echo(f"{count:,} people {what}, of {len(values):,}")
 
 
 @ledger.command()

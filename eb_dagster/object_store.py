@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import tempfile
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Self, TypeAlias, cast
+from typing import Any, Final, Self, TypeAlias, cast
 
 import pyarrow as pa
 import pyarrow.fs
@@ -93,16 +92,11 @@ class ObjectPath:
         with contextlib.suppress(OSError):
             probe._store().delete_file(probe._place)
 
-    @contextlib.contextmanager
-    def published(self) -> Generator[BinaryIO]:
-        """A local file to write, which becomes the object at the end, or is gone."""
-        with tempfile.TemporaryDirectory(prefix="eb_dagster-") as private:
-            local = Path(private) / "object"
-            with local.open("wb") as sink:
-                yield sink
-            # In a thread, in which no Ctrl-C is raised: a stream that is left early shows what it has.
-            with self._telling("be written"), ThreadPoolExecutor(max_workers=1) as thread:
-                thread.submit(self._upload, local).result()
+    def upload(self, local: Path) -> None:
+        """Make the object of a local file, whole or not at all."""
+        # In a thread, in which no Ctrl-C is raised: a stream that is left early shows what it has.
+        with self._telling("be written"), ThreadPoolExecutor(max_workers=1) as thread:
+            thread.submit(self._upload, local).result()
 
     def _upload(self, local: Path) -> None:
         with pa.memory_map(str(local)) as file:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, Self, cast
+from typing import Any, BinaryIO, Final, Self, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,13 +18,18 @@ from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.identifiers import listed
 from eb_dagster.object_store import Place
-from eb_dagster.publication import published
+from eb_dagster.publication import moved_aside, published
 
 ROW_GROUP_ROWS: Final = 32_768
 _BUFFER_BYTES: Final = 2**16
+_ROWS_REVISED: Final = 8_192
 
 _PREFIX: Final = "eb_dagster."
 _NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+Revision: TypeAlias = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+"""Makes the batches of a table anew."""
 
 
 def write_parquet(
@@ -34,17 +39,35 @@ def write_parquet(
     schema: pa.Schema,
     metadata: Mapping[str, str] | Callable[[], Mapping[str, str]] = _NO_FACTS,
     row_group_rows: int = ROW_GROUP_ROWS,
+    revise: Callable[[], Revision | None] = lambda: None,
 ) -> int:
     """Write the batches as they come and publish them at once. Returns the rows.
 
     The file is there whole or not at all; a crash leaves the old one, and the next write of the
     same path clears what the crash left. Only its owner may read it. A link keeps pointing where
     it does; its target is replaced. Memory holds one row group, and the one before it while that is
-    written. `metadata` may be a function, which is asked when all batches have passed.
+    written. `metadata` may be a function, which is asked when all batches have passed. So is `revise`,
+    before the file takes its place: if it gives a revision, the file is made once more through that.
     """
     target = path.resolve()
+    with published(target) as sink:
+        rows = _write_into(sink, batches, schema, metadata, row_group_rows)
+        while (revision := revise()) is not None:
+            with moved_aside(sink, target) as before, _opened_file(before) as opened:
+                again = revision(read_batches(opened, _ROWS_REVISED))
+                rows = _write_into(sink, again, schema, metadata, row_group_rows)
+    return rows
+
+
+def _write_into(
+    sink: BinaryIO,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    metadata: Mapping[str, str] | Callable[[], Mapping[str, str]],
+    row_group_rows: int,
+) -> int:
     rows = 0
-    with published(target) as sink, _Writer(sink, _without_facts(schema)) as writer:
+    with _Writer(sink, _without_facts(schema)) as writer:
         for group in _row_groups(batches, schema, row_group_rows):
             rows += group.num_rows
             writer.write(group)
@@ -173,10 +196,14 @@ def read_metadata(path: Place) -> dict[str, str] | None:
 
 def _opened(path: Place) -> pq.ParquetFile:
     if isinstance(path, Path):
-        # A piece at a time, not the whole of each column's chunk.
-        return cast("Any", pq.ParquetFile)(path, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+        return _opened_file(path)
     # Of an object, only what is asked for is fetched, and a column's chunk at once.
     return cast("Any", pq.ParquetFile)(path.open(), pre_buffer=True)
+
+
+def _opened_file(file: Path | BinaryIO) -> pq.ParquetFile:
+    # A piece at a time, not the whole of each column's chunk.
+    return cast("Any", pq.ParquetFile)(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import sys
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
 from typing import Any, Final, Literal, TypeVar
@@ -246,7 +246,9 @@ class Agenda:
 
     def settle(self, question: Question, state: State, answer: Any = None) -> None:
         """Note an outcome, and let the rows go on that waited for it."""
-        question.state = state
+        # Who was suppressed since it was asked stays so, whatever the answer.
+        if question.state != "suppressed":
+            question.state = state
         if answer is not None:
             question.answer = answer
         waiting = self._waiting.pop(question.key, None)
@@ -260,12 +262,50 @@ class Agenda:
             self._steps.append(deque())
         for question in reversed(questions):
             # One that was left over may have a successor, and both would be paid for.
-            if self._questions.get(question.key) is not question:
+            if self._questions.get(question.key) is not question or question.state == "suppressed":
                 continue
             question.state = "open"
             if question.key in self._waiting:
                 question.state = "queued"
                 self._steps[0].appendleft(question)
+
+    def identifiers(self) -> list[Identifier]:
+        """Of all questions that open rows ask."""
+        return [one.identifier for one in self._questions.values()]
+
+    def suppress(self, people: Collection[Identifier]) -> None:
+        """End the open rows that offer one of these, and ask nothing that only such rows wait for."""
+        if not people:
+            return
+        for question in self._questions.values():
+            if question.identifier in people:
+                question.state = "suppressed"
+        for row in (row for block in self.blocks for row in block.rows if row.status is None):
+            barred = next((one for one in row.questions if one.state == "suppressed"), None)
+            if barred is not None:
+                row.status, row.question = "suppressed", barred
+        for key, waiting in list(self._waiting.items()):
+            rows = [
+                one for one in (waiting if isinstance(waiting, list) else [waiting]) if one.status is None
+            ]
+            if rows:
+                self._waiting[key] = rows if len(rows) > 1 else rows[0]
+            else:
+                del self._waiting[key]
+        for queue in self._steps:
+            queued = list(queue)
+            queue.clear()
+            queue.extend(self.wanted(queued))
+
+    def wanted(self, questions: Iterable[Question]) -> list[Question]:
+        """Those that an open row still waits for. The others are open again, for who comes later."""
+        kept: list[Question] = []
+        for question in questions:
+            if question.key in self._waiting:
+                kept.append(question)
+            elif question.state != "suppressed":
+                question.state = "open"
+        return kept
 
     def full_step(self, size: int) -> int | None:
         """The first step with enough questions for a full partition."""

@@ -7,14 +7,20 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Generator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 from eb_dagster.errors import ConfigError
 from eb_dagster.object_store import ObjectPath, Place
 
 _SUFFIX: Final = ".tmp"
+# How the name of each temporary file ends.
+_ENDING: Final = r"[0-9a-f]{16}\.tmp"
+_START_OF_OBJECT: Final = ".eb_dagster-object."
+_OBJECT: Final = re.compile(re.escape(_START_OF_OBJECT) + _ENDING)
 # What pathlib makes of s3://bucket/name. A drive of Windows has one letter.
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]")
 # File systems take 255 bytes; the rest is for the dots, the token and the suffix.
@@ -79,11 +85,11 @@ def _make_folder(folder: Path) -> None:
 def published(target: Place) -> Generator[BinaryIO]:
     """A file to write that takes the target's place at the end, or is gone."""
     if isinstance(target, ObjectPath):
-        with target.published() as sink:
+        with _published_object(target) as sink:
             yield sink
         return
     start = _start_of_temporary(target)
-    _clear_torn(target.parent, start)
+    _clear_torn(target.parent, re.compile(rf"{re.escape(start)}.*\.tmp"))
     temporary, sink = _open_temporary(target.parent, start)
     try:
         with sink:
@@ -102,6 +108,45 @@ def published(target: Place) -> Generator[BinaryIO]:
     _sync_folder(target.parent)
 
 
+@contextlib.contextmanager
+def _published_object(target: ObjectPath) -> Generator[BinaryIO]:
+    """A local file to write, which becomes the object at the end, or is gone."""
+    folder = Path(tempfile.gettempdir())
+    _clear_torn(folder, _OBJECT)
+    temporary, sink = _open_temporary(folder, _START_OF_OBJECT)
+    try:
+        with sink:
+            yield sink
+            sink.flush()
+            target.upload(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def moved_aside(sink: BinaryIO, target: Place) -> Generator[BinaryIO]:
+    """What was written so far, in a file without a name beside it; what is written next begins anew."""
+    folder = tempfile.gettempdir() if isinstance(target, ObjectPath) else target.parent
+    with tempfile.TemporaryFile(dir=folder) as before:
+        sink.seek(0)
+        shutil.copyfileobj(sink, before)
+        before.seek(0)
+        sink.seek(0)
+        sink.truncate()
+        yield cast("BinaryIO", before)
+
+
+def clear_torn(target: Path) -> int:
+    """Remove what killed processes left beside a table, of it or another. Returns the files."""
+    mine = re.escape(_start_of_temporary(target))
+    return _clear_torn(target.parent, re.compile(rf"{mine}.*\.tmp|\..+\.{_ENDING}"))
+
+
+def clear_torn_objects() -> int:
+    """Remove what killed processes left of tables that were to become objects. Returns the files."""
+    return _clear_torn(Path(tempfile.gettempdir()), _OBJECT)
+
+
 def _start_of_temporary(target: Path) -> str:
     name = os.fsencode(target.name)
     is_short = len(name) <= _LONGEST_NAME
@@ -113,7 +158,7 @@ def _open_temporary(folder: Path, start: str) -> tuple[Path, BinaryIO]:
     while True:
         temporary = folder / f"{start}{secrets.token_hex(8)}{_SUFFIX}"
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        sink = os.fdopen(os.open(temporary, flags, 0o600), "wb")
+        sink = os.fdopen(os.open(temporary, flags, 0o600), "w+b")
         _lock(sink.fileno(), wait=True)
         if not _has_locks() or os.fstat(sink.fileno()).st_nlink:
             return temporary, sink
@@ -121,17 +166,20 @@ def _open_temporary(folder: Path, start: str) -> tuple[Path, BinaryIO]:
         sink.close()
 
 
-def _clear_torn(folder: Path, start: str) -> None:
+def _clear_torn(folder: Path, name: re.Pattern[str]) -> int:
     """Remove what killed processes left: their locks are gone with them."""
+    removed = 0
     for torn in folder.iterdir():
-        if torn.name.startswith(start) and torn.name.endswith(_SUFFIX):
+        if name.fullmatch(torn.name):
             with contextlib.suppress(OSError):
                 descriptor = os.open(torn, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
                 try:
                     if _lock(descriptor, wait=False):
                         torn.unlink()
+                        removed += 1
                 finally:
                     os.close(descriptor)
+    return removed
 
 
 def _has_locks() -> bool:

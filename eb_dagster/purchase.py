@@ -31,9 +31,10 @@ from eb_dagster.identifiers import (
     Identifier,
     canonical,
     canonical_values,
+    identifiers_in,
     is_vanity,
 )
-from eb_dagster.ledger import Ledger, Limits, Short, StoredReply
+from eb_dagster.ledger import Ledger, Limits, Short, StoredReply, SuppressionList, Withheld
 from eb_dagster.pacer import Pacer
 from eb_dagster.packed import FORGOTTEN, NO_KEY, PROFILED, VANITY, pack_aliases, pack_fields, pack_outcomes
 from eb_dagster.plan import Agenda, Question
@@ -46,10 +47,12 @@ from eb_dagster.wire import (
     IN_DOUBT,
     MISSED,
     UNREADABLE,
+    ParsedReply,
     Record,
     align,
     counts_more,
     encode_form,
+    encode_reply,
     inflate,
     made_apart,
     parse_reply,
@@ -66,6 +69,7 @@ _POLL_SECONDS: Final = 0.2
 # So long before its moment a request is claimed: what a disk takes for that is not to make it late.
 _LEAD_SECONDS: Final = 0.1
 _LONGEST_BACKOFF: Final = 8.0
+_NOT_LOOKED_THROUGH: Final = -1
 _ZSTD: Final = "eb-zstd"
 
 CAP_IS_SPENT: Final = "max_credits is spent"
@@ -84,6 +88,8 @@ class Lookup:
     newest: int
     suppressed: Collection[bytes]
     """The keys of those that must never be sent or handed out."""
+    list_version: int = 0
+    """Of the suppression list by which these are suppressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +106,8 @@ class Reading:
     extra: int
     wrong_count: bool
     is_whole: bool
+    credits: int
+    """Contacts that were charged, whoever they are withheld from."""
 
     @property
     def unreadable(self) -> int:
@@ -180,6 +188,9 @@ class Purchase:
         self._pool: ThreadPoolExecutor | None = None
         # Replies are taken apart one at a time: side by side, that is slower and takes more memory.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_reader")
+        # By which version of the suppression list nobody on the agenda is suppressed; none yet.
+        self._list_version = _NOT_LOOKED_THROUGH
+        self._has_withheld = False
         self._not_before = 0.0
         self._looked_elsewhere = 0.0
         self._busy_since: float | None = None
@@ -208,16 +219,16 @@ class Purchase:
 
     def look_up(self, identifiers: Sequence[Identifier], keys: Sequence[bytes]) -> Lookup:
         """What the ledger knows now of these identifiers, whose keys these are."""
+        listed = self._ledger.suppression_list()
         known, newest = self._ledger.lookup(
             keys, required=self._required, freshness=self._freshness,
             alias_keys=self._alias_keys(zip(identifiers, keys, strict=True)),
         )  # fmt: skip
-        barred = self._ledger.suppressed(identifiers)
-        return Lookup(
-            known,
-            newest,
-            {key for one, key in zip(identifiers, keys, strict=True) if one in barred} if barred else (),
+        barred = self._ledger.suppressed(identifiers, among=listed)
+        suppressed = (
+            {key for one, key in zip(identifiers, keys, strict=True) if one in barred} if barred else ()
         )
+        return Lookup(known, newest, suppressed, listed.version)
 
     def settle(self, offers: Offers, lookup: Lookup) -> Settled:
         """Which rows end by what the ledger knew, as `open` would end them one by one."""
@@ -228,6 +239,8 @@ class Purchase:
 
     def open(self, questions: Sequence[Question], lookup: Lookup) -> None:
         """Settle new questions that are known; the others may be asked."""
+        if lookup.list_version != self._list_version:
+            self._list_version = _NOT_LOOKED_THROUGH
         found = lookup.known.of(one.key for one in questions)
         for question, known in zip(questions, found, strict=True):
             question.seen = lookup.newest
@@ -350,12 +363,20 @@ class Purchase:
         return ([], 0) if step is None else (self._agenda.cut_step(step, size), 0)
 
     def _claim_and_send(self, questions: list[Question], attempt: int, due: float) -> bool:
+        questions = self._agenda.wanted(questions)
+        if not questions:
+            return True
         claim = self._ledger.claim(
             [one.key for one in questions], run=self.run, required=self._required,
             limits=self._limits, seen=min(one.seen for one in questions),
             alias_keys=self._alias_keys((one.identifier, one.key) for one in questions),
             freshness=self._freshness, resend=self._settings.in_doubt == "resend",
+            list_version=self._list_version,
         )  # fmt: skip
+        if claim.is_outdated:
+            self._suppress_since()
+            self._retries.insert(0, (questions, attempt))
+            return True
         if claim.known:
             self._learn(questions, claim.known)
             return True
@@ -372,11 +393,17 @@ class Purchase:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eb_dagster")
         # Should this raise, the claim stays: a pool that cannot start another thread has queued the
         # request all the same, and a thread that it has may still send it.
-        self._pool.submit(self._exchange, asked, attempt, claim.request_id, due)
+        self._pool.submit(self._exchange, asked, attempt, claim.request_id, due, self._list_version)
         self._flying += 1
         self._credits_flying += len(asked)
         self._report.requests += 1
         return True
+
+    def _suppress_since(self) -> None:
+        """End the rows of people who were suppressed since they were looked up."""
+        listed = self._ledger.suppression_list()
+        self._agenda.suppress(self._ledger.suppressed(self._agenda.identifiers(), among=listed))
+        self._list_version = listed.version
 
     def _learn(self, questions: list[Question], known: Mapping[bytes, Known]) -> None:
         for question in questions:
@@ -405,9 +432,13 @@ class Purchase:
 
     # Sending, in threads
 
-    def _exchange(self, questions: list[Question], attempt: int, request_id: int, due: float) -> None:
+    def _exchange(
+        self, questions: list[Question], attempt: int, request_id: int, due: float, list_version: int
+    ) -> None:
         try:
-            if self._stop.wait(max(0.0, due - time.monotonic())):
+            is_stopped = self._stop.wait(max(0.0, due - time.monotonic()))
+            # Somebody may have been suppressed since the claim: then it is claimed anew, without that person.
+            if is_stopped or self._ledger.suppression_list().version != list_version:
                 self._ledger.release(request_id, state="free", note="not sent")
                 done = _Done(questions, attempt, "unsent")
             else:
@@ -486,7 +517,8 @@ class Purchase:
         self._busy_since, self._refusals = None, 0
         self._report.replies += 1
         self._report.answers += len(reading.positions)
-        self._report.credits_charged += sum(position >= 0 for position in reading.positions)
+        self._report.credits_charged += reading.credits
+        self._has_withheld = self._has_withheld or FORGOTTEN in reading.positions
         self._report.extra_records += reading.extra
         self._report.wrong_counts += reading.wrong_count
         self._report.failed_records += reading.positions.count(FAILED)
@@ -517,6 +549,8 @@ class Purchase:
             self._settle_miss(question, answer)
         elif position == FAILED:
             self._agenda.settle(question, "not_asked")
+        elif position == FORGOTTEN:
+            self._agenda.settle(question, "suppressed")
         else:
             self._agenda.settle(question, "in_doubt" if position == IN_DOUBT else "unreadable")
 
@@ -612,6 +646,9 @@ class Purchase:
             # A ledger that is out of reach is told of already.
             with contextlib.suppress(LedgerError):
                 self._ledger.end_run(self.run)
+                if self._has_withheld:
+                    # The log still has the reply as it came.
+                    self._ledger.compact()
 
     def sum_up(self) -> None:
         """Put into the report what the ledger says that the run has spent."""
@@ -681,22 +718,92 @@ def apply_reply(
     if FAILED in positions and counts_more(parsed):
         # Somebody was charged of whom no contact came.
         positions = [IN_DOUBT if one == FAILED else one for one in positions]
-    there = [(row, one) for row, one in enumerate(contacts) if one is not None]
-    flattened = flatten(contacts)
-    inside = _inside(contacts, flattened)
-    held = {positions[row]: one.fields | inside.marks(row) for row, one in there}
-    ledger.apply(
-        stored.request_id, records_enriched=parsed.records_enriched,
-        outcomes=pack_outcomes(positions, [held.get(one, 0) for one in positions]),
-        aliases=inside.packed(ledger, positions, held),
-    )  # fmt: skip
+    bought = len({one for one in positions if one >= 0})
+    while True:
+        listed = ledger.suppression_list()
+        barred = _suppressed_records(ledger, listed, parsed.records)
+        withheld = None
+        if barred:
+            is_barred = [one in barred for one in positions]
+            positions = [FORGOTTEN if gone else one for one, gone in zip(positions, is_barred, strict=True)]
+            contacts = [None if gone else one for one, gone in zip(contacts, is_barred, strict=True)]
+            withheld = _without(stored, parsed, whole=whole, barred=barred, is_barred=is_barred)
+        there = [(row, one) for row, one in enumerate(contacts) if one is not None]
+        flattened = flatten(contacts)
+        inside = _inside(contacts, flattened)
+        held = {positions[row]: one.fields | inside.marks(row) for row, one in there}
+        if ledger.apply(
+            stored.request_id, records_enriched=parsed.records_enriched, credits=bought,
+            outcomes=pack_outcomes(positions, [held.get(one, 0) for one in positions]),
+            aliases=inside.packed(ledger, positions, held), withheld=withheld, list_version=listed.version,
+        ):  # fmt: skip
+            break
     count = parsed.records_enriched
     return Reading(
         stored, positions, flattened, {positions[row]: row for row, _ in there}, inside.with_vanity,
         alignment.extra,
         wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
-        is_whole=whole and parsed.whole,
+        is_whole=whole and parsed.whole, credits=bought,
     )  # fmt: skip
+
+
+def _suppressed_records(
+    ledger: Ledger, listed: SuppressionList, records: Sequence[Record]
+) -> dict[int, list[Identifier]]:
+    """Where suppressed people stand in a reply, and by what each of them was asked.
+
+    Whoever holds a suppressed address or profile is that person; a phone may be a colleague's too.
+    """
+    if not listed.keys:
+        return {}
+    asked = [list(_spellings(record.echo or "")) for record in records]
+    offered = [
+        {*mine, *identifiers_in(contact_of(record).texts, ("social_profile", "email"))}
+        for record, mine in zip(records, asked, strict=True)
+    ]
+    barred = ledger.suppressed({one for several in offered for one in several}, among=listed)
+    return {at: asked[at] for at, several in enumerate(offered) if not barred.isdisjoint(several)}
+
+
+def contact_of(record: Record) -> Contact:
+    """The contact of a record; one without anything if there is none, or it cannot be read."""
+    try:
+        return read_contact(record.contact or b"null")
+    except ValueError:
+        return read_contact(b"null")
+
+
+def _without(
+    stored: StoredReply,
+    parsed: ParsedReply,
+    *,
+    whole: bool,
+    barred: Mapping[int, list[Identifier]],
+    is_barred: Sequence[bool],
+) -> Withheld:
+    """What is kept of a reply with suppressed people in it. `is_barred` is by question."""
+    body, is_whole = encode_without(parsed, barred, whole=whole)
+    packed, encoding = compress(body, "")
+    keys = b"".join(NO_KEY if gone else key for key, gone in zip(stored.keys, is_barred, strict=True))
+    asked = [one for several in barred.values() for one in several]
+    return Withheld(keys, packed, encoding, is_whole, asked)
+
+
+def encode_without(parsed: ParsedReply, positions: Collection[int], *, whole: bool) -> tuple[bytes, bool]:
+    """A reply's JSON without the records at these positions, and whether it is complete.
+
+    The others keep their positions, and read again they come to the same. What could not be read as
+    records is dropped: the person may be in it.
+    """
+    nameless = Record(None, None, readable=False)
+    records = [
+        record if at not in positions else nameless if record.echo is None else Record("", None)
+        for at, record in enumerate(parsed.records)
+    ]
+    if whole and not parsed.whole:
+        # It stands for what could not be read, which is neither missed nor in doubt.
+        records.append(nameless)
+    return encode_reply(records, parsed.records_enriched), whole
 
 
 def _read_contacts(

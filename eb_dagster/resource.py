@@ -5,7 +5,7 @@ import os
 from typing import Any, Literal, cast
 
 import dagster as dg
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from eb_dagster.enrich import Enricher
 from eb_dagster.errors import ConfigError
@@ -19,6 +19,9 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
     Key, address, ledger and proxy are the project's: a run that tries to set them at launch fails. Usable
     outside a run too, with the same `dg.EnvVar` values: `resource.enricher()`.
     """
+
+    # What is wrong by its type may be the key, or a person.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     api_key: str = Field(
         repr=False,

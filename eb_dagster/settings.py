@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import quote, unquote, urlsplit
 
 from eb_dagster.contacts import ListsChoice, select
-from eb_dagster.errors import ConfigError
+from eb_dagster.errors import ConfigError, shown, shown_list
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region, listed
 from eb_dagster.names import check_installed
 from eb_dagster.wire import MOST_IDENTIFIERS, REQUIRED_FIELDS
@@ -75,7 +75,7 @@ class Settings:
         _check_person(self.person)
         select(self.columns, prefix=self.prefix)
         if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
-            raise ConfigError(f"progress is {self.progress!r}; give True, False, None or a function")
+            raise ConfigError(f"progress is {shown(self.progress)}; give True, False, None or a function")
 
 
 def read_api_key(given: str | None) -> str:
@@ -212,14 +212,14 @@ def _is_loopback(host: str) -> bool:
 
 def _check_list(setting: str, given: object) -> None:
     if isinstance(given, str):
-        raise ConfigError(f"{setting} is one text; give it as a list: [{given!r}]")
+        raise ConfigError(f"{setting} is one text; give it as a list: [{shown(given)}]")
     if given is not None and not isinstance(given, Iterable):
-        raise ConfigError(f"{setting} is no list; give it as a list of names, not {given!r}")
+        raise ConfigError(f"{setting} is no list; give it as a list of names, not {shown(given)}")
 
 
 def _check_prefix(given: object) -> None:
     if not isinstance(given, str):
-        raise ConfigError(f'prefix is {given!r}; give a text such as "eb_"')
+        raise ConfigError(f'prefix is {shown(given)}; give a text such as "eb_"')
 
 
 def _check_identifiers(given: object) -> None:
@@ -230,7 +230,7 @@ def _check_identifiers(given: object) -> None:
         raise ConfigError(f"{shape}, not be of type {type(given).__name__}")
     for kind, names in cast("Mapping[object, object]", given).items():
         if not isinstance(names, Iterable):
-            raise ConfigError(f"{shape}; {kind!r} names none")
+            raise ConfigError(f"{shape}; {shown(kind)} names none")
 
 
 PERSON_PARTS: Final = ("name", "first_name", "last_name", "company")
@@ -255,27 +255,29 @@ def _check_person(given: object) -> None:
 def _check_names(setting: str, given: Sequence[str], known: Sequence[str]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ConfigError(f"{setting}: {unknown} not known; choose from {list(known)}")
+        raise ConfigError(f"{setting}: {shown_list(unknown)} not known; choose from {list(known)}")
 
 
 def _check_choice(setting: str, given: object, known: Sequence[str]) -> None:
     if given not in known:
-        raise ConfigError(f"{setting} is {given!r}; choose from {list(known)}")
+        raise ConfigError(f"{setting} is {shown(given)}; choose from {list(known)}")
 
 
 def _check_whole(setting: str, given: object, *, least: int, most: int | None = None) -> None:
     span = f"at least {least}" if most is None else f"from {least} to {most}"
     if isinstance(given, bool) or not isinstance(given, int):
-        raise ConfigError(f"{setting} is {given!r}; choose a whole number {span}")
+        raise ConfigError(f"{setting} is {shown(given)}; choose a whole number {span}")
     if given < least or (most is not None and given > most):
-        raise ConfigError(f"{setting} is {given:,}; choose a number {span}")
+        raise ConfigError(f"{setting} is {shown(given)}; choose a number {span}")
 
 
 def _check_positive(setting: str, given: object) -> None:
     if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < 1e9:
-        raise ConfigError(f"{setting} is {given!r}; choose a number above 0")
+        raise ConfigError(f"{setting} is {shown(given)}; choose a number above 0")
 
 
 def _check_age(setting: str, given: object) -> None:
     if given is not None and not (isinstance(given, timedelta) and given >= timedelta(0)):
-        raise ConfigError(f"{setting} is {given!r}; give a timedelta such as timedelta(days=90), or None")
+        raise ConfigError(
+            f"{setting} is {shown(given)}; give a timedelta such as timedelta(days=90), or None"
+        )

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from eb_dagster.database import database_url, file_of
 from eb_dagster.enrich import Enricher
-from eb_dagster.errors import ConfigError, InputError, LedgerError
+from eb_dagster.errors import ConfigError, InputError, LedgerError, shown_list
 from eb_dagster.identifiers import find_layout
 from eb_dagster.ledger import Ledger
 from eb_dagster.settings import read_base_url
@@ -155,7 +155,7 @@ def _check_names(settings: Mapping[str, Any]) -> None:
         )
     known = set(inspect.signature(Enricher).parameters) - {"api_key", *_OF_ONE_RUN}
     if unknown := sorted(set(settings) - known):
-        raise ConfigError(f"no such setting: {unknown}; choose from {sorted(known)}")
+        raise ConfigError(f"no such setting: {shown_list(unknown)}; choose from {sorted(known)}")
 
 
 def _check_text(schema: Any, settings: Mapping[str, Any]) -> None:

@@ -501,13 +501,13 @@ class _Shape:
         for at, one in zip(places.tolist(), zip(*values, strict=True), strict=True):
             if None in one:
                 raise InputError(
-                    f"key: row {start + at} has no value in {list(self.key)}; name columns that are filled in every row"
+                    f"key: row {start + at} has no value in [{listed(self.key)}]; name columns that are filled in every row"
                 )
             digest = hashlib.blake2b(msgspec.json.encode([str(each) for each in one]), digest_size=16)
             if digest.digest() in seen:
                 if self.is_unique:
                     raise InputError(
-                        f"key: row {start + at} has the same {list(self.key)} as one before it; name columns that tell rows apart"
+                        f"key: row {start + at} has the same [{listed(self.key)}] as one before it; name columns that tell rows apart"
                     )
                 continue
             seen.add(digest.digest())
@@ -531,10 +531,10 @@ def _check_names(names: Sequence[str]) -> None:
     for name in names:
         loaded = naming.normalize_identifier(name) if name else ""
         if not loaded or loaded.startswith("_dlt"):
-            raise InputError(f"a column cannot be called {name!r} in a warehouse; rename it")
+            raise InputError(f"a column cannot be called {listed([name])} in a warehouse; rename it")
         if loaded in taken:
             raise InputError(
-                f"columns {[taken[loaded], name]} would both be {loaded} in the warehouse; rename one"
+                f"columns [{listed([taken[loaded], name])}] would both be {listed([loaded])} in the warehouse; rename one"
             )
         taken[loaded] = name
 

@@ -2,9 +2,12 @@
 
 import pickle
 
+import pandas as pd
 import pytest
+from click.testing import CliRunner
 
-from eb_dagster import errors
+from eb_dagster import Enricher, ExactBuyerResource, errors
+from eb_dagster.cli import main
 
 
 @pytest.mark.parametrize("kind", [errors.InputError, errors.Busy, errors.LedgerError])
@@ -17,3 +20,67 @@ def test_an_error_can_be_sent_to_another_process(kind):
 
 def test_a_refusal_keeps_its_status_on_the_way():
     assert pickle.loads(pickle.dumps(errors.Refused("top up", status=403))).status == 403
+
+
+CANARIES = (
+    "canary@firm.example",
+    "+17734749362",
+    "linkedin.com/in/canary-doe",
+    "sk_live_4242424242",
+    "Canary Doe",
+)
+SETTINGS = (
+    "required_fields", "identifiers", "default_region", "max_credits", "over_budget", "max_age",
+    "retry_misses_after", "partition_size", "requests_per_minute", "max_credits_at_risk",
+    "max_credits_per_day", "max_credits_per_month", "timeout", "in_doubt", "aliases", "columns", "progress", "base_url",
+)  # fmt: skip
+
+
+def said_of(make) -> str:
+    with pytest.raises(Exception) as told:  # noqa: PT011 - whatever it is, it is read
+        make()
+    return f"{told.value!r} {told.value}"
+
+
+@pytest.mark.parametrize("canary", CANARIES)
+@pytest.mark.parametrize(
+    "shape", [str, lambda text: [text], lambda text: {text: text}, lambda text: {text: 1}]
+)
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_no_setting_is_shown_that_may_be_a_person_or_a_key(setting, shape, canary, tmp_path):
+    def start(**given):
+        with Enricher(**{"api_key": "k", "ledger": tmp_path / "ledger.db", **given}) as one:
+            one.plan(pd.DataFrame({"name": ["x"]}))
+
+    assert canary not in said_of(lambda: start(**{setting: shape(canary)}))
+
+
+@pytest.mark.parametrize(
+    "setting", ["partition_size", "max_credits", "timeout", "max_age", "prefix", "columns"]
+)
+def test_a_number_that_may_be_a_phone_is_not_shown(setting, tmp_path):
+    settings = {"api_key": "k", "ledger": tmp_path / "ledger.db", setting: -17734749362}
+    assert "17734749362" not in said_of(lambda: Enricher(**settings)).replace(",", "")
+
+
+@pytest.mark.parametrize("canary", [one for one in CANARIES if not one.startswith("+")])
+@pytest.mark.parametrize("setting", ["timeout", "max_credits_at_risk", "requests_per_minute", "in_doubt"])
+def test_the_resource_shows_no_such_setting_either(setting, canary):
+    assert canary not in said_of(
+        lambda: ExactBuyerResource(**{"api_key": "k", "ledger": "/l.db", setting: canary})
+    )
+
+
+@pytest.mark.parametrize("canary", CANARIES)
+@pytest.mark.parametrize("option", ["--required", "--region", "--columns", "--encoding"])
+def test_the_shell_shows_no_such_setting_either(option, canary, tmp_path, monkeypatch):
+    monkeypatch.setenv("EXACTBUYER_API_KEY", "k")
+    (tmp_path / "leads.csv").write_text("email\nx@firm.example\n")
+    words = ["enrich", str(tmp_path / "leads.csv"), "-o", str(tmp_path / "out.csv"), option, canary]
+    done = CliRunner().invoke(main, [*words, "--ledger", str(tmp_path / "ledger.db")])
+    assert done.exit_code == 2
+    assert canary not in done.output
+
+
+def test_what_is_plainly_a_word_is_shown():
+    assert errors.shown(["phones", 7, None, "cp1252", ""]) == "['phones', 7, None, 'cp1252', '']"

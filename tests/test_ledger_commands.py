@@ -97,6 +97,15 @@ def test_forget_takes_the_identifier_from_standard_input(call):
     assert "firm.example" not in done.output
 
 
+@pytest.mark.usefixtures("doubtful")
+def test_suppress_takes_people_back(call, tmp_path):
+    (tmp_path / "people.txt").write_text("p1@firm.example\nP2@firm.example\n")
+    call("suppress", str(tmp_path / "people.txt"))
+    told = call("suppress", str(tmp_path / "people.txt"), "--remove").output
+    assert told.startswith("2 people no longer suppressed, of 2")
+    assert call("suppress", str(tmp_path / "people.txt")).output.startswith("2 people suppressed")
+
+
 def test_suppress_reads_text_and_tables(call, doubtful, tmp_path, enricher, where):
     (tmp_path / "people.txt").write_text("p40@firm.example\n\np41@firm.example\n")
     (tmp_path / "people.csv").write_text("Email,n\nP42@firm.example,1\n")

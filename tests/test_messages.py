@@ -502,6 +502,10 @@ for what, act in {
     "a decision about what is not in doubt": decided(requests=[7], decision="resend"),
     "more credits than are in doubt": decided(requests=[1], decision="charged", credits=99),
     "suppressing what is nobody": lambda s: s.enricher().suppress([("email", "canary.example")]),
+    "suppressing with kind and text swapped": lambda s: s.enricher().suppress([("p@canary.example", "email")]),
+    "suppressing by what is no kind": lambda s: s.enricher().suppress([("mail", "p@canary.example")]),
+    "suppressing what is no text": lambda s: s.enricher().suppress([("email", 17)]),
+    "suppressing what is no list of pairs": lambda s: s.enricher().suppress(["p@canary.example"]),
     "forgetting what is nobody": lambda s: s.enricher().forget("email", "canary.example"),
 }.items():  # fmt: skip
     provoked(what, act)

@@ -128,7 +128,7 @@ class Taken:
                     self.finish(finisher)
             # Nothing is sent: what is asked, here or by another process, stays unasked.
             while not all(block.is_resolved for block in self.agenda.blocks):
-                self.asked += self.not_asked([one for block in self.agenda.blocks for one in block.new])
+                self.asked += self.not_asked([*self.agenda._questions.values()])
             self.finish(finisher)
         buying.finish()
 
