@@ -420,8 +420,19 @@ _near_profile = st.builds(
     lambda start, host, path, slug, end: start + host + path + slug + end,
     st.sampled_from(["", "https://", "http://www.", "HTTPS://", "www.", "//", "https://cz."]),
     st.sampled_from(
-        ["linkedin.com", "LinkedIn.com", "linkedin.co", "X.com", "twitter.com", "facebook.com", "github.com"]
-        + ["instagram.com", "tiktok.com", "xing.com", "youtube.com"]
+        [
+            "linkedin.com",
+            "LinkedIn.com",
+            "linkedin.co",
+            "X.com",
+            "twitter.com",
+            "facebook.com",
+            "github.com",
+            "instagram.com",
+            "tiktok.com",
+            "xing.com",
+            "youtube.com",
+        ]
     ),
     st.sampled_from(
         ["/in/", "/IN/", "/pub/", "/in//", "/", "/profile.php", "/Search", "/share", "/p/", "/@"]
@@ -533,10 +544,11 @@ def test_wrapping_changes_nothing(field_type: FieldType, text: str) -> None:
     ],
 )
 def test_no_cell_takes_long(field_type: FieldType, unit: str) -> None:
-    started = time.perf_counter()
+    # Of this process alone: the machine may be busy.
+    started = time.process_time()
     read_cell(field_type, unit * (8192 // len(unit)), default_region="US")
     read_cell(field_type, "a@b.example " + unit * (8180 // len(unit)) + "]", default_region="US")
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 @given(st.sampled_from(FIELD_TYPES), st.data())
