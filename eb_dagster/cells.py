@@ -212,10 +212,8 @@ def _chunks(words: Sequence[_Item], after: Separator) -> list[_Chunk]:
             texts.append([])
             before.append(one.before)
         texts[-1].append(one.text)
-    return [
-        _Chunk(" ".join(some), at, then)
-        for some, at, then in zip(texts, before, [*before[1:], after], strict=True)
-    ]
+    behind: list[Separator] = [*before[1:], after]
+    return [_Chunk(" ".join(some), at, then) for some, at, then in zip(texts, before, behind, strict=True)]
 
 
 def _rest(
