@@ -33,6 +33,9 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 from eb_dagster.characters import WRAPPING, narrow
 from eb_dagster.networks import HOSTS
 
+MOST_PARTS: Final = 100
+"""So many are a list of people, and no one's."""
+
 Separator = Literal["", "space", "comma", "hard"]
 _RANK: Final[dict[Separator, int]] = {"": 0, "space": 1, "comma": 2, "hard": 3}
 
@@ -209,10 +212,8 @@ def _chunks(words: Sequence[_Item], after: Separator) -> list[_Chunk]:
             texts.append([])
             before.append(one.before)
         texts[-1].append(one.text)
-    return [
-        _Chunk(" ".join(some), at, then)
-        for some, at, then in zip(texts, before, [*before[1:], after], strict=True)
-    ]
+    behind: list[Separator] = [*before[1:], after]
+    return [_Chunk(" ".join(some), at, then) for some, at, then in zip(texts, before, behind, strict=True)]
 
 
 def _rest(
@@ -242,7 +243,12 @@ def _rest(
 def _is_nothing(chunk: _Chunk, is_beside_a_value: bool) -> bool:
     # "na doe@firm.example": only across a separator does it say that there is nothing.
     is_apart = min(_RANK[chunk.before], _RANK[chunk.after]) > _RANK["space"] or not is_beside_a_value
-    return is_blank(chunk.text) if is_apart else _MARKS_ONLY.match(chunk.text) is not None
+    if not is_apart:
+        return _MARKS_ONLY.match(chunk.text) is not None
+    return is_blank(chunk.text) or _PHONE.fullmatch(chunk.text) is not None
+
+
+_PHONE: Final = re.compile(r"\+[0-9](?:[\s()./-]?[0-9]){6,}+")
 
 
 _TOKEN: Final = re.compile(
@@ -362,6 +368,8 @@ _LETTER: Final = re.compile(r"[^\W\d_]")
 def _email_word(token: _Token) -> list[_Item] | None:
     text = token.text.strip(WRAPPING)
     if not text:
+        return []
+    if _MAIL_SCHEME.fullmatch(text):
         return []
     if _MAIL_SCHEME.match(text):
         return [_Item("value", text, token.before, begins=True)] if _has_at(text) else None
@@ -483,7 +491,9 @@ def phones(cell: str, is_number: Callable[[str], bool]) -> list[str] | None:
         for part in _slashed(group)
         if part.strip(WRAPPING) and not _EXTENSION.match(part)
     ]
-    return None if any(_is_one_number(*pair, is_number) for pair in pairwise(parts)) else parts
+    if len(parts) > MOST_PARTS or any(_is_one_number(*pair, is_number) for pair in pairwise(parts)):
+        return None
+    return parts
 
 
 def _slashed(text: str) -> list[str]:
@@ -505,6 +515,7 @@ def _is_one_number(one: str, other: str, is_number: Callable[[str], bool]) -> bo
         or not (_digits(one) and _digits(other))
     ):
         return False
-    if _TRUNK_BEGINNING.match(other) and is_number(one) and is_number(other):
+    are_long = min(_digits(one), _digits(other)) >= _DIGITS_OF_A_NUMBER
+    if are_long and _TRUNK_BEGINNING.match(other) and is_number(one) and is_number(other):
         return False
     return is_number(f"{one.strip(WRAPPING)} {other.strip(WRAPPING)}")

@@ -426,8 +426,6 @@ def _profile(text: str) -> Identifier | str:
 
 # ---- one cell -----------------------------------------------------------------------------------
 
-_MOST_PARTS: Final = 100
-
 
 def read_cell(field_type: FieldType, cell: str | None, *, default_region: str | None) -> _Cell:
     """Read every identifier in a cell, in its order, and the reasons against the rest.
@@ -441,8 +439,7 @@ def read_cell(field_type: FieldType, cell: str | None, *, default_region: str | 
     parts = _parts(field_type, cell, default_region)
     if parts is None:
         return (), (f"{_SHORT_NAME[field_type]}_syntax",)
-    # That many are a list of people, and no one's.
-    if len(parts) > _MOST_PARTS:
+    if len(parts) > cells.MOST_PARTS:
         return (), (f"{_SHORT_NAME[field_type]}_too_long",)
     identifiers: list[Identifier] = []
     reasons: dict[str, None] = {}

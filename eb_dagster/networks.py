@@ -234,8 +234,8 @@ _SHORTENERS: Final = _words(
 )
 
 # Languages and telephones before a network's host.
-_DOORS: Final = re.compile(r"(?:m|mobile|mbasic|touch|web|free|0)\.")
-_LANGUAGES: Final = re.compile(r"(?:[a-z]{2}-[a-z]{2}|[a-z]{2})\.")
+_DOORS: Final = re.compile(r"\A(?:m|mobile|mbasic|touch|web|free|0)\.")
+_LANGUAGES: Final = re.compile(r"\A(?:[a-z]{2}-[a-z]{2}|[a-z]{2})\.")
 
 
 # ---- one address --------------------------------------------------------------------------------
@@ -335,26 +335,25 @@ def _defended(parts: SplitResult) -> str | None:
 
 
 def _read(host: str, parts: SplitResult) -> str:
-    site = host
     if host == "linkedin.com" or host.endswith(".linkedin.com"):
         if not _LINKEDIN.match(host):
             raise NotAProfileError("profile_not_a_person")
         value = _linkedin(_steps(parts.path))
         _refuse_unknown(parts.query, _LINKEDIN_TRACKING)
         return value
-    site = _DOORS.sub("", host, count=1)
+    site = _DOORS.sub("", host)
     network = _BY_HOST.get(site)
-    if network is None and (network := _BY_HOST.get(_LANGUAGES.sub("", site, count=1))) is not None:
+    if network is None and (network := _BY_HOST.get(_LANGUAGES.sub("", site))) is not None:
         network = network if network.has_languages else None
     if network is not None:
         return _person(network, parts)
-    path = parts.path.rstrip("/" + _AT_THE_END)
-    if not path:
-        raise NotAProfileError("profile_syntax")
     # A program's own way of writing a path.
     if parts.fragment.startswith(("/", "!")):
         raise NotAProfileError("profile_query")
     _refuse_unknown(parts.query, frozenset())
+    path = parts.path.rstrip("/" + _AT_THE_END)
+    if not path:
+        raise NotAProfileError("profile_syntax")
     return host + path
 
 

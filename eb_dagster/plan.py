@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from eb_dagster.identifiers import Candidates, Identifier, identifiers_in, is_vanity, is_weak
+from eb_dagster.identifiers import Candidates, Identifier, identifiers_in, is_vanity, is_weak, key_form
 from eb_dagster.settled import Settled, Status
 
 State = Literal[
@@ -163,9 +163,13 @@ def _own_answer(row: Row, first: Row) -> Question | None:
     answer = first.answer
     if first.status != "matched" or answer is None or answer.contacts is None:
         return None
-    inside = identifiers_in(answer.contacts.texts(answer.row))
+    inside = {
+        (one.field_type, key_form(one.field_type, one.value))
+        for one in identifiers_in(answer.contacts.texts(answer.row))
+    }
     for question in row.questions:
-        if question.identifier in inside and question.state != "missed":
+        kind, value = question.identifier.field_type, question.identifier.value
+        if (kind, key_form(kind, value)) in inside and question.state != "missed":
             return question
     return None if row.strong else first.question
 

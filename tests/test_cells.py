@@ -76,6 +76,8 @@ def test_half_of_a_broken_address_is_nobody(cell: str) -> None:
         ("a@x.example&#59;b@y.example", ["a@x.example", "b@y.example"]),
         ("a@x.example，b@y.example｜c@z.example", ["a@x.example", "b@y.example", "c@z.example"]),
         ("ａｄａ＠ｘ．ｅｘａｍｐｌｅ", ["ada@x.example"]),
+        ("mailto:a@x.example,", ["a@x.example"]),
+        ("a@x.example, +49 170 5550145", ["a@x.example"]),
         ("-; a@x.example; N/A", ["a@x.example"]),
         ("a@x.example, null", ["a@x.example"]),
         ("n/a\na@x.example\ntbd", ["a@x.example"]),
@@ -170,7 +172,7 @@ def test_a_whole_profile_is_found_in_its_company(cell: str, expected: list[str])
     ("cell", "region"),
     [
         ("+49 30 1234, 567", None), ("+49 30 1234; 567", None), ("+49 30 1234\n567", None), ("+49 30\n901820", "DE"),
-        ("030, 901820", "DE"), ("+49, 30 901820", "DE"), ("+49 30 901820, -21", None), ("+49 30 901820 / 21", None),
+        ("+49 170 555\n0145", "DE"), ("030, 901820", "DE"), ("+49, 30 901820", "DE"), ("+49 30 901820, -21", None), ("+49 30 901820 / 21", None),
         ("+49 30 901820/21", None), ("030 9018, 20", "DE"), ("030 1234, 56789", "DE"), ("+1 773 474\n9362", "US"),
         ("(773), 474-9362", "US"), ('["+49 30", "901820"]', "DE"), ("+49 30 1234 | 5678", None),
     ],
