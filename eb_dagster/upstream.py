@@ -102,8 +102,8 @@ def _schema(frame: pd.DataFrame, *, keep_index: bool) -> pa.Schema:
         # Its text quotes a value.
         mixed = [str(name) for name in frame.columns if not _has_one_type(frame[name])]
         raise InputError(
-            f"columns {f'[{listed(mixed)}]' if mixed else 'of the index'} hold values of several types, which a table cannot "
-            "keep in one column; make them text, or leave them out"
+            f"columns {f'[{listed(mixed)}]' if mixed else 'of the index'} hold values of several types, or of one that "
+            "no table has, such as complex numbers; make them text, or leave them out"
         ) from None
 
 

@@ -49,6 +49,7 @@ from eb_dagster.publication import check_writable
 from eb_dagster.warehouse import contacts_source, load_contacts
 from tests.databases import PostgreSQL
 from tests.faults.certificates import make_certificates
+from tests.test_warehouse import postgres
 
 HAS_SPARK = importlib.util.find_spec("pyspark") is not None
 if not HAS_SPARK:
@@ -148,6 +149,12 @@ class Scene:
 
 def leads(count: int = 20) -> pd.DataFrame:
     return pd.DataFrame({"email": [f"p{number}@canary.example" for number in range(count)]})
+
+
+def publish(scene: Scene, column: pa.Array, name: str) -> None:
+    leads = pa.Table.from_arrays([pa.array(["+12025550100"]), pa.nulls(1), column], ["phone", "email", name])
+    enricher = scene.enricher(identifiers={"phone": "phone"})
+    enricher.write(enricher.enrich_batches(leads), scene.folder / "table.parquet")
 
 
 @contextmanager
@@ -252,6 +259,8 @@ for what, act in {
     "Python objects in Polars": lambda s: s.enrich(
         pl.DataFrame({"email": pl.Series([{1}], dtype=pl.Object)})
     ),
+    "a type that Parquet lacks": lambda s: publish(s, pa.nulls(1, pa.month_day_nano_interval()), "since"),
+    "two columns of one name for Parquet": lambda s: publish(s, pa.nulls(1), "email"),
     "a path for a stream": lambda s: s.enricher().enrich_batches("leads.parquet"),
     "a number for a stream": lambda s: s.enricher().enrich_batches(3),
     "a stream of nothing": lambda s: s.enricher().enrich_batches([]),
@@ -619,6 +628,14 @@ for what, act in {
     ),
     "a column that would be dlt's": lambda s: load(
         s, FOUND.append_column("_dlt_id", pa.array(["1", "2", "3"]))
+    ),
+    "bytes for PostgreSQL": lambda s: load(
+        s,
+        FOUND.append_column("photo", pa.array([b"canary.example"] * 3)),
+        postgres(s.postgresql.new_database()),
+    ),
+    "parts of a microsecond for a warehouse": lambda s: load(
+        s, FOUND.append_column("seen", pa.array([1, 2, 3], pa.timestamp("ns")))
     ),
     "a warehouse without credentials": lambda s: load(s, FOUND, "postgres"),
     "a dataset of the database's own name": lambda s: load(s, FOUND.slice(0, 1), dataset="warehouse"),
