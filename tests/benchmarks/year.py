@@ -8,12 +8,14 @@ break off, changing required fields.
 **How a row is judged.** By identity: the vendor's contact says under `id` whose it is, and that is compared
 with whom the row was about when it was made. A contact of anybody else is wrong, whatever the row shares
 with them: a desk, a mailbox, a name. Rows that offer only what belongs to several people (a desk phone, a
-role or a family's mailbox) are told apart and not judged: from keys nobody can tell whose they are. A
-contact of another person on one of these is counted in a line of its own; the right person is right
-everywhere.
+role or a family's mailbox) are told apart and not judged, neither as right nor as wrong: from keys nobody
+can tell whose they are, and who is found by one is right by luck. What they got is in lines of their own.
 
 **What counts as an alias.** A row answered from the ledger by an identifier that this contestant never sent
 in any spelling. It is wrong if its contact is another person's, on rows of every kind.
+
+**What differs between runs of one seed.** Requests that are in flight together, and two tables on one ledger,
+are answered in whatever order, so that a few credits in a thousand may differ.
 """
 
 from __future__ import annotations
@@ -276,11 +278,12 @@ class Verdicts:
     """How the rows of a year ended, and what they cost."""
 
     rows: int = 0
+    shared: int = 0
+    """Rows that offer only what is shared; `right` and `wrong` are of the others."""
     right: int = 0
     wrong: int = 0
-    """Rows with another person's contact, those apart that offer only what is shared."""
+    right_shared: int = 0
     wrong_shared: int = 0
-    shared: int = 0
     aliases: int = 0
     wrong_aliases: int = 0
     ended: Counter[str] = field(default_factory=Counter[str])
@@ -295,8 +298,9 @@ class Verdicts:
             self.shared += is_shared
             self.ended[answer.status] += 1
             is_right, is_wrong = answer.person == truth, answer.person not in (None, truth)
-            self.right += is_right
+            self.right += is_right and not is_shared
             self.wrong += is_wrong and not is_shared
+            self.right_shared += is_right and is_shared
             self.wrong_shared += is_wrong and is_shared
             if answer.is_from_ledger and answer.query and as_one(*answer.query) not in asked:
                 self.aliases += 1
@@ -376,11 +380,13 @@ def measure(*, rows: int, seed: int = SEED, folder: Path) -> dict[str, float]:
 
 LINES: Final[tuple[tuple[str, Callable[[Verdicts], float], str], ...]] = (
     ("rows", lambda one: one.rows, ""),
-    ("rows with the right person", lambda one: one.right, ""),
-    ("**rows with another person's contact**", lambda one: one.wrong, ""),
-    ("  of the rows that offer something of one person's own", lambda one: one.wrong_share, "%"),
-    ("rows that offer only what is shared", lambda one: one.shared, ""),
-    ("  with another person's contact (not judged)", lambda one: one.wrong_shared, ""),
+    ("of those that offer something of one person's own", lambda one: one.rows - one.shared, ""),
+    ("  with the right person", lambda one: one.right, ""),
+    ("  **with another person's contact**", lambda one: one.wrong, ""),
+    ("  the same", lambda one: one.wrong_share, "%"),
+    ("rows that offer only what is shared (not judged)", lambda one: one.shared, ""),
+    ("  with the right person", lambda one: one.right_shared, ""),
+    ("  with another person's contact", lambda one: one.wrong_shared, ""),
     *(
         (f"rows {status.replace('_', ' ')}", lambda one, status=status: one.ended[status], "")
         for status in ("not_found", "invalid", "not_asked", "in_doubt", "unreadable", "stopped")
