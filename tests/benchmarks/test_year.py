@@ -126,7 +126,7 @@ def test_a_year_with_the_ledger_costs_less_and_finds_more_than_plain_scripts(liv
 def test_a_year_keeps_its_bounds(lived):
     for name in ("keys", "person") if Ours.takes_names() else ("keys",):
         one = lived[name]
-        assert one.wrong_share < 4
-        assert one.wrong_aliases <= 20
-        assert one.credits_a_person < 1.45
-        assert one.right > 0.4 * one.rows
+        assert one.wrong_share < 3
+        assert one.wrong_aliases <= 5
+        assert one.credits_a_person < 1.3
+        assert one.right > 0.45 * one.rows

@@ -141,7 +141,10 @@ class Ours:
     def _note(self, report: Mapping[str, Any]) -> None:
         """Whatever the report counts under these names, as a figure or as a reason."""
         for name in ("shared", "role_mailbox", "contradicted"):
-            for figure in (report.get(name), *(report[one].get(name) for one in ("invalid", "unusable"))):
+            for figure in (
+                report.get(name),
+                *(report.get(one, {}).get(name) for one in ("invalid", "unusable")),
+            ):
                 if isinstance(figure, int):
                     self.told[name] += figure
 
@@ -155,8 +158,9 @@ class Ours:
         receipts = pq.read_table(self._folder / "receipts.parquet", columns=["request", "credits"])
         booked = dict(zip(*receipts.to_pydict().values(), strict=True))
         for doubt in doubts:
-            line = next(one for one in bill if one[0] == doubt["asked"])
-            bill.remove(line)
+            # What is not on the bill was not charged.
+            line = next((one for one in bill if one[0] == doubt["asked"]), (0, 0))
+            bill = [one for one in bill if one is not line]
             request, charged = doubt["request"], line[1]
             if charged:
                 more = min(charged - booked[request], doubt["at_risk"])
