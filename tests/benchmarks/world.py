@@ -4,8 +4,8 @@ People come first: each has names, jobs, addresses, numbers and profiles that ch
 table's row is about one of them. Nothing here knows the package or the vendor.
 
 What belongs to several people: desk phones and switchboards, role mailboxes (info@, sales@), and the
-mailboxes of families. `Shared` in a row's truth means that it offers nothing else, so that nobody can
-tell whose row it is from its identifiers.
+mailboxes of families. A row that is `shared` offers nothing else, so that nobody can tell whose row it is
+from its identifiers.
 """
 
 from __future__ import annotations
@@ -140,8 +140,8 @@ class World:
         roles = ("info", "sales", *(("office",) if draw.random() < 0.2 else ()))
         company = Company(
             name, domain, draw.randrange(3), self._phone(), tuple(f"{one}@{domain}" for one in roles),
-            desk_share=0.75 if draw.random() < 0.25 else 0.04,
-            role_share=0.3 if draw.random() < 0.1 else 0.01,
+            desk_share=0.75 if number % 6 == 3 else 0.02,
+            role_share=0.3 if number % 10 == 6 else 0.01,
         )  # fmt: skip
         company.desks = [self._phone() for _ in range(draw.randint(1, 3))]
         return company
@@ -262,18 +262,11 @@ class _Rows:
             "event": ["Name", "Company", "Email", "Phone"],
             "dialler": ["Name", "Phone"],
         }[source]
-        frame = pd.DataFrame(rows, columns=["Name", "Company", "LinkedIn", "Email", "Phone"], dtype="str")
+        frame = pd.DataFrame(rows, columns=["Name", "Company", "LinkedIn", "Email", "Phone"], dtype=object)
+        new_row = new[0] if new else 0
         return Table(
-            number,
-            week,
-            source,
-            is_refresh,
-            frame[names],
-            people,
-            shared,
-            required,
-            new_row=new[0] if new else 0,
-        )
+            number, week, source, is_refresh, frame[names], people, shared, required, new_row=new_row
+        )  # fmt: skip
 
     def _some(self, source: Source, *, is_refresh: bool) -> list[int]:
         """Colleagues who stand in a table together, as accounts in a CRM do; to an event they go alone."""

@@ -8,12 +8,14 @@ break off, changing required fields.
 **How a row is judged.** By identity: the vendor's contact says under `id` whose it is, and that is compared
 with whom the row was about when it was made. A contact of anybody else is wrong, whatever the row shares
 with them: a desk, a mailbox, a name. Rows that offer only what belongs to several people (a desk phone, a
-role or a family's mailbox) are told apart and not judged: from keys nobody can tell whose they are. A
-contact of another person on one of these is counted in a line of its own; the right person is right
-everywhere.
+role or a family's mailbox) are told apart and not judged, neither as right nor as wrong: from keys nobody
+can tell whose they are, and who is found by one is right by luck. What they got is in lines of their own.
 
 **What counts as an alias.** A row answered from the ledger by an identifier that this contestant never sent
 in any spelling. It is wrong if its contact is another person's, on rows of every kind.
+
+**What differs between runs of one seed.** Requests that are in flight together, and two tables on one ledger,
+are answered in whatever order, so that a few credits in a thousand may differ.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ SEED: Final = 1
 # With keys alone, before the second edition of the rules, on 2026-11-29: rows with the right person, and
 # credits for each person bought. By rows and seed.
 BEFORE: Final[Mapping[tuple[int, int], tuple[int, float]]] = {
-    (SHORT_ROWS, SEED): (4_359, 1.2304),
+    (SHORT_ROWS, SEED): (4_096, 1.2455),
+    (LONG_ROWS, SEED): (170_898, 1.2459),
 }
 
 _ROWS_A_PERSON: Final = 6
@@ -138,7 +141,10 @@ class Ours:
     def _note(self, report: Mapping[str, Any]) -> None:
         """Whatever the report counts under these names, as a figure or as a reason."""
         for name in ("shared", "role_mailbox", "contradicted"):
-            for figure in (report.get(name), *(report[one].get(name) for one in ("invalid", "unusable"))):
+            for figure in (
+                report.get(name),
+                *(report.get(one, {}).get(name) for one in ("invalid", "unusable")),
+            ):
                 if isinstance(figure, int):
                     self.told[name] += figure
 
@@ -152,8 +158,9 @@ class Ours:
         receipts = pq.read_table(self._folder / "receipts.parquet", columns=["request", "credits"])
         booked = dict(zip(*receipts.to_pydict().values(), strict=True))
         for doubt in doubts:
-            line = next(one for one in bill if one[0] == doubt["asked"])
-            bill.remove(line)
+            # What is not on the bill was not charged.
+            line = next((one for one in bill if one[0] == doubt["asked"]), (0, 0))
+            bill = [one for one in bill if one is not line]
             request, charged = doubt["request"], line[1]
             if charged:
                 more = min(charged - booked[request], doubt["at_risk"])
@@ -276,11 +283,12 @@ class Verdicts:
     """How the rows of a year ended, and what they cost."""
 
     rows: int = 0
+    shared: int = 0
+    """Rows that offer only what is shared; `right` and `wrong` are of the others."""
     right: int = 0
     wrong: int = 0
-    """Rows with another person's contact, those apart that offer only what is shared."""
+    right_shared: int = 0
     wrong_shared: int = 0
-    shared: int = 0
     aliases: int = 0
     wrong_aliases: int = 0
     ended: Counter[str] = field(default_factory=Counter[str])
@@ -295,8 +303,9 @@ class Verdicts:
             self.shared += is_shared
             self.ended[answer.status] += 1
             is_right, is_wrong = answer.person == truth, answer.person not in (None, truth)
-            self.right += is_right
+            self.right += is_right and not is_shared
             self.wrong += is_wrong and not is_shared
+            self.right_shared += is_right and is_shared
             self.wrong_shared += is_wrong and is_shared
             if answer.is_from_ledger and answer.query and as_one(*answer.query) not in asked:
                 self.aliases += 1
@@ -358,10 +367,12 @@ def run_year(
     return lived
 
 
-def measure(*, rows: int, seed: int = SEED, folder: Path) -> dict[str, float]:
+def measure(
+    *, rows: int, seed: int = SEED, only: Sequence[str] = ("keys", "person"), folder: Path
+) -> dict[str, float]:  # fmt: skip
     """The goals of the year."""
     figures: dict[str, float] = {}
-    for name, one in run_year(rows=rows, seed=seed, only=("keys", "person"), folder=folder).items():
+    for name, one in run_year(rows=rows, seed=seed, only=only, folder=folder).items():
         figures |= {f"year_{name}_wrong": one.wrong_share, f"year_{name}_aliases": one.wrong_aliases}
         if (rows, seed) in BEFORE:
             right, spent = BEFORE[rows, seed]
@@ -376,11 +387,13 @@ def measure(*, rows: int, seed: int = SEED, folder: Path) -> dict[str, float]:
 
 LINES: Final[tuple[tuple[str, Callable[[Verdicts], float], str], ...]] = (
     ("rows", lambda one: one.rows, ""),
-    ("rows with the right person", lambda one: one.right, ""),
-    ("**rows with another person's contact**", lambda one: one.wrong, ""),
-    ("  of the rows that offer something of one person's own", lambda one: one.wrong_share, "%"),
-    ("rows that offer only what is shared", lambda one: one.shared, ""),
-    ("  with another person's contact (not judged)", lambda one: one.wrong_shared, ""),
+    ("of those that offer something of one person's own", lambda one: one.rows - one.shared, ""),
+    ("  with the right person", lambda one: one.right, ""),
+    ("  **with another person's contact**", lambda one: one.wrong, ""),
+    ("  the same", lambda one: one.wrong_share, "%"),
+    ("rows that offer only what is shared (not judged)", lambda one: one.shared, ""),
+    ("  with the right person", lambda one: one.right_shared, ""),
+    ("  with another person's contact", lambda one: one.wrong_shared, ""),
     *(
         (f"rows {status.replace('_', ' ')}", lambda one, status=status: one.ended[status], "")
         for status in ("not_found", "invalid", "not_asked", "in_doubt", "unreadable", "stopped")
