@@ -2,15 +2,20 @@
 
 import json
 import os
+import re
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from eb_dagster.enrich import Enricher
 from eb_dagster.errors import ConfigError
 
-_FIXED = ("api_key", "base_url", "ledger")
+_MASK = "********"
+"""What Dagster's pages show in place of a secret, and send back when they launch a run."""
 
 
 class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMissingTypeArgument]
@@ -49,16 +54,34 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
         description='"hold" never asks again for what may have been paid; "resend" does, but not within a run.',
     )
 
+    _has_warned: bool = PrivateAttr(default=False)
+
+    @classmethod
+    def configure_at_launch(cls, **kwargs: Any) -> Any:
+        """The same, with the settings that are not given here to be given at each launch."""
+        _check_written(cls, kwargs)
+        return super().configure_at_launch(**kwargs)
+
+    def get_resource_definition(self) -> Any:
+        """What Dagster takes, and keeps a copy of, when the project's definitions load."""
+        # Dagster asks for it more than once.
+        if not self._has_warned:
+            self._has_warned = True
+            _check_written(type(self), self._settings())
+        return super().get_resource_definition()
+
     def enricher(self, **settings: Any) -> Enricher:
         """An `Enricher` with this key and ledger; the keywords are the enrichment's settings."""
-        if any(isinstance(getattr(self, name), dg.EnvVar) for name in type(self).model_fields):
+        if any(map(_is_variable, self._settings().values())):
             # Outside a run, nobody has read the environment yet.
             return cast("ExactBuyerResource", self.process_config_and_initialize()).enricher(**settings)
-        own: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
-        return Enricher(**{**own, **settings})
+        chosen = {**self._settings(), **settings}
+        _refuse_masks(chosen)
+        _refuse_relative(chosen["ledger"])
+        return Enricher(**chosen)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Refuse a key, an address or a ledger that came with the run.
+        """Take what the launchpad masked as it is defined; refuse another key, address or ledger.
 
         Dagster lets whoever launches a run override any value of a resource: with another address,
         the key and the people would go there; with another ledger, everything is paid for again.
@@ -68,20 +91,101 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
         except dg.DagsterInvariantViolationError:
             # Not in a run.
             return
-        if declared is None or not declared.default_provided:
+        if declared is None:
             return
-        defined = json.loads(declared.default_value_as_json_str)
-        given = cast("dict[str, Any]", context.resource_config or {})
-        changed = [name for name in _FIXED if given.get(name) != _read(defined.get(name))]
+        defined = _defaults(declared)
+        masked = [name for name, value in self._settings().items() if value == _MASK and name in defined]
+        # Frozen for everybody else: this copy was made for the run, and nobody has it yet.
+        vars(self).update({name: _read(name, defined[name]) for name in masked})
+        _refuse_masks(self._settings())
+        if not declared.default_provided:
+            # What is configured at launch is the launch's.
+            return
+        fixed = ("base_url", *_secrets(type(self)))
+        changed = [name for name in fixed if getattr(self, name) != _read(name, defined.get(name))]
         if changed:
             raise ConfigError(
                 f"{', '.join(changed)} cannot be set at launch: the project's resource defines "
                 "that. Leave it out of the launch"
             )
 
+    def _settings(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields}
 
-def _read(value: Any) -> Any:
-    if isinstance(value, dict):
-        # So Dagster writes an EnvVar.
-        return os.environ.get(cast("dict[str, str]", value).get("env", ""))
-    return value
+
+def _defaults(declared: Any) -> dict[str, Any]:
+    """What the project's resource defines: an `EnvVar` as Dagster writes it."""
+    fields = {
+        name: json.loads(field.default_value_as_json_str)
+        for name, field in declared.config_type.fields.items()
+        if field.default_provided
+    }
+    return fields | (json.loads(declared.default_value_as_json_str) if declared.default_provided else {})
+
+
+def _read(name: str, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    variable = cast("dict[str, str]", value)["env"]
+    if variable not in os.environ:
+        raise ConfigError(
+            f"{name} comes from the environment variable {variable}, which is not set where this run is; "
+            "set it there"
+        )
+    return os.environ[variable]
+
+
+def _is_variable(value: object) -> bool:
+    # Dagster does not export the type of the latter.
+    return isinstance(value, dg.EnvVar | type(dg.EnvVar.int("")))
+
+
+def _secrets(resource: type[ExactBuyerResource]) -> list[str]:
+    extras = {name: cast("Any", field.json_schema_extra) or {} for name, field in resource.model_fields.items()}
+    return [name for name, extra in extras.items() if extra.get("dagster__is_secret")]
+
+
+def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, Any]) -> None:
+    """Refuse or warn of what is written in the code itself."""
+    written = {name: value for name, value in settings.items() if not _is_variable(value)}
+    if "ledger" in written:
+        _refuse_relative(written["ledger"])
+    secrets = [name for name in _secrets(resource) if _holds_secret(written.get(name))]
+    if secrets:
+        warnings.warn(
+            f"{', '.join(secrets)} of the resource is written in the code, and Dagster keeps it, readable, "
+            'in its database; give it as dg.EnvVar("NAME"), the name of an environment variable',
+            stacklevel=3,
+        )
+
+
+def _holds_secret(value: object) -> bool:
+    """A path and an address without a password may stand anywhere."""
+    if not isinstance(value, str) or value.startswith(("/", "~")):
+        return False
+    return "://" not in value or re.search(r"://[^/@]*:.*@|passw", value) is not None
+
+
+def _refuse_masks(settings: Mapping[str, Any]) -> None:
+    masked = [name for name, value in settings.items() if value == _MASK]
+    if masked:
+        raise ConfigError(
+            f"{', '.join(masked)} is {_MASK}, which Dagster's pages show in place of a secret, and the project's "
+            "resource does not say what it stands for; define it there as a dg.EnvVar"
+        )
+
+
+def _refuse_relative(ledger: str | os.PathLike[str]) -> None:
+    text = os.fspath(ledger)
+    scheme, is_url, rest = text.partition(":///")
+    if is_url and scheme.startswith("sqlite"):
+        path = Path(rest)
+    elif "://" in text or not text:
+        return
+    else:
+        path = Path(os.path.expanduser(text))
+    if not path.is_absolute():
+        raise ConfigError(
+            "ledger is a relative path, but a run does not start in the project's folder, and with a new "
+            f"ledger everything is paid for again; give an absolute path, such as {path.absolute()}"
+        )

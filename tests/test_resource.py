@@ -1,4 +1,6 @@
 import json
+import re
+import warnings
 
 import dagster as dg
 import pandas as pd
@@ -9,6 +11,8 @@ from dagster_graphql.cli import ui as graphql
 from eb_dagster import ConfigError, ExactBuyerResource
 
 KEY = "canary-key-5678"
+# What Dagster's pages show in place of a secret, and send back when they launch a run.
+MASK = "********"
 FROM_ENVIRONMENT = {"api_key": {"env": "SOME_KEY"}, "ledger": {"env": "SOME_LEDGER"}}
 
 
@@ -79,6 +83,125 @@ def test_nobody_falls_back_on_the_default_address_at_launch(resource):
     with pytest.raises(dg.DagsterError) as caught:
         run_with(resource, FROM_ENVIRONMENT)
     assert "base_url" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "masked", [["api_key"], ["ledger"], ["api_key", "ledger"], ["api_key", "ledger", "base_url"]]
+)
+def test_what_the_launchpad_masks_is_as_defined(resource, tmp_path, masked):
+    launched = {**FROM_ENVIRONMENT, "base_url": {"env": "SOME_URL"}, **dict.fromkeys(masked, MASK)}
+    used = run_with(resource, {**launched, "in_doubt": "resend"})
+    assert (used.api_key, used.ledger) == (KEY, str(tmp_path / "ledger.db"))
+    assert (used.base_url, used.in_doubt) == ("http://127.0.0.1:9", "resend")
+
+
+def test_a_mask_stands_for_what_is_written_in_code_too(tmp_path):
+    written = ExactBuyerResource(api_key=KEY, ledger=str(tmp_path / "l.db"))
+    with pytest.warns(UserWarning, match="api_key"):
+        used = run_with(written, {"api_key": MASK, "ledger": MASK})
+    assert (used.api_key, used.ledger) == (KEY, str(tmp_path / "l.db"))
+
+
+def test_a_mask_stands_for_what_a_resource_leaves_to_the_launch_only_in_part(resource, tmp_path):
+    partial = type(resource).configure_at_launch(ledger=dg.EnvVar("SOME_LEDGER"))
+    used = run_with(partial, {"api_key": {"env": "SOME_KEY"}, "ledger": MASK})
+    assert (used.api_key, used.ledger) == (KEY, str(tmp_path / "ledger.db"))
+    with pytest.raises(dg.DagsterError) as caught:
+        run_with(partial, {"api_key": MASK, "ledger": MASK})
+    assert_says(caught.value.__cause__, "api_key", "dg.EnvVar")
+
+
+def test_a_mask_whose_variable_is_not_set_names_the_variable(resource, monkeypatch):
+    monkeypatch.delenv("SOME_LEDGER")
+    launched = {"api_key": MASK, "ledger": MASK, "base_url": {"env": "SOME_URL"}}
+    with pytest.raises(dg.DagsterError) as caught:
+        run_with(resource, launched)
+    assert_says(caught.value.__cause__, "SOME_LEDGER", "set it")
+
+
+@pytest.mark.parametrize("name", ["api_key", "ledger"])
+def test_a_mask_that_was_copied_into_the_code_is_no_setting(tmp_path, name):
+    written = {"api_key": KEY, "ledger": str(tmp_path / "l.db"), name: MASK}
+    with pytest.raises(ConfigError, match=f"{name} is .*dg.EnvVar"):
+        ExactBuyerResource(**written).enricher()
+
+
+def assert_says(error, *words):
+    assert isinstance(error, ConfigError)
+    assert all(word in str(error) for word in words), error
+    assert KEY not in str(error)
+
+
+# What is written in code
+
+
+def defined(**written):
+    """The resource in a project's definitions, where Dagster takes its copy."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        job = dg.define_asset_job("everything")
+        exactbuyer = ExactBuyerResource(**written)
+        dg.Definitions(assets=[looked_at], jobs=[job], resources={"exactbuyer": exactbuyer}).resolve_job_def(
+            "everything"
+        )
+    return [str(one.message) for one in warned]
+
+
+@dg.asset(required_resource_keys={"exactbuyer"})
+def looked_at(): ...
+
+
+FROM_VARIABLES = {"api_key": dg.EnvVar("SOME_KEY"), "ledger": dg.EnvVar("SOME_LEDGER")}
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ({}, None),
+        ({"api_key": KEY}, "api_key"),
+        ({"ledger": f"postgresql://me:{KEY}@host/db"}, "ledger"),
+        ({"ledger": f"postgresql://host/db?password={KEY}"}, "ledger"),
+        ({"api_key": KEY, "ledger": f"postgresql://me:{KEY}@host/db"}, "api_key, ledger"),
+        ({"ledger": "postgresql://me@host/db"}, None),
+        ({"ledger": "postgresql:///db?host=/run/postgresql"}, None),
+        ({"ledger": "/data/ledger.db"}, None),
+        ({"ledger": "~/ledger.db"}, None),
+    ],
+)
+def test_a_secret_that_is_written_in_code_is_warned_of_once(written, named):
+    warned = defined(**{**FROM_VARIABLES, **written})
+    assert len(warned) == (named is not None)
+    for text in warned:
+        assert text.startswith(f"{named} of the resource is written in the code")
+        assert KEY not in text
+
+
+def test_a_secret_that_a_partial_resource_writes_in_code_is_warned_of_too():
+    with pytest.warns(UserWarning, match="api_key of the resource is written") as warned:
+        ExactBuyerResource.configure_at_launch(api_key=KEY)
+    assert KEY not in str(warned[0].message)
+
+
+def test_dagster_does_keep_what_is_written_in_code(tmp_path):
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance, pytest.warns(UserWarning, match="api_key"):
+        resource = ExactBuyerResource(api_key=KEY, ledger=str(tmp_path / "l.db"))
+        assert dg.materialize([looked_at], resources={"exactbuyer": resource}, instance=instance).success
+        job = instance.get_job_snapshot(instance.get_runs()[0].job_snapshot_id)
+    assert KEY in str(job)
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "sqlite:///", "sqlite+pysqlite:///"])
+@pytest.mark.parametrize("where", ["code", "environment"])
+def test_a_relative_ledger_is_refused_with_the_absolute_path(prefix, where, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOME_KEY", KEY)
+    monkeypatch.setenv("SOME_LEDGER", f"{prefix}data/ledger.db")
+    with pytest.raises(ConfigError, match=f"such as {re.escape(str(tmp_path))}/data/ledger.db. Nothing"):
+        if where == "code":
+            defined(**{**FROM_VARIABLES, "ledger": f"{prefix}data/ledger.db"})
+        else:
+            ExactBuyerResource(**FROM_VARIABLES).enricher()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_it_carries_the_budgets_of_day_and_month(stand_in, tmp_path):
