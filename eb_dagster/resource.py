@@ -16,6 +16,7 @@ from eb_dagster.errors import ConfigError
 
 _MASK = "********"
 """What Dagster's pages show in place of a secret, and send back when they launch a run."""
+_ABSOLUTE = ("/", "~")
 
 
 class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMissingTypeArgument]
@@ -141,7 +142,9 @@ def _is_variable(value: object) -> bool:
 
 
 def _secrets(resource: type[ExactBuyerResource]) -> list[str]:
-    extras = {name: cast("Any", field.json_schema_extra) or {} for name, field in resource.model_fields.items()}
+    extras = {
+        name: cast("Any", field.json_schema_extra) or {} for name, field in resource.model_fields.items()
+    }
     return [name for name, extra in extras.items() if extra.get("dagster__is_secret")]
 
 
@@ -161,7 +164,7 @@ def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, An
 
 def _holds_secret(value: object) -> bool:
     """A path and an address without a password may stand anywhere."""
-    if not isinstance(value, str) or value.startswith(("/", "~")):
+    if not isinstance(value, str) or value.startswith(_ABSOLUTE):
         return False
     return "://" not in value or re.search(r"://[^/@]*:.*@|passw", value) is not None
 
@@ -177,15 +180,12 @@ def _refuse_masks(settings: Mapping[str, Any]) -> None:
 
 def _refuse_relative(ledger: str | os.PathLike[str]) -> None:
     text = os.fspath(ledger)
-    scheme, is_url, rest = text.partition(":///")
-    if is_url and scheme.startswith("sqlite"):
-        path = Path(rest)
-    elif "://" in text or not text:
+    scheme, is_url, rest = text.partition("://")
+    if is_url and not scheme.startswith("sqlite"):
         return
-    else:
-        path = Path(os.path.expanduser(text))
-    if not path.is_absolute():
+    path = rest.removeprefix("/") if is_url else text
+    if path and not path.startswith(_ABSOLUTE):
         raise ConfigError(
             "ledger is a relative path, but a run does not start in the project's folder, and with a new "
-            f"ledger everything is paid for again; give an absolute path, such as {path.absolute()}"
+            f"ledger everything is paid for again; give an absolute path, such as {Path(path).absolute()}"
         )

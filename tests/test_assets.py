@@ -472,7 +472,9 @@ def test_a_launch_that_is_wrong_says_once_what_to_choose_and_sends_nothing(
 ):
     api = stand_in()
     result = run(people(), api=api, config=config, retry_policy=dg.RetryPolicy(max_retries=1))
-    assert failed_at_once(result, instance).startswith("dagster._core.definitions.events.Failure: ConfigError: ")
+    assert failed_at_once(result, instance).startswith(
+        "dagster._core.definitions.events.Failure: ConfigError: "
+    )
     assert re.search(instead, failed_at_once(result, instance))
     assert api.requests() == 0
     with pytest.raises(ConfigError, match=instead):
