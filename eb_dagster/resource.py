@@ -61,7 +61,7 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
     def configure_at_launch(cls, **kwargs: Any) -> Any:
         """The same, with the settings that are not given here to be given at each launch."""
         _check_written(cls, kwargs)
-        return super().configure_at_launch(**kwargs)
+        return cast("Any", super()).configure_at_launch(**kwargs)
 
     def get_resource_definition(self) -> Any:
         """What Dagster takes, and keeps a copy of, when the project's definitions load."""
@@ -142,10 +142,8 @@ def _is_variable(value: object) -> bool:
 
 
 def _secrets(resource: type[ExactBuyerResource]) -> list[str]:
-    extras = {
-        name: cast("Any", field.json_schema_extra) or {} for name, field in resource.model_fields.items()
-    }
-    return [name for name, extra in extras.items() if extra.get("dagster__is_secret")]
+    extras: dict[str, Any] = {name: field.json_schema_extra for name, field in resource.model_fields.items()}
+    return [name for name, extra in extras.items() if extra and extra.get("dagster__is_secret")]
 
 
 def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, Any]) -> None:
@@ -184,7 +182,7 @@ def _refuse_relative(ledger: str | os.PathLike[str]) -> None:
     if is_url and not scheme.startswith("sqlite"):
         return
     path = rest.removeprefix("/") if is_url else text
-    if path and not path.startswith(_ABSOLUTE):
+    if path and not path.startswith("/" if is_url else _ABSOLUTE):
         raise ConfigError(
             "ledger is a relative path, but a run does not start in the project's folder, and with a new "
             f"ledger everything is paid for again; give an absolute path, such as {Path(path).absolute()}"

@@ -191,20 +191,25 @@ def test_dagster_does_keep_what_is_written_in_code(tmp_path):
         assert KEY in str(instance.get_job_snapshot(run.job_snapshot_id))
 
 
+KEY_FROM_VARIABLE = {"api_key": dg.EnvVar("SOME_KEY")}
+
+
 @pytest.mark.parametrize("prefix", ["", "./", "sqlite:///", "sqlite+pysqlite:///"])
-@pytest.mark.parametrize("act", [defined, lambda **settings: ExactBuyerResource(**settings).enricher()])
-@pytest.mark.parametrize("variable", [None, "SOME_LEDGER"])
-def test_a_relative_ledger_is_refused_with_the_absolute_path(prefix, act, variable, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda ledger: defined(**KEY_FROM_VARIABLE, ledger=ledger),
+        lambda ledger: ExactBuyerResource(**KEY_FROM_VARIABLE, ledger=ledger).enricher(),
+        lambda _: ExactBuyerResource(**FROM_VARIABLES).enricher(),
+    ],
+    ids=["where the definitions load", "outside a run", "in the environment"],
+)
+def test_a_relative_ledger_is_refused_with_the_absolute_path(prefix, act, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SOME_KEY", KEY)
     monkeypatch.setenv("SOME_LEDGER", f"{prefix}data/ledger.db")
-    ledger = f"{prefix}data/ledger.db" if variable is None else dg.EnvVar(variable)
-    if act is defined and variable:
-        # What a variable holds where the definitions load says nothing of where the run is.
-        assert act(api_key=dg.EnvVar("SOME_KEY"), ledger=ledger) == []
-        return
     with pytest.raises(ConfigError, match=f"such as {re.escape(str(tmp_path))}/data/ledger.db. Nothing"):
-        act(api_key=dg.EnvVar("SOME_KEY"), ledger=ledger)
+        act(f"{prefix}data/ledger.db")
     assert list(tmp_path.iterdir()) == []
 
 
