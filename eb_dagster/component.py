@@ -60,6 +60,10 @@ def _says(description: str) -> dg.Resolver:
     return dg.Resolver.default(description=description)
 
 
+# For `dg check yaml`, which shows the line; whoever loads it is told in words.
+_ABOVE_0 = Field(json_schema_extra={"exclusiveMinimum": 0})
+
+
 @dg.scaffold_with(EnrichedContactsScaffolder)
 class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     """Enrich the identifiers that an asset gives: buy each contact once, write a Parquet table.
@@ -100,9 +104,11 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
         Literal["stop", "refuse"],
         _says("stop buys in order up to max_credits; refuse sends nothing if the plan costs more."),
     ] = "stop"
-    max_age_days: Annotated[float | None, _says("Buy contacts again that are older; null for never.")] = None
+    max_age_days: Annotated[
+        float | None, _ABOVE_0, _says("Buy contacts again that are older; null for never.")
+    ] = None
     retry_misses_after_days: Annotated[
-        float | None, _says("Ask again for misses that are older; null for never.")
+        float | None, _ABOVE_0, _says("Ask again for misses that are older; null for never.")
     ] = None
     partition_size: Annotated[int, _says("Identifiers in one request, 1 to 1000.")] = 1000
     aliases: Annotated[

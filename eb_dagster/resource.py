@@ -22,8 +22,9 @@ _ABSOLUTE = ("/", "~")
 class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMissingTypeArgument]
     """ExactBuyer's bulk enrichment API and the ledger that pays for a contact once.
 
-    Key, address and ledger are the project's: a run that tries to set them at launch fails. Usable
-    outside a run too, with the same `dg.EnvVar` values: `resource.enricher()`.
+    Key, address and ledger are the project's: a run that tries to set them at launch fails, and what
+    the launchpad masks (********) stays as it is defined. Usable outside a run too, with the same
+    `dg.EnvVar` values: `resource.enricher()`.
     """
 
     api_key: str = Field(
@@ -32,7 +33,7 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
         description="The vendor's key. Use dg.EnvVar, so that it is read when a run starts.",
     )
     ledger: str = Field(
-        description="Path or database URL of the ledger. It has no default: a run in a fresh "
+        description="Absolute path or database URL of the ledger. It has no default: a run in a fresh "
         "container with an empty ledger would pay for everything again.",
         # A database URL may carry a password.
         repr=False,

@@ -213,11 +213,13 @@ def test_a_relative_ledger_is_refused_with_the_absolute_path(prefix, act, tmp_pa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_carries_the_budgets_of_day_and_month(stand_in, tmp_path):
+@pytest.mark.parametrize("per_day", [3, dg.EnvVar.int("SOME_CAP")], ids=["written", "variable"])
+def test_it_carries_the_budgets_of_day_and_month(stand_in, tmp_path, monkeypatch, per_day):
+    monkeypatch.setenv("SOME_CAP", "3")
     api = stand_in()
     resource = ExactBuyerResource(
         api_key=KEY, base_url=api.url, ledger=str(tmp_path / "l.db"), requests_per_minute=60_000,
-        max_credits_per_day=3, max_credits_per_month=9,
+        max_credits_per_day=per_day, max_credits_per_month=9,
     )  # fmt: skip
     frame = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(30)]})
     with resource.enricher() as enricher, pytest.warns(UserWarning, match="daily"):
