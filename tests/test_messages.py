@@ -507,7 +507,7 @@ for what, act in {
     ),
     "a mask for a variable that is not set": launched(api_key="********", ledger="********"),
     "a mask for nothing that is known": masked,
-    "a relative ledger for Dagster": lambda _: ExactBuyerResource(api_key=KEY, ledger="l.db").enricher(),
+    "a relative ledger for Dagster": lambda _: ExactBuyerResource(api_key=KEY, ledger="l.db"),
     "a launch with less than no credits": lambda _: LaunchConfig(max_credits=-1),
     "a launch with no age": lambda _: LaunchConfig(max_age_days=0),
     "an asset with a path and an I/O manager": asset(name="a", path="a", io_manager_key="b"),
