@@ -11,7 +11,7 @@ from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, shown, shown_list
 from eb_dagster.identifiers import find_layout
-from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event, LaunchConfig
+from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event, LaunchConfig, failure
 from eb_dagster.metadata import column_schema, storage_kind
 from eb_dagster.object_store import ObjectPath, place
 from eb_dagster.settings import VENDOR_URL, read_settings
@@ -116,13 +116,17 @@ def build_enriched_contacts_asset(
         check_specs=chosen.specs(whole.key),
         ins={"identifiers": dg.AssetIn(key=dep.asset_key, partition_mapping=dep.partition_mapping)},
         required_resource_keys={resource_key},
+        # Read in the step itself, where what is wrong can be said once and is not tried again.
+        config_schema=LaunchConfig.to_fields_dict(),
         # So that a dry run need not pretend that it made the table.
         can_subset=True,
         **of_op,
     )
-    def enriched_contacts(
-        context: dg.AssetExecutionContext, config: LaunchConfig, identifiers: Any
-    ) -> Iterator[Event]:
+    def enriched_contacts(context: dg.AssetExecutionContext, identifiers: Any) -> Iterator[Event]:
+        try:
+            config = LaunchConfig(**context.op_execution_context.op_config)
+        except ConfigError as error:
+            raise failure(error, {}) from None
         enrichment = Enrichment(
             exactbuyer=getattr(context.resources, resource_key), key=whole.key, source=dep.asset_key,
             path=table, settings=config.settings(settings), checks=chosen,

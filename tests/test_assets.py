@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eb_dagster import ConfigError, ExactBuyerResource, build_enriched_contacts_asset, sandbox
+from eb_dagster import ConfigError, ExactBuyerResource, LaunchConfig, build_enriched_contacts_asset, sandbox
 
 KEY = "canary-key-1234"
 ENRICHED = dg.AssetKey("enriched")
@@ -444,18 +444,72 @@ def test_a_launch_may_set_the_budget(run):
     assert "max_credits" in metadata["exactbuyer/stopped"]
 
 
-def test_a_launch_may_refresh_what_is_old(run, stand_in):
+def test_a_launch_may_buy_again_what_is_old(run, stand_in):
     api = stand_in()
     first = made_by(run(people(), api=api))["exactbuyer/credits_charged"]
-    assert made_by(run(people(), api=api, config={"refresh": 1}))["exactbuyer/credits_charged"] == 0
-    again = made_by(run(people(), api=api, config={"refresh": 0}))["exactbuyer/credits_charged"]
+    assert made_by(run(people(), api=api, config={"max_age_days": 1}))["exactbuyer/credits_charged"] == 0
+    again = made_by(run(people(), api=api, config={"max_age_days": 1e-8}))["exactbuyer/credits_charged"]
     assert first == again > 0
 
 
-@pytest.mark.parametrize("name", ["api_key", "base_url", "ledger", "path"])
+@pytest.mark.parametrize("name", ["api_key", "base_url", "ledger", "path", "refresh"])
 def test_a_launch_may_set_nothing_else(run, name):
     with pytest.raises(dg.DagsterInvalidConfigError, match=name):
         run(people(), config={name: "https://elsewhere.example"})
+
+
+@pytest.mark.parametrize(
+    ("config", "instead"),
+    [
+        ({"max_age_days": 0}, "max_age_days is 0; choose a number of days above 0, such as 90"),
+        ({"max_age_days": -1.5}, "max_age_days is -1.5; choose a number of days above 0, such as 90"),
+        ({"max_age_days": 1e300}, "max_age_days is 1e.300; choose a number of days above 0, such as 90"),
+        ({"max_credits": -1}, "max_credits is -1; choose a number of at least 0"),
+    ],
+)
+def test_a_launch_that_is_wrong_says_once_what_to_choose_and_sends_nothing(
+    run, stand_in, instance, config, instead
+):
+    api = stand_in()
+    result = run(people(), api=api, config=config, retry_policy=dg.RetryPolicy(max_retries=1))
+    assert failed_at_once(result, instance).startswith(
+        "dagster._core.definitions.events.Failure: ConfigError: "
+    )
+    assert re.search(instead, failed_at_once(result, instance))
+    assert api.requests() == 0
+    with pytest.raises(ConfigError, match=instead):
+        LaunchConfig(**config)
+
+
+def failed_at_once(result, instance) -> str:
+    """What a step that was not tried again says, when nothing of ours is in its stack."""
+    events = instance.all_logs(result.run_id)
+    kinds = [event.dagster_event_type for event in events]
+    assert dg.DagsterEventType.STEP_FAILURE in kinds
+    assert dg.DagsterEventType.STEP_UP_FOR_RETRY not in kinds
+    assert KEY not in repr(events)
+    assert "p1@firm.example" not in repr(events)
+    error = result.failure_data_for_node("enriched").error
+    assert error.cause is None
+    assert error.context is None
+    return error.message
+
+
+def a_folder(where):
+    where.mkdir()
+
+
+def no_ledger(where):
+    where.write_bytes(b"this is a letter, and not a database " * 100)
+
+
+@pytest.mark.parametrize("spoil", [a_folder, no_ledger])
+def test_a_ledger_that_does_not_open_is_told_once_and_in_words(run, stand_in, instance, tmp_path, spoil):
+    api = stand_in()
+    spoil(tmp_path / "ledger.db")
+    result = run(people(), api=api, retry_policy=dg.RetryPolicy(max_retries=1))
+    assert "Failure: LedgerError: " in failed_at_once(result, instance)
+    assert api.requests() == 0
 
 
 # What a run that ends early has spent

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from dagster.components.testing import create_defs_folder_sandbox
 from dagster_dg_cli.cli import create_dg_cli
 
-from eb_dagster import EnrichedContactsComponent, ExactBuyerResource
+from eb_dagster import ConfigError, EnrichedContactsComponent, ExactBuyerResource
 
 # Dagster's own, when it reads a defs.yaml.
 pytestmark = [
@@ -117,6 +117,15 @@ def test_every_attribute_reaches_the_asset():
     assert "nothing_in_doubt" not in {one.name for one in asset.check_specs}
 
 
+@pytest.mark.parametrize("name", ["max_age_days", "retry_misses_after_days"])
+@pytest.mark.parametrize("age", [0, -1])
+def test_an_age_that_is_none_is_refused_where_the_definitions_load(name, age):
+    with pytest.raises(Exception, match="while building") as caught, loaded({**LEAST, name: age}):
+        raise AssertionError
+    assert isinstance(caught.value.__cause__, ConfigError)
+    assert f"{name} is {age}; choose a number of days above 0, such as 90" in str(caught.value.__cause__)
+
+
 def test_several_live_in_one_project_and_bring_no_resource(stand_in, tmp_path):
     more = {**LEAST, "asset": {"key": "more"}, "path": "more.parquet", "resource_key": "sandbox"}
     both = [{**one, "identifiers": {"email": "Mail"}} for one in (LEAST, more)]
@@ -198,6 +207,17 @@ def test_dg_names_a_misspelt_field(dg_in_project, path):
     checked = run("check", "yaml")
     assert checked.exit_code == 1
     assert wrong in checked.output
+
+
+@pytest.mark.parametrize("age", [0, -1])
+def test_dg_names_an_age_that_is_none(dg_in_project, age):
+    run, defs = dg_in_project
+    (defs / "buyers").mkdir()
+    attributes = {**LEAST, "max_age_days": age, "retry_misses_after_days": None}
+    (defs / "buyers" / "defs.yaml").write_text(yaml.safe_dump({"type": TYPE, "attributes": attributes}))
+    checked = run("check", "yaml")
+    assert checked.exit_code == 1
+    assert "max_age_days" in checked.output
 
 
 def test_dg_lists_it(dg_in_project):

@@ -15,6 +15,8 @@ from dagster_dg_cli.cli import create_dg_cli
 from eb_dagster import Enricher
 
 PROJECT = Path(__file__).parents[1] / "example_project"
+# In days: a moment, so that whatever was bought before is old.
+AT_ONCE = 1e-8
 # Dagster's own, when it reads a defs.yaml.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecatedSince20"),
@@ -154,14 +156,14 @@ def test_the_monthly_refresh_stays_inside_its_budget_and_finds_job_changes(examp
     schedule = definitions.resolve_schedule_def("monthly_refresh")
     (request,) = schedule.evaluate_tick(dg.build_schedule_context()).run_requests
     assert request.run_config["ops"]["enriched_contacts"]["config"] == {
-        "refresh": 90.0,
+        "max_age_days": 90.0,
         "max_credits": 2000,
         "dry_run": False,
     }
     enrich(definitions)
     ask(data, "UPDATE contacts SET eb_company_name = 'Old Corp'")
     before = api.credits()
-    enrich(definitions, refresh=0, max_credits=7)
+    enrich(definitions, max_age_days=AT_ONCE, max_credits=7)
     assert api.credits() - before == 7
     changes = ask(data, "SELECT old_company, new_company, old_title = new_title FROM job_changes")
     assert 0 < len(changes) <= 7
@@ -175,7 +177,7 @@ def test_a_forgotten_person_is_gone_from_the_warehouse_after_the_next_run(exampl
     api, data = example
     enrich(definitions)
     ask(data, "UPDATE contacts SET eb_company_name = 'Old Corp'")
-    enrich(definitions, refresh=0, max_credits=7)
+    enrich(definitions, max_age_days=AT_ONCE, max_credits=7)
     ((person, changes, rows),) = ask(
         data,
         "SELECT person, (SELECT count(*) FROM job_changes), (SELECT count(*) FROM contacts) FROM job_changes "
@@ -212,7 +214,7 @@ def test_another_warehouse_is_one_line_of_configuration(example, postgresql, mon
     ((before,),) = rows("SELECT count(*) FROM main.contacts")
     assert before > 0
     rows("UPDATE main.contacts SET eb_company_name = 'Old Corp' RETURNING 1")
-    enrich(definitions, refresh=0, max_credits=7)
+    enrich(definitions, max_age_days=AT_ONCE, max_credits=7)
     assert rows("SELECT count(*) FROM main.contacts") == [(before,)]
     assert {old for (old,) in rows("SELECT old_company FROM main.job_changes")} == {"Old Corp"}
     assert not (data / "warehouse.duckdb").exists()

@@ -341,14 +341,14 @@ def test_an_owner_whose_session_ends_at_any_time_holds_on_again(postgresql):
     other.leave()
 
 
-def test_a_claim_on_a_database_that_is_gone_says_so(postgresql):
-    ledger = Ledger(postgresql.new_database(), endpoint=ENDPOINT)
-    postgresql.down()
+def test_a_claim_on_a_database_that_is_gone_says_so(own_postgresql):
+    ledger = Ledger(own_postgresql.new_database(), endpoint=ENDPOINT)
+    own_postgresql.down()
     try:
         with pytest.raises(LedgerError, match="database failed"):
             claim(ledger, JANE, seen=0)
     finally:
-        postgresql.up()
+        own_postgresql.up()
     assert claim(ledger, JANE).granted == 1
     ledger.close()
 

@@ -16,15 +16,31 @@ import pytest
 import eb_dagster
 from tests.readme import text, with_parts
 
-# What sets up the environment that these tests run in: the check runs the one, its own test the other.
-SETS_UP = re.compile(r"^python3 -m venv")
+# What sets up an environment: the check runs the one, the main job's own test the other.
+SETS_UP = re.compile(r"^python3 -m venv", re.MULTILINE)
+
+# As they read what is typed: an interactive zsh knows no comments and expands more. Quitting at the first error.
+SHELLS = {
+    "bash": ["bash", "-euo", "pipefail", "-s"],
+    "zsh": ["zsh", "-f", "-i", "-euo", "pipefail", "-s"],
+}
+README_OF_EXAMPLE = Path(__file__).parents[1] / "example_project" / "README.md"
+in_each_shell = pytest.mark.parametrize(
+    "shell",
+    [
+        pytest.param(
+            name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"there is no {name} here")
+        )
+        for name in SHELLS
+    ],
+)
 
 # Run where Spark is: in tests/test_spark.py.
 SPARK = "eb_dagster.spark"
 
 
-def snippets(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", text(), re.DOTALL | re.MULTILINE)
+def snippets(language: str, readme: str = "") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", readme or text(), re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -33,7 +49,7 @@ def folder(tmp_path, monkeypatch, stand_in):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EXACTBUYER_BASE_URL", stand_in(match_rate=1.0).url)
     monkeypatch.setenv("EXACTBUYER_API_KEY", "canary-key")
-    monkeypatch.setenv("EB_DAGSTER_LEDGER", "ledger.db")
+    monkeypatch.setenv("EB_DAGSTER_LEDGER", str(tmp_path / "ledger.db"))
     Path("leads.csv").write_text(
         "Name,Work E-Mail,LinkedIn URL,Mobile\nAda,ada@firm.example,linkedin.com/in/ada-example,\n"
         "Bo,bo@firm.example,,0170 5550145\n"
@@ -93,24 +109,63 @@ def test_a_python_snippet_runs(snippet):
     assert contacts["eb_full_name"].notna().all()
 
 
-@pytest.mark.parametrize("snippet", [one for one in snippets("sh") if not SETS_UP.match(one)])
-def test_a_shell_snippet_runs(snippet, tmp_path):
+@in_each_shell
+@pytest.mark.parametrize("readme", ["", README_OF_EXAMPLE.read_text("utf-8")])
+def test_a_shell_can_read_every_snippet(shell, readme):
+    assert snippets("sh", readme)
+    for snippet in snippets("sh", readme):
+        read = subprocess.run([shell, "-n"], input=snippet, capture_output=True, text=True, check=False)
+        assert (read.returncode, read.stderr) == (0, "")
+        # To an interactive zsh, these are words like others.
+        assert not re.search(r"(^|\s)#", snippet)
+
+
+def words_of(shell: str, lines: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
+    """The lines, typed into a shell."""
+    typed = folder / "typed"
+    typed.write_text(lines)
+    with typed.open() as lines_in:
+        return subprocess.Popen(
+            SHELLS[shell], cwd=folder, env={**os.environ, **environment}, stdin=lines_in,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        )  # fmt: skip
+
+
+@in_each_shell
+@pytest.mark.parametrize("clone", [None, "/srv/a clone"])
+def test_the_package_is_installed_with_its_sandbox_from_where_the_clone_is(shell, clone, tmp_path):
+    (snippet,) = [one for one in snippets("sh") if "CLONE" in one]
+    # Not for real: that takes a minute. They tell what they were given.
+    for name in ("python3", ".venv/bin/pip"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/sh\nprintf '%s|' {name} \"$@\"\necho\n")
+        program.chmod(0o755)
+    home = {"HOME": "/home/me", "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"}
+    environment = home if clone is None else {**home, "CLONE": clone}
+    typed = words_of(shell, snippet + 'echo "$PATH"\n', tmp_path / "bin", **environment)
+    said, _ = typed.communicate(timeout=60)
+    assert typed.returncode == 0, said
+    assert f".venv/bin/pip|install|-q|{clone or '/home/me/eb_dagster'}[sandbox]|" in said
+    assert f"{tmp_path / 'bin'}/.venv/bin:" in said
+
+
+@in_each_shell
+@pytest.mark.parametrize("snippet", [one for one in snippets("sh") if not SETS_UP.search(one)])
+def test_a_shell_snippet_runs(shell, snippet, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     lines = snippet.replace("8765", str(port)).replace("sandbox &", f"sandbox --port {port} &")
     assert shutil.which("eb-dagster", path=Path(sys.executable).parent)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    shell = subprocess.Popen(
-        ["bash", "-euo", "pipefail", "-c", lines], cwd=tmp_path, env={**os.environ, "PATH": path},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
+    typed = words_of(shell, lines, tmp_path, PATH=path)
     try:
-        shell.wait(timeout=120)
+        typed.wait(timeout=120)
     finally:
         # The sandbox that the snippet leaves behind.
-        os.killpg(shell.pid, signal.SIGTERM)
-        said, _ = shell.communicate(timeout=30)
-    assert shell.returncode == 0, said
+        os.killpg(typed.pid, signal.SIGTERM)
+        said, _ = typed.communicate(timeout=30)
+    assert typed.returncode == 0, said
     assert "Traceback" not in said
     contacts = pd.read_csv(tmp_path / "contacts.csv")
     assert contacts["Name"].tolist() == ["Ada", "Bo"]

@@ -1,4 +1,6 @@
 import json
+import re
+import warnings
 
 import dagster as dg
 import pandas as pd
@@ -9,6 +11,8 @@ from dagster_graphql.cli import ui as graphql
 from eb_dagster import ConfigError, ExactBuyerResource
 
 KEY = "canary-key-5678"
+# What Dagster's pages show in place of a secret, and send back when they launch a run.
+MASK = "********"
 FROM_ENVIRONMENT = {"api_key": {"env": "SOME_KEY"}, "ledger": {"env": "SOME_LEDGER"}}
 
 
@@ -41,7 +45,7 @@ def run_with(resource, launched):
 def test_its_repr_shows_no_key(resource):
     assert KEY not in repr(resource)
     assert KEY not in repr(resource.process_config_and_initialize())
-    assert KEY not in repr(ExactBuyerResource(api_key=KEY, ledger="l.db", proxy=f"http://me:{KEY}@h:1"))
+    assert KEY not in repr(ExactBuyerResource(api_key=KEY, ledger="/l.db", proxy=f"http://me:{KEY}@h:1"))
 
 
 def test_a_ledger_has_to_be_named():
@@ -81,11 +85,143 @@ def test_nobody_falls_back_on_the_default_address_at_launch(resource):
     assert "base_url" in str(caught.value.__cause__)
 
 
-def test_it_carries_the_budgets_of_day_and_month(stand_in, tmp_path):
+@pytest.mark.parametrize(
+    "masked", [["api_key"], ["ledger"], ["api_key", "ledger"], ["api_key", "ledger", "base_url"]]
+)
+def test_what_the_launchpad_masks_is_as_defined(resource, tmp_path, masked):
+    launched = {**FROM_ENVIRONMENT, "base_url": {"env": "SOME_URL"}, **dict.fromkeys(masked, MASK)}
+    used = run_with(resource, {**launched, "in_doubt": "resend"})
+    assert (used.api_key, used.ledger) == (KEY, str(tmp_path / "ledger.db"))
+    assert (used.base_url, used.in_doubt) == ("http://127.0.0.1:9", "resend")
+
+
+@pytest.mark.filterwarnings("ignore:api_key of the resource is written in the code")
+def test_a_mask_stands_for_what_is_written_in_code_too(tmp_path):
+    written = ExactBuyerResource(api_key=KEY, ledger=str(tmp_path / "l.db"))
+    used = run_with(written, {"api_key": MASK, "ledger": MASK})
+    assert (used.api_key, used.ledger) == (KEY, str(tmp_path / "l.db"))
+
+
+def test_a_mask_stands_for_what_a_resource_leaves_to_the_launch_only_in_part(resource, tmp_path):
+    partial = type(resource).configure_at_launch(ledger=dg.EnvVar("SOME_LEDGER"))
+    used = run_with(partial, {"api_key": {"env": "SOME_KEY"}, "ledger": MASK})
+    assert (used.api_key, used.ledger) == (KEY, str(tmp_path / "ledger.db"))
+    with pytest.raises(dg.DagsterError) as caught:
+        run_with(partial, {"api_key": MASK, "ledger": MASK})
+    assert_says(caught.value.__cause__, "api_key", "dg.EnvVar")
+
+
+def test_a_mask_whose_variable_is_not_set_names_the_variable(resource, monkeypatch):
+    monkeypatch.delenv("SOME_LEDGER")
+    launched = {"api_key": MASK, "ledger": MASK, "base_url": {"env": "SOME_URL"}}
+    with pytest.raises(dg.DagsterError) as caught:
+        run_with(resource, launched)
+    assert_says(caught.value.__cause__, "SOME_LEDGER", "set it")
+
+
+@pytest.mark.parametrize("name", ["api_key", "ledger"])
+def test_a_mask_that_was_copied_into_the_code_is_no_setting(tmp_path, name):
+    written = {"api_key": KEY, "ledger": str(tmp_path / "l.db"), name: MASK}
+    with pytest.raises(ConfigError, match=f"{name} is .*dg.EnvVar"):
+        ExactBuyerResource(**written).enricher()
+
+
+def assert_says(error, *words):
+    assert isinstance(error, ConfigError)
+    assert all(word in str(error) for word in words), error
+    assert KEY not in str(error)
+
+
+# What is written in code
+
+
+@dg.asset(required_resource_keys={"exactbuyer"})
+def looked_at(): ...
+
+
+def used(**written):
+    """Define the resource as a project does, and run something that takes it; give the warnings."""
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        exactbuyer = ExactBuyerResource(**written)
+        assert dg.materialize([looked_at], resources={"exactbuyer": exactbuyer}).success
+        exactbuyer.process_config_and_initialize()
+    return warned
+
+
+FROM_VARIABLES = {"api_key": dg.EnvVar("SOME_KEY"), "ledger": dg.EnvVar("SOME_LEDGER")}
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ({}, None),
+        ({"api_key": KEY}, "api_key"),
+        ({"ledger": f"postgresql://me:{KEY}@host/db"}, "ledger"),
+        ({"ledger": f"postgresql://host/db?password={KEY}"}, "ledger"),
+        ({"api_key": KEY, "ledger": f"postgresql://me:{KEY}@host/db"}, "api_key, ledger"),
+        ({"ledger": "postgresql://me@host/db"}, None),
+        ({"ledger": "postgresql:///db?host=/run/postgresql"}, None),
+        ({"ledger": "/data/ledger.db"}, None),
+        ({"ledger": "~/ledger.db"}, None),
+    ],
+)
+def test_a_secret_that_is_written_in_code_is_warned_of_once(written, named, tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_KEY", KEY)
+    monkeypatch.setenv("SOME_LEDGER", str(tmp_path / "ledger.db"))
+    warned = used(**{**FROM_VARIABLES, **written})
+    assert len(warned) == (named is not None)
+    for one in warned:
+        assert str(one.message).startswith(f"{named} of the resource is written in the code")
+        assert KEY not in str(one.message)
+        # Where it is written.
+        assert one.filename == __file__
+
+
+def test_a_secret_that_a_partial_resource_writes_in_code_is_warned_of_too():
+    with pytest.warns(UserWarning, match="api_key of the resource is written") as warned:
+        ExactBuyerResource.configure_at_launch(api_key=KEY)
+    assert KEY not in str(warned[0].message)
+
+
+@pytest.mark.filterwarnings("ignore:api_key of the resource is written in the code")
+def test_dagster_does_keep_what_is_written_in_code(tmp_path):
+    resource = ExactBuyerResource(api_key=KEY, ledger=str(tmp_path / "l.db"))
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        assert dg.materialize([looked_at], resources={"exactbuyer": resource}, instance=instance).success
+        (run,) = instance.get_runs()
+        assert KEY in str(instance.get_job_snapshot(run.job_snapshot_id))
+
+
+KEY_FROM_VARIABLE = {"api_key": dg.EnvVar("SOME_KEY")}
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "sqlite:///", "sqlite+pysqlite:///"])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda ledger: ExactBuyerResource(**KEY_FROM_VARIABLE, ledger=ledger),
+        lambda ledger: ExactBuyerResource.configure_at_launch(**KEY_FROM_VARIABLE, ledger=ledger),
+        lambda _: ExactBuyerResource(**FROM_VARIABLES).enricher(),
+    ],
+    ids=["defined", "defined in part", "in the environment"],
+)
+def test_a_relative_ledger_is_refused_with_the_absolute_path(prefix, act, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SOME_KEY", KEY)
+    monkeypatch.setenv("SOME_LEDGER", f"{prefix}data/ledger.db")
+    with pytest.raises(ConfigError, match=f"such as {re.escape(str(tmp_path))}/data/ledger.db. Nothing"):
+        act(f"{prefix}data/ledger.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("per_day", [3, dg.EnvVar.int("SOME_CAP")], ids=["written", "variable"])
+def test_it_carries_the_budgets_of_day_and_month(stand_in, tmp_path, monkeypatch, per_day):
+    monkeypatch.setenv("SOME_CAP", "3")
     api = stand_in()
     resource = ExactBuyerResource(
         api_key=KEY, base_url=api.url, ledger=str(tmp_path / "l.db"), requests_per_minute=60_000,
-        max_credits_per_day=3, max_credits_per_month=9,
+        max_credits_per_day=per_day, max_credits_per_month=9,
     )  # fmt: skip
     frame = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(30)]})
     with resource.enricher() as enricher, pytest.warns(UserWarning, match="daily"):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import requests
+import yaml
 
 from eb_dagster import sandbox
 from tests.browser import browser, program
@@ -30,6 +31,7 @@ LAUNCH = """mutation ($params: ExecutionParams!) {
     ... on RunConfigValidationInvalid { errors { message } }
   }
 }"""
+CONFIG = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { runConfigYaml } } }"
 STATUS = "query ($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
 METADATA = """
   label description ... on FloatMetadataEntry { floatValue } ... on IntMetadataEntry { intValue intRepr }
@@ -298,7 +300,7 @@ def test_the_resource_page_masks_the_key(product):
     }
 
 
-def test_the_launchpad_offers_budget_dry_run_and_refresh_alone(product):
+def test_the_launchpad_offers_budget_dry_run_and_age_alone(product):
     server, _, _, _ = product
     selector = {**SELECTOR, "pipelineName": "enrich_contacts"}
     schema = server.ask(LAUNCHPAD, selector=selector)
@@ -307,7 +309,7 @@ def test_the_launchpad_offers_budget_dry_run_and_refresh_alone(product):
         for one in schema["allConfigTypes"]
         if "dry_run" in {field["name"] for field in one.get("fields", ())}
     ]
-    assert offered == [{"max_credits", "dry_run", "refresh"}]
+    assert offered == [{"max_credits", "dry_run", "max_age_days"}]
 
 
 @pytest.mark.skipif(program() is None, reason="there is no Chromium here")
@@ -338,6 +340,39 @@ def test_a_browser_launches_the_asset_and_shows_what_came_of_it(product, story, 
     assert KEY not in shown
     assert not re.search(r"canary\d+@", shown)
     assert launched not in runs.values()
+
+
+def test_what_the_launchpad_prefills_runs_with_the_real_settings(product, story):
+    server, api, _, _ = product
+    _, bills = story
+    selector = {**SELECTOR, "pipelineName": "enrich_contacts"}
+    prefilled = yaml.safe_load(server.ask(LAUNCHPAD, selector=selector)["rootDefaultYaml"])
+    resource = prefilled["resources"]["exactbuyer"]["config"]
+    assert (resource["api_key"], resource["ledger"]) == ("********", "********")
+    params = {"selector": selector, "runConfigData": json.dumps(prefilled), "mode": "default"}
+    launched = server.ask(LAUNCH, params=params)["run"]["runId"]
+    assert server.wait(launched) == "SUCCESS", server.ask(EVENTS, id=launched)
+    # Another key would be refused, and another ledger would buy everything again.
+    assert api.credits() == bills["finished"]
+
+
+@pytest.mark.skipif(program() is None, reason="there is no Chromium here")
+def test_a_browser_launches_what_the_launchpad_prefills(product, story, tmp_path):
+    server, api, _, _ = product
+    _, bills = story
+    before = {one["runId"] for one in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
+    where = f"{SELECTOR['repositoryName']}@{SELECTOR['repositoryLocationName']}"
+    with browser(tmp_path / "profile") as page:
+        page.open(f"{server.url}/locations/{where}/jobs/enrich_contacts")
+        page.click("Materialize all", with_shift=True)
+        shown = page.wait_for('api_key: "********"', 'ledger: "********"')
+        page.click("Materialize")
+        launched = server.wait_for_another(before)
+    assert server.wait(launched) == "SUCCESS", server.ask(EVENTS, id=launched)
+    sent = yaml.safe_load(server.ask(CONFIG, id=launched)["runConfigYaml"])
+    assert sent["resources"]["exactbuyer"]["config"]["api_key"] == "********"
+    assert api.credits() == bills["finished"]
+    assert KEY not in shown
 
 
 def test_neither_key_nor_people_are_in_answers_or_logs(product, story):

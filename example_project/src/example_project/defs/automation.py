@@ -15,7 +15,7 @@ monthly_refresh = dg.ScheduleDefinition(
     name="monthly_refresh",
     job=enrich_contacts,
     cron_schedule="0 6 1 * *",
-    run_config=dg.RunConfig(ops={"enriched_contacts": LaunchConfig(refresh=90, max_credits=2_000)}),
+    run_config=dg.RunConfig(ops={"enriched_contacts": LaunchConfig(max_age_days=90, max_credits=2_000)}),
 )
 
 
