@@ -153,7 +153,7 @@ class Purchase:
             settings.max_credits_per_month,
         )
         self._pacer = Pacer(ledger, requests_per_minute=settings.requests_per_minute)
-        self._freshness = freshness(settings)
+        self._freshness = freshness(settings, newest=ledger.last_request())
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._retries: list[tuple[list[Question], int]] = []
         self._elsewhere: list[Question] = []
@@ -250,8 +250,8 @@ class Purchase:
             self._elsewhere.append(question)
         elif known.standing == "unreadable":
             self._agenda.settle(question, "unreadable")
-        elif self._settings.in_doubt == "hold" or known.run == self.run:
-            # What is to be sent again was in doubt before the run.
+        elif known.standing == "decided" or self._settings.in_doubt == "hold" or known.run == self.run:
+            # What is to be sent again was in doubt before the run, and nobody decided otherwise.
             self._agenda.settle(question, "in_doubt")
 
     def _alias_keys(self, keys: Iterable[tuple[Identifier, bytes]]) -> list[bytes]:
@@ -593,13 +593,13 @@ class Purchase:
         self._client.abort()
 
 
-def freshness(settings: Settings) -> Freshness:
-    """The moments from which on contacts and misses still count."""
+def freshness(settings: Settings, *, newest: int) -> Freshness:
+    """The moments from which on contacts and misses still count, of requests up to the `newest`."""
 
     def since(age: timedelta | None) -> float | None:
         return None if age is None else time.time() - age.total_seconds()
 
-    return Freshness(since(settings.max_age), since(settings.retry_misses_after))
+    return Freshness(since(settings.max_age), since(settings.retry_misses_after), newest)
 
 
 def compress(body: bytes, encoding: str) -> tuple[bytes, str]:
