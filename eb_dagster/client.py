@@ -49,6 +49,7 @@ class Reply:
     complete: bool
     request_left: bool
     retry_after: str | None
+    date: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,6 +325,7 @@ def _receive(response: requests.Response, *, request_left: bool, deadline: float
         complete=complete,
         request_left=request_left,
         retry_after=response.headers.get("Retry-After"),
+        date=response.headers.get("Date"),
     )
 
 

@@ -115,7 +115,9 @@ _APPLIED: Final = sa.select(
 _KEY: Final = "encryption_key"
 _OLD_KEY: Final = "old_key_"
 _KEY_MARK: Final = sa.select(_meta.c.value).where(_meta.c.name == _KEY)
-_NEXT_SLOT: Final = sa.select(_pacer.c.next_at, _pacer.c.decided_at).where(_pacer.c.endpoint == sa.bindparam("endpoint"))
+_NEXT_SLOT: Final = sa.select(_pacer.c.next_at, _pacer.c.decided_at).where(
+    _pacer.c.endpoint == sa.bindparam("endpoint")
+)
 # Not "endpoint": an update has that name for the column that it sets.
 _TAKE_SLOT: Final = sa.update(_pacer).where(_pacer.c.endpoint == sa.bindparam("at_endpoint"))
 
@@ -600,6 +602,14 @@ class Ledger:
         body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
         return StoredReply(request_id, row.run, row.asked_keys, row.answered_at, encoding, row.complete, body)
 
+    def can_open(self, body: bytes, encoding: str) -> bool:
+        """Whether a stored reply is not sealed, or with a key that is given."""
+        try:
+            self._vault.unseal(bytes(body), encoding)
+        except LedgerError:
+            return False
+        return True
+
     def rewrite_reply(
         self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool
     ) -> None:
@@ -827,7 +837,10 @@ class Ledger:
         rows = connection.execute(
             sa.select(
                 column.id, column.asked, column.required, column.asked_keys, column.outcomes, column.aliases
-            ).where(column.endpoint == self.endpoint, column.state.in_(("in_doubt", "applied", "resolved", "purged")))
+            ).where(
+                column.endpoint == self.endpoint,
+                column.state.in_(("in_doubt", "applied", "resolved", "purged")),
+            )
         ).all()
         for row in rows:
             if required & ~row.required:

@@ -23,13 +23,14 @@ import sqlalchemy as sa
 from eb_dagster import database
 from eb_dagster.contacts import Contact, read_contact
 from eb_dagster.errors import InputError
+from eb_dagster.findings import HELD
 from eb_dagster.identifiers import FieldType, Identifier, canonical, identifiers_in
 from eb_dagster.ledger import Ledger, StoredReply
 from eb_dagster.object_store import Place, place
 from eb_dagster.packed import ALIAS, FORGOTTEN, KEY_BYTES, NO_KEY, Wanted, unpack_outcomes
 from eb_dagster.parquet import open_parquet, read_batches, read_metadata, write_parquet
 from eb_dagster.purchase import compress, decompress
-from eb_dagster.wire import IN_DOUBT, Record, encode_reply, parse_reply
+from eb_dagster.wire import IN_DOUBT, UNREADABLE, Record, encode_reply, parse_reply
 
 _BATCH_ROWS: Final = 8_192
 # pyarrow-stubs leaves much of it unknown.
@@ -123,23 +124,29 @@ def forget(
 def purge(ledger: Ledger, *, older_than: timedelta) -> int:
     """Drop contacts, replies and index of what was answered before that age. Returns the requests.
 
-    What was paid and when stays; who it was for does not. Asked again, they are bought again.
+    What was paid and when stays; who it was for does not. Asked again, they are bought again. What may have
+    been paid for without an answer stays as it is, by its keyed hash: nobody asks it again by a purge.
     """
     column = _requests.c
     with ledger.transaction() as connection:
-        ids = connection.execute(
-            sa.select(column.id, column.asked).where(
+        rows = connection.execute(
+            sa.select(column.id, column.asked, column.asked_keys, column.outcomes, column.state).where(
                 column.answered_at < time.time() - older_than.total_seconds(),
                 column.state.in_(("applied", "unreadable")),
             )
         ).all()
-        for row in ids:
-            outcomes = unpack_outcomes(None, asked=row.asked, default=FORGOTTEN)
-            _write_index(ledger, connection, row.id, bytes(KEY_BYTES * row.asked), outcomes, b"")
+        for row in rows:
+            default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
+            outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=default).copy()
+            is_dropped = ~np.isin(outcomes["position"], (*HELD, UNREADABLE))
+            outcomes[is_dropped] = (FORGOTTEN, 0)
+            keys = np.frombuffer(row.asked_keys, dtype=f"V{KEY_BYTES}").copy()
+            keys[is_dropped] = NO_KEY
+            _write_index(ledger, connection, row.id, keys.tobytes(), outcomes, b"")
             connection.execute(sa.delete(_replies).where(_replies.c.request_id == row.id))
             connection.execute(sa.update(_requests).where(column.id == row.id).values(state="purged"))
     ledger.compact()
-    return len(ids)
+    return len(rows)
 
 
 # One person in the ledger

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from eb_dagster.contacts import select
 from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region
-from eb_dagster.wire import MOST_IDENTIFIERS, REQUIRED_FIELDS
+from eb_dagster.wire import MOST_IDENTIFIERS, PATH, REQUIRED_FIELDS
 
 VENDOR_URL = "https://api.exactbuyer.com"
 """The vendor's documented address."""
@@ -46,6 +47,7 @@ class Settings:
     progress: bool | Callable[..., None] | None
     max_credits_per_day: int | None = None
     max_credits_per_month: int | None = None
+    accept_clock: bool = False
 
     def __post_init__(self) -> None:
         _check_prefix(self.prefix)
@@ -63,6 +65,7 @@ class Settings:
         _check_positive("timeout", self.timeout)
         _check_age("max_age", self.max_age)
         _check_age("retry_misses_after", self.retry_misses_after)
+        _check_choice("accept_clock", self.accept_clock, (True, False))
         select(self.columns, prefix=self.prefix)
         if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
             raise ConfigError(f"progress is {self.progress!r}; give True, False, None or a function")
@@ -86,7 +89,7 @@ def read_base_url(given: str | None) -> str:
     text = (given or os.environ.get("EXACTBUYER_BASE_URL") or VENDOR_URL).strip()
     try:
         parts = urlsplit(text)
-        host, port = (parts.hostname or "").lower(), parts.port
+        host, port = _host_of(parts.hostname or ""), parts.port
     except ValueError:
         raise ConfigError(
             "base_url is no address; set it to one such as https://api.exactbuyer.com"
@@ -99,10 +102,18 @@ def read_base_url(given: str | None) -> str:
         raise ConfigError("base_url has another scheme; use https://")
     if parts.scheme == "http" and not _is_loopback(host):
         raise ConfigError("base_url is plain http, which is for this machine only (127.0.0.1); use https://")
-    name = f"[{host}]" if ":" in host else host
-    where = name if port is None else f"{name}:{port}"
-    path = parts.path.rstrip("/").removesuffix("/v1")
+    where = host if port in (None, _USUAL_PORTS[parts.scheme]) else f"{host}:{port}"
+    path = re.sub("/+", "/", parts.path).rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{where}{path}"
+
+
+def endpoint_of(base_url: str) -> str:
+    """What the ledger calls an address that `read_base_url` gave: this machine has several names, and one memory."""
+    parts = urlsplit(base_url)
+    if parts.hostname not in ("localhost", "::1"):
+        return base_url + PATH
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://127.0.0.1{port}{parts.path}{PATH}"
 
 
 def read_ledger(given: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
@@ -147,11 +158,25 @@ def read_settings(
     )
 
 
+_USUAL_PORTS: Final = {"https": 443, "http": 80}
+
+
+def _host_of(name: str) -> str:
+    """A host in one spelling: small letters, no dot at the end, an address in its shortest form."""
+    name = name.lower().removesuffix(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name
+    address = getattr(address, "ipv4_mapped", None) or address
+    return f"[{address.compressed}]" if address.version == 6 else address.compressed
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
 
@@ -204,5 +229,12 @@ def _check_positive(setting: str, given: object) -> None:
 
 
 def _check_age(setting: str, given: object) -> None:
-    if given is not None and not (isinstance(given, timedelta) and given >= timedelta(0)):
+    if given is None:
+        return
+    if not (isinstance(given, timedelta) and given >= timedelta(0)):
         raise ConfigError(f"{setting} is {given!r}; give a timedelta such as timedelta(days=90), or None")
+    if not given:
+        raise ConfigError(
+            f"{setting} is zero, by which nothing that was paid for would ever count; give a timedelta such as "
+            "timedelta(minutes=1) to ask again now, or None to never do"
+        )

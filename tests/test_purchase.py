@@ -180,7 +180,7 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
     stand_in, enricher, tmp_path, told_by
 ):
     api, jane = stand_in(match_rate=1.0), Identifier("email", "jane@firm.example")
-    one = enricher(api, max_age=timedelta(0))
+    one = enricher(api, max_age=timedelta(microseconds=1))
     one.enrich_dataframe(pd.DataFrame({"email": [jane.value]}))
     with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as ledger:
         (key,), agenda = ledger.keys([jane]), Agenda()
