@@ -123,7 +123,7 @@ def _undecided(ledger: Ledger, count: sa.Column[int], *, reason: str) -> list[Do
                 column.id,
                 column.created_at,
                 column.asked,
-                count.label("count"),
+                count.label("open"),
                 column.http_status,
                 column.note,
             )
@@ -131,7 +131,7 @@ def _undecided(ledger: Ledger, count: sa.Column[int], *, reason: str) -> list[Do
             .order_by(column.id)
         ).all()
     return [
-        Doubt(row.id, _moment(row.created_at), row.asked, row.count, row.http_status, row.note or reason)
+        Doubt(row.id, _moment(row.created_at), row.asked, row.open, row.http_status, row.note or reason)
         for row in rows
     ]
 

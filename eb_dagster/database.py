@@ -508,8 +508,8 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 _OURS: Final = (
     "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
     "SET LOCAL idle_in_transaction_session_timeout = '10min'; SET LOCAL search_path = {schema}, pg_temp; "
-    "SET LOCAL synchronous_commit = {commit}"
 )
+_WITH_TRANSACTION_TIMEOUT: Final = 170_000
 _FACTS: Final = """
 SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('transaction_read_only'),
     (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
@@ -544,18 +544,21 @@ class _Session:
                 "the search_path of PostgreSQL leads to no schema for the ledger's tables; make it, or set "
                 "search_path for this user"
             )
+        begin = _OURS.format(schema=self._schema)
+        if connection.info.server_version >= _WITH_TRANSACTION_TIMEOUT:
+            begin += "SET LOCAL transaction_timeout = 0; "
         durable = "remote_apply" if commit == "remote_apply" else "on"
         return {
-            is_durable: _OURS.format(schema=self._schema, commit=durable if is_durable else "off")
-            + ("; SET LOCAL transaction_timeout = 0" if connection.info.server_version >= 170000 else "")
-            for is_durable in (True, False)
+            "begin_durable": f"{begin}SET LOCAL synchronous_commit = {durable}",
+            "begin": f"{begin}SET LOCAL synchronous_commit = off",
         }
 
 
 def _begin_postgresql(connection: sa.Connection) -> None:
     options = connection.get_execution_options()
     if options.get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql(connection.info[options.get("is_durable", True)])
+        begin = "begin_durable" if options.get("is_durable", True) else "begin"
+        connection.exec_driver_sql(connection.info[begin])
 
 
 def damaged(what: str) -> LedgerError:

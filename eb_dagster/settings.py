@@ -210,7 +210,7 @@ def _check_names(setting: str, given: Sequence[str], known: Sequence[str]) -> No
         raise ConfigError(f"{setting}: {unknown} not known; choose from {list(known)}")
 
 
-def _check_choice(setting: str, given: object, known: Sequence[str]) -> None:
+def _check_choice(setting: str, given: object, known: Sequence[object]) -> None:
     if given not in known:
         raise ConfigError(f"{setting} is {given!r}; choose from {list(known)}")
 
