@@ -223,10 +223,14 @@ def reread(ledger: Ledger) -> Reread:
     for endpoint in ledger.endpoints():
         for request_id, before in _not_read_in_full(ledger, endpoint):
             with ledger.at(endpoint):
-                reading = apply_reply(ledger, next(ledger.replies([request_id])))
+                apply_reply(ledger, next(ledger.replies([request_id])))
+            with ledger.reading() as connection:
+                query = sa.select(_requests.c.credits, _requests.c.unreadable)
+                after = connection.execute(query.where(_requests.c.id == request_id)).one()
             replies += 1
-            contacts += len(reading.rows) - before
-            unreadable += reading.unreadable
+            # Not what the reply holds: what was decided about it stands.
+            contacts += after.credits - before
+            unreadable += after.unreadable
     return Reread(replies, contacts, unreadable)
 
 

@@ -83,7 +83,9 @@ def test_a_transaction_waits_for_another_longer_than_the_server_lets_it_by_defau
         postgresql.run(f"ALTER DATABASE {name} SET {setting} = '100ms'")
     with closing(Ledger(url, endpoint=ENDPOINT)) as ledger, closing(Ledger(url, endpoint=ENDPOINT)) as other:
         granted: list[int] = []
-        waiting = threading.Thread(target=lambda: granted.append(claim(other, "a@firm.example", seen=0).granted))
+        waiting = threading.Thread(
+            target=lambda: granted.append(claim(other, "a@firm.example", seen=0).granted)
+        )
         with ledger.transaction() as connection:
             waiting.start()
             connection.exec_driver_sql("SELECT pg_sleep(0.5)")
@@ -109,7 +111,9 @@ def test_the_tables_are_found_again_whatever_becomes_of_the_search_path(postgres
     name = url.partition("?")[0].rpartition("/")[2]
     with closing(Ledger(url, endpoint=ENDPOINT)) as ledger:
         assert claim(ledger, "a@firm.example").granted == 1
-        postgresql.run("CREATE SCHEMA elsewhere", f"ALTER DATABASE {name} SET search_path = elsewhere", name=name)
+        postgresql.run(
+            "CREATE SCHEMA elsewhere", f"ALTER DATABASE {name} SET search_path = elsewhere", name=name
+        )
         # The next ones have another default.
         postgresql.kill_sessions(name)
         assert claim(ledger, "a@firm.example", seen=0).known
@@ -190,7 +194,9 @@ def foreign_file(path: Path, kind: str) -> None:
                 connection.execute("PRAGMA application_id = 1234")
                 connection.execute("VACUUM")
             else:
-                connection.execute("CREATE TABLE meta (x)" if kind == "our names" else "CREATE TABLE people (x)")
+                connection.execute(
+                    "CREATE TABLE meta (x)" if kind == "our names" else "CREATE TABLE people (x)"
+                )
             if kind == "a log":
                 connection.execute("PRAGMA journal_mode = WAL")
             connection.commit()
