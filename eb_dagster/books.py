@@ -5,24 +5,29 @@ Works on all endpoints of a ledger, needs no key and sends nothing. No person is
 
 from __future__ import annotations
 
+import contextlib
+import os
+import secrets
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
+import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
 from eb_dagster import database
-from eb_dagster.errors import InputError
+from eb_dagster.errors import ConfigError, InputError, LedgerError
 from eb_dagster.findings import IN_FLIGHT_STATES
 from eb_dagster.ledger import Ledger
 from eb_dagster.packed import CHARGED, RESENT, WRITTEN_OFF, checksum, unpack_outcomes
 from eb_dagster.parquet import write_parquet
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import apply_reply
-from eb_dagster.wire import IN_DOUBT
+from eb_dagster.wire import IN_DOUBT, UNREADABLE
 
 Decision = Literal["resend", "write-off", "charged"]
 _OUTCOME_OF: Final[dict[Decision, int]] = {"resend": RESENT, "write-off": WRITTEN_OFF, "charged": CHARGED}
@@ -61,12 +66,13 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """A request that may have been paid for and has no whole answer."""
+    """A request that may have been paid for and has no whole answer, or one that cannot be read."""
 
     request: int
     sent_at: datetime
     asked: int
     at_risk: int
+    """Credits that may have been charged without an answer."""
     http_status: int | None
     reason: str
 
@@ -101,75 +107,114 @@ def months(ledger: Ledger) -> list[Month]:
 
 def doubts(ledger: Ledger) -> list[Doubt]:
     """The requests in doubt, oldest first."""
+    return _undecided(ledger, _requests.c.at_risk, reason="the reply broke off")
+
+
+def unreadable(ledger: Ledger) -> list[Doubt]:
+    """The requests with answers that cannot be read, oldest first."""
+    return _undecided(ledger, _requests.c.unreadable, reason="the reply cannot be read")
+
+
+def _undecided(ledger: Ledger, count: sa.Column[int], *, reason: str) -> list[Doubt]:
     column = _requests.c
     with ledger.reading() as connection:
         rows = connection.execute(
             sa.select(
-                column.id, column.created_at, column.asked, column.at_risk, column.http_status, column.note
+                column.id,
+                column.created_at,
+                column.asked,
+                count.label("open"),
+                column.http_status,
+                column.note,
             )
-            .where(column.at_risk > 0, column.state.not_in(IN_FLIGHT_STATES))
+            .where(count > 0, column.state.not_in(IN_FLIGHT_STATES))
             .order_by(column.id)
         ).all()
     return [
-        Doubt(
-            row.id, _moment(row.created_at), row.asked, row.at_risk, row.http_status,
-            row.note or "the reply broke off",
-        )
+        Doubt(row.id, _moment(row.created_at), row.asked, row.open, row.http_status, row.note or reason)
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def resolve(
-    ledger: Ledger, requests: Sequence[int], decision: Decision, *, credits: int | None = None  # noqa: A002 - the field's word
-) -> int:  # fmt: skip
-    """Decide about requests in doubt, once a person knows more. Returns the identifiers decided on.
+    ledger: Ledger,
+    requests: Sequence[int],
+    decision: Decision,
+    *,
+    credits: int | None = None,  # noqa: A002 - the field's word
+    ask_again: bool = False,
+) -> int:
+    """Decide about requests that are in doubt or cannot be read, once a person knows more.
+
+    Returns the identifiers decided on, which are all of these requests that have no answer.
 
     "resend": it was not charged, or paying twice is accepted: the next run asks again. "write-off":
     stop counting it as at risk; never ask again. "charged": the vendor's bill has it: counted as
-    spent, `credits` of them if given, else all; never asked again.
+    spent, `credits` of them if given, else as many as the reply says, else all; never asked again,
+    unless `ask_again` accepts that it may be paid twice.
 
-    Raises `InputError` if one of the requests is not in doubt; then nothing is changed.
+    Raises `InputError` if there is nothing to decide about one of the requests; then nothing is changed.
     """
-    decided = 0
     chosen = list(dict.fromkeys(requests))
-    column = _requests.c
     if credits is not None and (decision != "charged" or len(chosen) != 1):
         raise InputError(
             "credits can be told for one request that was charged; name one, with --charged",
             spent="Nothing was changed",
         )
+    if ask_again and decision != "charged":
+        raise InputError(
+            "only what was charged can be asked again by --ask-again; say --charged, or --resend alone",
+            spent="Nothing was changed",
+        )
     with ledger.transaction() as connection:
-        for request_id in chosen:
-            row = connection.execute(
-                sa.select(column.asked, column.outcomes, column.aliases, column.credits).where(
-                    column.id == request_id,
-                    column.at_risk > 0,
-                    column.state.not_in(IN_FLIGHT_STATES),
-                )
-            ).one_or_none()
-            if row is None:
-                raise InputError(
-                    f"request {request_id} is not in doubt; see `eb-dagster ledger show`",
-                    spent="Nothing was changed",
-                )
-            outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT).copy()
-            doubtful = outcomes["position"] == IN_DOUBT
-            count = int(doubtful.sum())
-            if credits is not None and not 0 <= credits <= count:
-                raise InputError(
-                    f"request {request_id} has {count:,} identifiers in doubt, not {credits:,}; choose a smaller number",
-                    spent="Nothing was changed",
-                )
-            outcomes["position"][doubtful] = _OUTCOME_OF[decision]
-            cost = (count if credits is None else credits) if decision == "charged" else 0
-            is_applied = row.outcomes is not None and not bool(doubtful.all())
-            ledger.rewrite_outcomes(
-                connection, request_id, outcomes, aliases=row.aliases,
-                state="applied" if is_applied else "resolved", credits=row.credits + cost,
-                note=f"resolved: {decision}",
-            )  # fmt: skip
-            decided += count
-    return decided
+        return sum(
+            _decide(ledger, connection, request_id, decision, credits=credits, ask_again=ask_again)
+            for request_id in chosen
+        )
+
+
+def _decide(
+    ledger: Ledger,
+    connection: sa.Connection,
+    request_id: int,
+    decision: Decision,
+    *,
+    credits: int | None,  # noqa: A002 - the field's word
+    ask_again: bool,
+) -> int:
+    column = _requests.c
+    row = connection.execute(
+        sa.select(_requests).where(
+            column.id == request_id,
+            sa.or_(column.at_risk > 0, column.unreadable > 0),
+            column.state.not_in(IN_FLIGHT_STATES),
+        )
+    ).one_or_none()
+    if row is None:
+        raise InputError(
+            f"request {request_id} is not in doubt and can be read; see `eb-dagster ledger show`",
+            spent="Nothing was changed",
+        )
+    default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
+    outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=default).copy()
+    is_open = np.isin(outcomes["position"], (IN_DOUBT, UNREADABLE))
+    count = int(is_open.sum())
+    if credits is not None and not 0 <= credits <= count:
+        raise InputError(
+            f"request {request_id} has {count:,} identifiers in doubt, not {credits:,}; choose a smaller number",
+            spent="Nothing was changed",
+        )
+    if credits is None and row.records_enriched is not None:
+        credits = max(0, min(count, row.records_enriched - row.credits))  # noqa: A001
+    outcomes["position"][is_open] = RESENT if ask_again else _OUTCOME_OF[decision]
+    cost = (count if credits is None else credits) if decision == "charged" else 0
+    is_applied = row.outcomes is not None and not bool(is_open.all())
+    ledger.rewrite_outcomes(
+        connection, request_id, outcomes, aliases=row.aliases, unreadable=0,
+        state=row.state if row.state == "purged" else "applied" if is_applied else "resolved",
+        credits=row.credits + cost, note=f"resolved: {decision}{', asked again' if ask_again else ''}",
+    )  # fmt: skip
+    return count
 
 
 def reread(ledger: Ledger) -> Reread:
@@ -178,10 +223,14 @@ def reread(ledger: Ledger) -> Reread:
     for endpoint in ledger.endpoints():
         for request_id, before in _not_read_in_full(ledger, endpoint):
             with ledger.at(endpoint):
-                reading = apply_reply(ledger, next(ledger.replies([request_id])))
+                apply_reply(ledger, next(ledger.replies([request_id])))
+            with ledger.reading() as connection:
+                query = sa.select(_requests.c.credits, _requests.c.unreadable)
+                after = connection.execute(query.where(_requests.c.id == request_id)).one()
             replies += 1
-            contacts += len(reading.rows) - before
-            unreadable += reading.unreadable
+            # Not what the reply holds: what was decided about it stands.
+            contacts += after.credits - before
+            unreadable += after.unreadable
     return Reread(replies, contacts, unreadable)
 
 
@@ -208,6 +257,34 @@ def export(ledger: Ledger, path: Path) -> int:
     return write_parquet([pa.RecordBatch.from_pylist(receipts, schema=RECEIPTS)], path, schema=RECEIPTS)
 
 
+def backup(ledger: Ledger, path: Path) -> None:
+    """Copy the whole ledger into a new file, also while runs go on. What they do afterwards is not in it.
+
+    Raises `ConfigError` if the file is there already or cannot be written, or if the ledger is no file.
+    """
+    if ledger.file is None:
+        raise ConfigError(
+            "a ledger in PostgreSQL is copied by PostgreSQL itself: use pg_dump, or its backups"
+        )
+    check_writable(path)
+    if path.exists() or path.is_symlink():
+        raise ConfigError(f"{path.name} is there already, and a backup replaces nothing; name a new file")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    try:
+        with ledger.reading() as connection, contextlib.closing(sqlite3.connect(temporary)) as copy:
+            copy.execute("PRAGMA synchronous = FULL")
+            # In one step, which nobody's writing interrupts.
+            cast("sqlite3.Connection", connection.connection.driver_connection).backup(copy)
+        temporary.rename(path)
+    except (OSError, sqlite3.Error) as error:
+        raise LedgerError(
+            f"the backup {path.name} could not be written ({type(error).__name__}); check the disk, then do it again"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def check(ledger: Ledger) -> list[str]:
     """Go through the whole ledger: do checksums match, do credits add up? Returns the faults found."""
     faults: list[str] = []
@@ -223,6 +300,10 @@ def check(ledger: Ledger) -> list[str]:
         for row in connection.execute(query, execution_options={"yield_per": 20}):
             if database.reply_checksum(row.encoding, row.body, complete=row.complete) != row.checksum:
                 faults.append(f"request {row.request_id}: its reply is damaged")
+            elif not ledger.can_open(row.body, row.encoding):
+                faults.append(
+                    f"request {row.request_id}: its reply cannot be opened with the key that is given"
+                )
     return faults
 
 
@@ -232,7 +313,7 @@ def _faults_of(row: Any) -> Iterable[str]:
         yield "its identifiers are damaged"
     if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
         yield "its outcomes are damaged"
-    elif row.outcomes is not None and row.state in ("applied", "unreadable"):
+    elif row.outcomes is not None and row.state in ("applied", "unreadable", "resolved", "purged"):
         outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT)
         positions = outcomes["position"]
         found = len(set(positions[positions >= 0].tolist()))
@@ -241,6 +322,8 @@ def _faults_of(row: Any) -> Iterable[str]:
             yield f"{row.credits:,} credits are noted for {found:,} contacts"
         if int((positions == IN_DOUBT).sum()) != row.at_risk:
             yield "its credits at risk do not add up"
+        if int((positions == UNREADABLE).sum()) != row.unreadable:
+            yield "its identifiers that cannot be read do not add up"
 
 
 def _receipts(ledger: Ledger) -> Iterable[dict[str, Any]]:

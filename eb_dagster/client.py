@@ -15,8 +15,6 @@ from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http.client import HTTPException, HTTPResponse
 from io import BytesIO
 from pathlib import Path
@@ -32,6 +30,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from eb_dagster.errors import ConfigError
+from eb_dagster.pacer import read_date
 from eb_dagster.wire import CONTENT_TYPE, PATH
 
 CONNECT_SECONDS: Final = 10.0
@@ -415,17 +414,8 @@ def _receive(response: requests.Response, *, request_left: bool, deadline: float
         complete=complete,
         request_left=request_left,
         retry_after=response.headers.get("Retry-After"),
-        date=_seconds(response.headers.get("Date", "")),
+        date=read_date(response.headers.get("Date")),
     )
-
-
-def _seconds(date: str) -> float | None:
-    try:
-        moment = parsedate_to_datetime(date)
-        # Without a zone it is UTC, as RFC 9110 has it.
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
 
 
 def _cut(one: socket.socket) -> None:

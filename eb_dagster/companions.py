@@ -170,6 +170,33 @@ class Companions:
         return judged
 
 
+def forget(ledger: Ledger, keys: Collection[bytes]) -> None:
+    """Leave nothing of what stood beside these, nor of these beside others."""
+    gone = frozenset(keys)
+    column = _companions.c
+    with ledger.transaction() as connection:
+        rows = connection.execute(sa.select(column.key, column.people)).all()
+        for row in rows:
+            key, people = bytes(row.key), bytes(row.people)
+            kept = b"" if key in gone else _without(people, gone)
+            if not kept:
+                connection.execute(sa.delete(_companions).where(column.key == key))
+            elif kept != people:
+                connection.execute(sa.update(_companions).where(column.key == key).values(people=kept))
+
+
+def _without(packed: bytes, gone: frozenset[bytes]) -> bytes:
+    if packed == _MANY:
+        return packed
+    return _packed(one for one in _unpacked(packed) if gone.isdisjoint((*one.profiles, *one.emails)))
+
+
+def purge(ledger: Ledger, *, before: float) -> None:
+    """Drop what was noted before that moment, in seconds since the epoch."""
+    with ledger.transaction() as connection:
+        connection.execute(sa.delete(_companions).where(_companions.c.at < before))
+
+
 def _said(offers: Offers, hash_of: Callable[[str], bytes]) -> dict[bytes, set[bytes]]:
     """By key of a phone or e-mail, the people beside whom it stands; names say nothing of an e-mail."""
     said: dict[bytes, set[bytes]] = {}

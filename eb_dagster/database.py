@@ -8,20 +8,21 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import stat
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, ProgrammingError
 
 from eb_dagster.errors import LedgerError
 from eb_dagster.packed import checksum, repack_aliases_of_1
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 BUSY_SECONDS: Final = 90.0
 
 metadata = sa.MetaData()
@@ -36,6 +37,8 @@ pacer = sa.Table(
     metadata,
     sa.Column("endpoint", sa.String(500), primary_key=True),
     sa.Column("next_at", sa.Float(53), nullable=False),
+    # When that was decided. What lies between bounds how far off the moment can be, whatever a clock says later.
+    sa.Column("decided_at", sa.Float(53), nullable=False),
 )
 requests = sa.Table(
     "requests",
@@ -154,23 +157,24 @@ def connect(url: sa.URL) -> sa.Engine:
         _create_private(path)
         options = {"timeout": BUSY_SECONDS, "check_same_thread": False}
         engine = sa.create_engine(url, connect_args=options, **common)
-        event.listen(engine, "connect", _or_closed(_prepare_sqlite))
+        event.listen(engine, "connect", _or_closed(_Opened(path).prepare))
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     try:
-        engine = sa.create_engine(url, pool_pre_ping=True, **common)
+        engine = sa.create_engine(url, pool_pre_ping=True, isolation_level="READ COMMITTED", **common)
     except ImportError:
         raise LedgerError('a PostgreSQL ledger needs psycopg: pip install "eb-dagster[postgresql]"') from None
-    event.listen(engine, "connect", _or_closed(_check_postgresql))
+    event.listen(engine, "connect", _or_closed(_Session().prepare))
+    event.listen(engine, "begin", _begin_postgresql)
     return engine
 
 
-def _or_closed(check: Callable[[Any], None]) -> Callable[[Any, Any], None]:
+def _or_closed(prepare: Callable[[Any], dict[str, Any]]) -> Callable[[Any, Any], None]:
     # Of a connection whose check fails the pool knows nothing yet, and not every release of
     # SQLAlchemy closes it.
-    def listener(connection: Any, _record: Any) -> None:
+    def listener(connection: Any, record: Any) -> None:
         try:
-            check(connection)
+            record.info.update(prepare(connection))
         except BaseException:
             connection.close()
             raise
@@ -180,12 +184,14 @@ def _or_closed(check: Callable[[Any], None]) -> Callable[[Any, Any], None]:
 
 def prepare(connection: sa.Connection) -> tuple[str, bytes]:
     """Create or upgrade the tables. Returns the ledger's id and the key of its hashes."""
-    if connection.dialect.name == "postgresql":
-        # The tables are made by one process, however many come at once.
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(1162969172)"))
-    meta.create(connection, checkfirst=True)
-    stored = {row.name: bytes(row.value) for row in connection.execute(sa.select(meta))}
-    if not stored:
+    inspector = sa.inspect(connection)
+    if inspector.has_table("meta"):
+        stored = _stored(connection)
+    else:
+        is_file = connection.dialect.name == "sqlite"
+        others = inspector.get_table_names() if is_file else [*filter(inspector.has_table, metadata.tables)]
+        if others:
+            raise _foreign("the ledger's file" if is_file else "the ledger's database")
         metadata.create_all(connection)
         stored = {
             "schema_version": str(SCHEMA_VERSION).encode(),
@@ -195,6 +201,7 @@ def prepare(connection: sa.Connection) -> tuple[str, bytes]:
         stored["secret_checksum"] = _mark(stored["secret"], stored["id"])
         rows = [{"name": name, "value": value} for name, value in stored.items()]
         connection.execute(sa.insert(meta), rows)
+        _sign(connection)
     version = int(stored["schema_version"])
     if version > SCHEMA_VERSION:
         raise LedgerError(
@@ -202,11 +209,47 @@ def prepare(connection: sa.Connection) -> tuple[str, bytes]:
             "upgrade eb-dagster"
         )
     if version < SCHEMA_VERSION:
-        _upgrade_from_1(connection, _mark(stored["secret"], stored["id"]))
+        _upgrade(connection, version, _mark(stored["secret"], stored["id"]))
     elif stored.get("secret_checksum") != _mark(stored["secret"], stored["id"]):
         # With another key, nothing that was bought would be found again.
         raise LedgerError("the key of the ledger's hashes is damaged: restore it from a backup")
     return stored["id"].decode(), stored["secret"]
+
+
+def _stored(connection: sa.Connection) -> dict[str, bytes]:
+    try:
+        stored = {row.name: bytes(row.value) for row in connection.execute(sa.select(meta))}
+    except ProgrammingError:
+        # It has other columns.
+        raise _foreign("the ledger's database") from None
+    if "schema_version" not in stored:
+        raise damaged("the table `meta`")
+    return stored
+
+
+def _foreign(what: str) -> LedgerError:
+    return LedgerError(
+        f"{what} holds the tables of another program, and they were left as they are; name a ledger, a new "
+        "file, or an empty database"
+    )
+
+
+def _sign(connection: sa.Connection) -> None:
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _upgrade(connection: sa.Connection, version: int, mark: bytes) -> None:
+    if version < 2:
+        _upgrade_from_1(connection, mark)
+    companions.create(connection, checkfirst=True)
+    # Nothing in it is worth keeping for longer than a minute.
+    pacer.drop(connection)
+    pacer.create(connection)
+    _sign(connection)
+    connection.execute(
+        sa.update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION).encode())
+    )
 
 
 def _mark(secret: bytes, ledger_id: bytes) -> bytes:
@@ -255,15 +298,17 @@ def _upgrade_from_1(connection: sa.Connection, mark: bytes) -> None:
             connection.execute(
                 sa.update(replies).where(replies.c.request_id == request_id).values(checksum=mark_of_reply)
             )
-    connection.execute(
-        sa.update(meta).where(meta.c.name == "schema_version").values(value=str(SCHEMA_VERSION).encode())
-    )
 
 
 # SQLite
 
+APPLICATION_ID: Final = 0x65624C31
+"""What a ledger's header says that it is, since schema version 3."""
+
 # So each of its files begins.
 _SQLITE: Final = b"SQLite format 3\x00"
+_HEADER_BYTES: Final = 100
+_SIDES: Final = ("-wal", "-shm")
 
 
 def _create_private(path: Path) -> None:
@@ -276,20 +321,20 @@ def _create_private(path: Path) -> None:
                 f"the ledger is on a network file system ({kind}), where SQLite's locks and syncs do "
                 "not hold; put it on a local disk, or use PostgreSQL"
             )
+        was_used = path.with_name(path.name + "-owners").exists()
+        if not path.exists() and any(one.exists() for one in _side_files(path)):
+            raise LedgerError(
+                f"the ledger {path.name} is gone, and its {path.name}-wal is still there with what came last: put "
+                "the file back beside it, or move that away too"
+            )
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        if path.is_dir():
-            raise LedgerError(
-                f"the ledger {path.name} is a folder; name a file in it, such as {path.name}/ledger.db"
-            )
+            was_used = False
+        # Before any of them is opened, which may wait for ever.
+        _check_regular([path, *_side_files(path)])
         if not os.access(path, os.R_OK | os.W_OK):
             raise PermissionError
-        with path.open("rb") as file:
-            start = file.read(len(_SQLITE))
-        if start and start != _SQLITE:
-            raise LedgerError(
-                f"{path.name} is no ledger, but a file of another kind; name a ledger, or a new file"
-            )
+        _check_content(path, was_used=was_used)
         facts = path.stat()
     except OSError:
         raise LedgerError(
@@ -301,6 +346,57 @@ def _create_private(path: Path) -> None:
         raise LedgerError(
             f"the ledger {path.name} has more than one hard link, which SQLite cannot lock; remove the others"
         )
+
+
+def _side_files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + end) for end in _SIDES]
+
+
+def _check_regular(paths: Iterable[Path]) -> None:
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            continue
+        if stat.S_ISDIR(mode):
+            raise LedgerError(
+                f"the ledger {path.name} is a folder; name a file in it, such as {path.name}/ledger.db"
+            )
+        if not stat.S_ISREG(mode):
+            kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+            kind = kinds.get(stat.S_IFMT(mode), "a device")
+            raise LedgerError(f"the ledger {path.name} is {kind}, which keeps nothing; name a file")
+
+
+def _check_content(path: Path, *, was_used: bool) -> None:
+    with path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    if not start and was_used:
+        raise LedgerError(
+            f"the ledger {path.name} was emptied: it has been used, and holds nothing any more. Restore it from a "
+            f"backup; to begin anew, remove {path.name}-owners too"
+        )
+    if start and not start.startswith(_SQLITE):
+        raise LedgerError(
+            f"{path.name} is no ledger, but a file of another kind; name a ledger, or a new file"
+        )
+    program = int.from_bytes(start[68:72], "big")
+    if program != APPLICATION_ID and (program or (start and _is_foreign(path))):
+        raise _foreign(path.name)
+
+
+def _is_foreign(path: Path) -> bool:
+    """Whether a SQLite file without a sign holds tables, and none of a ledger's. Leaves it untouched."""
+    try:
+        address = f"{path.as_uri()}?mode=ro&immutable=1"
+        with contextlib.closing(sqlite3.connect(address, uri=True)) as connection:
+            if not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                return False
+            connection.execute("SELECT name, value FROM meta LIMIT 1").fetchall()
+    except sqlite3.Error as error:
+        # No such table or column. Whatever else it is, damage or somebody who writes, opening it will tell.
+        return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
+    return False
 
 
 def _mounts() -> str:
@@ -332,6 +428,53 @@ def network_file_system(path: Path, mounts: str) -> str | None:
     return None
 
 
+class _Opened:
+    """The files of one ledger, by device and number: a path may lead to others while these are in use."""
+
+    def __init__(self, path: Path) -> None:
+        self._paths = [path, *_side_files(path)]
+        self._first: tuple[int, int] | None = None
+
+    def prepare(self, connection: Any) -> dict[str, Any]:
+        """Let a connection promise to keep what is committed. Gives what `check_files` compares."""
+        _prepare_sqlite(connection)
+        files = self.now()
+        self._first = self._first or files[0]
+        if files[0] != self._first:
+            raise moved(self._paths[0])
+        return {"files": files, "opened": self}
+
+    def now(self) -> list[tuple[int, int] | None]:
+        """What stands at the paths."""
+        return [_identity(path) for path in self._paths]
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_dev, facts.st_ino
+
+
+def check_files(connection: sa.Connection) -> None:
+    """Refuse to go on if the path does not lead to the files any more that this connection has open.
+
+    While it is open, SQLite removes none of them.
+    """
+    opened: _Opened | None = connection.info.get("opened")
+    if opened is not None and opened.now() != connection.info["files"]:
+        raise moved(Path(cast(str, connection.engine.url.database)))
+
+
+def moved(path: Path) -> LedgerError:
+    """The error to raise when a ledger's file was taken away from under whoever has it open."""
+    return LedgerError(
+        f"the ledger {path.name} was moved, removed or replaced while it was in use ({path.name}, its -wal and "
+        "its -shm are one ledger). Put back the files that were there, or nothing of this run will be remembered"
+    )
+
+
 def _prepare_sqlite(connection: Any) -> None:
     connection.isolation_level = None
     cursor = connection.cursor()
@@ -341,6 +484,8 @@ def _prepare_sqlite(connection: Any) -> None:
     synchronous = cursor.execute("PRAGMA synchronous").fetchone()[0]
     # What is deleted is overwritten: a person who is forgotten is not left in a free page.
     cursor.execute("PRAGMA secure_delete = ON")
+    # The first to read it makes the side files.
+    cursor.execute("SELECT count(*) FROM sqlite_master").fetchone()
     cursor.close()
     if journal != "wal" or synchronous != 2:
         raise LedgerError(
@@ -376,19 +521,62 @@ def _begin_sqlite(connection: sa.Connection) -> None:
 # PostgreSQL
 
 
-def _check_postgresql(connection: Any) -> None:
-    with connection.cursor() as cursor:
-        settings: dict[str, str] = {}
-        for name in ("synchronous_commit", "fsync", "transaction_read_only"):
-            cursor.execute(f"SHOW {name}")
-            settings[name] = cursor.fetchone()[0]
-    connection.commit()
-    if settings["synchronous_commit"] in ("off", "local") or settings["fsync"] != "on":
-        raise LedgerError(
-            "PostgreSQL runs with synchronous_commit or fsync off: it may forget a purchase. Set both to on"
-        )
-    if settings["transaction_read_only"] != "off":
-        raise LedgerError("PostgreSQL is read-only there (a replica?); name the primary")
+# As a transaction's, for what a server, a database or a role has by default, and what others left behind in a
+# session that a pooler shares, is not ours to rely on. A process that was stopped in the middle lets the others go on.
+_OURS: Final = (
+    "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; "
+    "SET LOCAL idle_in_transaction_session_timeout = '10min'; SET LOCAL search_path = {schema}, pg_temp; "
+)
+_WITH_TRANSACTION_TIMEOUT: Final = 170_000
+_FACTS: Final = """
+SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('transaction_read_only'),
+    (SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE pg_class.oid = to_regclass('meta')), quote_ident(current_schema())
+"""
+
+
+class _Session:
+    """What each connection to one PostgreSQL has in common: the schema that the tables were first found in."""
+
+    def __init__(self) -> None:
+        self._schema: str | None = None
+
+    def prepare(self, connection: Any) -> dict[str, Any]:
+        """Check that the server keeps what is committed. Gives what each transaction begins with."""
+        # A prepared statement is a session's, and behind a pooler the next transaction may be in another.
+        connection.prepare_threshold = None
+        with connection.cursor() as cursor:
+            commit, fsync, read_only, found, first = cursor.execute(_FACTS).fetchone()
+        connection.commit()
+        if commit in ("off", "local") or fsync != "on":
+            raise LedgerError(
+                "PostgreSQL runs with synchronous_commit or fsync off: it may forget a purchase. Set both to on"
+            )
+        if read_only != "off":
+            raise LedgerError("PostgreSQL is read-only there (a replica?); name the primary")
+        # From here on it is said, so that a default that changes in mid-run loses no reply.
+        connection.read_only = False
+        self._schema = self._schema or found or first
+        if self._schema is None:
+            raise LedgerError(
+                "the search_path of PostgreSQL leads to no schema for the ledger's tables; make it, or set "
+                "search_path for this user"
+            )
+        begin = _OURS.format(schema=self._schema)
+        if connection.info.server_version >= _WITH_TRANSACTION_TIMEOUT:
+            begin += "SET LOCAL transaction_timeout = 0; "
+        durable = "remote_apply" if commit == "remote_apply" else "on"
+        return {
+            "begin_durable": f"{begin}SET LOCAL synchronous_commit = {durable}",
+            "begin": f"{begin}SET LOCAL synchronous_commit = off",
+        }
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("isolation_level") != "AUTOCOMMIT":
+        begin = "begin_durable" if options.get("is_durable", True) else "begin"
+        connection.exec_driver_sql(connection.info[begin])
 
 
 def damaged(what: str) -> LedgerError:

@@ -53,10 +53,15 @@ from eb_dagster.plan import Agenda, Block, Plan, PlanCount
 from eb_dagster.publication import check_writable
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
 from eb_dagster.report import Report
-from eb_dagster.settings import InDoubtChoice, OverBudgetChoice, read_ledger, read_settings
+from eb_dagster.settings import (
+    InDoubtChoice,
+    OverBudgetChoice,
+    endpoint_of,
+    read_ledger,
+    read_settings,
+)
 from eb_dagster.settled import Offers, Settled
 from eb_dagster.signals import Interruption, marked
-from eb_dagster.wire import PATH
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,6 +130,7 @@ class Enricher:
             spend in a day or month of UTC; what the ledger itself was told holds as well.
         timeout: seconds for one request, from the first byte to the last.
         in_doubt: "hold" never asks again for what may have been paid; "resend" does, but not within a run.
+        accept_clock: buy although this machine's clock is far off the ledger's or the API's.
         aliases: kinds of identifiers inside a bought contact that answer for it.
         prefix: of every column that is added.
         columns: contact columns to keep; None for all.
@@ -161,6 +167,7 @@ class Enricher:
         max_credits_per_month: int | None = None,
         timeout: float = 300.0,
         in_doubt: InDoubtChoice = "hold",
+        accept_clock: bool = False,
         aliases: Sequence[FieldType] = ("email", "social_profile"),
         prefix: str = "eb_",
         columns: Sequence[str] | None = None,
@@ -175,6 +182,7 @@ class Enricher:
             max_credits_at_risk=max_credits_at_risk, timeout=timeout, in_doubt=in_doubt,
             max_credits_per_day=max_credits_per_day, max_credits_per_month=max_credits_per_month,
             aliases=aliases, prefix=prefix, columns=columns, lists=lists, progress=progress, person=person,
+            accept_clock=accept_clock,
         )  # fmt: skip
         self._shape: Any = {
             "prefix": prefix, "columns": self._settings.columns, "lists": self._settings.lists,
@@ -190,7 +198,7 @@ class Enricher:
         )
         self._ledger = Ledger(
             read_ledger(ledger),
-            endpoint=self._settings.base_url + PATH,
+            endpoint=endpoint_of(self._settings.base_url),
         )
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
@@ -483,12 +491,12 @@ class Enricher:
 
     def _check_clock(self) -> None:
         # A clock that runs years ahead makes everything look old enough to be bought again.
-        ages = self._settings.max_age is not None
+        ages = self._settings.max_age is not None and not self._settings.accept_clock
         newest = self._ledger.last_moment() if ages else None
         if newest is not None and time.time() - newest > _LONGEST_PAUSE_IN_USE.total_seconds():
             raise LedgerError(
                 "by this machine's clock, the ledger was last used more than two years ago, and max_age "
-                "would buy everything again. Check the clock; if it is right, run once without max_age"
+                "would buy everything again. Check the clock; if it is right, choose accept_clock"
             )
 
     def _check_clash(self, names: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from eb_dagster.database import damaged
 from eb_dagster.packed import (
     ALIAS,
     CHARGED,
+    DECIDED,
     KEY_BYTES,
     OUTCOME,
     PROFILED,
@@ -33,15 +34,18 @@ from eb_dagster.packed import (
 )
 from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE
 
-Standing = Literal["matched", "missed", "in_flight", "in_doubt", "unreadable"]
+Standing = Literal["matched", "missed", "in_flight", "in_doubt", "unreadable", "decided"]
 
 IN_FLIGHT_STATES: Final = ("intent", "answered")
 HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
 """Outcomes of what may have been paid for, without an answer."""
 
-STANDINGS: Final[tuple[Standing, ...]] = ("matched", "missed", "in_flight", "in_doubt", "unreadable")
-_MATCHED, _MISSED, _IN_FLIGHT, _IN_DOUBT, _UNREADABLE = range(len(STANDINGS))
-_UNANSWERED: Final = ("in_flight", "in_doubt")
+STANDINGS: Final[tuple[Standing, ...]] = (
+    "matched", "missed", "in_flight", "in_doubt", "unreadable", "decided",
+)  # fmt: skip
+"""Decided: it was in doubt or unreadable, and a person said that it is not to be asked again."""
+_MATCHED, _MISSED, _IN_FLIGHT, _IN_DOUBT, _UNREADABLE, _DECIDED = range(len(STANDINGS))
+_UNANSWERED: Final = ("in_flight", "in_doubt", "decided")
 _UNKNOWN: Final = -1
 # Seconds; what no clock tells and no date holds.
 _END_OF_TIME: Final = 2.0e11
@@ -76,6 +80,8 @@ class Freshness:
 
     contacts_since: float | None = None
     misses_since: float | None = None
+    aged_up_to: int | None = None
+    """The newest request that can be too old. What is learned in a run counts in it, whatever a clock says."""
 
 
 AT_ANY_AGE: Final = Freshness()
@@ -202,7 +208,9 @@ class Findings:
             is_flying = np.array([row.state in IN_FLIGHT_STATES for row in rows])[request]
             is_unreadable = position == UNREADABLE
             is_open = np.isin(position, HELD) | is_unreadable
-            standing = np.where(is_unreadable, _UNREADABLE, np.where(is_flying, _IN_FLIGHT, _IN_DOUBT))
+            standing = np.where(is_flying, _IN_FLIGHT, _IN_DOUBT)
+            standing[np.isin(position, DECIDED)] = _DECIDED
+            standing[is_unreadable] = _UNREADABLE
             self._open[which[is_open]] = numbers[is_open]
             self._standing[which[is_open]] = standing[is_open]
         return np.unique(request[is_contact])
@@ -230,6 +238,8 @@ class Findings:
             self._wanted = None
         # The last one stands for none: -1.
         answered = np.array([*(at for _, _, at in self._requests), None], dtype=np.float64)
+        if (newest := self._freshness.aged_up_to) is not None:
+            answered[np.array([*(one for one, _, _ in self._requests), 0]) > newest] = np.inf
         is_alias, is_of_two = self._take_aliases(answered)
         contact, miss, opened = self._contact, self._miss, self._open
         stale, fresh = self._ages(answered)

@@ -30,16 +30,28 @@ from sqlalchemy import exc
 
 from eb_dagster import database
 from eb_dagster.database import damaged
-from eb_dagster.errors import LedgerError
-from eb_dagster.findings import AT_ANY_AGE, HELD, IN_FLIGHT_STATES, Findings, Freshness, Known, KnownKeys
+from eb_dagster.errors import ConfigError, LedgerError
+from eb_dagster.findings import AT_ANY_AGE, IN_FLIGHT_STATES, Findings, Freshness, Known, KnownKeys
 from eb_dagster.identifiers import FIELD_TYPES, KEY_FORMS, FieldType, Identifier
 from eb_dagster.owners import DatabaseOwner, FileOwner, Owner
-from eb_dagster.packed import ALIAS, KEY_BYTES, RESENT, Wanted, checksum, unpack_keys, unpack_outcomes
-from eb_dagster.vault import Vault
+from eb_dagster.packed import (
+    ALIAS,
+    DECIDED,
+    KEY_BYTES,
+    RESENT,
+    Wanted,
+    checksum,
+    unpack_keys,
+    unpack_outcomes,
+)
+from eb_dagster.vault import OLD_VARIABLE, SEALED, VARIABLE, Vault
 from eb_dagster.wire import IN_DOUBT, UNREADABLE
 
 REPLY_PATIENCE: Final = 600.0
 """Seconds for which a reply that was paid for waits for a database that cannot take it."""
+
+FARTHEST_BEHIND: Final = 86_400.0
+"""Seconds that a clock may be behind the newest request for anything to be bought."""
 
 _UNSENT_STATES: Final = ("free", "refused")
 _STATES: Final = frozenset({
@@ -110,7 +122,18 @@ _AT_RISK: Final = sa.select(sa.func.coalesce(sa.func.sum(_requests.c.at_risk), 0
 _CAPS: Final = sa.select(_meta).where(_meta.c.name.in_(["credits_per_day", "credits_per_month"]))
 _SUPPRESSION: Final = "suppression_version"
 _SUPPRESSION_VERSION: Final = sa.select(_meta.c.value).where(_meta.c.name == _SUPPRESSION)
-_NEXT_SLOT: Final = sa.select(_pacer.c.next_at).where(_pacer.c.endpoint == sa.bindparam("endpoint"))
+_IS_THERE: Final = sa.select(_requests.c.id).where(_of_request)
+_LAST_MOMENT: Final = sa.select(_requests.c.created_at).order_by(_requests.c.id.desc()).limit(1)
+_APPLIED: Final = sa.select(
+    _requests.c.state, _requests.c.asked, _requests.c.credits, _requests.c.outcomes
+).where(_of_request)
+# What the replies are sealed with now, by its mark; and by that of each key before, the last request that may be.
+_KEY: Final = "encryption_key"
+_OLD_KEY: Final = "old_key_"
+_KEY_MARK: Final = sa.select(_meta.c.value).where(_meta.c.name == _KEY)
+_NEXT_SLOT: Final = sa.select(_pacer.c.next_at, _pacer.c.decided_at).where(
+    _pacer.c.endpoint == sa.bindparam("endpoint")
+)
 # Not "endpoint": an update has that name for the column that it sets.
 _TAKE_SLOT: Final = sa.update(_pacer).where(_pacer.c.endpoint == sa.bindparam("at_endpoint"))
 
@@ -241,6 +264,8 @@ class Ledger:
         try:
             with _whole("the table `meta`"), self.transaction() as connection:
                 self.id, self._secret = database.prepare(connection)
+                if not must_exist:
+                    self._take_key(connection)
             self._owner = self._new_owner(url)
         except BaseException:
             self._engine.dispose()
@@ -364,6 +389,9 @@ class Ledger:
         after: int,
     ) -> tuple[KnownKeys, int]:
         newest = after
+        if after and connection.execute(_IS_THERE, {"request": after}).scalar() is None:
+            # An older copy, put in place of what was read before.
+            raise damaged(f"request {after}")
         with Findings(keys, alias_keys=alias_keys, required=required, freshness=freshness) as findings:
             rows = connection.execute(_REQUESTS_AFTER, {"after": after}, execution_options={"yield_per": 16})
             for row in rows:
@@ -471,17 +499,23 @@ class Ledger:
         freshness: Freshness = AT_ANY_AGE,
         resend: bool = False,
         list_version: int | None = None,
+        accept_clock: bool = False,
     ) -> Claim:
         """Make the intent to ask durable, for as many of `keys` as the limits leave room for.
 
         In the same transaction, look once more at what others learned after request `seen`.
         If anything did come in, nothing is claimed and `known` says what. With `resend`, what another
         run left in doubt may be claimed, too. `list_version` is of the suppression list by which nobody
-        among the keys is suppressed: with another one, nothing is claimed either.
+        among the keys is suppressed: with another one, nothing is claimed either. Raises `ConfigError` on a
+        clock that is far behind what the ledger has seen, unless it is accepted.
         """
         with self._translated():
             self._owner.hold()
         with _whole("the table `requests`"), self.transaction() as connection:
+            database.check_files(connection)
+            self._check_key(connection)
+            if not accept_clock:
+                self._check_clock(connection)
             if list_version not in (None, self._suppression_version(connection)):
                 return Claim(None, 0, {}, is_outdated=True)
             known, _ = self._lookup(connection, keys, required, alias_keys, freshness, after=seen)
@@ -558,6 +592,9 @@ class Ledger:
                 }
                 connection.execute(_STORE, reply)
                 answered = {
+                    # What a person decided without it stands no longer.
+                    "outcomes": None,
+                    "outcomes_checksum": checksum(None),
                     "state": "answered",
                     "answered_at": at,
                     "http_status": http_status,
@@ -591,39 +628,58 @@ class Ledger:
         list has another version than `list_version`; then nothing is noted. A power cut may undo it, and
         then `unapplied` gives the reply once more.
         """
-        position = outcomes["position"]
-        unreadable = int((position == UNREADABLE).sum())
-        values: dict[str, Any] = {
-            "state": "unreadable" if unreadable == len(outcomes) else "applied",
-            "credits": len(np.unique(position[position >= 0])) if credits is None else credits,
-            "records_enriched": _within_database(records_enriched),
-            "at_risk": int((position == IN_DOUBT).sum()),
-            "unreadable": unreadable,
-            "outcomes": outcomes.tobytes(),
-            "outcomes_checksum": checksum(outcomes.tobytes(), aliases.tobytes()),
-            "aliases": aliases.tobytes(),
-        }
-        return self._patiently(lambda: self._apply(request_id, values, withheld, list_version))
+        bought = _count_found(outcomes) if credits is None else credits
+        return self._patiently(
+            lambda: self._apply(
+                request_id, outcomes, aliases, bought=bought, records_enriched=records_enriched,
+                withheld=withheld, list_version=list_version,
+            )
+        )  # fmt: skip
 
     def _apply(
-        self, request_id: int, values: dict[str, Any], withheld: Withheld | None, list_version: int | None
+        self,
+        request_id: int,
+        outcomes: npt.NDArray[Any],
+        aliases: npt.NDArray[Any],
+        *,
+        bought: int,
+        records_enriched: int | None,
+        withheld: Withheld | None,
+        list_version: int | None,
     ) -> bool:
-        before = {"answered", "unreadable", "applied"}
         # Who is withheld must not come back in a power cut.
         with self.transaction(is_durable=withheld is not None) as connection:
             if list_version not in (None, self._suppression_version(connection)):
                 return False
-            if withheld is not None:
-                row = connection.execute(_REQUEST, {"request": request_id}).one()
-                mark = database.keys_checksum(request_id, row.endpoint, row.required, withheld.asked_keys)
-                values |= {"asked_keys": withheld.asked_keys, "keys_checksum": mark}
-                self.rewrite_reply(
-                    connection, request_id, body=withheld.body, encoding=withheld.encoding,
-                    complete=withheld.complete,
-                )  # fmt: skip
-                self._suppress(connection, withheld.identifiers)
-            self._move_in(connection, request_id, before, **values)
+            row = connection.execute(_APPLIED, {"request": request_id}).one_or_none()
+            if row is None or row.state not in ("answered", "unreadable", "applied"):
+                raise _wrong_state(request_id)
+            booked = bought - _count_found(outcomes)
+            if row.outcomes is not None:
+                # Read once more: what was decided meanwhile stands, and so does what was booked for it.
+                before = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT)
+                outcomes = np.where(np.isin(before["position"], DECIDED), before, outcomes)
+                aliases = aliases[np.isin(aliases["position"], outcomes["position"])]
+                booked += row.credits - _count_found(before)
+            others = {} if withheld is None else self._withhold(connection, request_id, withheld)
+            unreadable = int((outcomes["position"] == UNREADABLE).sum())
+            self.rewrite_outcomes(
+                connection, request_id, outcomes, aliases=aliases.tobytes(),
+                state="unreadable" if unreadable == len(outcomes) else "applied",
+                credits=booked + _count_found(outcomes), unreadable=unreadable,
+                records_enriched=_within_database(records_enriched), **others,
+            )  # fmt: skip
         return True
+
+    def _withhold(self, connection: sa.Connection, request_id: int, withheld: Withheld) -> dict[str, Any]:
+        """Put the reply without these people in the place of the one that came. Returns what else changes."""
+        row = connection.execute(_REQUEST, {"request": request_id}).one()
+        mark = database.keys_checksum(request_id, row.endpoint, row.required, withheld.asked_keys)
+        self.rewrite_reply(
+            connection, request_id, body=withheld.body, encoding=withheld.encoding, complete=withheld.complete
+        )
+        self._suppress(connection, withheld.identifiers)
+        return {"asked_keys": withheld.asked_keys, "keys_checksum": mark}
 
     def unapplied(self) -> list[StoredReply]:
         """Replies that were stored by a process that ended before it read them."""
@@ -650,6 +706,13 @@ class Ledger:
 
     def _opened(self, request_id: int, row: Any) -> StoredReply:
         if row is None:
+            with self.reading() as connection:
+                there = connection.execute(_REQUEST, {"request": request_id}).one_or_none()
+            if there is not None and there.state == "purged":
+                raise LedgerError(
+                    f"the contacts of request {request_id} were dropped by a purge while this run was using them. "
+                    "Run again: who was in them is then as if never asked"
+                )
             raise LedgerError(
                 f"the reply of request {request_id} is gone from the ledger; restore it from a backup"
             )
@@ -658,10 +721,19 @@ class Ledger:
         body, encoding = self._vault.unseal(bytes(row.body), row.encoding)
         return StoredReply(request_id, row.run, row.asked_keys, row.answered_at, encoding, row.complete, body)
 
+    def can_open(self, body: bytes, encoding: str) -> bool:
+        """Whether a stored reply is not sealed, or with a key that is given."""
+        try:
+            self._vault.unseal(bytes(body), encoding)
+        except LedgerError:
+            return False
+        return True
+
     def rewrite_reply(
         self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool
     ) -> None:
         """Replace a stored reply."""
+        self._check_key(connection)
         sealed, name = self._vault.seal(body, encoding)
         connection.execute(
             sa.update(_replies)
@@ -693,8 +765,15 @@ class Ledger:
     def end_run(self, run: str) -> None:
         """Nothing of this run is under way any more: what it still had in flight is in doubt.
 
-        Else this process would hold it for as long as it lives, and whoever asks for it would wait.
+        Else this process would hold it for as long as it lives, and whoever asks for it would wait. What a
+        run bought is in a SQLite ledger's own file from here on, and not in its log alone.
         """
+        self._end_run(run)
+        if self.file is not None:
+            with self._lock, self._translated():
+                self._checkpoint("PASSIVE")
+
+    def _end_run(self, run: str) -> None:
         mine = (_requests.c.run == run, _requests.c.state == "intent")
         with self.reading() as connection:
             if connection.execute(sa.select(_requests.c.id).where(*mine).limit(1)).scalar() is None:
@@ -774,13 +853,12 @@ class Ledger:
     def last_request(self) -> int:
         """The id of the newest request: how far this ledger remembers."""
         with self.reading() as connection:
-            newest = connection.execute(sa.select(sa.func.max(_requests.c.id))).scalar()
-            return 0 if newest is None else int(newest)
+            return _newest(connection)
 
     def last_moment(self) -> float | None:
-        """When the newest request was made or answered, in seconds since the epoch."""
+        """When the newest request was made, in seconds since the epoch."""
         with self.reading() as connection:
-            return connection.execute(sa.select(sa.func.max(_requests.c.created_at))).scalar()
+            return connection.execute(_LAST_MOMENT).scalar()
 
     def note_published(self, path: str) -> None:
         """Remember where a table of contacts was published, so that `forget` finds it."""
@@ -796,14 +874,15 @@ class Ledger:
         with self.transaction(is_durable=False) as connection:
             now = self._now(connection)
             slot = max(self._next_slot(connection, now), now)
-            self._set_next_slot(connection, slot + interval)
+            self._set_next_slot(connection, slot + interval, now=now)
         return slot - now
 
     def postpone_slots(self, *, seconds: float) -> None:
         """Give no slot to any process before that many seconds have passed."""
         with self.transaction() as connection:
             now = self._now(connection)
-            self._set_next_slot(connection, max(self._next_slot(connection, now), now + seconds))
+            slot = max(self._next_slot(connection, now), now + seconds)
+            self._set_next_slot(connection, slot, now=now)
 
     def _now(self, connection: sa.Connection) -> float:
         if self.file is not None:
@@ -812,15 +891,62 @@ class Ledger:
         return float(connection.execute(sa.text("SELECT extract(epoch FROM clock_timestamp())")).scalar_one())
 
     def _next_slot(self, connection: sa.Connection, now: float) -> float:
-        slot = connection.execute(_NEXT_SLOT, {"endpoint": self.endpoint}).scalar()
+        slot = connection.execute(_NEXT_SLOT, {"endpoint": self.endpoint}).one_or_none()
         if slot is None:
-            connection.execute(sa.insert(_pacer).values(endpoint=self.endpoint, next_at=now))
+            row = {"endpoint": self.endpoint, "next_at": now, "decided_at": now}
+            connection.execute(sa.insert(_pacer), row)
             return now
-        # Beyond an hour, it is the clock that was put back.
-        return now if slot > now + 3600 else float(slot)
+        # It is no farther off than when it was decided; if it seems so, the clock was put back.
+        return min(slot.next_at, now + slot.next_at - slot.decided_at)
 
-    def _set_next_slot(self, connection: sa.Connection, moment: float) -> None:
-        connection.execute(_TAKE_SLOT, {"at_endpoint": self.endpoint, "next_at": moment})
+    def _set_next_slot(self, connection: sa.Connection, moment: float, *, now: float) -> None:
+        place = {"at_endpoint": self.endpoint, "next_at": moment, "decided_at": now}
+        connection.execute(_TAKE_SLOT, place)
+
+    # Inside
+
+    def _take_key(self, connection: sa.Connection) -> None:
+        """Take note of the key that replies are sealed with, or of a change; refuse one that opens none of them."""
+        query = sa.select(_meta).where(sa.or_(_meta.c.name == _KEY, _meta.c.name.startswith(_OLD_KEY)))
+        marks = {row.name: bytes(row.value) for row in connection.execute(query)}
+        stored, mine, opened = marks.pop(_KEY, None), self._vault.mark(self.id), self._vault.marks(self.id)
+        for name, last_request in marks.items():
+            if name.removeprefix(_OLD_KEY) not in opened and _has_sealed(connection, int(last_request)):
+                raise LedgerError(
+                    f"some of the ledger's replies are encrypted with an earlier key: set {OLD_VARIABLE} to it, too"
+                )
+        if mine == stored:
+            return
+        if mine is None or (stored is not None and stored.decode() not in opened):
+            raise self._wrong_key()
+        changed = [_KEY]
+        rows = [{"name": _KEY, "value": mine}]
+        if stored is not None:
+            changed.append(_OLD_KEY + stored.decode())
+            rows.append({"name": changed[-1], "value": str(_newest(connection)).encode()})
+        connection.execute(sa.delete(_meta).where(_meta.c.name.in_(changed)))
+        connection.execute(sa.insert(_meta), rows)
+
+    def _check_key(self, connection: sa.Connection) -> None:
+        stored = connection.execute(_KEY_MARK).scalar()
+        if (None if stored is None else bytes(stored)) != self._vault.mark(self.id):
+            raise self._wrong_key()
+
+    def _wrong_key(self) -> LedgerError:
+        if self._vault.mark(self.id) is None:
+            return LedgerError(f"the ledger's replies are encrypted: set {VARIABLE}")
+        return LedgerError(
+            f"the key in {VARIABLE} is not that of the ledger's replies; set it to that one or, to change it, set "
+            f"{OLD_VARIABLE} to that one and open the ledger anew"
+        )
+
+    def _check_clock(self, connection: sa.Connection) -> None:
+        newest = connection.execute(_LAST_MOMENT).scalar()
+        if newest is not None and newest - self._clock() > FARTHEST_BEHIND:
+            raise ConfigError(
+                "this machine's clock is more than a day behind the newest request in the ledger, so no age and "
+                "no cap can be told by it. Set the clock; if it is right, choose accept_clock"
+            )
 
     # Inside
 
@@ -830,7 +956,10 @@ class Ledger:
         rows = connection.execute(
             sa.select(
                 column.id, column.asked, column.required, column.asked_keys, column.outcomes, column.aliases
-            ).where(column.endpoint == self.endpoint, column.state.in_(("in_doubt", "applied", "resolved")))
+            ).where(
+                column.endpoint == self.endpoint,
+                column.state.in_(("in_doubt", "applied", "resolved", "purged")),
+            )
         ).all()
         for row in rows:
             if required & ~row.required:
@@ -838,7 +967,7 @@ class Ledger:
                 continue
             outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT).copy()
             at, _ = wanted.find(row.asked_keys)
-            again = at[np.isin(outcomes["position"][at], HELD)]
+            again = at[outcomes["position"][at] == IN_DOUBT]
             if len(again):
                 outcomes["position"][again] = RESENT
                 self.rewrite_outcomes(connection, row.id, outcomes, aliases=row.aliases)
@@ -875,18 +1004,23 @@ class Ledger:
                     for table in (_requests, _replies):
                         connection.execute(sa.text(f"VACUUM FULL {table.name}"))
                 return
-            raw = self._engine.raw_connection()
-            try:
-                # What is deleted in the file is overwritten at once (`secure_delete`); here the log.
-                cursor = raw.cursor()
-                is_busy = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-                cursor.close()
-            finally:
-                raw.close()
+            # What is deleted in the file is overwritten at once (`secure_delete`); here the log.
+            is_busy = self._checkpoint("TRUNCATE")
         if is_busy:
             raise Unavailable(
                 "the ledger is in use, so its log still holds what was removed; run this again once nothing else uses it"
             )
+
+    def _checkpoint(self, kind: Literal["PASSIVE", "TRUNCATE"]) -> bool:
+        """Carry SQLite's log over into its file. Returns whether somebody's use of it was in the way."""
+        raw = self._engine.raw_connection()
+        try:
+            cursor = raw.cursor()
+            is_busy = bool(cursor.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()[0])
+            cursor.close()
+            return is_busy
+        finally:
+            raw.close()
 
     def _move(
         self, request_id: int, before: set[str], *, statement: sa.Update = _MOVE, **values: Any
@@ -905,9 +1039,7 @@ class Ledger:
     ) -> None:
         place = {"request": request_id, "before": sorted(before)}
         if connection.execute(statement, {**place, **values}).rowcount != 1:
-            raise LedgerError(
-                f"request {request_id} is not in a state that allows this; look at it with `eb-dagster ledger show`"
-            )
+            raise _wrong_state(request_id)
 
     def _patiently(self, step: Callable[[], _T]) -> _T:
         started, pause = time.monotonic(), 0.05
@@ -945,8 +1077,6 @@ class Ledger:
         with self._translated(), self._engine.connect() as connection:
             chosen = connection.execution_options(reading=reading, is_durable=is_durable)
             with chosen.begin():
-                if self.file is None and not is_durable:
-                    chosen.execute(sa.text("SET LOCAL synchronous_commit = off"))
                 yield chosen
 
     @property
@@ -982,6 +1112,30 @@ class Ledger:
 
 def _as_it_is(value: str) -> str:
     return value
+
+
+def _wrong_state(request_id: int) -> LedgerError:
+    return LedgerError(
+        f"request {request_id} is not in a state that allows this; look at it with `eb-dagster ledger show`"
+    )
+
+
+def _newest(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.select(sa.func.max(_requests.c.id))).scalar() or 0)
+
+
+def _has_sealed(connection: sa.Connection, last_request: int) -> bool:
+    """Whether any reply up to that request's is sealed."""
+    query = sa.select(_replies.c.request_id).where(
+        _replies.c.request_id <= last_request, _replies.c.encoding.startswith(SEALED)
+    )
+    return connection.execute(query.limit(1)).scalar() is not None
+
+
+def _count_found(outcomes: npt.NDArray[Any]) -> int:
+    """How many contacts these outcomes come to, which is what they cost."""
+    positions = outcomes["position"]
+    return len(np.unique(positions[positions >= 0]))
 
 
 def _reason(error: exc.SQLAlchemyError) -> str:

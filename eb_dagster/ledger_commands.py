@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, get_args
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 if TYPE_CHECKING:
+    from eb_dagster.books import Doubt
     from eb_dagster.identifiers import FieldType
     from eb_dagster.ledger import Ledger
 
@@ -74,10 +75,11 @@ def show(context: click.Context, as_json: bool) -> None:
     from eb_dagster import books
 
     with _opened(context) as it:
-        months, doubts, caps = books.months(it), books.doubts(it), it.caps()
+        months, doubts, unreadable, caps = books.months(it), books.doubts(it), books.unreadable(it), it.caps()
     if as_json:
-        facts = {"months": [asdict(one) for one in months], "doubts": [asdict(one) for one in doubts], "caps": caps}  # fmt: skip
-        click.echo(json.dumps(facts, default=str))
+        lists = {"months": months, "doubts": doubts, "unreadable": unreadable}
+        facts = {name: [asdict(one) for one in several] for name, several in lists.items()}
+        click.echo(json.dumps({**facts, "caps": caps}, default=str))
         return
     names = ["month", "requests", "asked", "credits", "in_flight", "in_doubt", "unreadable"]
     for endpoint in dict.fromkeys(one.endpoint for one in months):
@@ -90,41 +92,54 @@ def show(context: click.Context, as_json: bool) -> None:
             click.echo(f"cap: {most:,} credits a {period}")
     if not doubts:
         click.echo("nothing is in doubt")
-        return
-    total = sum(one.at_risk for one in doubts)
-    click.echo(f"in doubt: up to {total:,} credits in {len(doubts):,} requests. Compare with the vendor's")
-    click.echo("bill, then: eb-dagster ledger resolve --charged | --resend | --write-off REQUEST …")
-    facts = [
+    else:
+        click.echo(f"in doubt: up to {sum(one.at_risk for one in doubts):,} credits in {len(doubts):,} requests. Compare with the vendor's")  # fmt: skip
+        click.echo("bill, then: eb-dagster ledger resolve --charged | --resend | --write-off REQUEST …")
+        _show_doubts(doubts)
+    if unreadable:
+        click.echo(f"cannot be read: {sum(one.at_risk for one in unreadable):,} identifiers in {len(unreadable):,} requests. An upgrade may read")  # fmt: skip
+        click.echo("them (eb-dagster ledger reread); or decide about them as about what is in doubt")
+        _show_doubts(unreadable)
+
+
+def _show_doubts(doubts: Sequence[Doubt]) -> None:
+    rows = [
         [str(one.request), f"{one.sent_at:%Y-%m-%d %H:%M:%S}", _shown(one.asked), _shown(one.at_risk), one.reason]
         for one in doubts
     ]  # fmt: skip
-    _table(["request", "sent (UTC)", "asked", "at risk", "what happened"], facts)
+    _table(["request", "sent (UTC)", "asked", "at risk", "what happened"], rows)
 
 
 @ledger.command()
 @click.argument("requests", type=int, nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="Every request in doubt.")
-@click.option("--resend", "decision", flag_value="resend", help="Ask again at the next run; it may be charged twice.")  # fmt: skip
-@click.option("--write-off", "decision", flag_value="write-off", help="Count it as at risk no more; never ask again.")  # fmt: skip
-@click.option("--charged", "decision", flag_value="charged", help="The vendor's bill has it: count it as spent; never ask again.")  # fmt: skip
-@click.option("--credits", "credit", type=click.IntRange(min=0), help="With --charged and one request: how many credits.")  # fmt: skip
+@click.option("--all", "everything", is_flag=True, help="Every request that `show` lists.")
+@click.option("--resend", is_flag=True, help="Ask again at the next run; it may be charged twice.")
+@click.option("--write-off", is_flag=True, help="Count it as at risk no more; never ask again.")
+@click.option("--charged", is_flag=True, help="The vendor's bill has it: count it as spent; never ask again.")
+@click.option("--credits", "credit", type=click.IntRange(min=0), help="With --charged and one request: how many credits. Default: what its reply says, else all.")  # fmt: skip
+@click.option("--ask-again", is_flag=True, help="With --charged: ask again at the next run; it may be paid twice.")  # fmt: skip
 @_named_ledger
 @click.pass_context
 def resolve(
-    context: click.Context, requests: tuple[int, ...], everything: bool, decision: Any, credit: int | None
-) -> None:
-    """Decide about REQUESTS in doubt (their numbers are in `show`)."""
+    context: click.Context, requests: tuple[int, ...], everything: bool, credit: int | None, ask_again: bool,
+    **decisions: bool,
+) -> None:  # fmt: skip
+    """Decide about REQUESTS that are in doubt or cannot be read (their numbers are in `show`)."""
     from eb_dagster import books
 
-    if decision not in get_args(books.Decision):
+    said = [name.replace("_", "-") for name, is_said in decisions.items() if is_said]
+    if len(said) != 1:
         raise click.UsageError("say one of --resend, --write-off, --charged")
+    decision = cast("books.Decision", said[0])
     if bool(requests) == everything:
         raise click.UsageError("name requests, or say --all")
     with _opened(context) as it:
-        chosen = [one.request for one in books.doubts(it)] if everything else list(requests)
-        count = books.resolve(it, chosen, decision, credits=credit)
+        listed = [one.request for one in (*books.doubts(it), *books.unreadable(it))]
+        chosen = list(dict.fromkeys(listed if everything else requests))
+        count = books.resolve(it, chosen, decision, credits=credit, ask_again=ask_again)
     what = {"resend": "will be asked again", "write-off": "were written off", "charged": "count as charged"}
-    click.echo(f"{count:,} identifiers of {len(chosen):,} requests {what[decision]}")
+    again = ", will be asked again, and may be paid twice" if ask_again else ""
+    click.echo(f"{count:,} identifiers of {len(chosen):,} requests {what[decision]}{again}")
 
 
 @ledger.command()
@@ -226,6 +241,20 @@ def check(context: click.Context) -> None:
     click.echo(f"{len(faults):,} faults" if faults else "no faults: checksums match and credits add up")
     if faults:
         sys.exit(1)
+
+
+@ledger.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@_named_ledger
+@click.pass_context
+def backup(context: click.Context, path: Path) -> None:
+    """Copy the whole ledger to PATH, a new file, also while runs go on."""
+    from eb_dagster import books
+
+    with _opened(context) as it:
+        books.backup(it, path)
+    click.echo(f"the ledger was copied to {path}. What is bought from now on is not in it: once that copy is")
+    click.echo("put back after a run, the run's contacts are bought again")
 
 
 @ledger.command()

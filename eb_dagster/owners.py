@@ -9,7 +9,7 @@ import contextlib
 import threading
 import uuid
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Final, Protocol
 
 import filelock
 import sqlalchemy as sa
@@ -74,13 +74,18 @@ class FileOwner:
 
 
 class DatabaseOwner:
-    """A session's advisory lock in PostgreSQL, on a connection of its own."""
+    """An advisory lock in PostgreSQL, on a connection of its own.
+
+    It is held by a transaction that stays open, not by the session: behind a pooler, only a transaction
+    has a session to itself. It has no snapshot, so it holds up nobody.
+    """
 
     def __init__(self, url: sa.URL) -> None:
         self.name = uuid.uuid4().hex
         self._engine = sa.create_engine(
-            url, hide_parameters=True, poolclass=sa.NullPool, isolation_level="AUTOCOMMIT"
-        )
+            url, hide_parameters=True, poolclass=sa.NullPool, isolation_level="READ COMMITTED",
+            connect_args={"prepare_threshold": None},
+        )  # fmt: skip
         self._lock = threading.Lock()
         self._connection: sa.Connection | None = None
         self.hold()
@@ -96,7 +101,8 @@ class DatabaseOwner:
                     # Of a connection that was lost in another question, SQLAlchemy speaks in its own words.
                     self._drop()
             self._connection = self._engine.connect()
-            self._ask(self._connection, "SELECT pg_try_advisory_lock(:number)", self.name)
+            self._connection.exec_driver_sql(_FOR_AS_LONG_AS_IT_TAKES)
+            self._ask(self._connection, self.name)
 
     def is_gone(self, owner: str) -> bool:
         """Whether no session holds that owner's lock."""
@@ -105,10 +111,13 @@ class DatabaseOwner:
         self.hold()
         with self._lock:
             connection = self._connection
-            if connection is None or not self._ask(connection, "SELECT pg_try_advisory_lock(:number)", owner):
+            if connection is None:
                 return False
-            self._ask(connection, "SELECT pg_advisory_unlock(:number)", owner)
-            return True
+            # Whatever was locked since then is let go with it.
+            asking = connection.begin_nested()
+            is_free = self._ask(connection, owner)
+            asking.rollback()
+            return is_free
 
     def leave(self) -> None:
         """End the session, and with it the lock."""
@@ -124,5 +133,13 @@ class DatabaseOwner:
             connection.close()
 
     @staticmethod
-    def _ask(connection: sa.Connection, statement: str, owner: str) -> Any:
-        return connection.execute(sa.text(statement), {"number": int(owner[:15], 16)}).scalar()
+    def _ask(connection: sa.Connection, owner: str) -> bool:
+        number = {"number": int(owner[:15], 16)}
+        return bool(connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:number)"), number).scalar())
+
+
+# Whatever a server has by default would end the transaction while its process lives.
+_FOR_AS_LONG_AS_IT_TAKES: Final = (
+    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0; "
+    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
+)

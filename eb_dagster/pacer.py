@@ -81,10 +81,18 @@ def read_retry_after(text: str | None, *, now: float) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        try:
-            moment = parsedate_to_datetime(text)
-            seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - now
-        except (ValueError, TypeError, OverflowError):
+        moment = read_date(text)
+        if moment is None:
             return None
+        seconds = moment - now
     # Zero or less is no answer to "too many", nor is not-a-number; an hour is taken for a mistake.
     return seconds if 0 < seconds <= LONGEST_PAUSE else None
+
+
+def read_date(text: str | None) -> float | None:
+    """A date in a header (RFC 9110, 5.6.7) as seconds since the epoch, or None if it is none."""
+    try:
+        moment = parsedate_to_datetime(text or "")
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

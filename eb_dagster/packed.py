@@ -22,6 +22,7 @@ RESENT: Final = -4
 WRITTEN_OFF: Final = -5
 CHARGED: Final = -6
 FORGOTTEN: Final = -7
+DECIDED: Final = (RESENT, WRITTEN_OFF, CHARGED)
 # A key that no identifier has: that of a person who was forgotten.
 NO_KEY: Final = bytes(KEY_BYTES)
 

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import blake2b
 from types import MappingProxyType
@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from eb_dagster.client import Client, NoReply, Reply
 from eb_dagster.contacts import Contact, Flattened, flatten, is_utf8, read_contact
-from eb_dagster.errors import Busy, EnrichError, LedgerError, OutcomeUnknown, Refused
+from eb_dagster.errors import Busy, ConfigError, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.findings import Freshness, Known, KnownKeys
 from eb_dagster.identifiers import (
     FIELD_TYPES,
@@ -64,6 +64,9 @@ MOST_THREADS: Final = 48
 MOST_ATTEMPTS: Final = 5
 SHORTEST_PATIENCE: Final = 20.0
 """Seconds of 429 that are waited out at least, however short `timeout` is."""
+
+FARTHEST_OFF: Final = 600.0
+"""Seconds that this machine's clock may be off the API's, where ages or caps of days and months count."""
 
 _POLL_SECONDS: Final = 0.2
 # So long before its moment a request is claimed: what a disk takes for that is not to make it late.
@@ -155,6 +158,8 @@ class _Done:
     retry_after: str | None = None
     reason: str = ""
     error: BaseException | None = None
+    seconds_off: float | None = None
+    """How far this machine's clock is ahead of the reply's `Date`; None without a reply."""
 
 
 class Purchase:
@@ -177,7 +182,7 @@ class Purchase:
             settings.max_credits_per_month,
         )
         self._pacer = Pacer(ledger, requests_per_minute=settings.requests_per_minute)
-        self._freshness = freshness(settings)
+        self._freshness = freshness(settings, newest=ledger.last_request())
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._retries: list[tuple[list[Question], int]] = []
         self._elsewhere: list[Question] = []
@@ -195,6 +200,13 @@ class Purchase:
         self._looked_elsewhere = 0.0
         self._busy_since: float | None = None
         self._refusals = 0
+        # Whether a wrong clock would buy anything, and no reply has told yet that it is right.
+        self._is_clock_open = not settings.accept_clock and (
+            settings.max_age is not None
+            or settings.retry_misses_after is not None
+            or (settings.max_credits_per_day, settings.max_credits_per_month) != (None, None)
+            or any(most is not None for most in ledger.caps().values())
+        )
         self._stop = threading.Event()
         self.on_progress: Callable[[], None] = lambda: None
         self.on_waiting: Callable[[int, int], None] = lambda _requests, _credits: None
@@ -284,8 +296,8 @@ class Purchase:
             self._elsewhere.append(question)
         elif known.standing == "unreadable":
             self._agenda.settle(question, "unreadable")
-        elif self._settings.in_doubt == "hold" or known.run == self.run:
-            # What is to be sent again was in doubt before the run.
+        elif known.standing == "decided" or self._settings.in_doubt == "hold" or known.run == self.run:
+            # What is to be sent again was in doubt before the run, and nobody decided otherwise.
             self._agenda.settle(question, "in_doubt")
 
     def _alias_keys(self, keys: Iterable[tuple[Identifier, bytes]]) -> list[bytes]:
@@ -303,7 +315,9 @@ class Purchase:
         if self._stop.is_set():
             self._ask_no_more()
             return False
-        if self._flying >= self._threads or time.monotonic() < self._not_before:
+        # The first reply tells whether the clock is right, so that nothing else is bought on a wrong one.
+        most = 1 if self._is_clock_open else self._threads
+        if self._flying >= most or time.monotonic() < self._not_before:
             return False
         if not self._retries and self._next_step(all_rows_in=all_rows_in) is None:
             return False
@@ -371,7 +385,7 @@ class Purchase:
             limits=self._limits, seen=min(one.seen for one in questions),
             alias_keys=self._alias_keys((one.identifier, one.key) for one in questions),
             freshness=self._freshness, resend=self._settings.in_doubt == "resend",
-            list_version=self._list_version,
+            list_version=self._list_version, accept_clock=self._settings.accept_clock,
         )  # fmt: skip
         if claim.is_outdated:
             self._suppress_since()
@@ -450,11 +464,19 @@ class Purchase:
     def _send_once(self, questions: list[Question], attempt: int, request_id: int) -> _Done:
         identifiers = [one.identifier for one in questions]
         form = encode_form(identifiers, required_fields=self._settings.required_fields)
+        sent_at = time.time()
         try:
             outcome = self._client.send(form)
         except EnrichError:
             self._ledger.release(request_id, state="free", note="not sent")
             raise
+        seconds_off = _seconds_off(outcome, sent_at, time.time())
+        done = self._taken(questions, attempt, request_id, outcome)
+        return replace(done, seconds_off=seconds_off)
+
+    def _taken(
+        self, questions: list[Question], attempt: int, request_id: int, outcome: Reply | NoReply
+    ) -> _Done:
         verdict = judge(outcome)
         if isinstance(outcome, Reply) and verdict == "answered":
             return self._answered(questions, attempt, request_id, outcome)
@@ -491,7 +513,19 @@ class Purchase:
         self._credits_flying -= len(done.questions)
         getattr(self, f"_on_{done.kind}")(done)
         self.on_progress()
+        self._compare_clocks(done)
         return True
+
+    def _compare_clocks(self, done: _Done) -> None:
+        if not self._is_clock_open or done.seconds_off is None:
+            return
+        if abs(done.seconds_off) > FARTHEST_OFF:
+            raise ConfigError(
+                f"this machine's clock is {abs(done.seconds_off) / 60:,.0f} minutes "
+                f"{'ahead of' if done.seconds_off > 0 else 'behind'} the API's, and ages or caps of days and months "
+                "are told by it. Set the clock; if it is right, choose accept_clock"
+            )
+        self._is_clock_open = False
 
     def _wait(self) -> None:
         if not self._flying and not self._elsewhere:
@@ -664,13 +698,23 @@ class Purchase:
         self._client.abort()
 
 
-def freshness(settings: Settings) -> Freshness:
-    """The moments from which on contacts and misses still count."""
+def _seconds_off(outcome: Reply | NoReply, sent_at: float, answered_at: float) -> float | None:
+    """How far the clock is ahead of the one that dated the reply, which was between these moments."""
+    if isinstance(outcome, NoReply):
+        return None
+    if outcome.date is None:
+        # Nobody can tell, and nobody ever will.
+        return 0.0
+    return max(0.0, sent_at - outcome.date) or min(0.0, answered_at - outcome.date)
+
+
+def freshness(settings: Settings, *, newest: int) -> Freshness:
+    """The moments from which on contacts and misses still count, of requests up to the `newest`."""
 
     def since(age: timedelta | None) -> float | None:
         return None if age is None else time.time() - age.total_seconds()
 
-    return Freshness(since(settings.max_age), since(settings.retry_misses_after))
+    return Freshness(since(settings.max_age), since(settings.retry_misses_after), newest)
 
 
 def compress(body: bytes, encoding: str) -> tuple[bytes, str]:

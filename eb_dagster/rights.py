@@ -20,9 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from eb_dagster import database
+from eb_dagster import companions, database
 from eb_dagster.errors import InputError
-from eb_dagster.findings import IN_FLIGHT_STATES
+from eb_dagster.findings import HELD, IN_FLIGHT_STATES
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, identifiers_in, read_cell
 from eb_dagster.ledger import Ledger, StoredReply, Unavailable
 from eb_dagster.object_store import ObjectPath, Place, place
@@ -31,7 +31,7 @@ from eb_dagster.parquet import open_parquet, read_batches, read_metadata, write_
 from eb_dagster.publication import clear_torn, clear_torn_objects, published
 from eb_dagster.purchase import apply_reply, compress, contact_of, decompress, encode_without
 from eb_dagster.traces import Mask, Traces
-from eb_dagster.wire import IN_DOUBT, MISSED, ParsedReply, Record, parse_reply
+from eb_dagster.wire import IN_DOUBT, MISSED, UNREADABLE, ParsedReply, Record, parse_reply
 
 _BATCH_ROWS: Final = 8_192
 _TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt")
@@ -182,6 +182,8 @@ def forget(
     contacts = sum(
         _Removal(ledger, endpoint, barred, traces, persons).remove() for endpoint in ledger.endpoints()
     )
+    for endpoint in ledger.endpoints():
+        companions.forget(ledger, {ledger.key_at(endpoint, one) for one in barred})
     unsearched = [str(path) for path in tables if path not in there]
     unsearched += [str(path) for path, count in zip(there, rows, strict=True) if count is None]
     return Forgotten(
@@ -237,23 +239,30 @@ def _compact(ledger: Ledger) -> Iterator[str]:
 def purge(ledger: Ledger, *, older_than: timedelta) -> int:
     """Drop contacts, replies and index of what was answered before that age. Returns the requests.
 
-    What was paid and when stays; who it was for does not. Asked again, they are bought again.
+    What was paid and when stays; who it was for does not. Asked again, they are bought again. What may have
+    been paid for without an answer stays as it is, by its keyed hash: nobody asks it again by a purge.
     """
-    column = _requests.c
+    column, before = _requests.c, time.time() - older_than.total_seconds()
+    companions.purge(ledger, before=before)
     with ledger.transaction() as connection:
-        ids = connection.execute(
-            sa.select(column.id, column.asked).where(
-                column.answered_at < time.time() - older_than.total_seconds(),
+        rows = connection.execute(
+            sa.select(column.id, column.asked, column.asked_keys, column.outcomes, column.state).where(
+                column.answered_at < before,
                 column.state.in_(("applied", "unreadable")),
             )
         ).all()
-        for row in ids:
-            outcomes = unpack_outcomes(None, asked=row.asked, default=FORGOTTEN)
-            _write_index(ledger, connection, row.id, bytes(KEY_BYTES * row.asked), outcomes, b"")
+        for row in rows:
+            default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
+            outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=default).copy()
+            is_dropped = ~np.isin(outcomes["position"], (*HELD, UNREADABLE))
+            outcomes[is_dropped] = (FORGOTTEN, 0)
+            keys = np.frombuffer(row.asked_keys, dtype=f"V{KEY_BYTES}").copy()
+            keys[is_dropped] = NO_KEY
+            _write_index(ledger, connection, row.id, keys.tobytes(), outcomes, b"")
             connection.execute(sa.delete(_replies).where(_replies.c.request_id == row.id))
             connection.execute(sa.update(_requests).where(column.id == row.id).values(state="purged"))
     ledger.compact()
-    return len(ids)
+    return len(rows)
 
 
 # One person in the ledger

@@ -16,7 +16,7 @@ from eb_dagster.contacts import ListsChoice, select
 from eb_dagster.errors import ConfigError, shown, shown_list
 from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region, listed
 from eb_dagster.names import check_installed
-from eb_dagster.wire import MOST_IDENTIFIERS, REQUIRED_FIELDS
+from eb_dagster.wire import MOST_IDENTIFIERS, PATH, REQUIRED_FIELDS
 
 VENDOR_URL = "https://api.exactbuyer.com"
 """The vendor's documented address."""
@@ -54,6 +54,7 @@ class Settings:
     # Its address may carry a password.
     proxy: str | None = field(default=None, repr=False)
     ca_bundle: str | None = None
+    accept_clock: bool = False
 
     def __post_init__(self) -> None:
         _check_prefix(self.prefix)
@@ -73,6 +74,7 @@ class Settings:
         _check_age("max_age", self.max_age)
         _check_age("retry_misses_after", self.retry_misses_after)
         _check_person(self.person)
+        _check_choice("accept_clock", self.accept_clock, (True, False))
         select(self.columns, prefix=self.prefix)
         if not (self.progress is None or isinstance(self.progress, bool) or callable(self.progress)):
             raise ConfigError(f"progress is {shown(self.progress)}; give True, False, None or a function")
@@ -96,7 +98,7 @@ def read_base_url(given: str | None) -> str:
     text = (given or os.environ.get("EXACTBUYER_BASE_URL") or VENDOR_URL).strip()
     try:
         parts = urlsplit(text)
-        host, port = (parts.hostname or "").lower(), parts.port
+        host, port = _host_of(parts.hostname or ""), parts.port
     except ValueError:
         raise ConfigError(
             "base_url is no address; set it to one such as https://api.exactbuyer.com"
@@ -109,9 +111,8 @@ def read_base_url(given: str | None) -> str:
         raise ConfigError("base_url has another scheme; use https://")
     if parts.scheme == "http" and not _is_loopback(host):
         raise ConfigError("base_url is plain http, which is for this machine only (127.0.0.1); use https://")
-    name = f"[{host}]" if ":" in host else host
-    where = name if port is None else f"{name}:{port}"
-    path = parts.path.rstrip("/").removesuffix("/v1")
+    where = host if port in (None, _USUAL_PORTS[parts.scheme]) else f"{host}:{port}"
+    path = re.sub("/+", "/", parts.path).rstrip("/").removesuffix("/v1")
     return f"{parts.scheme}://{where}{path}"
 
 
@@ -153,6 +154,15 @@ def read_ca_bundle(given: str | os.PathLike[str] | None) -> str | None:
 
 
 _HOST = re.compile(r"[\w.-]+|[0-9a-f.:]+")
+
+
+def endpoint_of(base_url: str) -> str:
+    """What the ledger calls an address that `read_base_url` gave: this machine has several names, and one memory."""
+    parts = urlsplit(base_url)
+    if parts.hostname not in ("localhost", "::1"):
+        return base_url + PATH
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://127.0.0.1{port}{parts.path}{PATH}"
 
 
 def read_ledger(given: str | os.PathLike[str] | None) -> str | os.PathLike[str]:
@@ -201,11 +211,25 @@ def read_settings(
     )
 
 
+_USUAL_PORTS: Final = {"https": 443, "http": 80}
+
+
+def _host_of(name: str) -> str:
+    """A host in one spelling: small letters, no dot at the end, an address in its shortest form."""
+    name = name.lower().removesuffix(".")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return name
+    address = getattr(address, "ipv4_mapped", None) or address
+    return f"[{address.compressed}]" if address.version == 6 else address.compressed
+
+
 def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
 
@@ -258,7 +282,7 @@ def _check_names(setting: str, given: Sequence[str], known: Sequence[str]) -> No
         raise ConfigError(f"{setting}: {shown_list(unknown)} not known; choose from {list(known)}")
 
 
-def _check_choice(setting: str, given: object, known: Sequence[str]) -> None:
+def _check_choice(setting: str, given: object, known: Sequence[object]) -> None:
     if given not in known:
         raise ConfigError(f"{setting} is {shown(given)}; choose from {list(known)}")
 
@@ -277,7 +301,14 @@ def _check_positive(setting: str, given: object) -> None:
 
 
 def _check_age(setting: str, given: object) -> None:
-    if given is not None and not (isinstance(given, timedelta) and given >= timedelta(0)):
+    if given is None:
+        return
+    if not (isinstance(given, timedelta) and given >= timedelta(0)):
         raise ConfigError(
             f"{setting} is {shown(given)}; give a timedelta such as timedelta(days=90), or None"
+        )
+    if not given:
+        raise ConfigError(
+            f"{setting} is zero, by which nothing that was paid for would ever count; give a timedelta such as "
+            "timedelta(minutes=1) to ask again now, or None to never do"
         )

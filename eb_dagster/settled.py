@@ -27,7 +27,7 @@ _STATUSES: Final[tuple[Status | None, ...]] = (
 )  # fmt: skip
 _OF_STANDING: Final = {
     "matched": _MATCHED, "missed": _NOT_FOUND, "in_flight": _OPEN, "in_doubt": _IN_DOUBT,
-    "unreadable": _UNREADABLE,
+    "unreadable": _UNREADABLE, "decided": _IN_DOUBT,
 }  # fmt: skip
 _NOBODY: Final = -1
 
@@ -210,7 +210,7 @@ def settle(
     is_of_run = np.array([one == run for one in known.runs], dtype=np.bool_)
     if not doubt_ends:
         # But what this run left in doubt is not sent again by itself.
-        doubts = np.flatnonzero(comes_to == _IN_DOUBT)
+        doubts = np.flatnonzero(known.standing == STANDINGS.index("in_doubt"))
         comes_to[doubts[~is_of_run[known.number[doubts]]]] = _OPEN
     if suppressed:
         comes_to[[key in suppressed for key in offers.keys]] = _SUPPRESSED

@@ -230,7 +230,7 @@ def test_only_a_chosen_age_buys_again(stand_in, enricher):
     enricher(api, max_age=timedelta(days=1)).enrich_dataframe(leads(3))
     assert api.credits() == 3
     time.sleep(0.01)
-    enricher(api, max_age=timedelta(0)).enrich_dataframe(leads(3))
+    enricher(api, max_age=timedelta(microseconds=1)).enrich_dataframe(leads(3))
     assert api.credits() == 6
 
 
@@ -238,7 +238,7 @@ def test_a_refresh_without_budget_keeps_what_was_bought_under_any_identifier(sta
     api = stand_in(match_rate=1.0)
     first = enricher(api).enrich_dataframe(leads(3))
     frame = leads(3).assign(linkedin_url=[f"linkedin.com/in/unheard-of-{number}" for number in range(3)])
-    one = enricher(api, max_age=timedelta(0), max_credits=0)
+    one = enricher(api, max_age=timedelta(microseconds=1), max_credits=0)
     enriched = one.enrich_dataframe(frame)
     assert enriched["eb_status"].tolist() == ["matched"] * 3
     assert enriched["eb_full_name"].equals(first["eb_full_name"])

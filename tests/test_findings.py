@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from eb_dagster.errors import LedgerError
-from eb_dagster.findings import HELD, Findings, Freshness, Known
+from eb_dagster.findings import Findings, Freshness, Known
 from eb_dagster.packed import (
     CHARGED,
     FORGOTTEN,
@@ -76,7 +76,9 @@ def said_when_asked(rows, key, *, required):
             )
         elif outcome == MISSED and row.required & ~required == 0:
             missed = Known("missed", row.id, row.run, row.answered_at)
-        elif outcome in HELD:
+        elif outcome in (WRITTEN_OFF, CHARGED):
+            opened = Known("decided", row.id, row.run, None)
+        elif outcome == IN_DOUBT:
             standing = "in_flight" if row.state in ("intent", "answered") else "in_doubt"
             opened = Known(standing, row.id, row.run, None)
         elif outcome == UNREADABLE:
@@ -114,6 +116,12 @@ def said_as_alias(rows, key, *, required):
     return alias, is_same
 
 
+def is_old(known, since, freshness):
+    """Whether an answer is too old to count. What came after a certain request never is."""
+    newest = freshness.aged_up_to
+    return since is not None and known.at < since and (newest is None or known.request_id <= newest)
+
+
 def by_the_rules(rows, key, *, by_alias, required, freshness):
     """What is known of one key."""
     contact, missed, opened = said_when_asked(rows, key, required=required)
@@ -122,12 +130,12 @@ def by_the_rules(rows, key, *, by_alias, required, freshness):
         contact = alias
     elif is_same and alias is not None and alias.request_id > contact.request_id:
         # It replaces an own one that is old, if it is newer and the same person's.
-        contact = alias if contact.at < (freshness.contacts_since or 0.0) else contact
-    if missed and freshness.misses_since is not None and missed.at < freshness.misses_since:
+        contact = alias if is_old(contact, freshness.contacts_since, freshness) else contact
+    if missed and is_old(missed, freshness.misses_since, freshness):
         missed = None
     if contact is None:
         return opened or missed
-    if freshness.contacts_since is None or contact.at >= freshness.contacts_since:
+    if not is_old(contact, freshness.contacts_since, freshness):
         return contact
     if opened or (missed and missed.request_id > contact.request_id):
         # Asked again when it was old, and not found: the old contact is the best there is.
@@ -139,7 +147,7 @@ def by_the_rules(rows, key, *, by_alias, required, freshness):
 @given(
     requests,
     st.sampled_from([0, 1, 2, 3]),
-    st.builds(Freshness, st.none() | st.integers(0, 7), st.none() | st.integers(0, 7)),
+    st.builds(Freshness, *[st.none() | st.integers(0, 7)] * 3),
     st.sets(st.sampled_from(KEYS)),
     st.sampled_from([1, 150, 2**20]),
     st.sampled_from([1, 3, 2**20]),

@@ -64,7 +64,45 @@ def test_resolve_wants_a_decision_and_requests(call):
     assert call("resolve", "2").exit_code == 2
     assert call("resolve", "--resend").exit_code == 2
     assert call("resolve", "99", "--resend").exit_code == 2
+    assert call("resolve", "2", "--charged", "--resend").exit_code == 2
+    assert call("resolve", "2", "--write-off", "--ask-again").exit_code == 2
+    assert "in doubt: up to 10 credits" in call("show").output
     assert call("resolve", "--all", "--charged").output.startswith("10 identifiers of 1 requests")
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_what_was_charged_is_asked_again_if_that_is_said_and_told_to_be_paid_twice(call):
+    done = call("resolve", "2", "--charged", "--ask-again")
+    assert done.output == (
+        "10 identifiers of 1 requests count as charged, will be asked again, and may be paid twice\n"
+    )
+    assert call("check").output.startswith("no faults")
+
+
+def test_a_reply_that_is_a_page_is_listed_and_decided_about(stand_in, enricher, where, call):
+    api = stand_in(match_rate=1.0, faults=[sandbox.Fault("html", 1)])
+    with pytest.warns(UserWarning, match="could not be read"):
+        first = enricher(api, ledger=where).enrich_dataframe(leads(3))
+    assert set(first["eb_status"]) == {"unreadable"}
+    shown = call("show")
+    assert "cannot be read: 3 identifiers in 1 requests" in shown.output
+    assert json.loads(call("show", "--json").output)["unreadable"][0]["at_risk"] == 3
+    assert call("resolve", "--all", "--resend").output.startswith("3 identifiers of 1 requests")
+    assert "cannot be read" not in call("show").output
+    enricher(api, ledger=where).enrich_dataframe(leads(3))
+    assert api.requests() == 2
+
+
+def test_a_backup_is_a_ledger_and_replaces_none(stand_in, enricher, tmp_path):
+    api = stand_in(match_rate=1.0)
+    enricher(api).enrich_dataframe(leads(3))
+    words = ["ledger", "--ledger", str(tmp_path / "ledger.db"), "backup", str(tmp_path / "copy.db")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.output
+    assert "the ledger was copied" in done.output
+    assert CliRunner().invoke(main, words).exit_code == 2
+    enricher(api, ledger=tmp_path / "copy.db").enrich_dataframe(leads(3))
+    assert api.requests() == 1
 
 
 def test_reread_reads_what_an_older_release_could_not(stand_in, enricher, where, call):

@@ -8,11 +8,13 @@ import threading
 import time
 from contextlib import closing
 from datetime import timedelta
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 
-from eb_dagster import LedgerError, enrich, purchase, sandbox
+from eb_dagster import ConfigError, LedgerError, enrich, purchase, sandbox
+from eb_dagster.client import Reply
 from eb_dagster.identifiers import Candidates, Identifier
 from eb_dagster.ledger import Ledger, Limits
 from eb_dagster.plan import Agenda
@@ -180,7 +182,7 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
     stand_in, enricher, tmp_path, told_by
 ):
     api, jane = stand_in(match_rate=1.0), Identifier("email", "jane@firm.example")
-    one = enricher(api, max_age=timedelta(0))
+    one = enricher(api, max_age=timedelta(microseconds=1))
     one.enrich_dataframe(pd.DataFrame({"email": [jane.value]}))
     with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as ledger:
         (key,), agenda = ledger.keys([jane]), Agenda()
@@ -204,3 +206,96 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
             buying._learn(block.new, told.known)
         assert (block.new[0].state, block.new[0].answer.request_id) == ("matched", 1)
         buying.finish()
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 413, 429])
+@pytest.mark.parametrize(
+    "body", [b'{"error": "no", "records_enriched": 2}', b'{"contacts": [{"enriched_contact": {"full_na']
+)
+def test_a_refusal_that_speaks_of_contacts_is_in_doubt_if_the_request_left(status, body):
+    def verdict(text: bytes, *, left: bool) -> str:
+        reply = Reply(
+            status=status, body=text, encoding="", complete=True, request_left=left, retry_after=None
+        )
+        return purchase.judge(reply)
+
+    assert verdict(body, left=True) == "doubt"
+    free = "busy" if status == 429 else "refused"
+    assert (verdict(body, left=False), verdict(b'{"records_enriched": 0}', left=True)) == (free, free)
+
+
+# Clocks
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Put the clock of who buys forward or back by so many seconds; the API beside it has its own."""
+    off = [0.0]
+    here = SimpleNamespace(**{**vars(time), "time": lambda: time.time() + off[0]})
+    monkeypatch.setattr(purchase, "time", here)
+    # The ledger asks the clock that there was when it was imported.
+    monkeypatch.setitem(Ledger.__init__.__kwdefaults__, "clock", here.time)
+
+    def put(seconds: float) -> None:
+        off[0] = seconds
+
+    return put
+
+
+FORTY = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(40)]})
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_age": timedelta(days=90)}, {"retry_misses_after": timedelta(days=90)}, {"max_credits_per_day": 40},
+     {"max_credits_per_month": 40}, {}],
+)  # fmt: skip
+@pytest.mark.parametrize("ahead", [400 * 86_400, -7_200])
+def test_after_its_first_reply_nothing_is_bought_on_a_wrong_clock(stand_in, enricher, clock, settings, ahead):
+    api = stand_in(match_rate=1.0)
+    clock(ahead)
+    one = enricher(api, partition_size=5, **settings)
+    if not settings:
+        one.enrich_dataframe(FORTY)
+        assert api.credits() == 40
+        return
+    with pytest.raises(ConfigError, match=r"clock is .* the API's"):
+        one.enrich_dataframe(FORTY)
+    assert (api.requests(), api.credits()) == (1, 5)
+    enricher(api, partition_size=5, accept_clock=True, **settings).enrich_dataframe(FORTY)
+    assert (api.credits(), api.charged_twice()) == (40, 0)
+
+
+def test_a_cap_that_was_given_to_the_ledger_is_told_by_a_right_clock_too(stand_in, enricher, clock, where):
+    api = stand_in(match_rate=1.0)
+    with closing(Ledger(where, endpoint="")) as ledger:
+        ledger.set_cap("day", 40)
+    clock(86_400)
+    with pytest.raises(ConfigError, match="1,440 minutes ahead"):
+        enricher(api, ledger=where, partition_size=5).enrich_dataframe(FORTY)
+    assert api.requests() == 1
+
+
+@pytest.mark.parametrize("off", [540, -540])
+def test_a_clock_that_is_a_few_minutes_off_is_good_enough(stand_in, enricher, clock, off):
+    clock(off)
+    api = stand_in(match_rate=1.0)
+    enricher(api, max_age=timedelta(days=90), partition_size=5).enrich_dataframe(FORTY)
+    assert api.credits() == 40
+
+
+@pytest.mark.parametrize("back", [1_800, 7_200])
+@pytest.mark.timeout(60)
+def test_a_clock_that_is_put_back_in_mid_run_buys_nobody_twice_and_waits_for_nothing(
+    stand_in, enricher, clock, monkeypatch, back
+):
+    # Each row is looked up again when those before it have left.
+    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(enrich, "WINDOW_ROWS", 1)
+    api = stand_in(match_rate=1.0)
+    one = enricher(
+        api, partition_size=1, max_age=timedelta(minutes=1), accept_clock=True,
+        progress=lambda report: clock(-back if report.answers >= 20 else 0),
+    )  # fmt: skip
+    one.enrich_dataframe(pd.concat([FORTY, FORTY]))
+    assert (api.credits(), api.charged_twice()) == (40, 0)

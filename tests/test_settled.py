@@ -53,7 +53,7 @@ def known_keys(identifiers, table) -> KnownKeys:
     told = np.array([table[one] for one in identifiers], dtype=np.int64).reshape(-1, 4)
     standing, number, is_alias, is_stale = told.T
     is_matched = standing == STANDINGS.index("matched")
-    unanswered = np.isin(standing, [STANDINGS.index("in_flight"), STANDINGS.index("in_doubt")])
+    unanswered = np.isin(standing, [STANDINGS.index(one) for one in ("in_flight", "in_doubt", "decided")])
     position = np.array([EVERYBODY.index(one) for one in identifiers], dtype=np.int32)
     return KnownKeys(
         [key_of(one) for one in identifiers], REQUESTS,

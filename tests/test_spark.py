@@ -357,7 +357,7 @@ def test_where_spark_would_kill_what_is_in_flight_it_is_said():
 
 def test_what_a_job_bought_is_not_too_old_for_the_rest_of_it(spark, api, postgresql):
     here = api(match_rate=1.0)
-    nothing_kept = datetime.timedelta(0)
+    nothing_kept = datetime.timedelta(microseconds=1)
     enriched = enrich(
         leads(spark, 0, 50, partitions=1), ledger=postgresql.new_database(), max_age=nothing_kept, **FAST
     )

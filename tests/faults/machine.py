@@ -273,7 +273,7 @@ _settings = st.fixed_dictionaries(
         "required_fields": st.sampled_from([(), (), ("email",), ("work_email",), ("phone", "email")]),
         "aliases": st.sampled_from([("email", "social_profile"), (), ("email", "social_profile", "phone")]),
         "max_credits": st.sampled_from([None, None, 0, 1, 4, 9]),
-        "retry_misses_after": st.sampled_from([None, None, timedelta(0)]),
+        "retry_misses_after": st.sampled_from([None, None, timedelta(microseconds=1)]),
     }
 )
 
@@ -348,7 +348,7 @@ class Buying(RuleBasedStateMachine):
     ) -> None:
         # Everything is older than nothing.
         wire = self._wire(script, buys_again=True)
-        self._run(_table(rows, shared=False), wire, max_age=timedelta(0), **settings)
+        self._run(_table(rows, shared=False), wire, max_age=timedelta(microseconds=1), **settings)
 
     @rule(
         rows=_rows,

@@ -675,7 +675,11 @@ def daylight_saving(place: Place, *, ends: bool) -> Verdict:
     change = datetime(2026, 11, 1, 6, tzinfo=UTC) if ends else datetime(2026, 3, 8, 7, tzinfo=UTC)
     half_an_hour, zone = 1_800.0, "America/New_York"
     clock = change.timestamp() - half_an_hour / 2 - time.time()
-    ages = {"max_age": timedelta(minutes=45), "retry_misses_after": timedelta(minutes=45)}
+    ages = {
+        "max_age": timedelta(minutes=45),
+        "retry_misses_after": timedelta(minutes=45),
+        "accept_clock": True,
+    }
     phases = [
         scene.result(scene.start(leads(0, 60), clock=clock + late, zone=zone, **ages))
         for late in (0.0, half_an_hour)
