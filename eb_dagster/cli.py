@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 import click
 
 from eb_dagster import __version__
-from eb_dagster.ledger_commands import ledger
+from eb_dagster.ledger_commands import ledger, reading_options
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     import pyarrow as pa
 
     from eb_dagster.delimited import TextTable
@@ -101,17 +103,8 @@ def _complete(known: Sequence[str], incomplete: str) -> list[str]:
     return [before + comma + name for name in known if name.startswith(last)]
 
 
-def _read_separator(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    from eb_dagster.delimited import read_separator
-
-    try:
-        return read_separator(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=param) from None
-
-
 def _enrichment(command: Any) -> Any:
-    options = [
+    options: list[Any] = [
         click.option("--social-profile", multiple=True, metavar="COLUMN", help="Column of profile URLs; repeatable."),
         click.option("--email", multiple=True, metavar="COLUMN", help="Column of e-mail addresses; repeatable."),
         click.option("--phone", multiple=True, metavar="COLUMN", help="Column of phone numbers; repeatable."),
@@ -119,13 +112,12 @@ def _enrichment(command: Any) -> Any:
         click.option("--required", "required_fields", multiple=True, metavar="FIELD,…", callback=_split_names, shell_complete=_complete_fields, help="Fields that a contact must have to be found (and paid for)."),
         click.option("--max-credits", type=click.IntRange(min=0), help="Spend no more than this."),
         click.option("--over-budget", type=click.Choice(["stop", "refuse"]), default="stop", show_default=True, help="Above --max-credits: buy up to it, or nothing."),
-        click.option("--max-age", type=click.IntRange(min=1), metavar="DAYS", help="Buy again what is older. Default: never."),
+        click.option("--max-age-days", type=click.IntRange(min=1), metavar="DAYS", help="Buy again what is older. Default: never."),
         click.option("--retry-misses-after", type=click.IntRange(min=1), metavar="DAYS", help="Ask again what was not found that long ago. Default: never."),
         click.option("--in-doubt", type=click.Choice(["hold", "resend"]), default="hold", show_default=True, help="What may have been paid for without an answer."),
         click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), default=198.0, show_default=True, help="The vendor refuses above 200."),
         click.option("--price", type=click.FloatRange(min=0), metavar="0.05", help="Price of one credit: costs are shown in money."),
-        click.option("--encoding", help="Encoding of a CSV or TSV. Default: found out."),
-        click.option("--separator", callback=_read_separator, help="What separates the cells of a CSV: comma, semicolon, tab, bar or a character. Default: found out."),
+        *reading_options,
         click.option("--ledger", metavar="PATH|URL", help="Default: $EB_DAGSTER_LEDGER, then your data folder."),
         click.option("--base-url", metavar="URL", help="Default: $EXACTBUYER_BASE_URL, then the vendor's."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, nothing else there."),
@@ -143,13 +135,21 @@ def _enrichment(command: Any) -> Any:
     epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05',
 )
 @_enrichment
-def plan(file: Place, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
+def plan(
+    file: Place,
+    encoding: str | None,
+    separator: str | None,
+    header_line: int | None,
+    price: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
     with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so there need be no key; this one is none.
             options["api_key"] = "no-key"
-        table = _open_table(file, encoding=encoding, separator=separator)
+        table = _open_table(file, encoding=encoding, separator=separator, header_line=header_line)
         with _enricher(table, options) as enricher:
             outcome.plan = enricher.plan(table.reader())
 
@@ -172,6 +172,7 @@ def enrich(
     page: Path | None,
     encoding: str | None,
     separator: str | None,
+    header_line: int | None,
     price: float | None,
     as_json: bool,
     confirm_above: int,
@@ -181,7 +182,7 @@ def enrich(
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
     with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
         _check_targets(file, output, page)
-        table = _open_table(file, encoding=encoding, separator=separator)
+        table = _open_table(file, encoding=encoding, separator=separator, header_line=header_line)
         if _is_parquet(output):
             _check_names(table)
         bar = _Bar(table.rows, max_credits=options["max_credits"])
@@ -386,7 +387,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
 _IN_OPTIONS: Final = {
     "over_budget": "--over-budget",
     "max_credits": "--max-credits",
-    "max_age": "--max-age",
+    "max_age": "--max-age-days",
     "retry_misses_after": "--retry-misses-after",
     "in_doubt": "--in-doubt",
     "requests_per_minute": "--requests-per-minute",
@@ -424,6 +425,7 @@ class _Table(Protocol):
     @property
     def notes(self) -> list[str]: ...
     def reader(self) -> pa.RecordBatchReader: ...
+    def samples(self) -> dict[str, list[str]]: ...
 
 
 @dataclass(frozen=True)
@@ -450,8 +452,16 @@ class _ParquetTable:
             opened.schema_arrow.remove_metadata(), read_batches(opened, 8_192)
         )
 
+    def samples(self) -> dict[str, list[str]]:
+        """The first texts of each column."""
+        first: Any = next(iter(self.reader()), None)
+        held: dict[str, list[object]] = {} if first is None else first.slice(0, 200).to_pydict()
+        return {name: [cell for cell in cells if isinstance(cell, str)] for name, cells in held.items()}
 
-def _open_table(file: Place, *, encoding: str | None, separator: str | None) -> _Table:
+
+def _open_table(
+    file: Place, *, encoding: str | None, separator: str | None, header_line: int | None
+) -> _Table:
     from eb_dagster.delimited import TextTable
     from eb_dagster.errors import InputError
 
@@ -461,10 +471,10 @@ def _open_table(file: Place, *, encoding: str | None, separator: str | None) -> 
     if not file.is_file():
         raise InputError(f"there is no file {file.name}; check the path")
     if isinstance(file, Path) and not _is_parquet(file):
-        table: _Table = TextTable(file, encoding=encoding, separator=separator)
+        table: _Table = TextTable(file, encoding=encoding, separator=separator, header_line=header_line)
     else:
         table = _ParquetTable.open(file)
-    click.echo(f"{file.name}: {table.rows:,} rows", err=True)
+    click.echo(f"{file.name}: {'1 row' if table.rows == 1 else f'{table.rows:,} rows'}", err=True)
     for note in table.notes:
         click.echo(f"  {note}", err=True)
     return table
@@ -498,8 +508,6 @@ def _check_names(table: _Table) -> None:
 
 
 def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enricher:
-    from datetime import timedelta
-
     from eb_dagster.enrich import Enricher
     from eb_dagster.identifiers import FIELD_TYPES, find_layout, suggest
 
@@ -507,9 +515,14 @@ def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enric
     # Of the ways to name columns, the command line's order is the default order of asking.
     named: dict[FieldType, list[str]] = {kind: [*settings.pop(kind)] for kind in FIELD_TYPES}
     identifiers: dict[FieldType, list[str]] = {kind: names for kind, names in named.items() if names}
-    layout = find_layout(table.columns, identifiers or None, show=_as_options)
-    for name in ("max_age", "retry_misses_after"):
-        settings[name] = None if settings[name] is None else timedelta(days=settings[name])
+    samples = table.samples()
+
+    def show(likely: Mapping[FieldType, Sequence[str]]) -> str:
+        return _as_options(suggest(table.columns, samples) or likely)
+
+    layout = find_layout(table.columns, identifiers or None, show=show)
+    settings["max_age"] = _days(settings.pop("max_age_days"))
+    settings["retry_misses_after"] = _days(settings["retry_misses_after"])
     settings["columns"] = settings.get("columns") or None
     new = _new_ledger(settings["ledger"])
     enricher = Enricher(**settings, identifiers=identifiers or None, **others)
@@ -517,10 +530,16 @@ def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enric
         click.echo(f"  new, empty ledger {new}", err=True)
     steps = [f"{name!r} ({kind})" for kind, name in layout.columns] or ["'value' of each row"]
     click.echo(f"  asks {', then '.join(steps)}", err=True)
-    likely = suggest([name for name in table.columns if name not in layout.names])
+    likely = suggest([name for name in table.columns if name not in layout.names], samples)
     if likely and layout.shape == "wide":
         click.echo(f"  not asked, though it looks like one: {_as_options(likely)}", err=True)
     return enricher
+
+
+def _days(count: int | None) -> timedelta | None:
+    from datetime import timedelta
+
+    return None if count is None else timedelta(days=count)
 
 
 def _new_ledger(named: str | None) -> str | None:

@@ -590,18 +590,33 @@ _ABOUT: Final = re.compile(
 )
 
 
-def suggest(available: Sequence[str]) -> dict[FieldType, list[str]]:
-    """Columns that may hold identifiers, by their names; never used without being named."""
+def suggest(
+    available: Sequence[str], samples: Mapping[str, Sequence[str]] | None = None
+) -> dict[FieldType, list[str]]:
+    """Columns that may hold identifiers, by their names and first values; never used without being named."""
     likely: dict[FieldType, list[str]] = {}
     for name in dict.fromkeys(available):
         if _is_value(name):
             continue
         text = str(name).strip().lower()
         for kind in FIELD_TYPES:
-            if _LIKELY[kind].search(text) and not _ABOUT.search(text):
+            by_name = bool(_LIKELY[kind].search(text) and not _ABOUT.search(text))
+            if by_name if samples is None else _holds(kind, samples.get(name, ()), by_name=by_name):
                 likely.setdefault(kind, []).append(name)
                 break
     return {kind: likely[kind] for kind in FIELD_TYPES if kind in likely}
+
+
+def _holds(kind: FieldType, texts: Sequence[str], *, by_name: bool) -> bool:
+    if by_name:
+        # A phone may be national.
+        read = [read_cell(kind, text, default_region="US" if kind == "phone" else None) for text in texts]
+        return not texts or any(found for found, _ in read)
+    if kind == "phone":
+        return False
+    found = [read_cell(kind, text, default_region=None)[0] for text in texts]
+    sure = [one for one in found if one and (kind == "email" or one[0].value.startswith("linkedin.com/in/"))]
+    return bool(sure) and len(sure) * 2 > len(texts)
 
 
 def _check_columns(available: Sequence[str], layout: Layout) -> None:

@@ -38,6 +38,23 @@ _named_ledger = click.option(
 )
 
 
+def _read_separator(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    from eb_dagster.delimited import read_separator
+
+    try:
+        return read_separator(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param=param) from None
+
+
+# How a CSV is read, in each command that reads one.
+reading_options: list[Any] = [
+    click.option("--encoding", help="Encoding of a CSV or TSV. Default: detected."),
+    click.option("--separator", callback=_read_separator, help="What separates the cells of a CSV: comma, semicolon, tab, bar or a character. Default: detected."),
+    click.option("--header-line", type=click.IntRange(min=1), metavar="N", help="Line of a CSV that names the columns. Default: detected."),
+]  # fmt: skip
+
+
 @click.group()
 @_named_ledger
 def ledger() -> None:

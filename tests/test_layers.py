@@ -4,7 +4,7 @@ from pathlib import Path
 ORDER = [
     "errors", "identifiers", "wire", "pacer", "client", "packed", "database", "findings", "settled", "plan", "owners", "vault",
     "ledger", "contacts", "object_store", "publication", "parquet", "report", "forecast", "report_page", "settings", "purchase", "added", "rights", "books",
-    "signals", "frames", "enrich", "delimited", "resource", "upstream", "metadata", "history", "checks", "materialize",
+    "signals", "frames", "enrich", "encodings", "delimited", "resource", "upstream", "metadata", "history", "checks", "materialize",
     "assets", "component", "ledger_commands", "warehouse", "spark", "cli",
 ]  # fmt: skip
 PACKAGE = Path(__file__).parents[1] / "eb_dagster"
