@@ -6,6 +6,7 @@ slow to import is imported where it is used, so that --help answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -13,7 +14,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +23,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 import click
 
 from eb_dagster import __version__
-from eb_dagster.ledger_commands import ledger, reading_options
+from eb_dagster.ledger_commands import (
+    Declined,
+    force_option,
+    is_terminal,
+    ledger,
+    may_replace,
+    reading_options,
+)
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -165,6 +173,7 @@ def plan(
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page with plots; no people are in it.")  # fmt: skip
 @click.option("--confirm-above", type=click.IntRange(min=0), metavar="CREDITS", default=1000, show_default=True, help="On a terminal, ask before spending more.")  # fmt: skip
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@force_option
 @_enrichment
 def enrich(
     file: Place,
@@ -177,11 +186,15 @@ def enrich(
     as_json: bool,
     confirm_above: int,
     yes: bool,
+    force: bool,
     **options: Any,
 ) -> None:
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
     with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
-        _check_targets(file, output, page)
+        asks = not yes and is_terminal()
+        _check_targets(file, output, page, ledger=_ledger_file(options["ledger"]))
+        if not force:
+            _check_replaced(output, page, ledger=options["ledger"], asks=asks)
         table = _open_table(file, encoding=encoding, separator=separator, header_line=header_line)
         if _is_parquet(output):
             _check_names(table)
@@ -189,7 +202,6 @@ def enrich(
         with _enricher(table, options, progress=bar) as enricher:
             if _is_parquet(output):
                 enricher.check_target(output)
-            asks = not yes and sys.stdin.isatty() and sys.stdout.isatty()
             if (asks or as_json or bar.is_live) and table.rows <= _PLANNED_ROWS:
                 bar.forecast.plan = outcome.plan = enricher.plan(table.reader())
             if asks:
@@ -197,14 +209,16 @@ def enrich(
             try:
                 with bar:
                     enricher.on_stopping = bar.say
-                    _write(enricher, table, output, prefix=options["prefix"])
+                    with _telling_spent(enricher):
+                        _write(enricher, table, output, prefix=options["prefix"])
                 outcome.output = output
             finally:
                 outcome.report = enricher.report
                 # Before the report is read: what a signal has stopped in mid-writing is still in flight.
                 enricher.close()
                 if page is not None and (outcome.output or outcome.report.requests):
-                    _write_page(page, outcome)
+                    with _telling_spent(enricher):
+                        _write_page(page, outcome)
                     outcome.page = page
 
 
@@ -262,7 +276,7 @@ class _Outcome:
         from eb_dagster.errors import EnrichError
 
         self._warnings.__exit__(kind, error, trace)
-        if error is not None and not isinstance(error, EnrichError | KeyboardInterrupt | _Declined):
+        if error is not None and not isinstance(error, EnrichError | KeyboardInterrupt | Declined):
             return
         if self._as_json:
             self._print_json(error)
@@ -318,7 +332,7 @@ class _Outcome:
             whole["report_page"] = str(self.page)
         if error is not None:
             whole["error"] = {
-                "type": type(error).__name__.removeprefix("_"),
+                "type": type(error).__name__,
                 "message": _in_options(str(error)),
             }
         self._print_last(error)
@@ -331,20 +345,13 @@ class _Outcome:
         if error is not None:
             # The ledger may also fail in the middle.
             sent = report is not None and report.requests > 0
-            before = isinstance(error, ConfigError | InputError | LedgerError | OverBudget | _Declined)
+            before = isinstance(error, ConfigError | InputError | LedgerError | OverBudget | Declined)
             return 2 if before and not sent else 1
         return 3 if report is not None and report.in_doubt + report.unreadable + report.not_asked else 0
 
 
-class _Declined(Exception):
-    """A person said no."""
-
-    def __str__(self) -> str:
-        return "You said no. Nothing was sent"
-
-
 def _say(error: BaseException, report: Report | None) -> str:
-    if isinstance(error, _Declined):
+    if isinstance(error, Declined):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         if report is not None and report.credits_in_doubt:
@@ -460,7 +467,7 @@ class _ParquetTable:
 
 
 def _open_table(
-    file: Place, *, encoding: str | None, separator: str | None, header_line: int | None
+    file: Place, *, encoding: str | None, separator: str | None, header_line: int | None = None
 ) -> _Table:
     from eb_dagster.delimited import TextTable
     from eb_dagster.errors import InputError
@@ -542,14 +549,19 @@ def _days(count: int | None) -> timedelta | None:
     return None if count is None else timedelta(days=count)
 
 
-def _new_ledger(named: str | None) -> str | None:
-    """The ledger's file, as it was named, if there is none yet."""
+def _ledger_file(named: str | None) -> Path | None:
     from eb_dagster.database import database_url, file_of
     from eb_dagster.settings import read_ledger
 
-    where = read_ledger(named)
-    file = file_of(database_url(where))
-    return None if file is None or file.exists() else str(where)
+    return file_of(database_url(read_ledger(named)))
+
+
+def _new_ledger(named: str | None) -> str | None:
+    """The ledger's file, as it was named, if there is none yet."""
+    from eb_dagster.settings import read_ledger
+
+    file = _ledger_file(named)
+    return None if file is None or file.exists() else str(read_ledger(named))
 
 
 def _as_options(named: Mapping[FieldType, Sequence[str]]) -> str:
@@ -568,22 +580,22 @@ def _quoted(name: str) -> str:
 # What goes out
 
 
-def _check_targets(file: Place, output: Place, page: Path | None) -> None:
+def _check_targets(file: Place, output: Place, page: Path | None, *, ledger: Path | None = None) -> None:
     from eb_dagster.errors import ConfigError
-    from eb_dagster.publication import check_writable
+    from eb_dagster.publication import check_writable, files_of_ledger
 
     _check_no_folder(output, "contacts.csv")
+    _check_suffix(output)
+    kept: list[tuple[str, Place]] = [
+        ("the input", file),
+        *([] if ledger is None else files_of_ledger(ledger)),
+    ]
+    check_writable(output, kept=kept, makes_folder=False)
     if page is not None:
         _check_no_folder(page, "report.html")
-    _check_suffix(output)
-    targets: list[Place] = [output] if page is None else [output, page]
-    for target in targets:
-        check_writable(target)
-    paths = [one.resolve() for one in (file, *targets)]
-    if len(set(paths)) < len(paths):
-        raise ConfigError(
-            "the input, the output and the report are not all different files; choose other names"
-        )
+        if _is_table(page):
+            raise ConfigError(f"cannot write {page}: a report is a web page, not a table; name it .html")
+        check_writable(page, kept=[("the output", output), *kept], makes_folder=False)
 
 
 def _check_no_folder(target: Place, example: str) -> None:
@@ -593,6 +605,39 @@ def _check_no_folder(target: Place, example: str) -> None:
         raise ConfigError(
             f"cannot write {target}: it is a folder; name a file in it, such as {target / example}"
         )
+
+
+def _is_table(path: Path) -> bool:
+    from eb_dagster.delimited import SUFFIXES
+
+    if path.suffix.lower() in (*SUFFIXES, ".parquet"):
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _check_replaced(output: Place, page: Path | None, *, ledger: str | None, asks: bool) -> None:
+    """Refuse to replace what is not ours; on a terminal, ask."""
+    from eb_dagster.report_page import is_page
+
+    if output.exists() and not _has_published(ledger, output):
+        may_replace(output, asks=asks)
+    if page is not None and page.exists() and not is_page(page):
+        may_replace(page, asks=asks)
+
+
+def _has_published(ledger: str | None, path: Place) -> bool:
+    from contextlib import closing
+
+    from eb_dagster.ledger import Ledger
+    from eb_dagster.settings import read_ledger
+
+    if _new_ledger(ledger) is not None:
+        return False
+    with closing(Ledger(read_ledger(ledger), endpoint="", must_exist=True)) as it:
+        return it.has_published(str(path.resolve()))
 
 
 def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> None:
@@ -606,6 +651,8 @@ def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> 
     if _is_parquet(output):
         enricher.write(reader, output)
         return
+    # Before it is there, so that `forget` knows of it.
+    enricher.note_published(output)
     source: TextTable | None = table if isinstance(table, TextTable) else None
     like_input = "," if source is None or source.separator == "\t" else source.separator
     names = reader.schema.names
@@ -620,12 +667,24 @@ def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> 
     )
 
 
+@contextlib.contextmanager
+def _telling_spent(enricher: Enricher) -> Generator[None]:
+    """What cannot be written at the end was bought all the same."""
+    from eb_dagster.errors import NOTHING_SENT, EnrichError
+
+    try:
+        yield
+    except EnrichError as error:
+        if enricher.report.requests and error.spent == NOTHING_SENT:
+            error.spent = enricher.report.spent
+        raise
+
+
 def _write_page(page: Path, outcome: _Outcome) -> None:
-    from eb_dagster.report_page import report_page
+    from eb_dagster.report_page import report_page, write_page
 
     if outcome.report is not None:
-        text = report_page(outcome.report, plan=outcome.plan, price=outcome.price)
-        page.write_text(text, encoding="utf-8")
+        write_page(report_page(outcome.report, plan=outcome.plan, price=outcome.price), page)
 
 
 def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price: float | None) -> None:
@@ -637,7 +696,7 @@ def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price
         return
     cost = "" if price is None else f", {money(most, price)}"
     if not click.confirm(f"This buys up to {most:,} contacts{cost}. Go on?", err=True):
-        raise _Declined
+        raise Declined
 
 
 # While it runs

@@ -23,8 +23,8 @@ import pyarrow as pa
 from eb_dagster import encodings
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers import FIELD_TYPES, Identifier, canonical, suggest
-from eb_dagster.object_store import Place
-from eb_dagster.publication import published
+from eb_dagster.object_store import ObjectPath, Place
+from eb_dagster.publication import published, telling_of
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
 BATCH_ROWS: Final = 8_192
@@ -77,12 +77,18 @@ class TextTable:
         self.separator = separator or hint or ","
         self._hint_lines = int(hint is not None)
         self._skipped_lines = self._hint_lines if header_line is None else header_line - 1
-        self._find_structure(is_separator_known=bool(separator or hint), is_header_known=header_line is not None)
+        self._find_structure(
+            is_separator_known=bool(separator or hint), is_header_known=header_line is not None
+        )
         self.footer_lines = 0
         records = self._records()
         self.columns = tuple(next((record for _, record in records), ()))
         if not self.columns:
-            where = "is empty: there is no header" if header_line is None else f"has no header in line {header_line:,}"
+            where = (
+                "is empty: there is no header"
+                if header_line is None
+                else f"has no header in line {header_line:,}"
+            )
             raise InputError(f"{path.name} {where}; give it one line of column names")
         self.rows = sum(1 for _ in self._rows())
 
@@ -101,10 +107,14 @@ class TextTable:
         if self.separator not in (",", "\t"):
             notes.append(f"its cells are separated by {_named(self.separator)}")
         if (lines := self._skipped_lines - self._hint_lines) > 0:
-            notes.append(f"{_counted(lines, 'line')} above the header passed over; --header-line says otherwise")
+            notes.append(
+                f"{_lines(lines)} above the header {'is' if lines == 1 else 'are'} passed over; --header-line says otherwise"
+            )
         if self._nuls:
-            what = f"{_counted(self._nuls, 'NUL character')} in it, the first in line {self._first_nul:,}"
-            notes.append(f"{what}; such a cell is passed through, and never asked")
+            count = "1 NUL character" if self._nuls == 1 else f"{self._nuls:,} NUL characters"
+            notes.append(
+                f"{count} in it (the first in line {self._first_nul:,}): passed through, but never asked"
+            )
         if self.footer_lines:
             notes.append(f"the report's footer ({_lines(self.footer_lines)}) is left out")
         return notes
@@ -306,10 +316,6 @@ def read_separator(text: str | None) -> str | None:
     raise ValueError(f"a separator is one character, or one of {', '.join(_NAMES.values())}")
 
 
-def _counted(count: int, what: str) -> str:
-    return f"1 {what} is" if count == 1 else f"{count:,} {what}s are"
-
-
 def _lines(count: int) -> str:
     return "1 line" if count == 1 else f"{count:,} lines"
 
@@ -388,7 +394,8 @@ def write_text(
 
 @contextlib.contextmanager
 def _published_text(target: Place, *, encoding: str) -> Generator[TextIO]:
-    with published(target) as raw:
+    telling = contextlib.nullcontext() if isinstance(target, ObjectPath) else telling_of(target)
+    with telling, published(target) as raw:
         sink = io.TextIOWrapper(raw, encoding=encoding, newline="")
         try:
             yield sink

@@ -206,7 +206,17 @@ _USUAL: Final = (
     "cp1252", "cp1250", "iso8859_2", "cp1251", "koi8_u", "cp1253", "cp1254", "cp1255", "cp1256", *_EAST_ASIAN,
 )  # fmt: skip
 # Asked if none of the usual ones makes words.
-_SELDOM: Final = ("cp1257", "mac_roman", "cp850", "cp852", "cp866", "iso8859_15", "iso8859_5", "mac_cyrillic", "mac_latin2")
+_SELDOM: Final = (
+    "cp1257",
+    "mac_roman",
+    "cp850",
+    "cp852",
+    "cp866",
+    "iso8859_15",
+    "iso8859_5",
+    "mac_cyrillic",
+    "mac_latin2",
+)
 
 
 def _judged(path: Path, cells: Sequence[bytes], *, is_old_mac: bool) -> str:
@@ -280,9 +290,7 @@ _UNWRITTEN: Final = frozenset(("Cc", "Cn", "Co", "Cs", "Mn", "Mc", "So", "Sk"))
 
 
 def _is_written(character: str) -> bool:
-    return (
-        character.isascii() or character in "©®°´" or unicodedata.category(character) not in _UNWRITTEN
-    )
+    return character.isascii() or character in "©®°´" or unicodedata.category(character) not in _UNWRITTEN
 
 
 def _has_stray_sign(text: str) -> bool:
@@ -350,11 +358,12 @@ def _second_opinion(path: Path, cells: Sequence[bytes], encodings: list[str]) ->
 
     sample = b"\n".join(cells)
     found = from_bytes(sample, cp_isolation=encodings, threshold=1.0, preemptive_behaviour=False)
-    ranked = sorted((one.chaos - one.coherence / 4, one.encoding) for one in found if one.encoding in encodings)
+    ranked = sorted(
+        (one.chaos - one.coherence / 4, one.encoding) for one in found if one.encoding in encodings
+    )
     if len(sample) >= 100 and ranked and (len(ranked) == 1 or ranked[1][0] - ranked[0][0] >= _MARGIN):
         return ranked[0][1]
     names = " or ".join(spoken(one) for one in encodings[:4])
     raise InputError(
         f"{path.name} is not UTF-8, and may be {names}; say which with --encoding, such as --encoding {encodings[0]}"
     )
-

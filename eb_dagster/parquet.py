@@ -39,9 +39,8 @@ def write_parquet(
     it does; its target is replaced. Memory holds one row group, and the one before it while that is
     written. `metadata` may be a function, which is asked when all batches have passed.
     """
-    target = path.resolve()
     rows = 0
-    with published(target) as sink, _Writer(sink, _without_facts(schema)) as writer:
+    with published(path) as sink, _Writer(sink, _without_facts(schema)) as writer:
         for group in _row_groups(batches, schema, row_group_rows):
             rows += group.num_rows
             writer.write(group)
