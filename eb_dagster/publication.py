@@ -44,8 +44,12 @@ def check_writable(path: Place, *, kept: Iterable[tuple[str, Place]] = (), makes
         return
     if _ADDRESS.match(str(path)):
         raise ConfigError(f"{path.name} cannot be in an object store, only tables can; give a path")
-    with telling_of(path):
+    try:
         target = path.resolve()
+    except (RuntimeError, ValueError):
+        # So Python tells a loop of links, and a NUL.
+        raise ConfigError("cannot write the table: its path leads nowhere; choose another path") from None
+    with telling_of(path):
         if not makes_folder and not target.parent.exists():
             raise ConfigError(
                 f"cannot write {path}: there is no folder {path.parent}; make it, or choose another path"
@@ -94,9 +98,6 @@ def telling_of(path: Path) -> Generator[None]:
     except OSError as error:
         what = "make room there, or choose" if error.errno in _FULL else "choose"
         raise ConfigError(f"cannot write {path}: {error.strerror}; {what} another path") from None
-    except (RuntimeError, ValueError):
-        # So Python tells a loop of links, and a NUL.
-        raise ConfigError("cannot write the table: its path leads nowhere; choose another path") from None
 
 
 def is_same(one: Place, other: Place) -> bool:

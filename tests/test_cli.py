@@ -182,7 +182,9 @@ def test_json_is_alone_on_stdout(stand_in, shell):
 
 def test_columns_that_are_not_recognized_are_listed_with_the_options_that_name_them(stand_in, shell):
     api = stand_in()
-    Path("leads.csv").write_text(f"Name,E-Mail Address,Cell $,Opt-in email date\nx,{CANARY},1,2\n")
+    Path("leads.csv").write_text(
+        f"Name,E-Mail Address,Cell $,Opt-in email date\nx,{CANARY},(773) 474-9362,2\n"
+    )
     refused = shell(api, "enrich", "leads.csv", "-o", "out.csv")
     assert (refused.code, refused.out) == (2, "")
     assert "there are 'Name', 'E-Mail Address', 'Cell $', 'Opt-in email date'" in refused.said
@@ -309,6 +311,8 @@ def test_what_cannot_be_a_ledger_or_a_target_is_told_as_what_it_is(stand_in, she
 
 def test_it_says_where_everything_was_written(stand_in, shell):
     leads(2)
+    for folder in ("new", "pages"):
+        Path(folder).mkdir()
     done = shell(stand_in(), "enrich", "leads.csv", "-o", "new/out.csv", "--report", "pages/report.html")
     assert done.out.splitlines()[-2:] == ["written to new/out.csv", "report written to pages/report.html"]
 
@@ -415,7 +419,13 @@ def test_what_is_in_doubt_is_held_until_it_is_sent_again_by_choice(stand_in, she
 def test_a_wrong_option_is_a_usage_error(stand_in, shell):
     api = stand_in()
     leads(1)
-    for wrong in (["--separator", "colon"], ["--price", "-1"], ["--max-age", "0"], ["--over-budget", "x"]):
+    for wrong in (
+        ["--separator", "colon"],
+        ["--price", "-1"],
+        ["--max-age-days", "0"],
+        ["--max-age", "90"],
+        ["--over-budget", "x"],
+    ):
         assert shell(api, "plan", "leads.csv", *wrong).code == 2
     assert shell(api, "sandbox", "--fault", "nonsense").code == 2
 
@@ -609,7 +619,7 @@ def test_exit_3_says_what_to_do_next(stand_in, shell):
         "6 rows were not asked (--max-credits is spent). Another run asks the rest: what was bought is in the ledger"
     )
     lost = stand_in(match_rate=1.0, faults=[Fault("reset-after", 1)])
-    doubtful = shell(lost, "enrich", "leads.csv", "-o", "out.csv", "--ledger", "other ledger.db")
+    doubtful = shell(lost, "enrich", "leads.csv", "-o", "2.csv", "--ledger", "other ledger.db")
     assert doubtful.said.splitlines()[-1] == (
         "10 rows are in doubt, which may have been charged, and not asked again by itself. See `eb-dagster ledger "
         "--ledger 'other ledger.db' show`, compare with the vendor's bill, then decide with `eb-dagster ledger "

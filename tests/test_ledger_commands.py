@@ -93,7 +93,7 @@ def test_reread_reads_what_an_older_release_could_not(stand_in, enricher, where,
 def test_forget_takes_the_identifier_from_standard_input(call):
     done = call("forget", "-", stdin="P1@firm.example\n")
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("removed 1 contacts from replies")
+    assert done.output.startswith("removed 1 contact from replies")
     assert "firm.example" not in done.output
 
 
