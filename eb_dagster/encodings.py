@@ -89,7 +89,7 @@ def find_encoding(path: Path) -> str:
         start = file.read(_SAMPLE_BYTES)
     if b"\0" in start and (encoding := _without_mark(start)) is not None:
         return encoding
-    if start.startswith(_SIGNATURES) or (b"\0" in start and _CONTROL.search(start)):
+    if start.startswith(_SIGNATURES) or len(_CONTROL.findall(start)) * 10 > len(start):
         raise InputError(f"{path.name} is not a text file; save it as CSV UTF-8")
     whole, odd = _count_utf8(path)
     if not odd:
@@ -120,7 +120,7 @@ def _without_mark(start: bytes) -> str | None:
         except UnicodeError:
             continue
         plain = sum(one.isascii() and (one.isprintable() or one in "\t\r\n") for one in text)
-        if "\0" not in text and plain * 5 > len(text):
+        if plain * 5 > len(text):
             return encoding
     return None
 
