@@ -151,7 +151,8 @@ class TextTable:
             if len(record) > width and any(record[width:]):
                 raise InputError(
                     f"{self._path.name}, line {line}: {len(record)} cells, and the header has {width}; "
-                    f"put a cell that holds a {_named(self.separator)} in quotes, or name another --separator"
+                    f"put a cell that holds a {_named(self.separator)} in quotes, name another --separator, or say with "
+                    "--header-line which line names the columns"
                 )
             # Spreadsheets leave out blank cells at the end of a row, and some tools add one.
             yield (record + [""] * (width - len(record)))[:width]
@@ -274,16 +275,19 @@ def find_header(records: Sequence[Sequence[str]]) -> int:
         if _holds_value(records[at]):
             break
         if _names_columns(records[at]):
-            is_apart = at > first and (not filled[at - 1] or _is_wider(records, first, at, filled))
+            is_apart = at > first and (not filled[at - 1] or _fits_better(records, first, at, filled))
             return at if is_apart else wide
     return wide
 
 
-def _is_wider(records: Sequence[Sequence[str]], first: int, at: int, filled: Sequence[int]) -> bool:
+def _fits_better(records: Sequence[Sequence[str]], first: int, at: int, filled: Sequence[int]) -> bool:
+    """Whether the rows below a record are more like it than like what stands above."""
     if filled[at] == 1:
         # A title above a list.
         return at + 1 < len(records) and max(filled) == 1 and _holds_value(records[at + 1])
-    return max(filled[first:at]) < filled[at]
+    lengths = [len(record) for record in records[at + 1 :]]
+    is_alone = len(records[at]) in lengths and not any(len(record) in lengths for record in records[first:at])
+    return is_alone or max(filled[first:at]) < filled[at]
 
 
 def _is_comment(record: Sequence[str]) -> bool:
@@ -353,7 +357,7 @@ def _batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
 def _describe(path: Path, line: int, error: csv.Error) -> str:
     # The words of the csv module; none of them quotes a cell.
     if "unexpected end of data" in str(error):
-        return f"{path.name}: a quote that opens at line {line} or later is never closed; close it"
+        return f"{path.name}: a quote that opens at line {line} or later is never closed; close it, or name the line below it with --header-line if it is above the table"
     if "field larger than" in str(error):
         return f"{path.name}: a cell at line {line} is too long; is a quote not closed? Mend it there"
     return f"{path.name}, line {line}: a quote stands inside a cell; double it"

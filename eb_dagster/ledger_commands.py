@@ -101,11 +101,10 @@ def ledger() -> None:
 @contextlib.contextmanager
 def _opened(context: click.Context, *, must_exist: bool = True) -> Generator[Ledger]:
     from eb_dagster.database import database_url, file_of
-    from eb_dagster.errors import EnrichError
     from eb_dagster.ledger import Ledger
     from eb_dagster.settings import read_ledger
 
-    try:
+    with _telling():
         where = read_ledger(context.obj)
         if context.obj is None and "EB_DAGSTER_LEDGER" not in os.environ:
             # Nobody named it, so nobody may know where it is.
@@ -115,6 +114,15 @@ def _opened(context: click.Context, *, must_exist: bool = True) -> Generator[Led
             click.echo(f"new, empty ledger {where}", err=True)
         with contextlib.closing(Ledger(where, endpoint="", must_exist=must_exist)) as it:
             yield it
+
+
+@contextlib.contextmanager
+def _telling() -> Generator[None]:
+    """Turn our errors into words and exit code 2."""
+    from eb_dagster.errors import EnrichError
+
+    try:
+        yield
     except EnrichError as error:
         click.echo(f"{type(error).__name__}: {error}", err=True)
         sys.exit(2)
@@ -224,9 +232,11 @@ def forget(
     if not texts:
         raise click.UsageError("there is no VALUE on standard input; give one a line")
     _check_no_files(texts)
+    people: list[tuple[FieldType, str]] = [(kind or _kind_of(text), text) for text in texts]
+    with _telling():
+        _check_all(people, region)
     with _opened(context, must_exist=False) as it:
         is_unused = it.last_request() == 0
-        people = _checked([(kind or _kind_of(text), text) for text in texts], region)
         gone = [rights.forget(it, one, text, default_region=region) for one, text in people]
     identifiers = _counted(sum(one.identifiers for one in gone), "identifier")
     if is_unused and not any(one.rows for one in gone):
@@ -267,17 +277,14 @@ def suppress(
     FILE is read as `enrich` reads it. A ledger that is not there yet is made.
     """
     from eb_dagster import rights
-    from eb_dagster.errors import EnrichError
 
     _check_is_file(file)
-    try:
+    with _telling():
         people = _people(file, column, kind, region, reading)
-    except EnrichError as error:
-        click.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(2)
     with _opened(context, must_exist=False) as it:
         count = rights.suppress(it, people, default_region=region)
-    click.echo(f"{count:,} people suppressed that were not before, of {len(people):,}")
+    who = "1 person suppressed that was" if count == 1 else f"{count:,} people suppressed that were"
+    click.echo(f"{who} not before, of {len(people):,}")
 
 
 @ledger.command()
@@ -386,8 +393,8 @@ def _check_is_file(file: Path) -> None:
     raise click.UsageError("there is no such FILE; check the path")
 
 
-def _checked(people: list[tuple[FieldType, str]], region: str | None) -> list[tuple[FieldType, str]]:
-    """Refuse all if one is no identifier, before anything is removed. Of a single one, `forget` says more."""
+def _check_all(people: list[tuple[FieldType, str]], region: str | None) -> None:
+    """Refuse all if one is no identifier, before anything is removed."""
     from eb_dagster.errors import InputError
     from eb_dagster.identifiers import Identifier, canonical
 
@@ -396,13 +403,12 @@ def _checked(people: list[tuple[FieldType, str]], region: str | None) -> list[tu
         for at, (kind, text) in enumerate(people, start=1)
         if not isinstance(canonical(kind, text, default_region=region), Identifier)
     ]
-    if faults and len(people) > 1:
+    if faults:
         raise InputError(
             f"values that are no identifiers: {len(faults):,} (at {', '.join(faults[:10])}, counted from 1); correct them, "
             "or give --kind, and --region for phones without a country code",
             spent="Nothing was forgotten",
         )
-    return people
 
 
 def _people(

@@ -260,6 +260,8 @@ TABLE = 'Name,Email,Note\nAda,ada@firm.example,"a, b"\nBo,bo@firm.example,\n'
         ('Notes:\n"Some of these, or all,\nare missing."\n\n', 4),
         ("Report,Leads\nDate,2026-01-01\n\n", 3),
         ("Exported,today\n", 1),
+        ("Leads, of all kinds, in all cities, of today\n", 1),
+        ("Leads, of all kinds, in all cities, of today\n\n", 2),
         ("one\ntwo\nthree\nfour\nfive\nsix\n", 6),
     ],
 )

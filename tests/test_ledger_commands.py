@@ -25,6 +25,14 @@ def call(where):
 
 
 @pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """Run `eb-dagster ledger …` in a folder without a ledger."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EB_DAGSTER_LEDGER", str(tmp_path / "new.db"))
+    return lambda *words, stdin=None: CliRunner().invoke(main, ["ledger", *words], input=stdin)
+
+
+@pytest.fixture
 def doubtful(stand_in, enricher, where):
     """A ledger in which ten people were bought and ten are in doubt."""
     api = stand_in(match_rate=1.0, faults=[sandbox.Fault("502", 2)])
@@ -101,7 +109,7 @@ def test_suppress_reads_text_and_tables(call, doubtful, tmp_path, enricher, wher
     (tmp_path / "people.txt").write_text("p40@firm.example\n\np41@firm.example\n")
     (tmp_path / "people.csv").write_text("Email,n\nP42@firm.example,1\n")
     assert call("suppress", str(tmp_path / "people.txt")).output.startswith("2 people")
-    assert call("suppress", str(tmp_path / "people.csv")).output.startswith("1 people")
+    assert call("suppress", str(tmp_path / "people.csv")).output.startswith("1 person")
     pd.DataFrame({"email": ["p41@firm.example", None]}).to_parquet(tmp_path / "people.parquet")
     assert call("suppress", str(tmp_path / "people.parquet")).output.startswith("0 people")
     (tmp_path / "other.csv").write_text("Company;n\nFirm;1\n")
@@ -123,12 +131,10 @@ def test_forget_takes_several_people_at_once(call):
     assert call("forget", "-", stdin="\n").exit_code == 2
 
 
-@pytest.fixture
-def fresh(tmp_path, monkeypatch):
-    """Run `eb-dagster ledger …` in a folder without a ledger."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("EB_DAGSTER_LEDGER", str(tmp_path / "new.db"))
-    return lambda *words, stdin=None: CliRunner().invoke(main, ["ledger", *words], input=stdin)
+def test_forget_makes_no_ledger_for_what_is_no_identifier(fresh, tmp_path):
+    told = fresh("forget", "773 474 9362")
+    assert (told.exit_code, "--region" in told.output) == (2, True)
+    assert not (tmp_path / "new.db").exists()
 
 
 def test_forget_without_a_ledger_keeps_people_from_being_bought_and_says_so(fresh, stand_in, enricher):
@@ -173,7 +179,8 @@ def test_people_are_found_in_opt_out_files(fresh, tmp_path, content, options, pe
     (tmp_path / name).write_text(content)
     done = fresh("suppress", name, *options)
     assert done.exit_code == 0, done.output
-    assert done.output.endswith(f"{people} people suppressed that were not before, of {people}\n")
+    who = "1 person suppressed that was" if people == 1 else f"{people} people suppressed that were"
+    assert done.output.endswith(f"{who} not before, of {people}\n")
 
 
 @pytest.mark.parametrize("content", ["email\nada@firm.example\nada@\n", 'email\nx\n"bo@firm.example; bo@"\n'])

@@ -276,7 +276,7 @@ for what, act in {
     "a ledger as the output": lambda s: check_writable(s.file("a.parquet", b"SQLite format 3\0")),
     "a table as the report": lambda s: cli._check_targets(s.file("a.csv"), s.folder / "b.csv", s.folder / "c.csv"),
     "a file that somebody else wrote": lambda s: ledger_commands.may_replace(s.file("a.csv"), asks=False),
-    "values to forget that are none": lambda _: ledger_commands._checked([("email", "canary@"), ("email", "a")], None),
+    "values to forget that are none": lambda _: ledger_commands._check_all([("email", "canary@"), ("email", "a")], None),
     "people who cannot be told from the columns": lambda s: ledger_commands._people(s.file("a.csv", b"a,b\n1,2\n"), None, None, None, {}),
     "people who are no identifiers": lambda s: ledger_commands._people(s.file("a.csv", b"email\ncanary@\n"), None, None, None, {}),
     "people who are numbers": lambda s: ledger_commands._people(s.numbers(), None, None, None, {}),
