@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eb_dagster.delimited import BATCH_ROWS, TextTable, read_separator, write_text
-from eb_dagster.errors import InputError
+from eb_dagster.errors import ConfigError, InputError
 
 
 @pytest.fixture
@@ -232,6 +232,23 @@ def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path):
 
     with pytest.raises(RuntimeError, match="halfway"):
         write_text(batches(), target, columns=["a"], ours=(), separator=",", has_mark=False)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
+def test_a_disk_that_fills_up_is_told_and_leaves_the_old_one(tmp_path):
+    import resource
+
+    target = tmp_path / "out.csv"
+    target.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(ConfigError, match="make room there"):
+            write(target, batch(a=["x" * 100_000]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
