@@ -24,8 +24,8 @@ from eb_dagster.errors import ConfigError, InputError, LedgerError
 from eb_dagster.findings import IN_FLIGHT_STATES
 from eb_dagster.ledger import Ledger
 from eb_dagster.packed import CHARGED, RESENT, WRITTEN_OFF, checksum, unpack_outcomes
-from eb_dagster.parquet import write_parquet
-from eb_dagster.publication import check_writable
+from eb_dagster.parquet import read_metadata, write_parquet
+from eb_dagster.publication import check_writable, files_of_ledger
 from eb_dagster.purchase import apply_reply
 from eb_dagster.wire import IN_DOUBT, UNREADABLE
 
@@ -252,9 +252,14 @@ def _not_read_in_full(ledger: Ledger, endpoint: str) -> list[tuple[int, int]]:
 
 def export(ledger: Ledger, path: Path) -> int:
     """Write the receipts (`RECEIPTS`) of all requests to a Parquet file. Returns the rows."""
-    check_writable(path)
-    receipts = list(_receipts(ledger))
-    return write_parquet([pa.RecordBatch.from_pylist(receipts, schema=RECEIPTS)], path, schema=RECEIPTS)
+    check_writable(path, kept=[] if ledger.file is None else files_of_ledger(ledger.file))
+    receipts = [pa.RecordBatch.from_pylist(list(_receipts(ledger)), schema=RECEIPTS)]
+    return write_parquet(receipts, path, schema=RECEIPTS, metadata={"receipts": ledger.id})
+
+
+def is_export(ledger: Ledger, path: Path) -> bool:
+    """Whether the file holds receipts of this ledger."""
+    return path.read_bytes()[:4] == b"PAR1" and (read_metadata(path) or {}).get("receipts") == ledger.id
 
 
 def backup(ledger: Ledger, path: Path) -> None:

@@ -6,6 +6,7 @@ slow to import is imported where it is used, so that --help answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
@@ -13,7 +14,7 @@ import shlex
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -22,9 +23,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 import click
 
 from eb_dagster import __version__
-from eb_dagster.ledger_commands import ledger
+from eb_dagster.ledger_commands import (
+    Declined,
+    force_option,
+    is_terminal,
+    ledger,
+    may_replace,
+    reading_options,
+)
 
 if TYPE_CHECKING:
+    from datetime import timedelta
+
     import pyarrow as pa
 
     from eb_dagster.delimited import TextTable
@@ -102,15 +112,6 @@ def _complete(known: Sequence[str], incomplete: str) -> list[str]:
     return [before + comma + name for name in known if name.startswith(last)]
 
 
-def _read_separator(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    from eb_dagster.delimited import read_separator
-
-    try:
-        return read_separator(value)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param=param) from None
-
-
 def _without_password(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
     if value is not None and "@" in value:
         raise click.BadParameter(
@@ -122,7 +123,7 @@ def _without_password(_: click.Context, param: click.Parameter, value: str | Non
 
 
 def _enrichment(command: Any) -> Any:
-    options = [
+    options: list[Any] = [
         click.option("--social-profile", multiple=True, metavar="COLUMN", help="Column of profile URLs; repeatable."),
         click.option("--email", multiple=True, metavar="COLUMN", help="Column of e-mail addresses; repeatable."),
         click.option("--phone", multiple=True, metavar="COLUMN", help="Column of phone numbers; repeatable."),
@@ -130,14 +131,13 @@ def _enrichment(command: Any) -> Any:
         click.option("--required", "required_fields", multiple=True, metavar="FIELD,…", callback=_split_names, shell_complete=_complete_fields, help="Fields that a contact must have to be found (and paid for)."),
         click.option("--max-credits", type=click.IntRange(min=0), help="Spend no more than this."),
         click.option("--over-budget", type=click.Choice(["stop", "refuse"]), default="stop", show_default=True, help="Above --max-credits: buy up to it, or nothing."),
-        click.option("--max-age", type=click.IntRange(min=1), metavar="DAYS", help="Buy again what is older. Default: never."),
+        click.option("--max-age-days", type=click.IntRange(min=1), metavar="DAYS", help="Buy again what is older. Default: never."),
         click.option("--retry-misses-after", type=click.IntRange(min=1), metavar="DAYS", help="Ask again what was not found that long ago. Default: never."),
         click.option("--in-doubt", type=click.Choice(["hold", "resend"]), default="hold", show_default=True, help="What may have been paid for without an answer."),
         click.option("--accept-clock", is_flag=True, help="Buy although the clock is far off the ledger's or the API's."),
         click.option("--requests-per-minute", type=click.FloatRange(min=0, min_open=True), default=198.0, show_default=True, help="The vendor refuses above 200."),
         click.option("--price", type=click.FloatRange(min=0), metavar="0.05", help="Price of one credit: costs are shown in money."),
-        click.option("--encoding", help="Encoding of a CSV or TSV. Default: found out."),
-        click.option("--separator", callback=_read_separator, help="What separates the cells of a CSV: comma, semicolon, tab, bar or a character. Default: found out."),
+        *reading_options,
         click.option("--ledger", metavar="PATH|URL", help="Default: $EB_DAGSTER_LEDGER, then your data folder."),
         click.option("--base-url", metavar="URL", help="Default: $EXACTBUYER_BASE_URL, then the vendor's."),
         click.option("--proxy", metavar="URL", callback=_without_password, help="http://host:port. Default: $EB_DAGSTER_PROXY, then none."),
@@ -157,13 +157,21 @@ def _enrichment(command: Any) -> Any:
     epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05',
 )
 @_enrichment
-def plan(file: Place, encoding: str | None, separator: str | None, price: float | None, as_json: bool, **options: Any) -> None:  # fmt: skip
+def plan(
+    file: Place,
+    encoding: str | None,
+    separator: str | None,
+    header_line: int | None,
+    price: float | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
     with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so there need be no key; this one is none.
             options["api_key"] = "no-key"
-        table = _open_table(file, encoding=encoding, separator=separator)
+        table = _open_table(file, encoding=encoding, separator=separator, header_line=header_line)
         with _enricher(table, options) as enricher:
             outcome.plan = enricher.plan(table.reader())
 
@@ -180,6 +188,7 @@ def plan(file: Place, encoding: str | None, separator: str | None, price: float 
 @click.option("--report", "page", type=click.Path(path_type=Path), metavar="FILE.html", help="Write a page with plots; no people are in it.")  # fmt: skip
 @click.option("--confirm-above", type=click.IntRange(min=0), metavar="CREDITS", default=1000, show_default=True, help="On a terminal, ask before spending more.")  # fmt: skip
 @click.option("-y", "--yes", is_flag=True, help="Ask nothing.")
+@force_option
 @_enrichment
 def enrich(
     file: Place,
@@ -187,23 +196,27 @@ def enrich(
     page: Path | None,
     encoding: str | None,
     separator: str | None,
+    header_line: int | None,
     price: float | None,
     as_json: bool,
     confirm_above: int,
     yes: bool,
+    force: bool,
     **options: Any,
 ) -> None:
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
     with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
-        _check_targets(file, output, page)
-        table = _open_table(file, encoding=encoding, separator=separator)
+        asks = not yes and is_terminal()
+        _check_targets(file, output, page, ledger=_ledger_file(options["ledger"]))
+        if not force:
+            _check_replaced(output, page, ledger=options["ledger"], asks=asks)
+        table = _open_table(file, encoding=encoding, separator=separator, header_line=header_line)
         if _is_parquet(output):
             _check_names(table)
         bar = _Bar(table.rows, max_credits=options["max_credits"])
         with _enricher(table, options, progress=bar) as enricher:
             if _is_parquet(output):
                 enricher.check_target(output)
-            asks = not yes and sys.stdin.isatty() and sys.stdout.isatty()
             if (asks or as_json or bar.is_live) and table.rows <= _PLANNED_ROWS:
                 bar.forecast.plan = outcome.plan = enricher.plan(table.reader())
             if asks:
@@ -211,14 +224,16 @@ def enrich(
             try:
                 with bar:
                     enricher.on_stopping = bar.say
-                    _write(enricher, table, output, prefix=options["prefix"])
+                    with _telling_spent(enricher):
+                        _write(enricher, table, output, prefix=options["prefix"])
                 outcome.output = output
             finally:
                 outcome.report = enricher.report
                 # Before the report is read: what a signal has stopped in mid-writing is still in flight.
                 enricher.close()
                 if page is not None and (outcome.output or outcome.report.requests):
-                    _write_page(page, outcome)
+                    with _telling_spent(enricher):
+                        _write_page(page, outcome)
                     outcome.page = page
 
 
@@ -276,7 +291,7 @@ class _Outcome:
         from eb_dagster.errors import EnrichError
 
         self._warnings.__exit__(kind, error, trace)
-        if error is not None and not isinstance(error, EnrichError | KeyboardInterrupt | _Declined):
+        if error is not None and not isinstance(error, EnrichError | KeyboardInterrupt | Declined):
             return
         if self._as_json:
             self._print_json(error)
@@ -332,7 +347,7 @@ class _Outcome:
             whole["report_page"] = str(self.page)
         if error is not None:
             whole["error"] = {
-                "type": type(error).__name__.removeprefix("_"),
+                "type": type(error).__name__,
                 "message": _in_options(str(error)),
             }
         self._print_last(error)
@@ -345,20 +360,13 @@ class _Outcome:
         if error is not None:
             # The ledger may also fail in the middle.
             sent = report is not None and report.requests > 0
-            before = isinstance(error, ConfigError | InputError | LedgerError | OverBudget | _Declined)
+            before = isinstance(error, ConfigError | InputError | LedgerError | OverBudget | Declined)
             return 2 if before and not sent else 1
         return 3 if report is not None and report.in_doubt + report.unreadable + report.not_asked else 0
 
 
-class _Declined(Exception):
-    """A person said no."""
-
-    def __str__(self) -> str:
-        return "You said no. Nothing was sent"
-
-
 def _say(error: BaseException, report: Report | None) -> str:
-    if isinstance(error, _Declined):
+    if isinstance(error, Declined):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         if report is not None and report.credits_in_doubt:
@@ -401,7 +409,7 @@ def _show_warning(message: Warning | str, *_: Any) -> None:
 _IN_OPTIONS: Final = {
     "over_budget": "--over-budget",
     "max_credits": "--max-credits",
-    "max_age": "--max-age",
+    "max_age": "--max-age-days",
     "retry_misses_after": "--retry-misses-after",
     "in_doubt": "--in-doubt",
     "accept_clock": "--accept-clock",
@@ -442,6 +450,7 @@ class _Table(Protocol):
     @property
     def notes(self) -> list[str]: ...
     def reader(self) -> Source: ...
+    def samples(self) -> dict[str, list[str]]: ...
 
 
 @dataclass(frozen=True)
@@ -471,8 +480,16 @@ class _ParquetTable:
 
         return Source(schema, self.rows, batches)
 
+    def samples(self) -> dict[str, list[str]]:
+        """The first texts of each column."""
+        first: Any = next(iter(self.reader()), None)
+        held: dict[str, list[object]] = {} if first is None else first.slice(0, 200).to_pydict()
+        return {name: [cell for cell in cells if isinstance(cell, str)] for name, cells in held.items()}
 
-def _open_table(file: Place, *, encoding: str | None, separator: str | None) -> _Table:
+
+def _open_table(
+    file: Place, *, encoding: str | None, separator: str | None, header_line: int | None = None
+) -> _Table:
     from eb_dagster.delimited import TextTable
     from eb_dagster.errors import InputError
 
@@ -482,10 +499,10 @@ def _open_table(file: Place, *, encoding: str | None, separator: str | None) -> 
     if not file.is_file():
         raise InputError(f"there is no file {file.name}; check the path")
     if isinstance(file, Path) and not _is_parquet(file):
-        table: _Table = TextTable(file, encoding=encoding, separator=separator)
+        table: _Table = TextTable(file, encoding=encoding, separator=separator, header_line=header_line)
     else:
         table = _ParquetTable.open(file)
-    click.echo(f"{file.name}: {table.rows:,} rows", err=True)
+    click.echo(f"{file.name}: {'1 row' if table.rows == 1 else f'{table.rows:,} rows'}", err=True)
     for note in table.notes:
         click.echo(f"  {note}", err=True)
     return table
@@ -519,8 +536,6 @@ def _check_names(table: _Table) -> None:
 
 
 def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enricher:
-    from datetime import timedelta
-
     from eb_dagster.enrich import Enricher
     from eb_dagster.identifiers import FIELD_TYPES, find_layout, suggest
 
@@ -528,9 +543,14 @@ def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enric
     # Of the ways to name columns, the command line's order is the default order of asking.
     named: dict[FieldType, list[str]] = {kind: [*settings.pop(kind)] for kind in FIELD_TYPES}
     identifiers: dict[FieldType, list[str]] = {kind: names for kind, names in named.items() if names}
-    layout = find_layout(table.columns, identifiers or None, show=_as_options)
-    for name in ("max_age", "retry_misses_after"):
-        settings[name] = None if settings[name] is None else timedelta(days=settings[name])
+    samples = table.samples()
+
+    def show(likely: Mapping[FieldType, Sequence[str]]) -> str:
+        return _as_options(suggest(table.columns, samples) or likely)
+
+    layout = find_layout(table.columns, identifiers or None, show=show)
+    settings["max_age"] = _days(settings.pop("max_age_days"))
+    settings["retry_misses_after"] = _days(settings["retry_misses_after"])
     settings["columns"] = settings.get("columns") or None
     new = _new_ledger(settings["ledger"])
     enricher = Enricher(**settings, identifiers=identifiers or None, **others)
@@ -538,20 +558,31 @@ def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enric
         click.echo(f"  new, empty ledger {new}", err=True)
     steps = [f"{name!r} ({kind})" for kind, name in layout.columns] or ["'value' of each row"]
     click.echo(f"  asks {', then '.join(steps)}", err=True)
-    likely = suggest([name for name in table.columns if name not in layout.names])
+    likely = suggest([name for name in table.columns if name not in layout.names], samples)
     if likely and layout.shape == "wide":
         click.echo(f"  not asked, though it looks like one: {_as_options(likely)}", err=True)
     return enricher
 
 
-def _new_ledger(named: str | None) -> str | None:
-    """The ledger's file, as it was named, if there is none yet."""
+def _days(count: int | None) -> timedelta | None:
+    from datetime import timedelta
+
+    return None if count is None else timedelta(days=count)
+
+
+def _ledger_file(named: str | None) -> Path | None:
     from eb_dagster.database import database_url, file_of
     from eb_dagster.settings import read_ledger
 
-    where = read_ledger(named)
-    file = file_of(database_url(where))
-    return None if file is None or file.exists() else str(where)
+    return file_of(database_url(read_ledger(named)))
+
+
+def _new_ledger(named: str | None) -> str | None:
+    """The ledger's file, as it was named, if there is none yet."""
+    from eb_dagster.settings import read_ledger
+
+    file = _ledger_file(named)
+    return None if file is None or file.exists() else str(read_ledger(named))
 
 
 def _as_options(named: Mapping[FieldType, Sequence[str]]) -> str:
@@ -570,22 +601,22 @@ def _quoted(name: str) -> str:
 # What goes out
 
 
-def _check_targets(file: Place, output: Place, page: Path | None) -> None:
+def _check_targets(file: Place, output: Place, page: Path | None, *, ledger: Path | None = None) -> None:
     from eb_dagster.errors import ConfigError
-    from eb_dagster.publication import check_writable
+    from eb_dagster.publication import check_writable, files_of_ledger
 
     _check_no_folder(output, "contacts.csv")
+    _check_suffix(output)
+    kept: list[tuple[str, Place]] = [
+        ("the input", file),
+        *([] if ledger is None else files_of_ledger(ledger)),
+    ]
+    check_writable(output, kept=kept, makes_folder=False)
     if page is not None:
         _check_no_folder(page, "report.html")
-    _check_suffix(output)
-    targets: list[Place] = [output] if page is None else [output, page]
-    for target in targets:
-        check_writable(target)
-    paths = [one.resolve() for one in (file, *targets)]
-    if len(set(paths)) < len(paths):
-        raise ConfigError(
-            "the input, the output and the report are not all different files; choose other names"
-        )
+        if _is_table(page):
+            raise ConfigError(f"cannot write {page}: a report is a web page, not a table; name it .html")
+        check_writable(page, kept=[("the output", output), *kept], makes_folder=False)
 
 
 def _check_no_folder(target: Place, example: str) -> None:
@@ -595,6 +626,39 @@ def _check_no_folder(target: Place, example: str) -> None:
         raise ConfigError(
             f"cannot write {target}: it is a folder; name a file in it, such as {target / example}"
         )
+
+
+def _is_table(path: Path) -> bool:
+    from eb_dagster.delimited import SUFFIXES
+
+    if path.suffix.lower() in (*SUFFIXES, ".parquet"):
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) == b"PAR1"
+
+
+def _check_replaced(output: Place, page: Path | None, *, ledger: str | None, asks: bool) -> None:
+    """Refuse to replace what is not ours; on a terminal, ask."""
+    from eb_dagster.report_page import is_page
+
+    if output.exists() and not _has_published(ledger, output):
+        may_replace(output, asks=asks)
+    if page is not None and page.exists() and not is_page(page):
+        may_replace(page, asks=asks)
+
+
+def _has_published(ledger: str | None, path: Place) -> bool:
+    from contextlib import closing
+
+    from eb_dagster.ledger import Ledger
+    from eb_dagster.settings import read_ledger
+
+    if _new_ledger(ledger) is not None:
+        return False
+    with closing(Ledger(read_ledger(ledger), endpoint="", must_exist=True)) as it:
+        return it.has_published(str(path.resolve()))
 
 
 def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> None:
@@ -608,6 +672,8 @@ def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> 
     if _is_parquet(output):
         enricher.write(reader, output)
         return
+    # Before it is there, so that `forget` knows of it.
+    enricher.note_published(output)
     source: TextTable | None = table if isinstance(table, TextTable) else None
     like_input = "," if source is None or source.separator == "\t" else source.separator
     names = reader.schema.names
@@ -622,12 +688,24 @@ def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> 
     )
 
 
+@contextlib.contextmanager
+def _telling_spent(enricher: Enricher) -> Generator[None]:
+    """What cannot be written at the end was bought all the same."""
+    from eb_dagster.errors import NOTHING_SENT, EnrichError
+
+    try:
+        yield
+    except EnrichError as error:
+        if enricher.report.requests and error.spent == NOTHING_SENT:
+            error.spent = enricher.report.spent
+        raise
+
+
 def _write_page(page: Path, outcome: _Outcome) -> None:
-    from eb_dagster.report_page import report_page
+    from eb_dagster.report_page import report_page, write_page
 
     if outcome.report is not None:
-        text = report_page(outcome.report, plan=outcome.plan, price=outcome.price)
-        page.write_text(text, encoding="utf-8")
+        write_page(report_page(outcome.report, plan=outcome.plan, price=outcome.price), page)
 
 
 def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price: float | None) -> None:
@@ -639,7 +717,7 @@ def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price
         return
     cost = "" if price is None else f", {money(most, price)}"
     if not click.confirm(f"This buys up to {most:,} contacts{cost}. Go on?", err=True):
-        raise _Declined
+        raise Declined
 
 
 # While it runs

@@ -7,10 +7,11 @@ lost its zeros and its plus.
 
 from __future__ import annotations
 
-import codecs
+import base64
 import contextlib
 import csv
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
@@ -19,24 +20,18 @@ from typing import Any, Final, TextIO, cast
 
 import pyarrow as pa
 
-from eb_dagster.errors import InputError, shown
+from eb_dagster import encodings
+from eb_dagster.errors import InputError
 from eb_dagster.frames import Source
-from eb_dagster.object_store import Place
-from eb_dagster.publication import published
+from eb_dagster.identifiers import FIELD_TYPES, Identifier, canonical, suggest
+from eb_dagster.object_store import ObjectPath, Place
+from eb_dagster.publication import published, telling_of
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
 BATCH_ROWS: Final = 8_192
 
 _SEPARATORS: Final = (",", ";", "\t", "|")
 _NAMES: Final = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
-# UTF-32 first: its mark begins like that of UTF-16.
-_MARKS: Final = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 _CHUNK_BYTES: Final = 2**20
 _SAMPLE_RECORDS: Final = 200
 # A spreadsheet's own hint on the first line.
@@ -46,7 +41,6 @@ _FOOTER: Final = re.compile(
     r"Copyright .{1,20}salesforce\.com|Confidential Information - Do Not Distribute", re.IGNORECASE
 )
 _FOOTER_LINES: Final = 20
-_ESCAPED: Final = re.compile("[\ud800-\udfff]")
 
 
 class TextTable:
@@ -54,26 +48,49 @@ class TextTable:
 
     Args:
         path: the file. In a `.tsv` only the tab separates.
-        encoding: a name that Python knows. Found out if not given: by the mark at its start, else
-            UTF-8, else Windows-1252, which is noted.
-        separator: one character. Found out if not given, by the first 200 records.
+        encoding: a name that Python knows. Detected if not given, which is noted if the file did not say it.
+        separator: one character. Detected if not given, by the first 200 records.
+        header_line: the line that holds the names of the columns, counted from 1. Detected if not given:
+            blank lines, a title and notes above it are passed over, which is noted.
 
     Raises:
         InputError: it cannot be read, or not in one way only.
 
     """
 
-    def __init__(self, path: Path, *, encoding: str | None = None, separator: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        encoding: str | None = None,
+        separator: str | None = None,
+        header_line: int | None = None,
+    ) -> None:
         self._path = path
-        self.has_mark = _mark(path) is not None
-        self.encoding = _known_encoding(encoding) if encoding else _find_encoding(path)
-        self._hint = self._read_hint()
-        self.separator = separator or self._hint or self._find_separator()
+        try:
+            self.has_mark = encodings.mark_of(path) is not None
+            self.encoding = encodings.known_encoding(encoding) if encoding else encodings.find_encoding(path)
+            self._nuls, self._first_nul = _find_nuls(path, self.encoding)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+        self._is_detected = encoding is None
+        hint = self._read_hint()
+        self.separator = separator or hint or ","
+        self._hint_lines = int(hint is not None)
+        self._skipped_lines = self._hint_lines if header_line is None else header_line - 1
+        self._find_structure(
+            is_separator_known=bool(separator or hint), is_header_known=header_line is not None
+        )
         self.footer_lines = 0
         records = self._records()
         self.columns = tuple(next((record for _, record in records), ()))
         if not self.columns:
-            raise InputError(f"{path.name} is empty: there is no header; give it one line of column names")
+            where = (
+                "is empty: there is no header"
+                if header_line is None
+                else f"has no header in line {header_line:,}"
+            )
+            raise InputError(f"{path.name} {where}; give it one line of column names")
         self.rows = sum(1 for _ in self._rows())
 
     @property
@@ -83,20 +100,39 @@ class TextTable:
 
     @property
     def notes(self) -> list[str]:
-        """What was found out, and may be otherwise."""
+        """What was detected, and may be otherwise."""
         notes: list[str] = []
-        if self.encoding == "cp1252" and not self.has_mark:
-            notes.append("it is not UTF-8 and was read as Windows-1252; --encoding says otherwise")
+        if self._is_detected and not self.encoding.startswith("utf"):
+            spoken = encodings.spoken(self.encoding)
+            notes.append(f"it is not UTF-8 and was read as {spoken}; --encoding says otherwise")
         if self.separator not in (",", "\t"):
             notes.append(f"its cells are separated by {_named(self.separator)}")
+        if (lines := self._skipped_lines - self._hint_lines) > 0:
+            notes.append(
+                f"{_lines(lines)} above the header {'is' if lines == 1 else 'are'} passed over; --header-line says otherwise"
+            )
+        if self._nuls:
+            count = "1 NUL character" if self._nuls == 1 else f"{self._nuls:,} NUL characters"
+            notes.append(
+                f"{count} in it (the first in line {self._first_nul:,}): passed through, but never asked"
+            )
         if self.footer_lines:
-            notes.append(f"the report's footer ({self.footer_lines} lines) is left out")
+            notes.append(f"the report's footer ({_lines(self.footer_lines)}) is left out")
         return notes
 
     def reader(self) -> Source:
         """The rows, all columns as text; a blank cell is null."""
         schema = pa.schema([(name, pa.string()) for name in self.columns])
         return Source(schema, self.rows, lambda: self._batches(schema))
+
+    def samples(self) -> dict[str, list[str]]:
+        """The first values of each column."""
+        found: dict[str, list[str]] = {name: [] for name in self.columns}
+        for row in itertools.islice(self._rows(), _SAMPLE_RECORDS):
+            for name, cell in zip(self.columns, row, strict=True):
+                if cell:
+                    found[name].append(cell)
+        return found
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         held: list[list[str]] = []
@@ -116,7 +152,8 @@ class TextTable:
             if len(record) > width and any(record[width:]):
                 raise InputError(
                     f"{self._path.name}, line {line}: {len(record)} cells, and the header has {width}; "
-                    f"put a cell that holds a {_named(self.separator)} in quotes, or name another --separator"
+                    f"put a cell that holds a {_named(self.separator)} in quotes, name another --separator, or say with "
+                    "--header-line which line names the columns"
                 )
             # Spreadsheets leave out blank cells at the end of a row, and some tools add one.
             yield (record + [""] * (width - len(record)))[:width]
@@ -140,27 +177,25 @@ class TextTable:
             yield from (row for row in held if row[1])
 
     def _records(self) -> Generator[tuple[int, list[str]]]:
-        """Every record with the number of its last line. A blank line is one without cells."""
+        """Every record from the header on, with the number of its last line. A blank line has no cells."""
         line = 0
         try:
             with self._open() as file:
                 reader = csv.reader(file, delimiter=self.separator, strict=True)
                 for record in reader:
                     line = reader.line_num
-                    yield line + bool(self._hint), record
+                    yield line + self._skipped_lines, record
         except csv.Error as error:
-            raise InputError(_describe(self._path, line + 1 + bool(self._hint), error)) from None
+            raise InputError(_describe(self._path, line + 1 + self._skipped_lines, error)) from None
         except UnicodeError:
             raise InputError(f"{self._path.name} is not {self.encoding}; name it with --encoding") from None
         except OSError as error:
-            raise InputError(
-                f"{self._path.name} cannot be read ({type(error).__name__}); check that it is there, and its permissions"
-            ) from None
+            raise _unreadable(self._path, error) from None
 
     @contextlib.contextmanager
     def _open(self) -> Generator[TextIO]:
         with self._path.open(encoding=self.encoding, newline="") as file:
-            if self._hint:
+            for _ in range(self._skipped_lines):
                 file.readline()
             yield file
 
@@ -170,19 +205,27 @@ class TextTable:
             return found[1] if found else None
         return None
 
-    def _find_separator(self) -> str:
+    def _find_structure(self, *, is_separator_known: bool, is_header_known: bool) -> None:
+        """Find what separates the cells, and which line is the header."""
         candidates = ("\t",) if self._path.suffix.lower() == ".tsv" else _SEPARATORS
         fits: dict[str, tuple[int, int]] = {}
-        for one in candidates:
-            header, records = self._sample(one)
+        skipped: dict[str, int] = {}
+        for one in (self.separator,) if is_separator_known else candidates:
+            sample = self._sample(one)
+            at = 0 if is_header_known else find_header([record for _, record in sample])
+            skipped[one] = self._skipped_lines + (sample[at][0] if sample else 0)
+            header, *records = [record for _, record in sample[at:] if record] or [[]]
             if len(header) < 2:
                 continue
-            exact = sum(len(record) == len(header) for record in records)
-            near = sum(1 < len(record) <= len(header) for record in records)
-            fits[one] = (exact, near or not records)
-        if not fits:
+            lengths = [_length(record, len(header)) for record in records]
+            near = sum(1 < length <= len(header) for length in lengths)
+            fits[one] = (lengths.count(len(header)), near or not records)
+        if not is_separator_known:
             # One column: nothing separates.
-            return candidates[0]
+            self.separator = self._best(fits) if fits else candidates[0]
+        self._skipped_lines = skipped[self.separator]
+
+    def _best(self, fits: Mapping[str, tuple[int, int]]) -> str:
         best = max(fits.values())
         found = [one for one, fit in fits.items() if fit == best]
         if len(found) > 1 or not best[1]:
@@ -192,16 +235,77 @@ class TextTable:
             )
         return found[0]
 
-    def _sample(self, separator: str) -> tuple[list[str], list[list[str]]]:
-        records: list[list[str]] = []
+    def _sample(self, separator: str) -> list[tuple[int, list[str]]]:
+        """The first records, each with the number of lines before it."""
+        records: list[tuple[int, list[str]]] = []
         # What is wrong with it is told later, with the line.
-        with contextlib.suppress(csv.Error, UnicodeError), self._open() as file:
-            for record in csv.reader(file, delimiter=separator):
-                if record:
-                    records.append(record)
+        with contextlib.suppress(csv.Error, UnicodeError, OSError), self._open() as file:
+            reader = csv.reader(file, delimiter=separator)
+            before = 0
+            for record in reader:
+                records.append((before, record))
+                before = reader.line_num
                 if len(records) > _SAMPLE_RECORDS:
                     break
-        return (records[0], records[1:]) if records else ([], [])
+        return records
+
+
+# Which line is the header
+
+
+_LINES_ABOVE: Final = 40
+
+
+def find_header(records: Sequence[Sequence[str]]) -> int:
+    """Which record names the columns: below blank lines, a title, notes and comments, if there are any."""
+    filled = [sum(bool(cell.strip()) for cell in record) for record in records]
+    first = next((at for at, count in enumerate(filled) if count), 0)
+    if not records or (filled[first] > 1 and _names_columns(records[first])):
+        return first
+    some = range(first, min(first + _LINES_ABOVE, len(records)))
+    wide = next((at for at in some if filled[at] > 1 and not _is_comment(records[at])), first)
+    below = [count > 1 for count in filled[wide + 1 :] if count]
+    is_table = sum(below) * 2 > len(below) or _names_columns(records[wide])
+    if not is_table or any(map(_holds_value, records[first : wide + 1])):
+        wide = first
+    if wide != first and _names_columns(records[wide]):
+        return wide
+    # Notes may have several cells too. What names identifiers below a blank line, or below narrower
+    # lines, is the header: unless what stands above has names, or people.
+    for at in some:
+        if _holds_value(records[at]):
+            break
+        if _names_columns(records[at]):
+            is_apart = at > first and (not filled[at - 1] or _fits_better(records, first, at, filled))
+            return at if is_apart else wide
+    return wide
+
+
+def _fits_better(records: Sequence[Sequence[str]], first: int, at: int, filled: Sequence[int]) -> bool:
+    """Whether the rows below a record are more like it than like what stands above."""
+    if filled[at] == 1:
+        # A title above a list.
+        return at + 1 < len(records) and max(filled) == 1 and _holds_value(records[at + 1])
+    lengths = [len(record) for record in records[at + 1 :]]
+    is_alone = len(records[at]) in lengths and not any(len(record) in lengths for record in records[first:at])
+    return is_alone or max(filled[first:at]) < filled[at]
+
+
+def _is_comment(record: Sequence[str]) -> bool:
+    return record[0].lstrip().startswith("#") and not _names_columns(record)
+
+
+def _names_columns(record: Sequence[str]) -> bool:
+    return bool(suggest(record)) or {"field_type", "value"} <= set(record)
+
+
+def _holds_value(record: Sequence[str]) -> bool:
+    return any(isinstance(canonical(kind, cell), Identifier) for cell in record for kind in FIELD_TYPES)
+
+
+def _length(record: Sequence[str], width: int) -> int:
+    """The cells of a record, without blank ones beyond the header."""
+    return width if len(record) > width and not any(record[width:]) else len(record)
 
 
 def read_separator(text: str | None) -> str | None:
@@ -217,6 +321,30 @@ def read_separator(text: str | None) -> str | None:
     raise ValueError(f"a separator is one character, or one of {', '.join(_NAMES.values())}")
 
 
+def _lines(count: int) -> str:
+    return "1 line" if count == 1 else f"{count:,} lines"
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"{path.name} cannot be read ({type(error).__name__}); check that it is there, and its permissions"
+    )
+
+
+def _find_nuls(path: Path, encoding: str) -> tuple[int, int]:
+    """How many NULs there are, and the line of the first."""
+    if encoding.startswith(("utf-16", "utf-32")):
+        return 0, 0
+    count, line, lines = 0, 0, 1
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            if not count and b"\0" in chunk:
+                line = lines + chunk[: chunk.index(0)].count(b"\n")
+            count += chunk.count(0)
+            lines += chunk.count(b"\n")
+    return count, line
+
+
 def _named(separator: str) -> str:
     return _NAMES.get(separator, repr(separator))
 
@@ -230,77 +358,10 @@ def _batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
 def _describe(path: Path, line: int, error: csv.Error) -> str:
     # The words of the csv module; none of them quotes a cell.
     if "unexpected end of data" in str(error):
-        return f"{path.name}: a quote that opens at line {line} or later is never closed; close it"
+        return f"{path.name}: a quote that opens at line {line} or later is never closed; close it, or name the line below it with --header-line if it is above the table"
     if "field larger than" in str(error):
         return f"{path.name}: a cell at line {line} is too long; is a quote not closed? Mend it there"
     return f"{path.name}, line {line}: a quote stands inside a cell; double it"
-
-
-# Which encoding
-
-
-def _mark(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            start = file.read(4)
-    except OSError as error:
-        raise InputError(
-            f"{path.name} cannot be read ({type(error).__name__}); check that it is there, and its permissions"
-        ) from None
-    return next((encoding for mark, encoding in _MARKS if start.startswith(mark)), None)
-
-
-def _known_encoding(name: str) -> str:
-    try:
-        found = codecs.lookup(name)
-        # Some codecs turn bytes into bytes.
-        found.decode(b"")[0].encode("utf-8")
-    except (LookupError, AttributeError, ValueError):
-        raise InputError(
-            f"encoding: {shown(name)} is none that Python knows; name another, such as utf-8 or cp1252"
-        ) from None
-    # A mark at the start is no part of the first column's name.
-    return "utf-8-sig" if found.name == "utf-8" else found.name
-
-
-def _find_encoding(path: Path) -> str:
-    if (encoding := _mark(path)) is not None:
-        return encoding
-    with path.open("rb") as file:
-        start = file.read(4096)
-    if b"\0" in start:
-        # UTF-16 without a mark: every second byte of English is zero.
-        zeros = [start[at::2].count(0) for at in (0, 1)]
-        if zeros[0] == 0 or zeros[1] == 0:
-            return "utf-16-le" if zeros[0] == 0 else "utf-16-be"
-        raise InputError(f"{path.name} is not a text file; save it as CSV UTF-8")
-    whole, odd, undefined = _count_bytes(path)
-    if not odd:
-        return "utf-8"
-    if whole:
-        raise InputError(
-            f"{path.name} is UTF-8 in {whole:,} places and not in {odd:,}: it is damaged, or joined from "
-            "two files. Mend it, or say with --encoding how to read it"
-        )
-    if undefined:
-        raise InputError(f"{path.name} is neither UTF-8 nor Windows-1252; name its encoding with --encoding")
-    return "cp1252"
-
-
-def _count_bytes(path: Path) -> tuple[int, int, int]:
-    """Count letters beyond ASCII that are UTF-8, bytes that are not, and bytes that Windows-1252 lacks."""
-    decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
-    whole = odd = undefined = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            undefined += sum(map(chunk.count, (b"\x81", b"\x8d", b"\x8f", b"\x90", b"\x9d")))
-            text = decoder.decode(chunk)
-            if not text.isascii():
-                escaped = len(_ESCAPED.findall(text))
-                odd += escaped
-                whole += len(text) - len(text.encode("ascii", "ignore")) - escaped
-        odd += len(decoder.decode(b"", final=True))
-    return whole, odd, undefined
 
 
 # Writing
@@ -346,7 +407,8 @@ def _cells(column: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def _published_text(target: Place, *, encoding: str) -> Generator[TextIO]:
-    with published(target) as raw:
+    telling = contextlib.nullcontext() if isinstance(target, ObjectPath) else telling_of(target)
+    with telling, published(target) as raw:
         sink = io.TextIOWrapper(raw, encoding=encoding, newline="")
         try:
             yield sink
@@ -364,8 +426,10 @@ def _text(cell: object) -> str:
         return "true" if cell else "false"
     if hasattr(cell, "isoformat"):
         return cast(Any, cell).isoformat()
+    if isinstance(cell, bytes):
+        return base64.b64encode(cell).decode()
     if isinstance(cell, list | Mapping):
-        return json.dumps(cell, ensure_ascii=False, default=str)
+        return json.dumps(cell, ensure_ascii=False, default=_text)
     return str(cell)
 
 

@@ -50,7 +50,7 @@ from eb_dagster.parquet import (
     write_parquet,
 )
 from eb_dagster.plan import Agenda, Block, Plan, PlanCount
-from eb_dagster.publication import check_writable
+from eb_dagster.publication import check_writable, files_of_ledger
 from eb_dagster.purchase import CAP_IS_SPENT, Lookup, Purchase
 from eb_dagster.report import Report
 from eb_dagster.settings import (
@@ -400,7 +400,7 @@ class Enricher:
         Either may be an object, as in s3://bucket/folder/table.parquet.
         """
         path = place(target)
-        self.check_target(path)
+        self.check_target(path, source=place(source))
         with open_parquet(place(source)) as file:
             schema = file.schema_arrow.remove_metadata()
             source_table = frames.Source(
@@ -415,7 +415,7 @@ class Enricher:
         self.check_target(path)
         check_types(reader.schema)
         # Before it is there: a table that `forget` does not know of would keep who is in it.
-        self._ledger.note_published(str(path.resolve()))
+        self.note_published(path)
         before = self.report
         withholder = self._withholder()
         revise = partial(self._revision, withholder, reader.schema)
@@ -468,9 +468,14 @@ class Enricher:
 
         return revised
 
-    def check_target(self, path: Place) -> None:
-        """Refuse a path that cannot be written, or a table that another ledger has paid for."""
-        check_writable(path)
+    def note_published(self, path: Place) -> None:
+        """Remember where contacts are written, so that `forget` knows of them."""
+        self._ledger.note_published(str(path.resolve()))
+
+    def check_target(self, path: Place, *, source: Place | None = None) -> None:
+        """Refuse a path that cannot be written, the source or the ledger, or a table that another ledger has paid for."""
+        kept = [] if self._ledger.file is None else files_of_ledger(self._ledger.file)
+        check_writable(path, kept=kept if source is None else [("the input", source), *kept])
         sealed = read_metadata(path)
         if not sealed or sealed.get("endpoint") != self._ledger.endpoint:
             return

@@ -866,6 +866,12 @@ class Ledger:
             connection.execute(sa.delete(_published).where(_published.c.path == path))
             connection.execute(sa.insert(_published).values(path=path, at=self._clock()))
 
+    def has_published(self, path: str) -> bool:
+        """Whether contacts of this ledger were published there."""
+        with self.reading() as connection:
+            query = sa.select(_published.c.path).where(_published.c.path == path)
+            return connection.execute(query).first() is not None
+
     # Pacing
 
     def reserve_slot(self, *, interval: float) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
@@ -25,13 +26,25 @@ _OBJECT: Final = re.compile(re.escape(_START_OF_OBJECT) + _ENDING)
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]")
 # File systems take 255 bytes; the rest is for the dots, the token and the suffix.
 _LONGEST_NAME: Final = 200
+_PROBE_BYTES: Final = 2**16
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SQLITE: Final = b"SQLite format 3\0"
+# What SQLite and the ledger put beside a database.
+_SIDE_FILES: Final = ("-wal", "-shm", "-journal", "-owners", ".lock")
 
 
-def check_writable(path: Place) -> None:
-    """Make the folder if need be, for its owner only.
+def check_writable(path: Place, *, kept: Iterable[tuple[str, Place]] = (), makes_folder: bool = True) -> None:
+    """Raise `ConfigError` that says why a file cannot be written there. To be asked before anything is bought.
 
-    Raises `ConfigError` that says why a file cannot be written there.
+    Args:
+        path: the file.
+        kept: what must not be written over, under any name, each with what it is.
+        makes_folder: make the folder if need be, for its owner only.
+
     """
+    for what, place in kept:
+        if is_same(path, place):
+            raise ConfigError(f"cannot write {path}: it is {what}; choose another name")
     if isinstance(path, ObjectPath):
         path.check_writable()
         return
@@ -39,8 +52,47 @@ def check_writable(path: Place) -> None:
         raise ConfigError(f"{path.name} cannot be in an object store, only tables can; give a path")
     try:
         target = path.resolve()
+    except (RuntimeError, ValueError):
+        # So Python tells a loop of links, and a NUL.
+        raise ConfigError("cannot write the table: its path leads nowhere; choose another path") from None
+    with telling_of(path):
+        if not makes_folder and not target.parent.exists():
+            raise ConfigError(
+                f"cannot write {path}: there is no folder {path.parent}; make it, or choose another path"
+            )
         _make_folder(target.parent)
         is_folder, is_other = target.is_dir(), target.exists() and not target.is_file()
+        is_database = _is_of_database(target)
+    if is_folder:
+        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
+    if is_other:
+        raise ConfigError(f"cannot write {path}: it is not a regular file; choose another path")
+    if is_database:
+        raise ConfigError(
+            f"cannot write {path}: it belongs to a database, such as a ledger; choose another path"
+        )
+    # Read as well: what a crash left is looked for, and the folder is synced.
+    if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"cannot write {path}: no permission in its folder; give it, or choose another path"
+        )
+    # What a permission says is not what each file system does, the superuser's least of all; and a disk may be full.
+    with telling_of(path):
+        temporary, sink = _open_temporary(target.parent, _start_of_temporary(target))
+        try:
+            with sink:
+                sink.write(bytes(_PROBE_BYTES))
+                sink.flush()
+                os.fsync(sink.fileno())
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def telling_of(path: Path) -> Generator[None]:
+    """Say of what the operating system refuses that the file cannot be written, why, and what to do."""
+    try:
+        yield
     except NotADirectoryError:
         raise ConfigError(
             f"cannot write {path}: a part of its folder is a file; choose another path"
@@ -50,26 +102,44 @@ def check_writable(path: Place) -> None:
             f"cannot write {path}: no permission in its folder; give it, or choose another path"
         ) from None
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another path") from None
-    except (RuntimeError, ValueError):
-        # So Python tells a loop of links, and a NUL.
-        raise ConfigError("cannot write the table: its path leads nowhere; choose another path") from None
-    if is_folder:
-        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
-    if is_other:
-        raise ConfigError(f"cannot write {path}: it is not a regular file; choose another path")
-    # Read as well: what a crash left is looked for, and the folder is synced.
-    if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"cannot write {path}: no permission in its folder; give it, or choose another path"
-        )
-    # What a permission says is not what each file system does, the superuser's least of all.
-    try:
-        temporary, sink = _open_temporary(target.parent, _start_of_temporary(target))
-        sink.close()
-        temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another path") from None
+        what = "make room there, or choose" if error.errno in _FULL else "choose"
+        raise ConfigError(f"cannot write {path}: {error.strerror}; {what} another path") from None
+
+
+def is_same(one: Place, other: Place) -> bool:
+    """Whether two paths lead, or would lead, to one file: through links, and whatever their case."""
+    if isinstance(one, ObjectPath) or isinstance(other, ObjectPath):
+        return one == other
+    with contextlib.suppress(OSError, ValueError):
+        return one.samefile(other)
+    # Of what is not there yet, nobody knows whether case will tell two names apart.
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        return str(one.resolve()).casefold() == str(other.resolve()).casefold()
+    return False
+
+
+def files_of_ledger(ledger: Path) -> list[tuple[str, Place]]:
+    """What must never be written over of a ledger in a file, as `check_writable` takes it."""
+    return [
+        ("the ledger", ledger),
+        *(("the ledger's", ledger.with_name(ledger.name + end)) for end in _SIDE_FILES),
+    ]
+
+
+def _is_of_database(target: Path) -> bool:
+    """Whether it is a SQLite file, or one of the files and folders that stand beside one."""
+    for path in (target, target.parent):
+        names = [path.name.removesuffix(end) for end in ("", *_SIDE_FILES) if path.name.endswith(end)]
+        if any(_is_sqlite(path.with_name(name)) for name in names if name):
+            return True
+    return False
+
+
+def _is_sqlite(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
 
 
 def _make_folder(folder: Path) -> None:
@@ -83,7 +153,8 @@ def _make_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def published(target: Place) -> Generator[BinaryIO]:
-    """A file to write that takes the target's place at the end, or is gone."""
+    """A file to write that takes the target's place at the end, or is gone. A link keeps pointing where it does."""
+    target = target.resolve()
     if isinstance(target, ObjectPath):
         with _published_object(target) as sink:
             yield sink

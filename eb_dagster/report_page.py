@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from eb_dagster.plan import Plan
+from eb_dagster.publication import published, telling_of
 from eb_dagster.report import Report
 
 _WIDTH: Final = 720
@@ -61,6 +63,18 @@ def report_page(
     return _PAGE.format(
         style=_STYLE, moment=f"{moment:%Y-%m-%d %H:%M} UTC", stopped=stopped, body="\n".join(sections)
     )
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page whole or not at all."""
+    with telling_of(path), published(path) as sink:
+        sink.write(page.encode())
+
+
+def is_page(path: Path) -> bool:
+    """Whether the file is a report of ours."""
+    with path.open("rb") as file:
+        return b'<meta name="generator" content="eb_dagster">' in file.read(512)
 
 
 _IDENTIFIERS_NOTE: Final = (
@@ -258,6 +272,7 @@ _PAGE: Final = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="eb_dagster">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Enrichment report</title>

@@ -2,10 +2,13 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 import sqlalchemy as sa
 
 from eb_dagster.cli import _Bar, main
+from eb_dagster.ledger import Ledger
 from eb_dagster.report import Report
 from eb_dagster.sandbox import Fault
 
@@ -199,7 +203,9 @@ def test_json_is_alone_on_stdout(stand_in, shell):
 
 def test_columns_that_are_not_recognized_are_listed_with_the_options_that_name_them(stand_in, shell):
     api = stand_in()
-    Path("leads.csv").write_text(f"Name,E-Mail Address,Cell $,Opt-in email date\nx,{CANARY},1,2\n")
+    Path("leads.csv").write_text(
+        f"Name,E-Mail Address,Cell $,Opt-in email date\nx,{CANARY},(773) 474-9362,2\n"
+    )
     refused = shell(api, "enrich", "leads.csv", "-o", "out.csv")
     assert (refused.code, refused.out) == (2, "")
     assert "there are 'Name', 'E-Mail Address', 'Cell $', 'Opt-in email date'" in refused.said
@@ -326,6 +332,8 @@ def test_what_cannot_be_a_ledger_or_a_target_is_told_as_what_it_is(stand_in, she
 
 def test_it_says_where_everything_was_written(stand_in, shell):
     leads(2)
+    for folder in ("new", "pages"):
+        Path(folder).mkdir()
     done = shell(stand_in(), "enrich", "leads.csv", "-o", "new/out.csv", "--report", "pages/report.html")
     assert done.out.splitlines()[-2:] == ["written to new/out.csv", "report written to pages/report.html"]
 
@@ -432,7 +440,13 @@ def test_what_is_in_doubt_is_held_until_it_is_sent_again_by_choice(stand_in, she
 def test_a_wrong_option_is_a_usage_error(stand_in, shell):
     api = stand_in()
     leads(1)
-    for wrong in (["--separator", "colon"], ["--price", "-1"], ["--max-age", "0"], ["--over-budget", "x"]):
+    for wrong in (
+        ["--separator", "colon"],
+        ["--price", "-1"],
+        ["--max-age-days", "0"],
+        ["--max-age", "90"],
+        ["--over-budget", "x"],
+    ):
         assert shell(api, "plan", "leads.csv", *wrong).code == 2
     assert shell(api, "sandbox", "--fault", "nonsense").code == 2
 
@@ -527,6 +541,194 @@ def test_nobody_is_asked_without_a_terminal(stand_in, terminal, stream):
     )  # fmt: skip
     assert "[y/N]" not in shown
     assert code == 0
+
+
+# What is written over
+
+
+FOREIGN = {"out.csv": "mine", "out.tsv": "mine", "out.parquet": None, "page.html": "<p>mine</p>"}
+
+
+@pytest.mark.parametrize("target", FOREIGN)
+def test_a_file_that_the_ledger_does_not_know_is_replaced_by_force_only(stand_in, shell, target):
+    api = stand_in(match_rate=1.0)
+    leads(2)
+    if (text := FOREIGN[target]) is None:
+        pd.DataFrame({"mine": [1]}).to_parquet(target)
+    else:
+        Path(target).write_text(text)
+    before = Path(target).read_bytes()
+    writing = ("-o", target) if target.startswith("out") else ("-o", "new.csv", "--report", target)
+    # Asking nothing is not the same as replacing.
+    for more in ((), ("--yes",)):
+        refused = shell(api, "enrich", "leads.csv", *writing, *more)
+        assert refused.code == 2
+        assert f"{target} is there, and this ledger did not write it" in refused.said
+        assert "--force" in refused.said
+    assert Path(target).read_bytes() == before
+    assert api.requests() == 0
+    assert not Path("ledger.db").exists()
+    assert shell(api, "enrich", "leads.csv", *writing, "--force").code == 0
+    assert Path(target).read_bytes() != before
+
+
+@pytest.mark.parametrize("output", ["out.csv", "out.parquet"])
+def test_the_second_morning_of_a_schedule_replaces_what_the_first_wrote(stand_in, shell, output):
+    api = stand_in(match_rate=1.0)
+    leads(2)
+    for count in (2, 3):
+        leads(count)
+        done = shell(api, "enrich", "leads.csv", "-o", output, "--report", "report.html")
+        assert done.code == 0, done.said
+    made = pd.read_csv(output) if output.endswith("csv") else pd.read_parquet(output)
+    assert len(made) == 3
+    assert oct(Path("report.html").stat().st_mode & 0o777) == "0o600"
+    # Of another ledger it is not the own.
+    refused = shell(api, "enrich", "leads.csv", "-o", output, "--ledger", "other.db")
+    assert (refused.code, "this ledger did not write it" in refused.said) == (2, True)
+
+
+def test_a_csv_is_noted_as_published(stand_in, shell):
+    leads(2)
+    assert shell(stand_in(), "enrich", "leads.csv", "-o", "out.csv").code == 0
+    with closing(Ledger("ledger.db", endpoint="")) as ledger:
+        assert ledger.has_published(str(Path("out.csv").resolve()))
+        assert not ledger.has_published(str(Path("leads.csv").resolve()))
+
+
+def other_names(path: str) -> list[str]:
+    """The file under its own name and others."""
+    Path("folder").mkdir(exist_ok=True)
+    Path(f"link-{path}").symlink_to(path)
+    os.link(path, f"hard-{path}")
+    return [path, f"./{path}", f"folder/../{path}", str(Path(path).resolve()), f"link-{path}", f"hard-{path}"]
+
+
+@pytest.mark.parametrize("option", ["-o", "--report"])
+def test_the_input_is_never_written_over_under_any_name(stand_in, shell, option):
+    api = stand_in()
+    leads(2)
+    before = Path("leads.csv").read_bytes()
+    for name in other_names("leads.csv"):
+        writing = ("-o", name) if option == "-o" else ("-o", "out.csv", "--report", name)
+        refused = shell(api, "enrich", "leads.csv", *writing, "--force", "--yes")
+        assert (refused.code, "cannot write" in refused.said) == (2, True), name
+    assert Path("leads.csv").read_bytes() == before
+    assert api.requests() == 0
+
+
+SIDES = (
+    "ledger.db",
+    "ledger.db-wal",
+    "ledger.db-shm",
+    "ledger.db-journal",
+    "ledger.db-owners/x.html",
+    "ledger.db.lock",
+)
+
+
+@pytest.mark.parametrize("name", [*SIDES, "link.html", "old.db", "old.db-wal"])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_no_ledger_is_ever_written_over(stand_in, shell, name, is_new):
+    api = stand_in()
+    leads(2)
+    if not is_new:
+        assert shell(api, "enrich", "leads.csv", "-o", "out.csv").code == 0
+    elif name == "link.html" or "owners" in name:
+        return
+    # Another program's database, or another ledger.
+    with closing(sqlite3.connect("old.db")) as database:
+        database.execute("CREATE TABLE t (x)")
+    Path("link.html").symlink_to("ledger.db")
+    before = {path: path.read_bytes() for path in Path().glob("*.db")}
+    asked = api.requests()
+    refused = shell(api, "enrich", "leads.csv", "-o", "new.csv", "--report", name, "--force")
+    assert (refused.code, "cannot write" in refused.said) == (2, True), refused.said
+    assert {path: path.read_bytes() for path in Path().glob("*.db")} == before
+    assert api.requests() == asked
+
+
+@pytest.mark.parametrize("table", ["out.csv", "out.parquet", "new.tsv", "no-ending"])
+def test_a_report_is_never_written_over_a_table(stand_in, shell, table):
+    api = stand_in()
+    leads(2)
+    assert shell(api, "enrich", "leads.csv", "-o", "out.parquet").code == 0
+    assert shell(api, "enrich", "leads.csv", "-o", "out.csv").code == 0
+    shutil.copy("out.parquet", "no-ending")
+    refused = shell(api, "enrich", "leads.csv", "-o", "next.csv", "--report", table, "--force")
+    assert (refused.code, "a report is a web page" in refused.said) == (2, True)
+    assert pd.read_parquet("no-ending").shape == pd.read_parquet("out.parquet").shape
+
+
+def test_output_and_report_are_two_files_whatever_their_case(stand_in, shell):
+    leads(2)
+    Path("page.html").touch()
+    Path("link.csv").symlink_to("page.html")
+    Path("later.csv").symlink_to("Later.html")
+    for output, page in (("link.csv", "page.html"), ("later.csv", "later.HTML")):
+        refused = shell(stand_in(), "enrich", "leads.csv", "-o", output, "--report", page, "--force")
+        assert (refused.code, "it is the output" in refused.said) == (2, True), output
+
+
+def test_a_folder_that_is_not_there_is_not_made(stand_in, shell):
+    api = stand_in()
+    leads(2)
+    for writing in (
+        ("-o", "nwe/out.csv"),
+        ("-o", "out.csv", "--report", "nwe/page.html"),
+        ("-o", "nwe/out.parquet"),
+    ):
+        refused = shell(api, "enrich", "leads.csv", *writing)
+        assert (refused.code, "there is no folder nwe; make it" in refused.said) == (2, True)
+    assert not Path("nwe").exists()
+    assert api.requests() == 0
+
+
+SANDBOX_FILES = ("bill.db", "bill.db-wal", "bill.db-shm")
+FULL = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+from eb_dagster.cli import main
+main(prog_name="eb-dagster")
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
+def test_a_disk_without_room_is_told_before_anything_is_bought(stand_in, shell, tmp_path):
+    api = stand_in()
+    leads(2)
+    del shell
+    environment = {**os.environ, "EXACTBUYER_BASE_URL": api.url}
+    for output in ("out.csv", "out.parquet"):
+        asked = subprocess.run(
+            [sys.executable, "-c", FULL, "enrich", "leads.csv", "-o", output],
+            env=environment, cwd=tmp_path, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert asked.returncode == 2, asked.stderr
+        assert f"cannot write {output}: File too large; make room there" in asked.stderr
+    assert api.requests() == 0
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("leads.csv", *SANDBOX_FILES)]
+
+
+def test_a_person_is_asked_before_a_file_that_is_not_ours_is_replaced(stand_in, terminal):
+    api = stand_in(match_rate=1.0)
+    leads(2)
+    Path("out.csv").write_text("mine")
+    code, shown = terminal(api, "enrich", "leads.csv", "-o", "out.csv", answer="n")
+    assert "out.csv is there, and this ledger did not write it. Replace it? [y/N]" in shown
+    assert (code, Path("out.csv").read_text(), api.requests()) == (2, "mine", 0)
+    code, _ = terminal(api, "enrich", "leads.csv", "-o", "out.csv", answer="y")
+    assert (code, api.requests()) == (0, 1)
+    assert Path("out.csv").read_text() != "mine"
+
+
+def test_binary_columns_and_lists_of_a_parquet_file_are_text_in_a_csv(stand_in, shell):
+    frame = pd.DataFrame({"email": ["a@firm.example"], "raw": [b"\xff\x00"], "many": [["x", "y"]]})
+    frame.to_parquet("leads.parquet")
+    assert shell(stand_in(), "enrich", "leads.parquet", "-o", "out.csv").code == 0
+    with Path("out.csv").open(newline="") as made:
+        row = next(csv.DictReader(made))
+    assert (row["raw"], json.loads(row["many"])) == ("/wA=", ["x", "y"])
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
@@ -626,7 +828,7 @@ def test_exit_3_says_what_to_do_next(stand_in, shell):
         "6 rows were not asked (--max-credits is spent). Another run asks the rest: what was bought is in the ledger"
     )
     lost = stand_in(match_rate=1.0, faults=[Fault("reset-after", 1)])
-    doubtful = shell(lost, "enrich", "leads.csv", "-o", "out.csv", "--ledger", "other ledger.db")
+    doubtful = shell(lost, "enrich", "leads.csv", "-o", "2.csv", "--ledger", "other ledger.db")
     assert doubtful.said.splitlines()[-1] == (
         "10 rows are in doubt, which may have been charged, and not asked again by itself. See `eb-dagster ledger "
         "--ledger 'other ledger.db' show`, compare with the vendor's bill, then decide with `eb-dagster ledger "

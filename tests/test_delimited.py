@@ -1,14 +1,17 @@
 import csv
 import os
 import stat
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eb_dagster.delimited import BATCH_ROWS, TextTable, read_separator, write_text
-from eb_dagster.errors import InputError
+from eb_dagster.errors import ConfigError, InputError
 
 
 @pytest.fixture
@@ -112,10 +115,10 @@ def test_what_is_not_utf8_is_read_as_windows_and_said(table):
     "content",
     [
         "näme,email\n".encode() + b"Zo\xeb,z@firm.example\n",
-        b"name\nZo\x91 \x8d\n",
+        b"name\na\x81\x8db\x9d\xa4\xffc\n",
         b"PK\x03\x04\x00\x00\x00\x00\x00",
     ],
-    ids=["half UTF-8", "no Windows-1252", "binary"],
+    ids=["half UTF-8", "no words", "binary"],
 )
 def test_an_encoding_that_is_not_sure_is_refused(table, content):
     with pytest.raises(InputError, match=r"leads\.csv"):
@@ -233,7 +236,150 @@ def test_a_file_that_could_not_be_finished_leaves_the_old_one(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="limits are POSIX")
+def test_a_disk_that_fills_up_is_told_and_leaves_the_old_one(tmp_path):
+    import resource
+
+    target = tmp_path / "out.csv"
+    target.write_text("old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(ConfigError, match="make room there"):
+            write(target, batch(a=["x" * 100_000]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
+
+
 @pytest.mark.skipif(os.name != "posix", reason="modes are POSIX")
 def test_only_the_owner_can_read_it(tmp_path):
     write(tmp_path / "out.csv", batch(a=["1"]))
     assert stat.S_IMODE((tmp_path / "out.csv").stat().st_mode) == 0o600
+
+
+# Above the header
+
+TABLE = 'Name,Email,Note\nAda,ada@firm.example,"a, b"\nBo,bo@firm.example,\n'
+
+
+@pytest.mark.parametrize(
+    ("above", "lines"),
+    [
+        ("", 0),
+        ("\n", 1),
+        ("My leads\n\n", 2),
+        ('"My ""best"" leads"\n', 1),
+        ("My leads,,\n,,\n", 2),
+        ("# exported 2026-01-01\n", 1),
+        ("# exported 2026-01-01, by nobody\n# second\n", 2),
+        ('Notes:\n"Some of these, or all,\nare missing."\n\n', 4),
+        ("Report,Leads\nDate,2026-01-01\n\n", 3),
+        ("Exported,today\n", 1),
+        ("Leads, of all kinds, in all cities, of today\n", 1),
+        ("Leads, of all kinds, in all cities, of today\n\n", 2),
+        ("one\ntwo\nthree\nfour\nfive\nsix\n", 6),
+    ],
+)
+def test_lines_above_the_header_are_passed_over_and_counted(table, above, lines):
+    one = table(above + TABLE)
+    assert one.columns == ("Name", "Email", "Note")
+    assert rows(one) == [["Ada", "ada@firm.example", "a, b"], ["Bo", "bo@firm.example", None]]
+    told = [note for note in one.notes if "above the header" in note]
+    assert bool(told) == bool(lines)
+    assert all(note.startswith("1 line above" if lines == 1 else f"{lines} lines above") for note in told)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_lines_above_the_header_do_not_hide_the_separator(table, separator):
+    one = table("Leads, of all kinds\n\n" + TABLE.replace(",", separator).replace("a; b", "a, b"))
+    assert one.separator == separator
+    assert one.columns == ("Name", "Email", "Note")
+
+
+def test_a_title_above_a_list_of_one_column_is_passed_over(table):
+    assert table("Unsubscribed\n\nEmail\nada@firm.example\n").columns == ("Email",)
+    assert table("Unsubscribed\nEmail\nada@firm.example\n").columns == ("Email",)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Company,City\nMobile GmbH,Bonn\n",
+        "Company;City\n\nAcme;Bonn\n",
+        "a,b\n\n1,2\n",
+        "#,Email\n1,ada@firm.example\n",
+        "Unsubscribed\nada@firm.example\n",
+        "ada@firm.example,x\nbo@firm.example,y\n",
+    ],
+)
+def test_a_header_that_is_one_is_never_passed_over(table, text):
+    assert table(text).columns[0] == text[:40].splitlines()[0].split(";")[0].split(",")[0]
+    assert not any("above" in note for note in table(text).notes)
+
+
+@pytest.mark.parametrize("text", ["a,b\n1,2,3\n", "a,b\n\n1,2,3\n", "email\nx@firm.example,y\n"])
+def test_rows_wider_than_the_header_do_not_become_it(table, text):
+    with pytest.raises(InputError, match="header"):
+        table(text)
+
+
+def test_the_line_of_the_header_can_be_said(table):
+    text = 'My "leads, 6" wide\nEmail,x\n"open\nName,Mail\nAda,ada@firm.example\n'
+    one = table(text, header_line=4)
+    assert one.columns == ("Name", "Mail")
+    assert rows(one) == [["Ada", "ada@firm.example"]]
+    assert "3 lines above the header are passed over; --header-line says otherwise" in one.notes
+    with pytest.raises(InputError, match="line 6: 3 cells"):
+        table(text + "1,2,3\n", header_line=4)
+    with pytest.raises(InputError, match="has no header in line 9"):
+        table(text, header_line=9)
+    assert table("sep=;\nx\na;b\n1;2\n", header_line=3).columns == ("a", "b")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_a_separator_at_the_end_of_each_row_makes_no_column(table, separator):
+    one = table("email,name\na@firm.example,Ada,\nb@firm.example,Bo,,\n".replace(",", separator))
+    assert one.columns == ("email", "name")
+    assert rows(one) == [["a@firm.example", "Ada"], ["b@firm.example", "Bo"]]
+
+
+def test_nuls_are_read_and_told(table):
+    one = table(b"email,name\na@firm.example,A\0da\nb@firm.example,\0\0\n")
+    assert rows(one) == [["a@firm.example", "A\0da"], ["b@firm.example", "\0\0"]]
+    assert one.notes == ["3 NUL characters in it (the first in line 2): passed through, but never asked"]
+
+
+# NULs and lone carriage returns are among them; other controls in numbers make a file no text.
+CELL = st.text(st.characters(exclude_categories=("Cs", "Cc"), include_characters="\0\t\r\n"), max_size=12)
+
+
+@given(
+    cells=st.lists(st.tuples(CELL, CELL), max_size=8),
+    separator=st.sampled_from([",", ";", "\t", "|"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le"]),
+    above=st.sampled_from(["", "My leads\n\n", "# a note\n"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_what_passes_through_comes_out_as_it_went_in(cells, separator, encoding, above):
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.csv"), Path(folder, "out.csv")
+        with source.open("w", encoding=encoding, newline="") as sink:
+            sink.write(above)
+            lines = [["email", "a", "b"], *(["x@firm.example", *pair] for pair in cells)]
+            csv.writer(sink, delimiter=separator, quoting=csv.QUOTE_ALL).writerows(lines)
+        one = TextTable(source)
+        write_text(
+            one.reader(), target, columns=one.columns, ours=(), separator=one.separator, has_mark=one.has_mark
+        )
+        with target.open(encoding="utf-8-sig", newline="") as made:
+            assert list(csv.reader(made, delimiter=separator)) == lines
+
+
+def test_bytes_are_base64_wherever_they_stand_and_lists_are_json(tmp_path):
+    moment = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    write(tmp_path / "out.csv", batch(raw=[b"\xff\0"], many=[[b"\xff"]], deep=[{"a": b"\xff", "at": moment}]))
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as made:
+        _, cells = csv.reader(made)
+    assert cells == ["/wA=", '["/w=="]', '{"a": "/w==", "at": "2026-01-02T03:04:05+00:00"}']

@@ -319,6 +319,30 @@ def test_a_parquet_file_is_streamed_into_another(stand_in, enricher, tmp_path):
     assert api.requests() == 9
 
 
+@pytest.mark.parametrize(
+    "target",
+    [
+        "leads.parquet",
+        "folder/../leads.parquet",
+        "link.parquet",
+        "hard.parquet",
+        "ledger.db",
+        "ledger.db-wal",
+    ],
+)
+def test_a_table_is_never_written_over_its_source_or_the_ledger(stand_in, enricher, tmp_path, target):
+    api = stand_in()
+    leads(3).to_parquet(tmp_path / "leads.parquet", index=False)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link.parquet").symlink_to("leads.parquet")
+    (tmp_path / "hard.parquet").hardlink_to(tmp_path / "leads.parquet")
+    one = enricher(api, ledger=tmp_path / "ledger.db")
+    with pytest.raises(ConfigError, match="it is the "):
+        one.enrich_parquet(tmp_path / "leads.parquet", tmp_path / target)
+    assert len(pd.read_parquet(tmp_path / "leads.parquet")) == 3
+    assert api.requests() == 0
+
+
 @pytest.mark.parametrize("at_risk", [10, 30])
 def test_full_partitions_are_sent_although_the_window_holds_less_than_the_table(
     stand_in, enricher, monkeypatch, at_risk

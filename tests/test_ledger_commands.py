@@ -25,6 +25,14 @@ def call(where):
 
 
 @pytest.fixture
+def fresh(tmp_path, monkeypatch):
+    """Run `eb-dagster ledger …` in a folder without a ledger."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EB_DAGSTER_LEDGER", str(tmp_path / "new.db"))
+    return lambda *words, stdin=None: CliRunner().invoke(main, ["ledger", *words], input=stdin)
+
+
+@pytest.fixture
 def doubtful(stand_in, enricher, where):
     """A ledger in which ten people were bought and ten are in doubt."""
     api = stand_in(match_rate=1.0, faults=[sandbox.Fault("502", 2)])
@@ -131,7 +139,7 @@ def test_reread_reads_what_an_older_release_could_not(stand_in, enricher, where,
 def test_forget_takes_the_identifier_from_standard_input(call):
     done = call("forget", "-", stdin="P1@firm.example\n")
     assert done.exit_code == 0, done.output
-    assert done.output.startswith("removed 1 contacts from replies")
+    assert done.output.startswith("removed 1 contact from replies")
     assert "firm.example" not in done.output
 
 
@@ -148,7 +156,7 @@ def test_suppress_reads_text_and_tables(call, doubtful, tmp_path, enricher, wher
     (tmp_path / "people.txt").write_text("p40@firm.example\n\np41@firm.example\n")
     (tmp_path / "people.csv").write_text("Email,n\nP42@firm.example,1\n")
     assert call("suppress", str(tmp_path / "people.txt")).output.startswith("2 people")
-    assert call("suppress", str(tmp_path / "people.csv")).output.startswith("1 people")
+    assert call("suppress", str(tmp_path / "people.csv")).output.startswith("1 person")
     pd.DataFrame({"email": ["p41@firm.example", None]}).to_parquet(tmp_path / "people.parquet")
     assert call("suppress", str(tmp_path / "people.parquet")).output.startswith("0 people")
     (tmp_path / "other.csv").write_text("Company;n\nFirm;1\n")
@@ -156,6 +164,102 @@ def test_suppress_reads_text_and_tables(call, doubtful, tmp_path, enricher, wher
     assert (told.exit_code, "no identifier columns" in told.output) == (2, True)
     enriched = enricher(doubtful, ledger=where).enrich_dataframe(leads(43).iloc[39:])
     assert enriched["eb_status"].tolist() == ["matched", "suppressed", "suppressed", "suppressed"]
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_forget_takes_several_people_at_once(call):
+    done = call("forget", "P1@firm.example", "-", stdin="p2@firm.example\n\np3@firm.example\n")
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("removed 3 contacts from replies")
+    assert "firm.example" not in done.output
+    told = call("forget", "p4@firm.example", "p5@", "p6@firm.example")
+    assert (told.exit_code, "1 (at 2, counted from 1)" in told.output) == (2, True)
+    assert call("forget", "p4@firm.example").output.startswith("removed 1 contact ")
+    assert call("forget", "-", stdin="\n").exit_code == 2
+
+
+def test_forget_makes_no_ledger_for_what_is_no_identifier(fresh, tmp_path):
+    told = fresh("forget", "773 474 9362")
+    assert (told.exit_code, "--region" in told.output) == (2, True)
+    assert not (tmp_path / "new.db").exists()
+
+
+def test_forget_without_a_ledger_keeps_people_from_being_bought_and_says_so(fresh, stand_in, enricher):
+    done = fresh("forget", "ada@firm.example", "bo@firm.example")
+    assert done.exit_code == 0, done.output
+    assert "new, empty ledger" in done.output
+    assert "nothing is removed; 2 identifiers can no longer be bought" in done.output
+    api = stand_in(match_rate=1.0)
+    frame = pd.DataFrame({"email": ["ada@firm.example", "bo@firm.example"]})
+    assert set(enricher(api, ledger="new.db").enrich_dataframe(frame)["eb_status"]) == {"suppressed"}
+    assert api.requests() == 0
+
+
+def test_a_file_and_an_identifier_that_were_mixed_up_are_told_without_repeating_them(fresh, tmp_path):
+    (tmp_path / "people").write_text("ada@firm.example\n")
+    for name in ("people", "people.csv", str(tmp_path / "people")):
+        told = fresh("forget", name)
+        assert (told.exit_code, "forget - < FILE" in told.output) == (2, True), name
+    for identifier in ("ada@firm.example", "+17734749362", "linkedin.com/in/ada-example"):
+        told = fresh("suppress", identifier)
+        assert (told.exit_code, "FILE is an identifier" in told.output) == (2, True), identifier
+        assert identifier not in told.output
+    assert fresh("suppress", "nowhere.csv").exit_code == 2
+    assert not (tmp_path / "new.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "people"),
+    [
+        ("ada@firm.example\n+1 773 474 9362\nlinkedin.com/in/ada-example\n", (), 3),
+        ("Unsubscribed\n\nEmail\nada@firm.example\n", (), 1),
+        ("Who\nada@firm.example\nbo@firm.example\n", (), 2),
+        ("Name;Work Email;Mobile\nAda;ada@firm.example;(773) 474-9362\n", ("--region", "US"), 2),
+        ("Name;Work Email;Mobile\nAda;ada@firm.example;(773) 474-9362\n", ("--column", "Work Email"), 1),
+        ("x\nName,Mail\nAda,ada@firm.example\n", ("--header-line", "2"), 1),
+        ("field_type,value\nemail,ada@firm.example\nphone,+17734749362\n", (), 2),
+        ('email\n"ada@firm.example, bo@firm.example"\nADA@firm.example\n', (), 2),
+    ],
+)
+@pytest.mark.parametrize("name", ["optout.csv", "optout.txt"])
+def test_people_are_found_in_opt_out_files(fresh, tmp_path, content, options, people, name):
+    (tmp_path / name).write_text(content)
+    done = fresh("suppress", name, *options)
+    assert done.exit_code == 0, done.output
+    who = "1 person suppressed that was" if people == 1 else f"{people} people suppressed that were"
+    assert done.output.endswith(f"{who} not before, of {people}\n")
+
+
+@pytest.mark.parametrize("content", ["email\nada@firm.example\nada@\n", 'email\nx\n"bo@firm.example; bo@"\n'])
+def test_an_opt_out_that_cannot_be_read_is_never_passed_over(fresh, tmp_path, content):
+    (tmp_path / "optout.csv").write_text(content)
+    told = fresh("suppress", "optout.csv")
+    assert (told.exit_code, "Nobody was suppressed" in told.output) == (2, True)
+    assert "2, counted from 1 below the header" in told.output
+    pd.DataFrame({"phone": [17734749362]}).to_parquet(tmp_path / "optout.parquet")
+    assert "values that are not text" in fresh("suppress", "optout.parquet").output
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_an_export_replaces_its_own_receipts_only(call, tmp_path):
+    target = str(tmp_path / "receipts.parquet")
+    for _ in range(2):
+        assert call("export", "-o", target).exit_code == 0
+    leads(1).to_parquet(target)
+    refused = call("export", "-o", target)
+    assert (refused.exit_code, "--force" in refused.output) == (2, True)
+    assert list(pd.read_parquet(target)) == ["email"]
+    assert call("export", "-o", target, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["ledger.db", "./ledger.db", "ledger.db-wal", "link.parquet"])
+def test_an_export_never_writes_over_the_ledger(stand_in, enricher, fresh, tmp_path, monkeypatch, name):
+    monkeypatch.setenv("EB_DAGSTER_LEDGER", str(tmp_path / "ledger.db"))
+    enricher(stand_in(), ledger="ledger.db").enrich_dataframe(leads(2))
+    (tmp_path / "link.parquet").symlink_to("ledger.db")
+    refused = fresh("export", "-o", name, "--force")
+    assert (refused.exit_code, "cannot write" in refused.output) == (2, True)
+    assert fresh("check").output.startswith("no faults")
 
 
 @pytest.mark.usefixtures("doubtful")

@@ -39,6 +39,7 @@ from eb_dagster import (
     cli,
     delimited,
     identifiers,
+    ledger_commands,
     sandbox,
     upstream,
 )
@@ -86,7 +87,6 @@ NOT_PROVOKED = {
     "its log still holds": "needs a reader at that very moment",
     "was opened before a fork": "needs a fork, which threads forbid; tests/faults/together.py forks",
     "a reply was lost inside": "cannot happen, and says so to whoever reads the types",
-    "cannot be read ({type(error).__name__})": "needs a disk that fails while it is read",
     "is there and cannot be read: check the disk": "needs a disk that fails while it is read",
     "is there and cannot be read: no permission": "root may read everything",
     "is gone, and its {path.name}-wal": "test_database.py",
@@ -154,6 +154,10 @@ class Scene:
         path = self.folder / name
         path.write_bytes(content)
         return path
+
+    def numbers(self) -> Path:
+        pd.DataFrame({"phone": [17734749362]}).to_parquet(self.folder / "numbers.parquet")
+        return self.folder / "numbers.parquet"
 
     def sql(self, statement: str, *values: Any) -> None:
         engine = sa.create_engine(f"sqlite:///{self.ledger}")
@@ -311,12 +315,22 @@ for what, act in {
     "a separator that is not plain": lambda s: delimited.TextTable(s.file("a.csv", b"email,n;m\na,b;c\nd,e;f\n")),
     "a file that is no text": lambda s: delimited.TextTable(s.file("a.csv", b"PK\x03\x04\0\0\0")),
     "a file of two encodings": lambda s: delimited.TextTable(s.file("a.csv", "email,ü\n".encode() + b"\xfc\n")),
-    "a file of no known encoding": lambda s: delimited.TextTable(s.file("a.csv", b"email\n\x81\xfc\n")),
+    "a file of no known encoding": lambda s: delimited.TextTable(s.file("a.csv", b"email\na\x81\x8db\x9d\xa4\xffc\n")),
+    "a file of one of two encodings": lambda s: delimited.TextTable(s.file("a.csv", "email\nPavlů\n".encode("cp1250"))),
+    "a line that is no header": lambda s: delimited.TextTable(s.file("a.csv", b"email\n"), header_line=7),
     "a folder as the file of leads": lambda s: cli._open_table(s.folder, encoding=None, separator=None),
     "a folder as the output": lambda s: cli._check_targets(s.file("a.csv"), s.folder, None),
     "a file that the command line cannot find": lambda s: cli._open_table(s.folder / "a.csv", encoding=None, separator=None),
     "an Excel file": lambda s: cli._open_table(s.folder / "a.xlsx", encoding=None, separator=None),
     "two columns of one name in a file": lambda s: cli._check_names(delimited.TextTable(s.file("a.csv", b"n,n\n1,2\n"))),
+    "a folder that is not there": lambda s: cli._check_targets(s.file("a.csv"), s.folder / "b" / "b.csv", None),
+    "a ledger as the output": lambda s: check_writable(s.file("a.parquet", b"SQLite format 3\0")),
+    "a table as the report": lambda s: cli._check_targets(s.file("a.csv"), s.folder / "b.csv", s.folder / "c.csv"),
+    "a file that somebody else wrote": lambda s: ledger_commands.may_replace(s.file("a.csv"), asks=False),
+    "values to forget that are none": lambda _: ledger_commands._check_all([("email", "canary@"), ("email", "a")], None),
+    "people who cannot be told from the columns": lambda s: ledger_commands._people(s.file("a.csv", b"a,b\n1,2\n"), None, None, None, {}),
+    "people who are no identifiers": lambda s: ledger_commands._people(s.file("a.csv", b"email\ncanary@\n"), None, None, None, {}),
+    "people who are numbers": lambda s: ledger_commands._people(s.numbers(), None, None, None, {}),
     "one file for input and output": lambda s: cli._check_targets(s.file("a.csv"), s.folder / "a.csv", None),
 }.items():  # fmt: skip
     provoked(what, act)

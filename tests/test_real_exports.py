@@ -12,6 +12,7 @@ cells left out at the end of rows, and long numbers rounded.
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -390,3 +391,83 @@ def test_a_workbook_is_refused_with_advice(shell):
     ran = shell("plan", "leads.xlsx")
     assert ran.code == 2
     assert "save it as CSV UTF-8" in ran.said
+
+
+# Cases from the field (tests/cases/files)
+
+CASES = Path(__file__).parent / "cases" / "files"
+
+
+@pytest.mark.parametrize(
+    ("name", "lines"),
+    [("connections", 3), ("title", 2), ("title_wide", 2), ("comment", 1), ("blank_first", 1)],
+)
+def test_lines_above_the_header_are_passed_over_and_the_profile_is_suggested(shell, name, lines):
+    told = shell("plan", str(CASES / f"{name}.csv"))
+    assert told.code == 2
+    assert f"{name}.csv: 2 rows" in told.said
+    assert f"{lines} line{'s' * (lines > 1)} above the header" in told.said
+    assert '--social-profile URL --email "Email Address"' in told.said
+    named = ("--social-profile", "URL", "--header-line", str(lines + 1))
+    assert shell("plan", str(CASES / f"{name}.csv"), *named, "--json").json["plan"]["to_ask"] == 2
+
+
+@pytest.mark.parametrize(("name", "asked"), [("trailing", 2), ("trailing_semicolon", 1)])
+def test_blank_cells_at_the_end_of_rows_are_none(shell, name, asked):
+    done = shell("plan", str(CASES / f"{name}.csv"), "--json")
+    assert (done.code, done.json["plan"]["to_ask"]) == (0, asked)
+
+
+@pytest.mark.parametrize(("name", "asked"), [("nul_one", 1), ("nul_two", 1), ("nul_late", 2)])
+def test_nuls_are_told_and_pass_through(shell, name, asked):
+    source = CASES / f"{name}.csv"
+    done = shell("enrich", str(source), "-o", "out.csv", "--json")
+    assert (done.code, done.json["report"]["credits_charged"]) == (0, asked)
+    assert "NUL" in done.said
+    with source.open(newline="") as before, Path("out.csv").open(newline="") as after:
+        assert [row[:2] for row in csv.reader(after)] == list(csv.reader(before))
+
+
+def test_of_google_contacts_the_values_are_suggested_and_not_their_labels(shell):
+    told = shell("plan", str(CASES / "google.csv")).said
+    options = told[told.index("as in") : told.index("(there are")]
+    assert '--email "E-mail 1 - Value"' in options
+    assert "Label" not in options
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding", "spoken"),
+    [
+        ("cyrillic", "cp1251", "Windows-1251"),
+        ("japanese", "cp932", "Shift JIS"),
+        ("polish", "cp1250", "Windows-1250"),
+    ],
+)
+def test_another_encoding_is_told_and_passes_through(shell, name, encoding, spoken):
+    source = CASES / f"{name}.csv"
+    done = shell("enrich", str(source), "-o", "out.csv")
+    assert done.code == 0, done.said
+    assert f"read as {spoken}" in done.said
+    with source.open(newline="", encoding=encoding) as before, Path("out.csv").open(newline="", encoding="utf-8-sig") as after:  # fmt: skip
+        assert [row[:3] for row in csv.reader(after)] == [row[:3] for row in csv.reader(before)]
+
+
+def test_what_may_be_two_encodings_is_refused_with_the_option(shell):
+    Path("leads.csv").write_bytes("email,name\nada@firm.example,Pavlů\n".encode("cp1250"))
+    refused = shell("plan", "leads.csv")
+    assert refused.code == 2
+    assert "say which with --encoding" in refused.said
+    assert shell("plan", "leads.csv", "--encoding", "cp1250").code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "people"),
+    [("optout_utf16.txt", 2), ("optout_cp1252.txt", 2), ("unsubscribed.csv", 1), ("optout_many.csv", 2)],
+)
+def test_an_opt_out_file_is_read_as_leads_are_and_makes_the_ledger(shell, name, people):
+    done = shell("ledger", "suppress", str(CASES / name))
+    assert done.code == 0, done.said
+    assert re.fullmatch(
+        rf"{people} (person|people) suppressed that (was|were) not before, of {people}\n", done.out
+    )
+    assert "new, empty ledger" in done.said
