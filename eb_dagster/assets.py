@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack, cast
 import dagster as dg
 from pydantic import ValidationError
 
-from eb_dagster.checks import EnrichmentChecks
+from eb_dagster.checks import EnrichmentChecks, NamesAgree
 from eb_dagster.contacts import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, shown, shown_list
 from eb_dagster.identifiers import find_layout
@@ -109,6 +109,8 @@ def build_enriched_contacts_asset(
     if path is None:
         whole = whole.with_io_manager_key(io_manager_key or "io_manager")
     chosen = _read_checks(checks, {"min": min_match_rate, "max": max_match_rate})
+    if settings.get("person") is not None and "names_agree" not in _named_checks(checks):
+        chosen = chosen.model_copy(update={"names_agree": NamesAgree()})
 
     @dg.multi_asset(
         name=whole.key.to_python_identifier(),
@@ -199,6 +201,7 @@ def _complete(
         prefix=settings.get("prefix", "eb_"),
         columns=settings.get("columns"),
         lists=settings.get("lists", "list"),
+        with_agrees=settings.get("person") is not None,
     )
     mine = [dg.AssetDep.from_coercible(one) for one in deps]
     others = [one for one in spec.deps if one.asset_key not in {each.asset_key for each in mine}]
@@ -229,6 +232,11 @@ def _read_checks(
         raise ConfigError(
             f"checks: {'; '.join(faults)}; choose from {sorted(EnrichmentChecks.model_fields)}"
         ) from None
+
+
+def _named_checks(checks: EnrichmentChecks | Mapping[str, Any] | None) -> Set[str]:
+    """Which checks the user spoke of."""
+    return checks.model_fields_set if isinstance(checks, EnrichmentChecks) else {*(checks or {})}
 
 
 def _where(location: Sequence[int | str]) -> str:

@@ -125,11 +125,26 @@ class CreditsWithinPlan(Check):
         return Verdict(spent <= planned, {"spent": spent, "planned_at_most": planned}, why)
 
 
+class NamesAgree(Check):
+    """Where columns with names are given, few matched contacts have another name than their row."""
+
+    max: Annotated[float, Field(ge=0, le=1), _says("It fails above this share.")] = 0.05
+
+    def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
+        agree, disagree = facts.get("agrees", 0), facts.get("disagrees", 0)
+        shown: dict[str, int | float] = {"agrees": agree, "disagrees": disagree, "max": self.max}
+        if not agree + disagree:
+            return Verdict(True, shown, "No row has a name to compare with.")
+        share = disagree / (agree + disagree)
+        why = f"{share:.1%} of the contacts whose name can be compared have another one than their row."
+        return Verdict(share <= self.max, {**shown, "share": share}, why)
+
+
 class EnrichmentChecks(dg.Model, dg.Resolvable):
     """The checks of an asset. None leaves one out.
 
     By default, a match rate out of bounds and a missing row are errors, the others warn, and
-    `credits_within_plan` is off.
+    `credits_within_plan` is off. `names_agree` is there where columns with names are given (`person`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -140,6 +155,7 @@ class EnrichmentChecks(dg.Model, dg.Resolvable):
     schema_drift: SchemaDrift | None = SchemaDrift()
     one_row_each: OneRowEach | None = OneRowEach()
     credits_within_plan: CreditsWithinPlan | None = None
+    names_agree: NamesAgree | None = None
 
     def chosen(self) -> dict[str, Check]:
         """The checks there are, by name."""

@@ -127,6 +127,10 @@ def _enrichment(command: Any) -> Any:
         click.option("--social-profile", multiple=True, metavar="COLUMN", help="Column of profile URLs; repeatable."),
         click.option("--email", multiple=True, metavar="COLUMN", help="Column of e-mail addresses; repeatable."),
         click.option("--phone", multiple=True, metavar="COLUMN", help="Column of phone numbers; repeatable."),
+        click.option("--name", metavar="COLUMN", help="Column of full names: compared here, never sent."),
+        click.option("--first-name", metavar="COLUMN", help="Column of first names, in place of --name."),
+        click.option("--last-name", metavar="COLUMN", help="Column of last names, in place of --name."),
+        click.option("--company", metavar="COLUMN", help="Column of companies: tells people of one name apart."),
         click.option("--region", "default_region", metavar="US", help="Country of phones without a country code."),
         click.option("--required", "required_fields", multiple=True, metavar="FIELD,…", callback=_split_names, shell_complete=_complete_fields, help="Fields that a contact must have to be found (and paid for)."),
         click.option("--max-credits", type=click.IntRange(min=0), help="Spend no more than this."),
@@ -156,9 +160,13 @@ def _enrichment(command: Any) -> Any:
     short_help="Show what enriching a file would ask and cost.",
     epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05',
 )
+@click.option(
+    "--explain", is_flag=True, help="List every cell that is not used or not asked, and why; no values."
+)
 @_enrichment
 def plan(
     file: Place,
+    explain: bool,
     encoding: str | None,
     separator: str | None,
     header_line: int | None,
@@ -174,6 +182,8 @@ def plan(
         table = _open_table(file, encoding=encoding, separator=separator, header_line=header_line)
         with _enricher(table, options) as enricher:
             outcome.plan = enricher.plan(table.reader())
+            if explain:
+                outcome.explained = enricher.explain(table.reader()).to_pylist()
 
 
 @main.command(
@@ -274,6 +284,7 @@ class _Outcome:
     def __init__(self, *, as_json: bool, price: float | None, ledger: str | None) -> None:
         self._as_json, self.price, self._ledger = as_json, price, ledger
         self.plan: Plan | None = None
+        self.explained: Sequence[Mapping[str, Any]] | None = None
         self.report: Report | None = None
         self.output: Place | None = None
         self.page: Path | None = None
@@ -307,6 +318,8 @@ class _Outcome:
             click.echo(text_table(_facts_in_options(self.report.facts(price=self.price))))
         elif self.plan is not None and error is None:
             click.echo(text_table(_facts_in_options(self.plan.facts(price=self.price))))
+            for one in self.explained or ():
+                click.echo(f"row {one['row']:,}, {one['column']}: {one['reason']}")
         if self.output is not None:
             click.echo(f"written to {self.output}")
         if self.page is not None:
@@ -339,6 +352,8 @@ class _Outcome:
         whole: dict[str, Any] = {}
         if self.plan is not None:
             whole["plan"] = self.plan.to_dict(price=self.price)
+        if self.explained is not None:
+            whole["explained"] = self.explained
         if self.report is not None:
             whole["report"] = self.report.to_dict(price=self.price)
         if self.output is not None:
@@ -537,7 +552,8 @@ def _check_names(table: _Table) -> None:
 
 def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enricher:
     from eb_dagster.enrich import Enricher
-    from eb_dagster.identifiers import FIELD_TYPES, find_layout, suggest
+    from eb_dagster.identifiers import FIELD_TYPES, check_person_columns, find_layout, suggest
+    from eb_dagster.settings import PERSON_PARTS
 
     settings = dict(options)
     # Of the ways to name columns, the command line's order is the default order of asking.
@@ -552,6 +568,9 @@ def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enric
     settings["max_age"] = _days(settings.pop("max_age_days"))
     settings["retry_misses_after"] = _days(settings["retry_misses_after"])
     settings["columns"] = settings.get("columns") or None
+    person = {part: column for part in PERSON_PARTS if (column := settings.pop(part)) is not None}
+    settings["person"] = person or None
+    check_person_columns(table.columns, person)
     new = _new_ledger(settings["ledger"])
     enricher = Enricher(**settings, identifiers=identifiers or None, **others)
     if new is not None:
@@ -681,7 +700,7 @@ def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> 
         reader,
         output,
         columns=names,
-        ours=set(arrow_schema(prefix=prefix).names) - set(table.columns),
+        ours=set(arrow_schema(prefix=prefix, with_agrees=True).names) - set(table.columns),
         # Whoever opens semicolons today opens the result in the same spreadsheet.
         separator="\t" if output.suffix.lower() in (".tsv", ".txt") else like_input,
         has_mark=source is not None and source.is_from_spreadsheet,

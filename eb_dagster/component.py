@@ -1,8 +1,8 @@
 """The component for `dg`: the asset factory, from YAML."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast
 
 import dagster as dg
 from dagster.components.resolved.core_models import OpSpec
@@ -92,6 +92,12 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
             "names if not given."
         ),
     ] = None
+    person: Annotated[
+        dict[Literal["name", "first_name", "last_name", "company"], str] | None,
+        _says(
+            "Columns with the name and company of whom a row is about; compared, never sent. Adds eb_agrees."
+        ),
+    ] = None
     required_fields: Annotated[
         Sequence[RequiredField],
         _says("Fields that a contact must hold to count as found, and to be charged."),
@@ -159,6 +165,7 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     def _settings(self) -> EnrichmentSettings:
         return {
             "identifiers": self.identifiers,
+            "person": cast("Mapping[str, str] | None", self.person),
             "required_fields": self.required_fields,
             "default_region": self.default_region,
             "max_credits": self.max_credits,

@@ -95,6 +95,13 @@ published = sa.Table(
 )
 
 
+# A person's word that contacts of this person, by their mark, are not this identifier's.
+rejected = sa.Table(
+    "rejected",
+    metadata,
+    sa.Column("key", sa.LargeBinary(16), primary_key=True),
+    sa.Column("person", sa.BigInteger, primary_key=True),
+)
 companions = sa.Table(
     "companions",
     metadata,
@@ -242,7 +249,8 @@ def _sign(connection: sa.Connection) -> None:
 def _upgrade(connection: sa.Connection, version: int, mark: bytes) -> None:
     if version < 2:
         _upgrade_from_1(connection, mark)
-    companions.create(connection, checkfirst=True)
+    for table in (companions, rejected):
+        table.create(connection, checkfirst=True)
     # Nothing in it is worth keeping for longer than a minute.
     pacer.drop(connection)
     pacer.create(connection)

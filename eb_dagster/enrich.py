@@ -16,6 +16,8 @@ from itertools import accumulate, pairwise
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast, overload
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from eb_dagster import contacts as contact_columns
@@ -26,10 +28,12 @@ from eb_dagster.companions import Companions
 from eb_dagster.contacts import ListsChoice
 from eb_dagster.eligible import narrow
 from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget, shown_list
+from eb_dagster.explain import explained
 from eb_dagster.forecast import Forecast
 from eb_dagster.identifiers import (
     Candidates,
     FieldType,
+    Identifier,
     Layout,
     check_person_columns,
     find_layout,
@@ -262,6 +266,18 @@ class Enricher:
         """
         return rights.forget(self._ledger, field_type, text, default_region=self._settings.default_region)
 
+    def reject(self, field_type: FieldType, text: str | Iterable[str]) -> int:
+        """Take a person's word that the contact found by this identifier is somebody else's.
+
+        It answers no more for it, and the identifier is not asked again; what was paid stays, and the contact goes
+        on answering for its other identifiers. Returns how many contacts that were.
+
+        Raises:
+            InputError: a text is no identifier of its kind.
+
+        """
+        return rights.reject(self._ledger, field_type, text, default_region=self._settings.default_region)
+
     def plan(self, frame: Any) -> Plan:
         """What enriching this table would ask and cost at most. Sends nothing.
 
@@ -298,6 +314,49 @@ class Enricher:
             credits_left_today=left.get("day"),
             credits_left_this_month=left.get("month"),
         )
+
+    def explain(self, frame: Any) -> Any:
+        """Every cell that is not used or not asked: a table of row (counted from 1), column and reason.
+
+        No value is in it. Takes what `plan` takes; of pandas it comes back as pandas, else as an Arrow table.
+        """
+        purchase, companions = self._purchase(Agenda(), Report()), Companions(self._ledger, is_plan=True)
+        if _is_pandas(frame):
+            names = [str(name) for name in frame.columns]
+            layout = find_layout(names, self._settings.identifiers)
+            self._read_first(self._read_pandas(frame, layout), layout, companions)
+            blocks = self._cells(layout, lambda one: self._read_pandas(frame, one))
+        else:
+            table = frames.read_table(frame)
+            layout = find_layout(table.schema.names, self._settings.identifiers)
+            self._read_first(
+                self._read_batches(_pieces(iter(table.to_batches())), layout), layout, companions
+            )
+            blocks = self._cells(
+                layout, lambda one: self._read_batches(_pieces(iter(table.to_batches())), one)
+            )
+
+        def shared_among(rows: Sequence[Candidates]) -> Callable[[Identifier], bool]:
+            offers = Offers(rows, self._ledger.keys)
+            lookup = purchase.look_up(offers.identifiers, offers.keys)
+            is_shared = self._shared(offers, lookup, companions)
+            keys = {key for key, one in zip(offers.keys, is_shared.tolist(), strict=True) if one}
+            return lambda one: bool(keys) and self._ledger.key(one) in keys
+
+        found = explained(blocks, shared_among=shared_among)
+        return _arrow(found).to_pandas() if _is_pandas(frame) else found
+
+    @staticmethod
+    def _cells(
+        layout: Layout, read: Callable[[Layout], Iterator[list[Candidates]]]
+    ) -> Iterator[list[tuple[str, list[Candidates]]]]:
+        """What each column offers, block by block."""
+        if layout.shape == "long":
+            yield from ([("value", block)] for block in read(layout))
+            return
+        columns = [read(Layout("wide", (column,))) for column in layout.columns]
+        for blocks in zip(*columns, strict=True):
+            yield [(name, block) for (_, name), block in zip(layout.columns, blocks, strict=True)]
 
     @overload
     def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame: ...
@@ -716,8 +775,7 @@ class Enricher:
         if not is_told:
             companions.note(offers)
         lookup = purchase.look_up(offers.identifiers, offers.keys)
-        is_shared = companions.shared(offers) | lookup.known.is_of_two
-        is_shared &= offers.are(lambda one: one.field_type != "social_profile")
+        is_shared = self._shared(offers, lookup, companions)
         rows = narrow(offers, is_shared=is_shared, suppressed=lookup.suppressed)
         settled = purchase.settle(offers, lookup)
         starts = list(accumulate([len(chunk) for chunk in chunks], initial=0))
@@ -725,6 +783,12 @@ class Enricher:
             _LookedUp(rows[start:end], settled.part(start, end - start), lookup)
             for start, end in pairwise(starts)
         ]
+
+    @staticmethod
+    def _shared(offers: Offers, lookup: Lookup, companions: Companions) -> npt.NDArray[np.bool_]:
+        """Which identifiers several people share, as rows or contacts tell; a profile is one person's."""
+        is_profile = offers.are(lambda one: one.field_type == "social_profile")
+        return (companions.shared(offers) | lookup.known.is_of_two) & ~is_profile
 
     @staticmethod
     def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:

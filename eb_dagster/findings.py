@@ -25,6 +25,7 @@ from eb_dagster.packed import (
     KEY_BYTES,
     OUTCOME,
     PROFILED,
+    REJECTED,
     VANITY,
     WRITTEN_OFF,
     Indices,
@@ -138,6 +139,7 @@ class Findings:
         self._contact, self._position, self._miss, self._open, self._standing = (
             np.full(len(keys), -1, dtype=kind) for kind in (np.int32, np.int32, np.int32, np.int32, np.int8)
         )
+        self._is_rejected = np.zeros(len(keys), dtype=np.bool_)
         self._held = np.zeros(len(keys), dtype=np.uint8)
         self._by_alias = _which(keys, alias_keys)
         self._aliases: list[npt.NDArray[Any]] = []
@@ -202,8 +204,10 @@ class Findings:
         own["position"] = position[position >= 0]
         self._own.append(own)
         # What was not found with fewer conditions is not found with more.
-        is_miss = (position == MISSED) & (required & ~np.int32(self._required) == 0)
+        is_rejected = position == REJECTED
+        is_miss = ((position == MISSED) & (required & ~np.int32(self._required) == 0)) | is_rejected
         self._miss[which[is_miss]] = numbers[is_miss]
+        self._is_rejected[which[is_rejected]] = True
         if (position < MISSED).any():
             is_flying = np.array([row.state in IN_FLIGHT_STATES for row in rows])[request]
             is_unreadable = position == UNREADABLE
@@ -312,7 +316,7 @@ class Findings:
         if (since := self._freshness.contacts_since) is not None:
             stale = answered[self._contact] < since
         if (since := self._freshness.misses_since) is not None:
-            fresh &= answered[self._miss] >= since
+            fresh &= (answered[self._miss] >= since) | self._is_rejected
         return stale, fresh
 
 

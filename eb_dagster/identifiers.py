@@ -788,7 +788,7 @@ def with_persons(rows: Sequence[Candidates], columns: Mapping[str, Sequence[str 
 def texts_of(column: Any) -> list[str | None]:
     """The texts of a pandas or Arrow column; None for whatever is no text."""
     texts = _texts_of(column) if hasattr(column, "null_count") else _texts(column)
-    return [text if isinstance(cast("object", text), str) else None for text in texts]
+    return [text if isinstance(text, str) else None for text in texts]
 
 
 def check_text(frame: pd.DataFrame, names: Sequence[str]) -> None:

@@ -60,6 +60,7 @@ _STATES: Final = frozenset({
 
 _requests, _replies, _meta = database.requests, database.replies, database.meta
 _pacer, _suppressed, _published = database.pacer, database.suppressed, database.published
+_rejected = database.rejected
 
 # What each request takes part in, made once: making a statement takes longer than carrying it out.
 _of_request = _requests.c.id == sa.bindparam("request")
@@ -661,6 +662,7 @@ class Ledger:
                 outcomes = np.where(np.isin(before["position"], DECIDED), before, outcomes)
                 aliases = aliases[np.isin(aliases["position"], outcomes["position"])]
                 booked += row.credits - _count_found(before)
+            aliases = self._without_rejected(connection, aliases)
             others = {} if withheld is None else self._withhold(connection, request_id, withheld)
             unreadable = int((outcomes["position"] == UNREADABLE).sum())
             self.rewrite_outcomes(
@@ -670,6 +672,15 @@ class Ledger:
                 records_enriched=_within_database(records_enriched), **others,
             )  # fmt: skip
         return True
+
+    @staticmethod
+    def _without_rejected(connection: sa.Connection, aliases: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Leave out whom a person has said that they are not."""
+        rejected = {(bytes(row.key), row.person) for row in connection.execute(sa.select(_rejected))}
+        if not rejected:
+            return aliases
+        stays = [(one["key"].tobytes(), int(one["person"])) not in rejected for one in aliases]
+        return aliases[np.array(stays, dtype=np.bool_)]
 
     def _withhold(self, connection: sa.Connection, request_id: int, withheld: Withheld) -> dict[str, Any]:
         """Put the reply without these people in the place of the one that came. Returns what else changes."""

@@ -274,6 +274,30 @@ def forget(
 
 
 @ledger.command()
+@click.argument("values", metavar="VALUE…", nargs=-1, required=True)
+@click.option("--kind", type=click.Choice(_KINDS), help="Of VALUE. Default: told from its form.")
+@click.option("--region", help="Country of a phone without a country code, such as US.")
+@_named_ledger
+@click.pass_context
+def reject(
+    context: click.Context, values: tuple[str, ...], kind: FieldType | None, region: str | None
+) -> None:
+    """Say that the contact found by an identifier is somebody else's.
+
+    It answers no more for VALUE, which is not asked again; what was paid stays. "-" reads the values from
+    standard input, one a line.
+    """
+    from eb_dagster import rights
+
+    texts = [text for value in values for text in (_lines_of_input() if value == "-" else [value])]
+    with _opened(context) as it:
+        contacts = sum(
+            rights.reject(it, kind or _kind_of(text), text, default_region=region) for text in texts
+        )
+    click.echo(f"{_counted(contacts, 'contact')} will answer no more for what was named")
+
+
+@ledger.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--column", help="Of a table. Default: its identifier columns, and those that look like it.")
 @click.option("--kind", type=click.Choice(_KINDS), help="Of the values. Default: told from the column, then from their form.")  # fmt: skip

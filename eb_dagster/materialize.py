@@ -71,6 +71,7 @@ class EnrichmentSettings(TypedDict, total=False):
     prefix: str
     columns: Sequence[str] | None
     lists: ListsChoice
+    person: Mapping[str, str] | None
 
 
 class LaunchConfig(dg.Config):
@@ -371,11 +372,12 @@ class _Table:
         metadata: dict[str, Any] = {
             "dagster/row_count" if whole else "dagster/partition_row_count": figures["rows"],
             "dagster/column_schema": column_schema(
-                upstream.columns, prefix=prefix, columns=columns, lists=settings.get("lists", "list")
+                upstream.columns, prefix=prefix, columns=columns, lists=settings.get("lists", "list"),
+                with_agrees=settings.get("person") is not None,
             ),
             "dagster/column_lineage": column_lineage(
                 upstream.columns, source=self.enrichment.source, identifiers=layout.names,
-                prefix=prefix, columns=columns,
+                prefix=prefix, columns=columns, with_agrees=settings.get("person") is not None,
             ),
             **storage_kind(target),
             PREFIX + "picture": picture(report),

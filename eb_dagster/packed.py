@@ -22,7 +22,9 @@ RESENT: Final = -4
 WRITTEN_OFF: Final = -5
 CHARGED: Final = -6
 FORGOTTEN: Final = -7
-DECIDED: Final = (RESENT, WRITTEN_OFF, CHARGED)
+REJECTED: Final = -9
+"""A person says that the contact is somebody else's: as a miss that never grows old."""
+DECIDED: Final = (RESENT, WRITTEN_OFF, CHARGED, REJECTED)
 # A key that no identifier has: that of a person who was forgotten.
 NO_KEY: Final = bytes(KEY_BYTES)
 

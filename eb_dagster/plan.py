@@ -570,6 +570,8 @@ def money(bought: int, price: float) -> str:
 
 
 _REASONS: Final = {
+    "shared": "shared by several people",
+    "role_mailbox": "mailbox of a role, such as info@",
     "blank": "nothing in it",
     "control_characters": "control characters in it",
     "field_type": "field_type of no known kind",
@@ -588,6 +590,11 @@ _REASONS: Final = {
 }
 
 
+def reason_in_words(reason: str) -> str:
+    """Why something is not used, as a person reads it."""
+    return _REASONS.get(reason, reason)
+
+
 def unusable_facts(invalid: Mapping[str, int], unusable: Mapping[str, int]) -> list[tuple[str, str]]:
     """The rows without a usable identifier, and what in any row could not be used, and why."""
     blank = f", {invalid['blank']:,} of them blank" if invalid.get("blank") else ""
@@ -596,7 +603,7 @@ def unusable_facts(invalid: Mapping[str, int], unusable: Mapping[str, int]) -> l
         facts.append(("rows with a value that cannot be used", ""))
     for reason, count in sorted(unusable.items(), key=lambda one: -one[1]):
         mend = " (give default_region)" if reason == "phone_no_region" else ""
-        facts.append((f"  {_REASONS.get(reason, reason)}", f"{count:,}{mend}"))
+        facts.append((f"  {reason_in_words(reason)}", f"{count:,}{mend}"))
     return facts
 
 

@@ -102,6 +102,7 @@ class Report:
 
     def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
         """The report line by line; with the price of a credit, what it cost."""
+        compared = self.agrees + self.disagrees
         rate = "unknown" if self.match_rate is None else f"{self.match_rate:.1%}"
         facts = [
             ("rows", self._rows),
@@ -109,6 +110,12 @@ class Report:
             ("rows matched", f"{self.matched:,} ({rate} of those answered)"),
             *((f"  by {kind}", text) for kind, text in self._steps()),
             ("rows not found", f"{self.not_found:,}"),
+            *(
+                [("  found by phone, but somebody else", f"{self.contradicted:,}")]
+                if self.contradicted
+                else ()
+            ),
+            *([("names agree, of those compared", f"{self.agrees:,} of {compared:,}")] if compared else ()),
             *unusable_facts(self.invalid, self.unusable),
             ("rows suppressed", f"{self.suppressed:,}"),
             ("rows not asked", f"{self.not_asked:,}"),
@@ -125,6 +132,10 @@ class Report:
             ("new fields", _counts(self.new_fields)),
             ("seconds", f"{self.seconds:.1f}"),
         ]
+        if not self.is_read_first:
+            facts.append(
+                ("shared identifiers", "known by the rows before, and by the ledger: a stream is read once")
+            )
         return [*facts, ("stopped", self.stopped)] if self.stopped else facts
 
     @property

@@ -20,10 +20,18 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from eb_dagster import companions, database
+from eb_dagster import companions, database, rejection
 from eb_dagster.errors import InputError
 from eb_dagster.findings import HELD, IN_FLIGHT_STATES
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, Identifier, canonical, identifiers_in, read_cell
+from eb_dagster.identifiers import (
+    FIELD_TYPES,
+    FieldType,
+    Identifier,
+    canonical,
+    identifiers_in,
+    is_role,
+    read_cell,
+)
 from eb_dagster.ledger import Ledger, StoredReply, Unavailable
 from eb_dagster.object_store import ObjectPath, Place, place
 from eb_dagster.packed import ALIAS, FORGOTTEN, KEY_BYTES, NO_KEY, Wanted, unpack_keys, unpack_outcomes
@@ -136,6 +144,15 @@ def _read_text(
         )
     identifiers, reasons = read_cell(field_type, text, default_region=default_region)
     return identifiers, reasons or ("blank",)
+
+
+def reject(
+    ledger: Ledger, field_type: FieldType, text: str | Iterable[str], *, default_region: str | None = None
+) -> int:
+    """Let the contacts that these identifiers lead to answer no more for them. Returns the contacts."""
+    texts = [text] if isinstance(text, str) or not isinstance(text, Iterable) else list(text)
+    people = _read_people([(field_type, one) for one in texts], default_region, spent="Nothing was changed")
+    return rejection.reject(ledger, people)
 
 
 def forget(
@@ -282,7 +299,9 @@ class _Person:
         inside, asked = self._identifiers()
         others = inside | asked
         shared = self._find(sorted(others), everybody=False)
-        self.own = {one for one in others if one.field_type != "phone" or one in asked} - shared
+        # A role's mailbox stays with the role.
+        own = {one for one in others if (one.field_type != "phone" or one in asked) and not is_role(one)}
+        self.own = own - shared
 
     def _find(self, identifiers: Sequence[Identifier], *, everybody: bool) -> set[Identifier]:
         """Note the contacts that these lead to; returns those that lead to somebody else.

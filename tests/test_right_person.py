@@ -1,12 +1,14 @@
 """A row gets its own person, or nobody."""
 
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from eb_dagster import ConfigError, Enricher, InputError
+from eb_dagster.identifiers import Identifier
 from tests.people import Vendor, contact, vendor
 
 DESK = "+12025550100"
@@ -311,3 +313,69 @@ def test_who_names_no_such_column_is_told(enrich):
         enrich(("Ann", "", "ann@corp.example", ""), person={"full": "name"})
     with pytest.raises(ConfigError, match="company alone"):
         enrich(("Ann", "", "ann@corp.example", ""), person={"company": "name"})
+
+
+def test_a_contact_that_a_person_rejects_answers_no_more_and_is_not_asked_for_again(api, enrich, where):
+    api.knows(ANN, "team@corp.example", "linkedin.com/in/ann")
+    assert people(enrich(("", "", "team@corp.example", ""))) == ["Ann"]
+    with Enricher(api_key="key", base_url=api.url, ledger=where, progress=False) as enricher:
+        assert enricher.reject("email", "Team@corp.example") == 1
+        assert enricher.reject("email", "Team@corp.example") == 0
+    assert list(enrich(("", "", "team@corp.example", ""))["eb_status"]) == ["not_found"]
+    assert api.asked["team@corp.example"] == 1
+    # It goes on answering for its others.
+    assert people(enrich(("", "linkedin.com/in/ann", "", ""))) == ["Ann"]
+    assert api.credits == 1
+
+
+def test_a_rejected_identifier_stays_so_when_the_contact_is_bought_again(api, enrich, where):
+    api.knows(
+        contact("Ann", profile="linkedin.com/in/ann", emails=["bob@corp.example"]), "linkedin.com/in/ann"
+    )
+    enrich(("", "linkedin.com/in/ann", "", ""))
+    assert people(enrich(("", "", "bob@corp.example", ""))) == ["Ann"]
+    with Enricher(api_key="key", base_url=api.url, ledger=where, progress=False) as enricher:
+        assert enricher.reject("email", "bob@corp.example") == 1
+    enrich(("", "linkedin.com/in/ann", "", ""), max_age=timedelta(microseconds=1))
+    assert list(enrich(("", "", "bob@corp.example", ""))["eb_status"]) == ["not_found"]
+    assert api.asked["linkedin.com/in/ann"] == 2
+
+
+def test_what_is_not_asked_is_explained_cell_by_cell_without_a_value(api, where):
+    frame = pd.DataFrame({
+        "social_profile": ["linkedin.com/in/ann", "linkedin.com/in/bob", None, None],
+        "email": ["info@corp.example", None, "no address", "sales@corp.example"],
+        "phone": [DESK, DESK, None, None],
+    })  # fmt: skip
+    with Enricher(api_key="key", base_url=api.url, ledger=where, progress=False) as enricher:
+        told = enricher.explain(frame)
+        assert told.to_dict("list") == {
+            "row": [1, 1, 2, 3],
+            "column": ["email", "phone", "phone", "email"],
+            "reason": [
+                "mailbox of a role, such as info@", "shared by several people", "shared by several people",
+                "not an e-mail address, or pieces of one",
+            ],
+        }  # fmt: skip
+        assert enricher.explain(pa.Table.from_pandas(frame)).to_pylist() == told.to_dict("records")
+    assert not api.asked
+
+
+def test_who_is_forgotten_stands_beside_nobody_any_more(api, enrich, where):
+    enrich(("", "linkedin.com/in/ann", "ann@corp.example", DESK), ("", "linkedin.com/in/bob", "", DESK))
+    with Enricher(api_key="key", base_url=api.url, ledger=where, progress=False) as enricher:
+        ledger = enricher._ledger
+
+        def stands_beside() -> bytes:
+            with ledger.reading() as connection:
+                rows = connection.exec_driver_sql("SELECT key, people FROM companions").all()
+                return b"".join(bytes(one) for row in rows for one in row)
+
+        keys = ledger.keys(
+            [Identifier("social_profile", "linkedin.com/in/ann"), Identifier("email", "ann@corp.example")]
+        )
+        assert all(key in stands_beside() for key in keys)
+        for kind, text in (("social_profile", "linkedin.com/in/ann"), ("email", "ann@corp.example")):
+            enricher.forget(kind, text)
+        assert not any(key in stands_beside() for key in keys)
+        assert ledger.key(Identifier("social_profile", "linkedin.com/in/bob")) in stands_beside()
