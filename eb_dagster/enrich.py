@@ -43,6 +43,7 @@ from eb_dagster.identifiers import (
     with_persons,
 )
 from eb_dagster.ledger import Ledger
+from eb_dagster.namesakes import phones_of_others
 from eb_dagster.object_store import ObjectPath, Place, place
 from eb_dagster.packed import pack_fields
 from eb_dagster.parquet import (
@@ -774,7 +775,11 @@ class Enricher:
         offers = Offers([row for chunk in chunks for row in chunk], self._ledger.keys)
         if not is_told:
             companions.note(offers)
-        lookup = purchase.look_up(offers.identifiers, offers.keys)
+        lookup = purchase.look_up(
+            offers.identifiers, offers.keys, also=("phone",) if self._settings.person else ()
+        )
+        if self._settings.person and "phone" not in self._settings.aliases:
+            lookup.known.forget(phones_of_others(offers, lookup.known, self._ledger))
         is_shared = self._shared(offers, lookup, companions)
         rows = narrow(offers, is_shared=is_shared, suppressed=lookup.suppressed)
         settled = purchase.settle(offers, lookup)

@@ -398,6 +398,12 @@ class KnownKeys(Mapping[bytes, Known]):
         self.answering: Final = cast("list[int]", self.request_ids[answering].tolist())
         """The requests whose contacts answer, the oldest first."""
 
+    def forget(self, places: Indices) -> None:
+        """Know nothing of the keys at these places. To be called before anybody asks."""
+        self.standing[places], self.number[places], self.position[places] = _UNKNOWN, _UNKNOWN, _UNKNOWN
+        for flags in (self.is_alias, self.is_stale, self.has_vanity):
+            flags[places] = False
+
     @cached_property
     def _places(self) -> dict[bytes, int]:
         keys = self._keys

@@ -47,11 +47,12 @@ class RowPerson(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def hold(self) -> str | None:
-        """The same for rows that may be about one person; None where that cannot be told."""
+        """The same for rows that may be about one person; None where that cannot be told, or of no company."""
         given, family = _parts(self.name)
-        if not (given and family):
+        company = company_key(self.company) if self.company else ""
+        if not (given and family and company):
             return None
-        return " ".join((*sorted((*given, *family)), "@", company_key(self.company)))
+        return " ".join((*sorted((*given, *family)), "@", company))
 
 
 _LIBRARIES: Final = ("anyascii", "cleanco", "nameparser", "nicknames", "rapidfuzz")

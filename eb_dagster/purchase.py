@@ -229,12 +229,17 @@ class Purchase:
         """Credits that the caps on a "day" and a "month" leave, of those that are set."""
         return self._ledger.left_by_caps(limits=self._limits)
 
-    def look_up(self, identifiers: Sequence[Identifier], keys: Sequence[bytes]) -> Lookup:
-        """What the ledger knows now of these identifiers, whose keys these are."""
+    def look_up(
+        self, identifiers: Sequence[Identifier], keys: Sequence[bytes], *, also: Collection[FieldType] = ()
+    ) -> Lookup:
+        """What the ledger knows now of these identifiers, whose keys these are.
+
+        Contacts answer for the kinds of `aliases`, and `also` for these.
+        """
         listed = self._ledger.suppression_list()
         known, newest = self._ledger.lookup(
             keys, required=self._required, freshness=self._freshness,
-            alias_keys=self._alias_keys(zip(identifiers, keys, strict=True)),
+            alias_keys=self._alias_keys(zip(identifiers, keys, strict=True), also=also),
         )  # fmt: skip
         barred = self._ledger.suppressed(identifiers, among=listed)
         suppressed = (
@@ -300,8 +305,10 @@ class Purchase:
             # What is to be sent again was in doubt before the run, and nobody decided otherwise.
             self._agenda.settle(question, "in_doubt")
 
-    def _alias_keys(self, keys: Iterable[tuple[Identifier, bytes]]) -> list[bytes]:
-        kinds = self._settings.aliases
+    def _alias_keys(
+        self, keys: Iterable[tuple[Identifier, bytes]], *, also: Collection[FieldType] = ()
+    ) -> list[bytes]:
+        kinds = {*self._settings.aliases, *also}
         return [key for one, key in keys if one.field_type in kinds]
 
     # Buying

@@ -3,7 +3,7 @@ from pathlib import Path
 
 ORDER = [
     "errors", "names", "characters", "mailboxes", "networks", "cells", "role_mailboxes", "mail_providers", "identifiers", "wire", "pacer", "client", "packed", "database", "findings", "settled", "eligible", "plan", "owners", "vault",
-    "ledger", "companions", "contacts", "object_store", "publication", "parquet", "report", "forecast", "report_page", "settings", "purchase", "added", "traces", "rejection", "rights", "books",
+    "ledger", "companions", "contacts", "object_store", "publication", "parquet", "report", "forecast", "report_page", "settings", "purchase", "namesakes", "added", "traces", "rejection", "rights", "books",
     "signals", "frames", "explain", "enrich", "encodings", "delimited", "resource", "upstream", "metadata", "history", "checks", "materialize",
     "assets", "component", "ledger_commands", "warehouse", "spark", "cli",
 ]  # fmt: skip

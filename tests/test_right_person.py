@@ -12,6 +12,7 @@ from eb_dagster.identifiers import Identifier
 from tests.people import Vendor, contact, vendor
 
 DESK = "+12025550100"
+FIRM = "Corp Inc."
 ANN = contact("Ann", profile="linkedin.com/in/ann", emails=["ann@corp.example"], phones=[DESK])
 BOB = contact("Bob", profile="linkedin.com/in/bob", emails=["bob@corp.example"], phones=[DESK])
 CID = contact("Cid", profile="linkedin.com/in/cid", emails=["cid@corp.example", "info@corp.example"])
@@ -28,8 +29,8 @@ def api() -> Iterator[Vendor]:
 def enrich(api: Vendor, where: str) -> Callable[..., pd.DataFrame]:
     """Enrich rows of (name, profile, e-mail, phone), with one ledger for all."""
 
-    def run(*rows: tuple[str, ...], **settings) -> pd.DataFrame:
-        frame = pd.DataFrame(rows, columns=COLUMNS, dtype=str).replace("", None)
+    def run(*rows: tuple[str, ...], company: str = FIRM, **settings) -> pd.DataFrame:
+        frame = pd.DataFrame(rows, columns=COLUMNS, dtype=str).replace("", None).assign(company=company)
         with Enricher(
             api_key="key",
             base_url=api.url,
@@ -224,13 +225,13 @@ def test_rows_that_say_nothing_new_add_nothing_to_the_ledger(enrich, where):
     assert remembered() == before
 
 
-NAMED = {"name": "name"}
+NAMED = {"name": "name", "company": "company"}
 
 
 @pytest.fixture
 def named(enrich) -> Callable[..., pd.DataFrame]:
     """The same, with names that are compared."""
-    return lambda *rows: enrich(*rows, person=NAMED)
+    return lambda *rows, **settings: enrich(*rows, person=NAMED, **settings)
 
 
 def agreement(frame: pd.DataFrame) -> list[bool | None]:
@@ -379,3 +380,21 @@ def test_who_is_forgotten_stands_beside_nobody_any_more(api, enrich, where):
             enricher.forget(kind, text)
         assert not any(key in stands_beside() for key in keys)
         assert ledger.key(Identifier("social_profile", "linkedin.com/in/bob")) in stands_beside()
+
+
+def test_two_people_of_one_name_and_no_company_are_not_taken_for_one(api, named):
+    api.knows(contact("Jane Doe", emails=["jane@corp.example"]), "jane@corp.example")
+    found = named(("Jane Doe", "", "jane@corp.example", ""), ("Jane Doe", "", "", DESK), company="")
+    assert people(found) == ["Jane Doe", None]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "status"), [("Jane Doe", 0, "matched"), ("Ann Jones", 1, "not_found")]
+)
+def test_a_phone_inside_a_contact_answers_for_a_row_of_the_same_name(name, asked, status, api, named):
+    api.knows(contact("Jane Doe", emails=["jane@corp.example"], phones=[DESK]), "jane@corp.example")
+    named(("Jane Doe", "", "jane@corp.example", ""))
+    found = named((name, "", "", DESK))
+    assert list(found["eb_status"]) == [status]
+    assert api.asked[DESK] == asked
+    assert api.credits == 1
