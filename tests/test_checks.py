@@ -221,3 +221,27 @@ def test_checks_alone_are_run_again_without_buying(run, stand_in):
     result, ran = run(api, selection=only, min_match_rate=0.999)
     assert verdicts(result) == {"match_rate": False}
     assert (api.requests(), ran) == (before, [])
+
+
+@pytest.mark.parametrize(("disagree", "passes"), [(0, True), (5, True), (6, False)])
+def test_few_contacts_may_have_another_name_than_their_row(disagree, passes):
+    named = EnrichmentChecks.model_validate({"names_agree": {"max": 0.05}})
+    facts = {**GOOD, "agrees": 100 - disagree, "disagrees": disagree}
+    assert ("names_agree" not in failed(facts, checks=named)) is passes
+    assert "names_agree" not in failed(GOOD, checks=named)
+
+
+@pytest.mark.parametrize(
+    ("person", "checks", "is_there"),
+    [
+        ({"name": "name"}, {}, True),
+        (None, {}, False),
+        ({"name": "name"}, {"names_agree": None}, False),
+        (None, {"names_agree": {"max": 0.1}}, True),
+    ],
+)
+def test_names_are_checked_where_there_are_names(person, checks, is_there, tmp_path):
+    asset = build_enriched_contacts_asset(
+        name="enriched", source="leads", path=tmp_path / "out.parquet", person=person, checks=checks
+    )
+    assert ("names_agree" in {spec.name for spec in asset.check_specs}) is is_there

@@ -2,12 +2,24 @@
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 
+import dagster as dg
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
-from eb_dagster import ConfigError, Enricher, InputError
+from eb_dagster import (
+    ConfigError,
+    Enricher,
+    ExactBuyerResource,
+    InputError,
+    build_enriched_contacts_asset,
+    contacts,
+)
+from eb_dagster.cli import main
 from eb_dagster.identifiers import Identifier
 from tests.people import Vendor, contact, vendor
 
@@ -397,4 +409,47 @@ def test_a_phone_inside_a_contact_answers_for_a_row_of_the_same_name(name, asked
     found = named((name, "", "", DESK))
     assert list(found["eb_status"]) == [status]
     assert api.asked[DESK] == asked
+    assert api.credits == 1
+
+
+def test_in_dagster_the_share_of_other_names_is_checked_and_shown(api, where, tmp_path):
+    api.knows(contact("Ann Jones"), "bob@corp.example")
+    leads = pd.DataFrame({"name": ["Bob Smith"], "email": ["bob@corp.example"]})
+    asset = build_enriched_contacts_asset(
+        name="enriched", source="leads", path=tmp_path / "out.parquet", person={"name": "name"}
+    )
+    done = dg.materialize(
+        [dg.asset(name="leads")(lambda: leads), asset],
+        resources={"exactbuyer": ExactBuyerResource(api_key="key", base_url=api.url, ledger=where)},
+    )
+    assert pq.read_table(tmp_path / "out.parquet").column("eb_agrees").to_pylist() == [False]
+    (checked,) = [one for one in done.get_asset_check_evaluations() if one.check_name == "names_agree"]
+    assert not checked.passed
+    assert checked.severity == dg.AssetCheckSeverity.WARN
+    (event,) = done.asset_materializations_for_node("enriched")
+    columns = [one.name for one in event.metadata["dagster/column_schema"].value.columns]
+    assert columns[:9] == ["name", "email", *contacts.arrow_schema(with_agrees=True).names[:7]]
+
+
+def test_in_the_shell_names_are_compared_cells_explained_and_contacts_rejected(api, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    api.knows(contact("Ann Jones"), "bob@corp.example")
+    leads = 'Person,email,phone\n"Smith, Bob",bob@corp.example,\nAnn Jones,no address,+12025550100\n'
+    Path("leads.csv").write_text(leads)
+    environment = {
+        "EXACTBUYER_API_KEY": "key", "EXACTBUYER_BASE_URL": api.url, "EB_DAGSTER_LEDGER": str(tmp_path / "l.db"),
+    }  # fmt: skip
+
+    def shell(*words: str) -> str:
+        done = CliRunner().invoke(main, [*words], env=environment)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    told = shell("plan", "leads.csv", "--name", "Person", "--explain")
+    assert "row 2, email: not an e-mail address, or pieces of one" in told
+    shell("enrich", "leads.csv", "--name", "Person", "-o", "out.csv", "--yes")
+    assert pd.read_csv("out.csv")["eb_agrees"].tolist() == [False, pytest.approx(float("nan"), nan_ok=True)]
+    assert "1 contact will answer no more" in shell("ledger", "reject", "bob@corp.example")
+    shell("enrich", "leads.csv", "-o", "out.csv", "--yes")
+    assert pd.read_csv("out.csv")["eb_status"].tolist() == ["not_found", "not_found"]
     assert api.credits == 1
