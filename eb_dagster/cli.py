@@ -498,8 +498,11 @@ class _ParquetTable:
     def samples(self) -> dict[str, list[str]]:
         """The first texts of each column."""
         first: Any = next(iter(self.reader()), None)
-        held: dict[str, list[object]] = {} if first is None else first.slice(0, 200).to_pydict()
-        return {name: [cell for cell in cells if isinstance(cell, str)] for name, cells in held.items()}
+        if first is None:
+            return {}
+        texts = [field.name for field in first.schema if str(field.type) in ("string", "large_string")]
+        held: dict[str, list[str | None]] = first.slice(0, 200).select(texts).to_pydict()
+        return {name: [cell for cell in cells if cell is not None] for name, cells in held.items()}
 
 
 def _open_table(

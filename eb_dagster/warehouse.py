@@ -261,7 +261,11 @@ def _apart() -> Generator[None]:
             del os.environ[_CLEARED]
         else:
             os.environ[_CLEARED] = was_cleared
-        active.deactivate() if before is None else active.activate(before)
+        active.deactivate()
+        if before is not None:
+            # One whose folder is gone by now is nobody's any more.
+            with contextlib.suppress(FileNotFoundError):
+                active.activate(before)
 
 
 def _no_record(_: logging.LogRecord) -> bool:

@@ -440,9 +440,9 @@ def test_a_column_of_the_users_that_has_another_type_than_before_is_refused(ware
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("contact_id", "would both be contact_id"),
-        ("Contact Id", "would both be contact_id"),
-        ("EB full name", "would both be eb_full_name"),
+        ("contact_id", "would both be 'contact_id'"),
+        ("Contact Id", "would both be 'contact_id'"),
+        ("EB full name", "would both be 'eb_full_name'"),
         ("_dlt_id", "cannot be called '_dlt_id'"),
         ("", "cannot be called ''"),
     ],
