@@ -41,9 +41,8 @@ def explained(
             ]
         first += len(rows)
     found.sort(key=lambda one: one[0])
-    columns = [list(values) for values in zip(*found, strict=True)] or [[], [], []]
-    arrays = [pa.array(values, type=field.type) for values, field in zip(columns, EXPLAINED, strict=True)]
-    return pa.table(arrays, schema=EXPLAINED)
+    rows_of = [{"row": row, "column": column, "reason": reason} for row, column, reason in found]
+    return pa.Table.from_pylist(rows_of, schema=EXPLAINED)
 
 
 def _row(offers: Sequence[Candidates]) -> Candidates:

@@ -150,7 +150,7 @@ def reject(
     ledger: Ledger, field_type: FieldType, text: str | Iterable[str], *, default_region: str | None = None
 ) -> int:
     """Let the contacts that these identifiers lead to answer no more for them. Returns the contacts."""
-    texts = [text] if isinstance(text, str) or not isinstance(text, Iterable) else list(text)
+    texts = [text] if isinstance(text, str) else list(text)
     people = _read_people([(field_type, one) for one in texts], default_region, spent="Nothing was changed")
     return rejection.reject(ledger, people)
 
