@@ -29,7 +29,7 @@ from eb_dagster.contacts import (
     read_contact,
     select,
 )
-from eb_dagster.eligible import contradicts
+from eb_dagster.eligible import contradicts, may_be_a_households
 from eb_dagster.errors import LedgerError
 from eb_dagster.findings import Known
 from eb_dagster.identifiers import Candidates, FieldType, Identifier, identifiers_in, is_weak
@@ -138,14 +138,19 @@ def _agrees(agreement: Mapping[int, bool | None], rows: int) -> pa.Array[Any]:
 
 
 def _take_back(block: Block, ended: _Ended, found: _Found, agreement: dict[int, bool | None]) -> int:
-    """Give no row the contact of a phone that is not the row's person's. Returns how many rows those were."""
+    """Give no row a contact that is not the row's person's. Returns how many rows those were."""
     contradicted = [
         at
         for at, contacts, row in found
-        if ended.is_by_weak(at)
+        if (by := ended.answered_by(at)) is not None
         and (
-            agreement.get(at) is False
-            or contradicts(block.candidates[at].identifiers, identifiers_in(contacts.texts(row), ("email",)))
+            (agreement.get(at) is False and may_be_a_households(by))
+            or (
+                is_weak(by)
+                and contradicts(
+                    block.candidates[at].identifiers, identifiers_in(contacts.texts(row), ("email",))
+                )
+            )
         )
     ]
     for at in contradicted:
@@ -289,10 +294,9 @@ class _Ended:
         self._statuses[row], self._identifiers[row] = "suppressed", None
         self._is_from_ledger[row], self._answered_at[row] = False, np.nan
 
-    def is_by_weak(self, row: int) -> bool:
-        """Whether what found this row's contact may be several people's."""
-        identifier = self._identifiers[row]
-        return identifier is not None and is_weak(identifier)
+    def answered_by(self, row: int) -> Identifier | None:
+        """What found this row's contact."""
+        return self._identifiers[row]
 
     def contradict(self, row: int) -> None:
         """Whoever was found is not this row's person."""

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.identifiers import Candidates, Identifier, is_role
+from eb_dagster.identifiers import Candidates, Identifier, is_role, is_weak
 from eb_dagster.mail_providers import company_domain
 from eb_dagster.settled import Offers
 
@@ -50,6 +50,16 @@ def contradicts(row: Sequence[Identifier], emails: Sequence[Identifier]) -> bool
             theirs.setdefault(domain, set()).add(one.value)
     own = [one.value for one in row if one.field_type == "email" and not is_role(one)]
     return any(email not in theirs[domain] for email in own if (domain := company_domain(email)) in theirs)
+
+
+def may_be_a_households(identifier: Identifier) -> bool:
+    """Whether a family or an office may share it, so that a contact of another name is another person's.
+
+    A phone, a role's mailbox, or one at a provider where anybody may have one. An address at a company is kept
+    through a marriage.
+    """
+    is_public = identifier.field_type == "email" and company_domain(identifier.value) is None
+    return is_weak(identifier) or is_public
 
 
 def _narrowed(

@@ -61,7 +61,7 @@ class Report:
     new_fields: Counter[str] = field(default_factory=Counter[str])
     """Fields that no column takes; they are in `other`."""
     contradicted: int = 0
-    """Rows whose phone found somebody who is not the row's person; among those not found."""
+    """Rows for which somebody else was found, as by a shared phone; among those not found."""
     agrees: int = 0
     """Matched rows whose contact has the row's name, where columns with names are given."""
     disagrees: int = 0
@@ -111,7 +111,7 @@ class Report:
             *((f"  by {kind}", text) for kind, text in self._steps()),
             ("rows not found", f"{self.not_found:,}"),
             *(
-                [("  found by phone, but somebody else", f"{self.contradicted:,}")]
+                [("  found, but somebody else", f"{self.contradicted:,}")]
                 if self.contradicted
                 else ()
             ),

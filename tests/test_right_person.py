@@ -453,3 +453,13 @@ def test_in_the_shell_names_are_compared_cells_explained_and_contacts_rejected(a
     shell("enrich", "leads.csv", "-o", "out.csv", "--yes")
     assert pd.read_csv("out.csv")["eb_status"].tolist() == ["not_found", "not_found"]
     assert api.credits == 1
+
+
+@pytest.mark.parametrize(
+    ("email", "status"), [("the.millers@gmail.com", "not_found"), ("eve@corp.example", "matched")]
+)
+def test_a_mailbox_that_a_household_may_share_is_its_own_only_for_the_same_name(email, status, api, named):
+    api.knows(contact("Dan Miller", emails=[email]), email)
+    found = named(("Eve Miller", "", email, ""))
+    assert list(found["eb_status"]) == [status]
+    assert people(found) == ([None] if status == "not_found" else ["Dan Miller"])
