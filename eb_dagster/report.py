@@ -110,11 +110,7 @@ class Report:
             ("rows matched", f"{self.matched:,} ({rate} of those answered)"),
             *((f"  by {kind}", text) for kind, text in self._steps()),
             ("rows not found", f"{self.not_found:,}"),
-            *(
-                [("  found, but somebody else", f"{self.contradicted:,}")]
-                if self.contradicted
-                else ()
-            ),
+            *([("  found, but somebody else", f"{self.contradicted:,}")] if self.contradicted else ()),
             *([("names agree, of those compared", f"{self.agrees:,} of {compared:,}")] if compared else ()),
             *unusable_facts(self.invalid, self.unusable),
             ("rows suppressed", f"{self.suppressed:,}"),

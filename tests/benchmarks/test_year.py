@@ -122,11 +122,11 @@ def test_a_year_with_the_ledger_costs_less_and_finds_more_than_plain_scripts(liv
     assert keys.ended["stopped"] == keys.ended["unreadable"] == 0
 
 
-# These bounds hold on 2026-11-29's code; they are to be tightened to the goals in `goals.py` as it improves.
-def test_a_year_keeps_its_bounds(lived):
-    for name in ("keys", "person") if Ours.takes_names() else ("keys",):
-        one = lived[name]
-        assert one.wrong_share < 3
-        assert one.wrong_aliases <= 5
-        assert one.credits_a_person < 1.3
-        assert one.right > 0.45 * one.rows
+@pytest.mark.parametrize(("name", "wrong", "credits"), [("keys", 0.4, 1.27), ("person", 0.1, 1.11)])
+def test_a_year_keeps_its_bounds(name, wrong, credits, lived):  # noqa: A002 - the field's word
+    # In so short a year, one row is 0.04 %.
+    one = lived[name]
+    assert one.wrong_share < wrong
+    assert one.wrong_aliases <= 1
+    assert one.credits_a_person < credits
+    assert one.right > 0.47 * one.rows
