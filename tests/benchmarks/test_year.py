@@ -6,7 +6,7 @@ import pytest
 
 from tests.benchmarks.vendor import Account, Knowledge, Vendor, as_one
 from tests.benchmarks.world import PAIRS, REFRESH_WEEKS, WEEKS, World
-from tests.benchmarks.year import Answer, Cache, Ours, Sample, Verdicts, live, run_year
+from tests.benchmarks.year import Answer, Cache, Sample, Verdicts, live, run_year
 
 ROWS = 3_000
 
