@@ -11,7 +11,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -20,7 +19,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from eb_dagster import database
-from eb_dagster.identifiers import Identifier, is_role, is_vanity
+from eb_dagster.identifiers import Trait
 from eb_dagster.ledger import Ledger
 from eb_dagster.names import tokens
 from eb_dagster.packed import KEY_BYTES
@@ -74,10 +73,17 @@ class Person(NamedTuple):
         """Both as one."""
         return Person(*(one | two for one, two in zip(self, other, strict=True)))
 
-    def packed(self) -> bytes:
-        """As bytes: three counts, then the keys. What is beyond the most that is kept is left out."""
-        kept = [sorted(keys)[:_MOST_KEYS] for keys in self]
-        return bytes(map(len, kept)) + b"".join(key for keys in kept for key in keys)
+
+def _pack(*kinds: Collection[bytes]) -> bytes:
+    """A person as bytes: three counts, then the keys. What is beyond the most that is kept is left out."""
+    kept = [sorted(keys)[:_MOST_KEYS] for keys in kinds]
+    return bytes(map(len, kept)) + b"".join([key for keys in kept for key in keys])
+
+
+def _is_one(packed: bytes) -> bool:
+    """Whether it is one person, or nobody."""
+    counts = packed[: len(Person._fields)]
+    return len(packed) <= len(counts) + KEY_BYTES * sum(counts)
 
 
 def _unpacked(packed: bytes) -> list[Person]:
@@ -95,8 +101,7 @@ def _unpacked(packed: bytes) -> list[Person]:
     return people
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
+class _Entry(NamedTuple):
     """What is remembered of one identifier."""
 
     people: bytes = b""
@@ -149,24 +154,26 @@ class Companions:
 
     def _judged(self, entries: Mapping[bytes, _Entry]) -> dict[bytes, _Entry]:
         """The same, with who is one by a contact put together, and whether they are still shared."""
-        people = {key: _unpacked(one.people) for key, one in entries.items() if one.people != _MANY}
-        differing = {key: several for key, several in people.items() if _differ(several)}
+        several = {
+            key: _unpacked(one.people)
+            for key, one in entries.items()
+            if one.people != _MANY and not _is_one(one.people)
+        }
+        differing = {key: people for key, people in several.items() if _differ(people)}
         judged = dict(entries)
-        if differing:
-            asked = {
-                key
-                for several in differing.values()
-                for one in several
-                for key in (*one.profiles, *one.emails)
-            }
-            newest = self._ledger.last_request()
-            after = min(entries[key].searched for key in differing)
-            holders = self._ledger.contacts_with(sorted(asked), after=after)
-            for key, several in differing.items():
-                joined = _joined(several, lambda one, two: one.is_joined_with(two, holders))
-                judged[key] = _Entry(_packed(joined), _differ(joined), newest)
-        for key in people.keys() - differing.keys():
-            judged[key] = _Entry(entries[key].people, is_shared=False, searched=entries[key].searched)
+        for key in several.keys() - differing.keys():
+            judged[key] = entries[key]._replace(is_shared=False)
+        if not differing:
+            return judged
+        asked = {
+            key for people in differing.values() for one in people for key in (*one.profiles, *one.emails)
+        }
+        newest = self._ledger.last_request()
+        after = min(entries[key].searched for key in differing)
+        holders = self._ledger.contacts_with(sorted(asked), after=after)
+        for key, people in differing.items():
+            joined = _joined(people, lambda one, two: one.is_joined_with(two, holders))
+            judged[key] = _Entry(_packed(joined), _differ(joined), newest)
         return judged
 
 
@@ -200,36 +207,37 @@ def purge(ledger: Ledger, *, before: float) -> None:
 def _said(offers: Offers, hash_of: Callable[[str], bytes]) -> dict[bytes, set[bytes]]:
     """By key of a phone or e-mail, the people beside whom it stands; names say nothing of an e-mail."""
     said: dict[bytes, set[bytes]] = {}
-    roles = [_role_of(one) for one in offers.identifiers]
+    traits: list[int] = offers.traits.tolist()
     places: list[int] = offers.places.tolist()
+    keys = offers.keys
     for offer, start, count in zip(
         offers.distinct, offers.starts.tolist(), offers.counts.tolist(), strict=True
     ):
         if count < 2 and offer.person is None:
             continue
         here = places[start : start + count]
-        profiles = frozenset(offers.keys[place] for place in here if roles[place] == "profile")
-        emails = frozenset(offers.keys[place] for place in here if roles[place] == "email")
-        names = frozenset(map(hash_of, tokens(offer.person.name))) if offer.person else frozenset[bytes]()
-        of_email, of_phone = Person(profiles, frozenset()).packed(), Person(profiles, emails, names).packed()
-        for place in here:
-            if roles[place] == "phone" and (profiles or emails or names):
-                said.setdefault(offers.keys[place], set()).add(of_phone)
-            elif roles[place] == "email" and profiles:
-                said.setdefault(offers.keys[place], set()).add(of_email)
+        profiles = [keys[place] for place in here if traits[place] == Trait.VANITY]
+        emails = [keys[place] for place in here if traits[place] == Trait.EMAIL]
+        names = [] if offer.person is None else [*map(hash_of, tokens(offer.person.name))]
+        if profiles:
+            of_email = _pack(profiles, (), ())
+            for key in emails:
+                said.setdefault(key, set()).add(of_email)
+        if profiles or emails or names:
+            phones = [keys[place] for place in here if traits[place] == Trait.PHONE]
+            of_phone = _pack(profiles, emails, names) if phones else b""
+            for key in phones:
+                said.setdefault(key, set()).add(of_phone)
     return said
 
 
-def _role_of(identifier: Identifier) -> str:
-    if identifier.field_type == "social_profile":
-        return "profile" if is_vanity(identifier.value) else ""
-    return "" if is_role(identifier) else identifier.field_type
-
-
-def _learned(entry: _Entry, said: Iterable[bytes]) -> _Entry | None:
+def _learned(entry: _Entry, said: Collection[bytes]) -> _Entry | None:
     """What is known with this; None if it is nothing new."""
-    if entry.people == _MANY:
+    if entry.people == _MANY or said == {entry.people}:
         return None
+    if not entry.people and len(said) == 1:
+        # Nearly always: nobody stood beside it before.
+        return _Entry(next(iter(said)))
     people = _unpacked(entry.people)
     new = [one for packed in sorted(said) for one in _unpacked(packed) if not _is_told(one, people)]
     if not new:
@@ -260,7 +268,7 @@ def _joined(people: Sequence[Person], are_one: Callable[[Person, Person], bool])
 
 
 def _packed(people: Iterable[Person]) -> bytes:
-    return b"".join(one.packed() for one in people)
+    return b"".join([_pack(*one) for one in people])
 
 
 def _differ(people: Sequence[Person]) -> bool:
@@ -288,7 +296,7 @@ class _InLedger:
             # What another process has put in meanwhile stays.
             there = _read(connection, entries)
             rows: list[dict[str, Any]] = []
-            for key, one in entries.items():
+            for key, one in sorted(entries.items()):
                 both = _with(one, there.get(key))
                 rows.append({
                     "key": key, "people": both.people, "is_shared": both.is_shared, "searched": both.searched, "at": now,
@@ -371,11 +379,14 @@ class _Scratch:
         return found
 
     def put(self, entries: Mapping[bytes, _Entry]) -> None:
-        rows = [(key, one.people, one.is_shared, one.searched) for key, one in entries.items()]
+        # In their order: so a tree grows at one place at a time.
+        rows = [(key, *one) for key, one in sorted(entries.items())]
         self._database.executemany("REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
-        for key, one in entries.items():
-            (self._shared if one.is_shared else self._not_shared).add(key)
-            (self._not_shared if one.is_shared else self._shared).discard(key)
+        shared = {key for key, one in entries.items() if one.is_shared}
+        self._shared = (self._shared - entries.keys()) | shared
+        self._not_shared = (self._not_shared - shared) | (
+            frozenset(self._below.shared()) & entries.keys() - shared
+        )
 
     def shared(self) -> Collection[bytes]:
         if not (self._shared or self._not_shared):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.identifiers import Candidates, Identifier, is_role, is_weak
+from eb_dagster.identifiers import Candidates, Identifier, Trait, is_role, is_weak
 from eb_dagster.mail_providers import company_domain
 from eb_dagster.settled import Offers
 
@@ -26,9 +26,9 @@ def narrow(
 
     A row left with nothing says why. One of whom something is suppressed keeps that, and ends by it.
     """
-    is_role_mailbox = offers.are(is_role)
+    is_role_mailbox = offers.are(Trait.ROLE)
     if offers.counts.max(initial=0) > 1 or is_shared.any():
-        is_phone = offers.are(lambda one: one.field_type == "phone")
+        is_phone = offers.are(Trait.PHONE)
         is_barred = np.array([key in suppressed for key in offers.keys], dtype=np.bool_)
         offers.replace_each(
             lambda offer, places: _narrowed(

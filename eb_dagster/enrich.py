@@ -35,6 +35,7 @@ from eb_dagster.identifiers import (
     FieldType,
     Identifier,
     Layout,
+    Trait,
     check_person_columns,
     find_layout,
     read_batch,
@@ -792,7 +793,7 @@ class Enricher:
     @staticmethod
     def _shared(offers: Offers, lookup: Lookup, companions: Companions) -> npt.NDArray[np.bool_]:
         """Which identifiers several people share, as rows or contacts tell; a profile is one person's."""
-        is_profile = offers.are(lambda one: one.field_type == "social_profile")
+        is_profile = offers.are(Trait.PROFILE, Trait.VANITY)
         return (companions.shared(offers) | lookup.known.is_of_two) & ~is_profile
 
     @staticmethod

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
+from enum import IntEnum
 from functools import cache
 from itertools import islice
 from numbers import Number
@@ -85,6 +86,28 @@ def is_vanity(value: str) -> bool:
     An opaque member id, a capital A and what follows, may be the same person's.
     """
     return value.startswith(_VANITY_FOLDER) and not value.startswith("A", len(_VANITY_FOLDER))
+
+
+class Trait(IntEnum):
+    """What an identifier says of who it belongs to."""
+
+    PROFILE = 0
+    """One that cannot be compared with others."""
+    VANITY = 1
+    """A LinkedIn name."""
+    EMAIL = 2
+    ROLE = 3
+    """A mailbox such as info@."""
+    PHONE = 4
+
+
+def trait_of(identifier: Identifier) -> Trait:
+    """Which of these it is."""
+    if identifier.field_type == "phone":
+        return Trait.PHONE
+    if identifier.field_type == "email":
+        return Trait.ROLE if is_role_mailbox(identifier.value) else Trait.EMAIL
+    return Trait.VANITY if is_vanity(identifier.value) else Trait.PROFILE
 
 
 def is_weak(identifier: Identifier) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from eb_dagster.findings import KnownKeys
+from eb_dagster.identifiers import Trait
 from eb_dagster.ledger import Ledger
 from eb_dagster.names import RowPerson, agrees
 from eb_dagster.packed import Indices
@@ -18,8 +19,7 @@ from eb_dagster.wire import parse_reply
 
 def phones_of_others(offers: Offers, known: KnownKeys, ledger: Ledger) -> Indices:
     """The places of phones that are known by a contact alone, and not of the name of each row that offers them."""
-    is_phone = offers.are(lambda one: one.field_type == "phone")
-    asked_about = set(np.flatnonzero(is_phone & known.is_alias).tolist())
+    asked_about = set(np.flatnonzero(offers.are(Trait.PHONE) & known.is_alias).tolist())
     if not asked_about:
         return np.empty(0, dtype=np.intp)
     people: dict[int, set[RowPerson | None]] = {place: set() for place in asked_about}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Final, Literal, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.findings import STANDINGS, KnownKeys
-from eb_dagster.identifiers import Candidates, FieldType, Identifier, is_vanity, is_weak
+from eb_dagster.identifiers import Candidates, FieldType, Identifier, Trait, trait_of
 from eb_dagster.packed import Indices
 
 Status = Literal["matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"]
@@ -80,9 +81,14 @@ class Offers:
         """What each row offers."""
         return [self.distinct[offer] for offer in cast("list[int]", self.of_row.tolist())]
 
-    def are(self, test: Callable[[Identifier], bool]) -> npt.NDArray[np.bool_]:
-        """By distinct identifier, whether the test holds."""
-        return np.fromiter(map(test, self.identifiers), dtype=np.bool_, count=len(self.identifiers))
+    @cached_property
+    def traits(self) -> npt.NDArray[np.int8]:
+        """By distinct identifier, its `Trait`."""
+        return np.fromiter(map(trait_of, self.identifiers), dtype=np.int8, count=len(self.identifiers))
+
+    def are(self, *traits: Trait) -> npt.NDArray[np.bool_]:
+        """By distinct identifier, whether it is one of these."""
+        return np.isin(self.traits, traits)
 
     def places_of(self, offers: Indices) -> list[int]:
         """The places of the identifiers of these offers."""
@@ -253,9 +259,11 @@ def _in_company(
     counts = offers.counts[offers.counts > 0]
     first = np.minimum.reduceat(np.where(rank == _NOT_FOUND, len(rank), turn), starts)
     is_behind = turn > np.repeat(first, counts)
-    is_vanity_profile = offers.are(lambda one: is_vanity(one.value))[offers.places]
+    is_vanity_profile = offers.are(Trait.VANITY)[offers.places]
     row_has_vanity = np.repeat(np.logical_or.reduceat(is_vanity_profile, starts), counts)
-    is_email = offers.are(lambda one: one.field_type == "email")[offers.places]
+    is_email = offers.are(Trait.EMAIL, Trait.ROLE)[offers.places]
     contradicts = row_has_vanity & is_email & has_vanity[offers.places] & (rank == _MATCHED)
-    is_mute = is_behind & (rank != _SUPPRESSED) & (offers.are(is_weak)[offers.places] | contradicts)
+    is_mute = (
+        is_behind & (rank != _SUPPRESSED) & (offers.are(Trait.ROLE, Trait.PHONE)[offers.places] | contradicts)
+    )
     return np.where(is_mute, _INVALID, rank)
