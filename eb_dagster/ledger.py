@@ -1036,6 +1036,11 @@ class Ledger:
             is_busy = bool(cursor.execute(f"PRAGMA wal_checkpoint({kind})").fetchone()[0])
             cursor.close()
             return is_busy
+        except sqlite3.Error as error:
+            # Below SQLAlchemy, which tells the others. What is in the log is as safe as what is in the file.
+            raise Unavailable(
+                f"the ledger's log could not be carried over into its file ({type(error).__name__}); check the disk"
+            ) from None
         finally:
             raw.close()
 

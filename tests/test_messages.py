@@ -76,6 +76,7 @@ SPENT = re.compile(
 )
 
 NOT_PROVOKED = {
+    "could not be carried over": "needs a disk that fails; tests/faults/storage.py",
     "the ledger is on a network file system": "needs a mount; test_ledger reads tables of mounts",
     "a PostgreSQL ledger needs psycopg": "needs an environment without psycopg",
     "which needs libraries": "needs an environment without them",
