@@ -696,6 +696,7 @@ def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> 
         return
     # Before it is there, so that `forget` knows of it.
     enricher.note_published(output)
+    revise = enricher.revisions(reader.schema)
     source: TextTable | None = table if isinstance(table, TextTable) else None
     like_input = "," if source is None or source.separator == "\t" else source.separator
     names = reader.schema.names
@@ -707,6 +708,7 @@ def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> 
         # Whoever opens semicolons today opens the result in the same spreadsheet.
         separator="\t" if output.suffix.lower() in (".tsv", ".txt") else like_input,
         has_mark=source is not None and source.is_from_spreadsheet,
+        revise=revise,
     )
 
 

@@ -14,6 +14,7 @@ import io
 import itertools
 import json
 import re
+import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TextIO, cast
@@ -25,6 +26,7 @@ from eb_dagster.errors import InputError
 from eb_dagster.frames import Source
 from eb_dagster.identifiers import FIELD_TYPES, Identifier, canonical, suggest
 from eb_dagster.object_store import ObjectPath, Place
+from eb_dagster.parquet import Revision
 from eb_dagster.publication import published, telling_of
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
@@ -375,25 +377,65 @@ def write_text(
     ours: Collection[str],
     separator: str,
     has_mark: bool,
+    revise: Callable[[], Revision | None] | None = None,
 ) -> int:
     """Write batches as text that a spreadsheet opens without running it. Returns the rows.
 
     The cells of our columns that look like formulas get an apostrophe; the user's stay as they
-    are. The file takes its place when it is whole, and only its owner can read it.
+    are. The file takes its place when it is whole, and only its owner can read it. Before, `revise` is
+    asked: if it gives a revision, the file is made once more through that.
     """
     ways: list[Callable[[object], str]] = [_safe_text if name in ours else _text for name in columns]
+    folder = tempfile.gettempdir() if isinstance(target, ObjectPath) else target.resolve().parent
+    with (
+        _published_text(target, encoding="utf-8-sig" if has_mark else "utf-8") as sink,
+        contextlib.ExitStack() as stack,
+    ):
+        if revise is None:
+            return _write_rows(reader, sink, columns, ways, separator)
+        # Without a name: gone with the process, whatever becomes of it.
+        kept = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+        rows = _write_rows(_keeping(reader, kept), sink, columns, ways, separator)
+        while (revision := revise()) is not None:
+            before, kept = kept, stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            before.seek(0)
+            again = revision(cast("Any", pa.ipc).open_stream(before) if rows else ())
+            sink.seek(0)
+            sink.truncate()
+            rows = _write_rows(_keeping(again, kept), sink, columns, ways, separator)
+    return rows
+
+
+def _keeping(batches: Iterable[pa.RecordBatch], kept: Any) -> Iterator[pa.RecordBatch]:
+    """The batches, each of which is kept in a file too, compressed."""
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    writer: Any = None
+    for batch in batches:
+        writer = writer or pa.ipc.new_stream(kept, batch.schema, options=options)
+        writer.write_batch(batch)
+        yield batch
+    if writer is not None:
+        writer.close()
+
+
+def _write_rows(
+    batches: Iterable[pa.RecordBatch],
+    sink: TextIO,
+    columns: Sequence[str],
+    ways: Sequence[Callable[[object], str]],
+    separator: str,
+) -> int:
     rows = 0
-    with _published_text(target, encoding="utf-8-sig" if has_mark else "utf-8") as sink:
-        plain = csv.writer(sink, delimiter=separator, lineterminator="\n")
-        quoted = csv.writer(sink, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        (quoted if "\r" in "".join(columns) else plain).writerow(columns)
-        for batch in reader:
-            cells: list[list[Any]] = [_cells(column) for column in cast(Any, batch).columns]
-            texts = [[way(cell) for cell in column] for way, column in zip(ways, cells, strict=True)]
-            # The csv module leaves a lone carriage return bare, which would end the row.
-            has_returns = any("\r" in text for column in texts for text in column)
-            (quoted if has_returns else plain).writerows(zip(*texts, strict=True))
-            rows += batch.num_rows
+    plain = csv.writer(sink, delimiter=separator, lineterminator="\n")
+    quoted = csv.writer(sink, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    (quoted if "\r" in "".join(columns) else plain).writerow(columns)
+    for batch in batches:
+        cells: list[list[Any]] = [_cells(column) for column in cast(Any, batch).columns]
+        texts = [[way(cell) for cell in column] for way, column in zip(ways, cells, strict=True)]
+        # The csv module leaves a lone carriage return bare, which would end the row.
+        has_returns = any("\r" in text for column in texts for text in column)
+        (quoted if has_returns else plain).writerows(zip(*texts, strict=True))
+        rows += batch.num_rows
     return rows
 
 

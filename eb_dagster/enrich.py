@@ -478,8 +478,7 @@ class Enricher:
         # Before it is there: a table that `forget` does not know of would keep who is in it.
         self.note_published(path)
         before = self.report
-        withholder = self._withholder()
-        revise = partial(self._revision, withholder, reader.schema)
+        revise = self.revisions(reader.schema)
         try:
             rows = write_parquet(
                 cast("Iterable[pa.RecordBatch]", reader),
@@ -505,6 +504,10 @@ class Enricher:
             self._ledger, self._added, prefix=self._settings.prefix,
             required=pack_fields(self._settings.required_fields), report=lambda: self.report,
         )  # fmt: skip
+
+    def revisions(self, schema: pa.Schema) -> Callable[[], Revision | None]:
+        """To be asked before an enriched table of this schema is published: what takes out who was suppressed since."""
+        return partial(self._revision, self._withholder(), schema)
 
     def _revision(self, withholder: Withholder, schema: pa.Schema) -> Revision | None:
         """What takes those out of an enriched table who were suppressed since; None if nobody was."""

@@ -5,6 +5,7 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -383,3 +384,33 @@ def test_bytes_are_base64_wherever_they_stand_and_lists_are_json(tmp_path):
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as made:
         _, cells = csv.reader(made)
     assert cells == ["/wA=", '["/w=="]', '{"a": "/w==", "at": "2026-01-02T03:04:05+00:00"}']
+
+
+@pytest.mark.parametrize("has_mark", [False, True])
+def test_who_is_suppressed_before_a_text_table_is_published_is_not_in_it(
+    has_mark, stand_in, enricher, tmp_path
+):
+    buying = enricher(stand_in(match_rate=1.0))
+    leads = pa.table({"email": [f"p{number}@firm.example" for number in range(10_000)]})
+    reader = buying.enrich_batches(leads)
+
+    def suppressing():
+        for number, batch in enumerate(reader):
+            yield batch
+            if number == 0:
+                assert enricher(stand_in()).suppress([("email", "p3@firm.example")]) == 1
+
+    target = tmp_path / "contacts.csv"
+    write_text(
+        pa.RecordBatchReader.from_batches(reader.schema, suppressing()), target, columns=reader.schema.names,
+        ours=set(), separator=",", has_mark=has_mark, revise=buying.revisions(reader.schema),
+    )  # fmt: skip
+    written = target.read_bytes()
+    assert written.count("\ufeff".encode()) == has_mark
+    table = pd.read_csv(target, encoding="utf-8-sig", dtype=str)
+    assert table["email"].tolist() == leads.column("email").to_pylist()
+    assert table["eb_status"].value_counts().to_dict() == {"matched": 9_999, "suppressed": 1}
+    assert table.loc[3, "eb_status":].dropna().to_dict() == {
+        "eb_status": "suppressed",
+        "eb_from_ledger": "False",
+    }
