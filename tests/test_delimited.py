@@ -412,5 +412,5 @@ def test_who_is_suppressed_before_a_text_table_is_published_is_not_in_it(
     assert table["eb_status"].value_counts().to_dict() == {"matched": 9_999, "suppressed": 1}
     assert table.loc[3, "eb_status":].dropna().to_dict() == {
         "eb_status": "suppressed",
-        "eb_from_ledger": "False",
+        "eb_from_ledger": "false",
     }
