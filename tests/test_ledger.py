@@ -195,6 +195,14 @@ def test_the_caps_of_the_ledger_hold_for_every_run_until_the_day_is_over(where):
         assert ledger.caps() == {"day": None, "month": None}
 
 
+@pytest.mark.parametrize("limits", [{"max_credits_per_day": 2}, {"max_credits_per_month": 2}])
+def test_a_cap_counts_what_was_spent_at_its_own_endpoint(ledger, where, limits):
+    limits = Limits(None, 20_000, **limits)
+    assert claim(ledger, JANE, JOHN, limits=limits).granted == 2
+    with closing(Ledger(where, endpoint="https://api.example/v1/bulk-enrich")) as other:
+        assert claim(other, JANE, JOHN, Identifier("email", "x@firm.example"), limits=limits).granted == 2
+
+
 def test_many_threads_stay_inside_the_cap_together(ledger):
     limits, granted = Limits(50, 20_000), []
 

@@ -144,6 +144,16 @@ def test_a_phone_of_one_person_with_two_addresses_is_not_shared_once_a_contact_h
     assert enrich(("Ann", "", "", DESK)).loc[0, "eb_full_name"] == "Ann"
 
 
+def test_nor_is_it_any_more_once_that_contact_is_bought_whoever_asks_then(api, enrich):
+    both = contact("Ann", emails=["ann@corp.example", "ann@new.example"])
+    api.knows(both, "ann@corp.example")
+    api.knows(ANN, DESK)
+    # Both rows are read before anything is bought.
+    first = enrich(("Ann", "", "ann@corp.example", DESK), ("Ann", "", "ann@new.example", DESK))
+    assert first.attrs["report"].unusable["shared"] == 2
+    assert people(enrich(("Ann", "", "", DESK))) == ["Ann"]
+
+
 def test_an_address_beside_two_profiles_is_shared(api, enrich):
     api.knows(ANN, "home@family.example")
     rows = [
@@ -176,8 +186,17 @@ def test_an_address_inside_the_contacts_of_two_people_answers_for_nobody_and_is_
     assert home not in api.asked
 
 
-def test_what_was_bought_under_an_address_answers_a_row_whose_profile_is_new_for_nothing(api, enrich):
-    api.knows(contact("Ann", emails=["ann@corp.example"]), "ann@corp.example")
+@pytest.mark.parametrize(
+    "profile",
+    [
+        "", "linkedin.com/in/ann", "github.com/ann", "linkedin.com/pub/ann/1/2/3",
+        "linkedin.com/in/ACwAAAAbCdEfGhIjKlMnOpQrStUvWxYz01234",
+    ],
+)  # fmt: skip
+def test_what_was_bought_under_an_address_answers_a_row_whose_profile_is_new_for_nothing(
+    profile, api, enrich
+):
+    api.knows(contact("Ann", profile=profile, emails=["ann@corp.example"]), "ann@corp.example")
     enrich(("", "", "ann@corp.example", ""))
     found = enrich(("", "linkedin.com/in/ann", "ann@corp.example", ""))
     assert people(found) == ["Ann"]

@@ -72,6 +72,11 @@ def test_without_an_echo_nothing_is_matched():
     assert aligned(body({"enriched_contact": {}}, {"enriched_contact": None}), "a", "b") == (UNREADABLE,) * 2
 
 
+@pytest.mark.parametrize("value", [None, True, False, 0.5, ["a"], {"a": "a"}])
+def test_what_is_neither_text_nor_a_whole_number_is_no_echo(value):
+    assert aligned(body({"value": value, "enriched_contact": {}}), "a") == (UNREADABLE,)
+
+
 def test_two_different_contacts_for_one_question_are_nobodys():
     raw = body({"value": "a", "enriched_contact": {"x": 1}}, {"value": "a", "enriched_contact": {"x": 2}})
     assert aligned(raw, "a") == (UNREADABLE,)
