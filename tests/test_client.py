@@ -1,4 +1,5 @@
 import contextlib
+import logging
 import socket
 import threading
 import time
@@ -93,6 +94,38 @@ def test_a_malformed_header_is_in_no_log(caplog):
     caplog.set_level(0)
     client(serve(answer)).send(b"x=1")
     assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["urllib3.connection", "urllib3.connectionpool"])
+def test_what_others_have_to_log_is_let_through(caplog, name):
+    client(serve(read_all)).send(b"x=1")
+    logging.getLogger(name).warning("of another library's request")
+    assert "of another library's request" in caplog.text
+
+
+def test_a_request_that_is_over_leaves_no_timer_behind():
+    reply = client(say(PAID), timeout=30).send(b"x=1")
+    assert judge(reply) == "answered"
+    assert not [
+        one for one in threading.enumerate() if isinstance(one, threading.Timer) and not one.finished.is_set()
+    ]
+
+
+def test_an_abort_cuts_what_is_open_and_what_is_cut_is_in_doubt():
+    is_there, is_over = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        read_all(connection)
+        is_there.set()
+        is_over.wait(30)
+
+    one = client(serve(answer), timeout=30)
+    threading.Thread(target=lambda: is_there.wait(30) and one.abort(), daemon=True).start()
+    started = time.monotonic()
+    reply = one.send(b"x=1")
+    is_over.set()
+    assert judge(reply) == "doubt"
+    assert time.monotonic() - started < 15
 
 
 def test_silence_after_the_whole_request_is_in_doubt():
