@@ -103,6 +103,27 @@ def test_what_others_have_to_log_is_let_through(caplog, name):
     assert "of another library's request" in caplog.text
 
 
+def test_a_connection_whose_tls_breaks_is_not_opened_again_without_the_run():
+    opened: list[int] = []
+
+    def serve_all(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                opened.append(1)
+                with connection:
+                    # No record of TLS.
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    connection.recv(65_536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve_all, args=(listener,), daemon=True).start()
+        reply = client(f"https://127.0.0.1:{listener.getsockname()[1]}").send(b"x=1")
+        listener.shutdown(socket.SHUT_RDWR)
+    assert reply == NoReply(False, "the TLS connection broke")
+    assert len(opened) == 1
+
+
 def test_a_request_that_is_over_leaves_no_timer_behind():
     reply = client(say(PAID), timeout=30).send(b"x=1")
     assert judge(reply) == "answered"
