@@ -118,6 +118,7 @@ def test_half_of_a_broken_address_is_nobody(cell: str) -> None:
         ("sip:s@x.example;SMTP:a@x.example;smtp:b@x.example", ["a@x.example", "b@x.example"]),
         ("X400:C=US;A= ;P=Firm;O=Exchange;S=Doe;G=Jane;;smtp:a@x.example", ["a@x.example"]),
         ("MAILTO:///a@x.example", ["a@x.example"]),
+        ("www.ada@x.example", ["www.ada@x.example"]),
         ("\x00a@x.example\x1f", ["a@x.example"]),
         ("a@x.example;\x1fb@y.example", ["a@x.example", "b@y.example"]),
         ("“a@x.example”; ‘b@y.example’", ["a@x.example", "b@y.example"]),

@@ -69,6 +69,14 @@ def test_who_has_a_profile_is_asked_by_it_though_a_colleague_has_the_same_desk_p
     assert people(found)[1] == "Bob"
 
 
+def test_a_phone_comes_last_whatever_the_order_of_the_columns(api, enrich):
+    api.knows(ANN, DESK)
+    api.knows(BOB, "bob@corp.example")
+    found = enrich(("Bob", "", "bob@corp.example", DESK), identifiers={"phone": "phone", "email": "email"})
+    assert people(found) == ["Bob"]
+    assert DESK not in api.asked
+
+
 def test_the_same_in_two_runs(api, enrich):
     api.knows(ANN, DESK)
     api.knows(BOB, "linkedin.com/in/bob")

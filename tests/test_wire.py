@@ -100,6 +100,11 @@ def test_whole_records_of_a_torn_reply_are_read():
     assert found[-1] == IN_DOUBT
 
 
+def test_what_stands_inside_a_contact_that_broke_off_is_no_record():
+    raw = b'{"contacts": [{"enriched_contact": {"emails": [{"value": "a"}, {"value": "b"}], "full_na'
+    assert aligned(raw, "a", "b", complete=False) == (IN_DOUBT,) * 2
+
+
 @pytest.mark.parametrize(
     "raw", [b"", b"<html>", b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b'{"contacts": null}']
 )
