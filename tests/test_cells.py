@@ -37,7 +37,7 @@ def test_a_case_from_the_field_offers_what_it_should(case: dict) -> None:
         '["jane", "doe@firm.example"]', "{jane,doe@firm.example}", "['jane', 'doe@firm.example']",
         "a@x.example; jane doe@firm.example", "a@x.example, jane, doe@firm.example", "a@x.example jane @firm.example",
         "jane@ firm.example", "jane @firm.example", "jane@firm .example", "jane@firm. example", "jane@firm,example",
-        "jane@firm.co m", "jane@firm.com;br", "jane@firm.com; br", "jane@firm.com\nbr", "jane@firm.com|.br",
+        "jane@firm.co m", "jane@firm.com;br", "www.jane@firm.com;br", "jane@firm.com; br", "jane@firm.com\nbr", "jane@firm.com|.br",
         "jane@firm.com -de", "jane@firm.com (.br)", "jane@firm.com, br", "jane@firm.com br; a@x.example",
         "jane@fi rm.example", "jane@firm.example Bo <bo@x.example>", '=CONCATENATE("jane.","doe@firm.example")',
         '=A1&"@firm.example"', "o&foo;brien@firm.example", "jane &lt;at&gt; firm.example",

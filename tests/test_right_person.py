@@ -103,6 +103,17 @@ def test_a_mailbox_of_a_role_is_asked_only_for_a_row_that_offers_nothing_else(ap
     assert found.attrs["report"].unusable["role_mailbox"] == 1
 
 
+def test_a_row_with_a_suppressed_mailbox_is_suppressed_though_that_mailbox_would_not_be_asked(
+    api, enrich, where
+):
+    api.knows(BOB, "linkedin.com/in/bob")
+    with Enricher(api_key="key", base_url=api.url, ledger=where, progress=False) as enricher:
+        enricher.suppress([("email", "info@corp.example")])
+    found = enrich(("Bob", "linkedin.com/in/bob", "info@corp.example", ""))
+    assert list(found["eb_status"]) == ["suppressed"]
+    assert not api.asked
+
+
 SHARED = [
     [("", "linkedin.com/in/ann", "", DESK), ("", "linkedin.com/in/bob", "", DESK)],
     [("", "", "ann@corp.example", DESK), ("", "", "bob@corp.example", DESK)],
@@ -209,6 +220,16 @@ def test_what_was_bought_under_an_address_answers_a_row_whose_profile_is_new_for
     found = enrich(("", "linkedin.com/in/ann", "ann@corp.example", ""))
     assert people(found) == ["Ann"]
     assert "linkedin.com/in/ann" not in api.asked
+
+
+@pytest.mark.parametrize("profile", ["linkedin.com/in/ann", "github.com/ann"])
+def test_contacts_of_one_profile_are_one_person_s_though_the_name_changed(profile, api, enrich):
+    home = "ann@home.example"
+    for name, email in ("Ann Jones", "ann@corp.example"), ("Ann Smith", "ann@new.example"):
+        api.knows(contact(name, profile=profile, emails=[home, email]), email)
+        enrich(("", "", email, ""))
+    assert people(enrich(("", "", home, ""))) == ["Ann Smith"]
+    assert home not in api.asked
 
 
 def test_but_not_if_that_contact_has_another_profile(api, enrich):
