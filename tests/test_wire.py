@@ -113,7 +113,24 @@ def test_rubbish_is_unreadable(raw):
 
 
 def test_a_nan_does_not_spoil_the_reply():
-    assert aligned(b'{"contacts": [{"value": "a", "enriched_contact": {"x": NaN}}]}', "a") == (0,)
+    raw = b'{"contacts": [{"value": "a", "enriched_contact": {"x": NaN}}], "records_enriched": 1}'
+    assert aligned(raw, "a") == (0,)
+    # It was read to its end.
+    assert aligned(raw, "a", "b") == (0, IN_DOUBT)
+    assert parse_reply(raw).records_enriched == 1
+
+
+@pytest.mark.parametrize(
+    ("contact", "answer"),
+    [
+        ("null", MISSED), ("false", MISSED), ("0", MISSED), ('""', MISSED), ("[]", MISSED), (" [] ", MISSED),
+        ("{}", 0), ("[{}]", 0), ("true", 0), ('{"x": 0}', 0),
+    ],
+)  # fmt: skip
+def test_nobody_may_be_said_in_several_ways(contact, answer):
+    assert aligned(b'{"contacts": [{"value": "a", "enriched_contact": %s}]}' % contact.encode(), "a") == (
+        answer,
+    )
 
 
 def test_a_wrong_checksum_does_not_take_the_data():
