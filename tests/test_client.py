@@ -1,4 +1,5 @@
 import contextlib
+import logging
 import socket
 import threading
 import time
@@ -93,6 +94,59 @@ def test_a_malformed_header_is_in_no_log(caplog):
     caplog.set_level(0)
     client(serve(answer)).send(b"x=1")
     assert "canary" not in caplog.text
+
+
+@pytest.mark.parametrize("name", ["urllib3.connection", "urllib3.connectionpool"])
+def test_what_others_have_to_log_is_let_through(caplog, name):
+    client(serve(read_all)).send(b"x=1")
+    logging.getLogger(name).warning("of another library's request")
+    assert "of another library's request" in caplog.text
+
+
+def test_a_connection_whose_tls_breaks_is_not_opened_again_without_the_run():
+    opened: list[int] = []
+
+    def serve_all(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                opened.append(1)
+                with connection:
+                    # No record of TLS.
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                    connection.recv(65_536)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve_all, args=(listener,), daemon=True).start()
+        reply = client(f"https://127.0.0.1:{listener.getsockname()[1]}").send(b"x=1")
+        listener.shutdown(socket.SHUT_RDWR)
+    assert reply == NoReply(False, "the TLS connection broke")
+    assert len(opened) == 1
+
+
+def test_a_request_that_is_over_leaves_no_timer_behind():
+    reply = client(say(PAID), timeout=30).send(b"x=1")
+    assert judge(reply) == "answered"
+    assert not [
+        one for one in threading.enumerate() if isinstance(one, threading.Timer) and not one.finished.is_set()
+    ]
+
+
+def test_an_abort_cuts_what_is_open_and_what_is_cut_is_in_doubt():
+    is_there, is_over = threading.Event(), threading.Event()
+
+    def answer(connection: socket.socket) -> None:
+        read_all(connection)
+        is_there.set()
+        is_over.wait(30)
+
+    one = client(serve(answer), timeout=30)
+    threading.Thread(target=lambda: is_there.wait(30) and one.abort(), daemon=True).start()
+    started = time.monotonic()
+    reply = one.send(b"x=1")
+    is_over.set()
+    assert judge(reply) == "doubt"
+    assert time.monotonic() - started < 15
 
 
 def test_silence_after_the_whole_request_is_in_doubt():

@@ -86,24 +86,34 @@ def said_when_asked(rows, key, *, required):
     return contact, missed, opened
 
 
-def said_as_alias(rows, key, *, required):
-    """The newest contact in which a key was found, and whether it is of one who was bought by the key itself.
-
-    Nobody's, if it was found in the contacts of two people.
-    """
+def contacts_with(rows, key):
+    """The contacts in which a key was found, and which of them were bought by the key itself."""
     inside = [
         (row, position, held, person)
         for row in rows
         for one, position, held, person in row.found
         if one == key
     ]
-    is_own = [row.table.get(key, (MISSED, 0))[0] == position for row, position, _, _ in inside]
+    return inside, [row.table.get(key, (MISSED, 0))[0] == position for row, position, _, _ in inside]
+
+
+def people_with(rows, key):
+    """Whose contacts these are. All that were bought by the key itself are of one person."""
+    inside, is_own = contacts_with(rows, key)
     own = {person for (_, _, _, person), mine in zip(inside, is_own, strict=True) if mine}
-    people = {
+    return {
         "own" if mine or person in own else person
         for (_, _, _, person), mine in zip(inside, is_own, strict=True)
     }
-    if len(people) != 1:
+
+
+def said_as_alias(rows, key, *, required):
+    """The newest contact in which a key was found, and whether it is of one who was bought by the key itself.
+
+    Nobody's, if it was found in the contacts of two people.
+    """
+    inside, is_own = contacts_with(rows, key)
+    if len(people_with(rows, key)) != 1:
         return None, False
     able = [(one, mine) for one, mine in zip(inside, is_own, strict=True) if required & ~one[2] == 0]
     if not able:
@@ -183,6 +193,7 @@ def test_arrays_come_to_what_the_rules_come_to(
     for key in KEYS:
         expected = by_the_rules(rows, key, by_alias=key in alias_keys, required=required, freshness=freshness)
         assert known.get(key) == expected
+        assert known.is_of_two[KEYS.index(key)] == (len(people_with(rows, key)) > 1)
     assert set(known) <= set(KEYS)
 
 
@@ -194,6 +205,38 @@ def test_an_old_contact_is_asked_for_again_unless_that_was_done_in_vain(first, s
                 request(number, state="applied", required=0, asked={KEYS[0]: (outcome, 0)}, aliases=[])
             )
     assert findings.known()[KEYS[0]].is_stale is is_stale
+
+
+ANN, BOB = 1, 3
+"""Marks of people with a profile: odd."""
+
+
+@pytest.mark.parametrize(
+    ("inside", "is_of_two"), [([ANN, BOB], False), ([ANN, ANN], False), ([ANN], False), ([], False)]
+)
+def test_what_was_bought_twice_under_one_key_is_one_person_s_whatever_the_contacts_say(inside, is_of_two):
+    with Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness()) as findings:
+        for number, person in enumerate(inside, start=1):
+            aliases = [(KEYS[0], 0, 0, person)]
+            findings.read(
+                request(number, state="applied", required=0, asked={KEYS[0]: (0, 0)}, aliases=aliases)
+            )
+    assert bool(findings.known().is_of_two[0]) is is_of_two
+
+
+def test_an_old_contact_gives_way_to_a_newer_one_of_the_same_person_and_to_nobody_else():
+    for person, answering, is_stale in (ANN, 2, False), (BOB, 1, True), (ANN + 1, 1, True):
+        with Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness(contacts_since=1.5)) as findings:
+            for number, key, other in (
+                (1, KEYS[0], ANN if person != ANN + 1 else person),
+                (2, KEYS[1], person),
+            ):
+                aliases = [(KEYS[0], 0, 0, other)]
+                findings.read(
+                    request(number, state="applied", required=0, asked={key: (0, 0)}, aliases=aliases)
+                )
+        known = findings.known()[KEYS[0]]
+        assert (known.request_id, known.is_stale) == (answering, is_stale)
 
 
 @pytest.mark.parametrize("bytes_at_once", [1, 2**20])

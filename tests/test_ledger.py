@@ -1,3 +1,4 @@
+import hashlib
 import os
 import sqlite3
 import subprocess
@@ -147,6 +148,27 @@ def test_two_ledgers_of_one_database_never_ask_the_same_at_once(ledger, where):
         assert [one.standing for one in refused.known.values()] == ["in_flight"]
 
 
+@pytest.mark.parametrize(
+    ("one", "hashed"),
+    [
+        (JANE, "email\0jane@firm.example"),
+        (Identifier("phone", "+17734749362"), "phone\0+17734749362"),
+        (Identifier("social_profile", "linkedin.com/in/jane"), "social_profile\0linkedin.com/in/jane"),
+    ],
+)
+def test_what_is_bought_is_kept_under_the_same_key_for_ever(where, one, hashed):
+    # With any other, whatever ledgers hold is forgotten, and bought again.
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
+        for endpoint, key in (ENDPOINT, ledger.key(one)), ("", ledger.key_at("", one)):
+            text = f"{endpoint}\0{hashed}".encode()
+            assert key == hashlib.blake2b(text, key=ledger._secret, digest_size=16).digest()
+        assert ledger.keys([one]) == ledger.keys_of(one.field_type, [one.value]) == [ledger.key(one)]
+        secret = ledger._secret
+    with closing(Ledger(where, endpoint=ENDPOINT)) as again:
+        assert again._secret == secret
+        assert len(secret) >= 16
+
+
 def test_an_endpoint_knows_nothing_of_another(ledger, where):
     answer(ledger, claim(ledger, JANE).request_id, 0)
     with closing(Ledger(where, endpoint="https://api.example/v1/bulk-enrich")) as other:
@@ -193,6 +215,22 @@ def test_the_caps_of_the_ledger_hold_for_every_run_until_the_day_is_over(where):
         assert claim(ledger, Identifier("email", "x@firm.example"), run="b").granted == 1
         ledger.set_cap("day", None)
         assert ledger.caps() == {"day": None, "month": None}
+
+
+@pytest.mark.parametrize("limits", [{"max_credits_per_day": 2}, {"max_credits_per_month": 2}])
+def test_a_cap_counts_what_was_spent_at_its_own_endpoint(ledger, where, limits):
+    limits = Limits(None, 20_000, **limits)
+    assert claim(ledger, JANE, JOHN, limits=limits).granted == 2
+    with closing(Ledger(where, endpoint="https://api.example/v1/bulk-enrich")) as other:
+        assert claim(other, JANE, JOHN, Identifier("email", "x@firm.example"), limits=limits).granted == 2
+
+
+def test_who_is_suppressed_is_so_at_every_endpoint(ledger, where):
+    with closing(Ledger(where, endpoint="https://api.example/v1/bulk-enrich")) as other:
+        assert ledger.suppress([JANE]) == 1
+        assert other.suppressed([JANE, JOHN]) == {JANE}
+        assert other.unsuppress([JANE, JOHN]) == 1
+        assert ledger.suppressed([JANE, JOHN]) == set()
 
 
 def test_many_threads_stay_inside_the_cap_together(ledger):

@@ -69,6 +69,14 @@ def test_who_has_a_profile_is_asked_by_it_though_a_colleague_has_the_same_desk_p
     assert people(found)[1] == "Bob"
 
 
+def test_a_phone_comes_last_whatever_the_order_of_the_columns(api, enrich):
+    api.knows(ANN, DESK)
+    api.knows(BOB, "bob@corp.example")
+    found = enrich(("Bob", "", "bob@corp.example", DESK), identifiers={"phone": "phone", "email": "email"})
+    assert people(found) == ["Bob"]
+    assert DESK not in api.asked
+
+
 def test_the_same_in_two_runs(api, enrich):
     api.knows(ANN, DESK)
     api.knows(BOB, "linkedin.com/in/bob")
@@ -93,6 +101,17 @@ def test_a_mailbox_of_a_role_is_asked_only_for_a_row_that_offers_nothing_else(ap
     )
     assert set(api.asked) == {"linkedin.com/in/bob", "sales@corp.example"}
     assert found.attrs["report"].unusable["role_mailbox"] == 1
+
+
+def test_a_row_with_a_suppressed_mailbox_is_suppressed_though_that_mailbox_would_not_be_asked(
+    api, enrich, where
+):
+    api.knows(BOB, "linkedin.com/in/bob")
+    with Enricher(api_key="key", base_url=api.url, ledger=where, progress=False) as enricher:
+        enricher.suppress([("email", "info@corp.example")])
+    found = enrich(("Bob", "linkedin.com/in/bob", "info@corp.example", ""))
+    assert list(found["eb_status"]) == ["suppressed"]
+    assert not api.asked
 
 
 SHARED = [
@@ -144,6 +163,16 @@ def test_a_phone_of_one_person_with_two_addresses_is_not_shared_once_a_contact_h
     assert enrich(("Ann", "", "", DESK)).loc[0, "eb_full_name"] == "Ann"
 
 
+def test_nor_is_it_any_more_once_that_contact_is_bought_whoever_asks_then(api, enrich):
+    both = contact("Ann", emails=["ann@corp.example", "ann@new.example"])
+    api.knows(both, "ann@corp.example")
+    api.knows(ANN, DESK)
+    # Both rows are read before anything is bought.
+    first = enrich(("Ann", "", "ann@corp.example", DESK), ("Ann", "", "ann@new.example", DESK))
+    assert first.attrs["report"].unusable["shared"] == 2
+    assert people(enrich(("Ann", "", "", DESK))) == ["Ann"]
+
+
 def test_an_address_beside_two_profiles_is_shared(api, enrich):
     api.knows(ANN, "home@family.example")
     rows = [
@@ -176,12 +205,31 @@ def test_an_address_inside_the_contacts_of_two_people_answers_for_nobody_and_is_
     assert home not in api.asked
 
 
-def test_what_was_bought_under_an_address_answers_a_row_whose_profile_is_new_for_nothing(api, enrich):
-    api.knows(contact("Ann", emails=["ann@corp.example"]), "ann@corp.example")
+@pytest.mark.parametrize(
+    "profile",
+    [
+        "", "linkedin.com/in/ann", "github.com/ann", "linkedin.com/pub/ann/1/2/3",
+        "linkedin.com/in/ACwAAAAbCdEfGhIjKlMnOpQrStUvWxYz01234",
+    ],
+)  # fmt: skip
+def test_what_was_bought_under_an_address_answers_a_row_whose_profile_is_new_for_nothing(
+    profile, api, enrich
+):
+    api.knows(contact("Ann", profile=profile, emails=["ann@corp.example"]), "ann@corp.example")
     enrich(("", "", "ann@corp.example", ""))
     found = enrich(("", "linkedin.com/in/ann", "ann@corp.example", ""))
     assert people(found) == ["Ann"]
     assert "linkedin.com/in/ann" not in api.asked
+
+
+@pytest.mark.parametrize("profile", ["linkedin.com/in/ann", "github.com/ann"])
+def test_contacts_of_one_profile_are_one_person_s_though_the_name_changed(profile, api, enrich):
+    home = "ann@home.example"
+    for name, email in ("Ann Jones", "ann@corp.example"), ("Ann Smith", "ann@new.example"):
+        api.knows(contact(name, profile=profile, emails=[home, email]), email)
+        enrich(("", "", email, ""))
+    assert people(enrich(("", "", home, ""))) == ["Ann Smith"]
+    assert home not in api.asked
 
 
 def test_but_not_if_that_contact_has_another_profile(api, enrich):
