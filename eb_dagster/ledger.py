@@ -146,7 +146,7 @@ _T = TypeVar("_T")
 class Limits:
     """What a claim must stay inside of, in credits. None: no such limit.
 
-    `max_credits` is of one run, the others are of the whole ledger. Days and months are those of UTC.
+    `max_credits` is of one run, the others are of all runs at one address. Days and months are those of UTC.
     """
 
     max_credits: int | None
