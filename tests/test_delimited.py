@@ -374,7 +374,8 @@ def test_what_passes_through_comes_out_as_it_went_in(cells, separator, encoding,
             one = TextTable(source)
         except InputError as error:
             # Cells full of another separator: it is asked for, never guessed.
-            assert "say which with --separator" in str(error)
+            if "say which with --separator" not in str(error):
+                raise
             one = TextTable(source, separator=separator)
         write_text(
             one.reader(), target, columns=one.columns, ours=(), separator=one.separator, has_mark=one.has_mark
