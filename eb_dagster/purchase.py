@@ -33,6 +33,7 @@ from eb_dagster.identifiers import (
     canonical_values,
     identifiers_in,
     is_vanity,
+    key_forms,
 )
 from eb_dagster.ledger import Ledger, Limits, Short, StoredReply, SuppressionList, Withheld
 from eb_dagster.pacer import Pacer
@@ -929,7 +930,9 @@ def _inside(contacts: Sequence[Contact | None], flattened: Flattened) -> _Inside
     # By the name that somebody chose at LinkedIn, else by another profile.
     profiles: dict[int, str] = {}
     vanity: set[int] = set()
-    for value, row in zip(*found["social_profile"], strict=True):
+    values, rows = found["social_profile"]
+    # In the form that all spellings of one profile share.
+    for value, row in zip(key_forms("social_profile", values), rows, strict=True):
         if is_vanity(value) and row not in vanity:
             profiles[row] = value
             vanity.add(row)
