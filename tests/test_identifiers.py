@@ -544,11 +544,15 @@ def test_wrapping_changes_nothing(field_type: FieldType, text: str) -> None:
     ],
 )
 def test_no_cell_takes_long(field_type: FieldType, unit: str) -> None:
-    # Of this process alone: the machine may be busy.
-    started = time.process_time()
-    read_cell(field_type, unit * (8192 // len(unit)), default_region="US")
-    read_cell(field_type, "a@b.example " + unit * (8180 // len(unit)) + "]", default_region="US")
-    assert time.process_time() - started < 0.5
+    cells = [unit * (8192 // len(unit)), "a@b.example " + unit * (8179 // len(unit)) + "]"]
+    # Of this thread alone, and the quicker of two: the machine may be busy, and Python may collect its garbage.
+    seconds = [0.0, 0.0]
+    for turn in range(2):
+        started = time.thread_time()
+        for cell in cells:
+            read_cell(field_type, cell, default_region="US")
+        seconds[turn] = time.thread_time() - started
+    assert min(seconds) < 0.5
 
 
 @given(st.sampled_from(FIELD_TYPES), st.data())
