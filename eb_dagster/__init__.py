@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Any
 from dagster_shared.libraries import DagsterLibraryRegistry
 
 if TYPE_CHECKING:
-    from eb_dagster.assets import build_enriched_contacts_asset as build_enriched_contacts_asset
-    from eb_dagster.checks import EnrichmentChecks as EnrichmentChecks
-    from eb_dagster.component import EnrichedContactsComponent as EnrichedContactsComponent
-    from eb_dagster.enrich import Enricher as Enricher
-    from eb_dagster.enrich import enrich_dataframe as enrich_dataframe
+    from eb_dagster.definitions.assets import build_enriched_contacts_asset as build_enriched_contacts_asset
+    from eb_dagster.definitions.checks import EnrichmentChecks as EnrichmentChecks
+    from eb_dagster.definitions.component import EnrichedContactsComponent as EnrichedContactsComponent
+    from eb_dagster.definitions.materialize import Enrichment as Enrichment
+    from eb_dagster.definitions.materialize import LaunchConfig as LaunchConfig
+    from eb_dagster.definitions.resource import ExactBuyerResource as ExactBuyerResource
+    from eb_dagster.enricher import Enricher as Enricher
+    from eb_dagster.enricher import enrich_dataframe as enrich_dataframe
     from eb_dagster.errors import Busy as Busy
     from eb_dagster.errors import ConfigError as ConfigError
     from eb_dagster.errors import EnrichError as EnrichError
@@ -26,11 +29,8 @@ if TYPE_CHECKING:
     from eb_dagster.errors import OutcomeUnknown as OutcomeUnknown
     from eb_dagster.errors import OverBudget as OverBudget
     from eb_dagster.errors import Refused as Refused
-    from eb_dagster.materialize import Enrichment as Enrichment
-    from eb_dagster.materialize import LaunchConfig as LaunchConfig
-    from eb_dagster.plan import Plan as Plan
-    from eb_dagster.report import Report as Report
-    from eb_dagster.resource import ExactBuyerResource as ExactBuyerResource
+    from eb_dagster.pipeline.plan import Plan as Plan
+    from eb_dagster.pipeline.report import Report as Report
 
 __version__ = "0.1.0"
 
@@ -38,24 +38,24 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Busy": "errors",
     "ConfigError": "errors",
-    "ContactIdentifiers": "identifiers",
+    "ContactIdentifiers": "identifiers.model",
     "EnrichError": "errors",
-    "EnrichedContacts": "contacts",
-    "EnrichedContactsComponent": "component",
-    "Enricher": "enrich",
-    "Enrichment": "materialize",
-    "EnrichmentChecks": "checks",
-    "ExactBuyerResource": "resource",
+    "EnrichedContacts": "contacts.schema",
+    "EnrichedContactsComponent": "definitions.component",
+    "Enricher": "enricher",
+    "Enrichment": "definitions.materialize",
+    "EnrichmentChecks": "definitions.checks",
+    "ExactBuyerResource": "definitions.resource",
     "InputError": "errors",
-    "LaunchConfig": "materialize",
+    "LaunchConfig": "definitions.materialize",
     "LedgerError": "errors",
     "OutcomeUnknown": "errors",
     "OverBudget": "errors",
-    "Plan": "plan",
+    "Plan": "pipeline.plan",
     "Refused": "errors",
-    "Report": "report",
-    "build_enriched_contacts_asset": "assets",
-    "enrich_dataframe": "enrich",
+    "Report": "pipeline.report",
+    "build_enriched_contacts_asset": "definitions.assets",
+    "enrich_dataframe": "enricher",
 }
 __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, cast, get_args
 from urllib.parse import quote, unquote, urlsplit
 
-from eb_dagster.contacts import ListsChoice, select
+from eb_dagster.api.envelope import MOST_IDENTIFIERS, PATH, REQUIRED_FIELDS
+from eb_dagster.contacts.schema import ListsChoice, select
 from eb_dagster.errors import ConfigError, shown, shown_list
-from eb_dagster.identifiers import FIELD_TYPES, FieldType, check_region, listed
-from eb_dagster.names import check_installed
-from eb_dagster.wire import MOST_IDENTIFIERS, PATH, REQUIRED_FIELDS
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, check_region, listed
+from eb_dagster.identifiers.names import check_installed
 
 VENDOR_URL = "https://api.exactbuyer.com"
 """The vendor's documented address."""

@@ -28,11 +28,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as compute
 
-from eb_dagster.contacts import CONTACT_COLUMNS
+from eb_dagster.contacts.schema import CONTACT_COLUMNS
 from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError, InputError
-from eb_dagster.identifiers import listed
-from eb_dagster.object_store import place
-from eb_dagster.parquet import open_parquet, read_batches
+from eb_dagster.identifiers.model import listed
+from eb_dagster.tables.object_store import place
+from eb_dagster.tables.parquet import open_parquet, read_batches
 
 try:
     import dlt

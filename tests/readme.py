@@ -5,8 +5,9 @@ from pathlib import Path
 
 import click
 
-from eb_dagster import contacts, errors
-from eb_dagster.cli import EXIT_CODES, main
+from eb_dagster import errors
+from eb_dagster.cli.commands import EXIT_CODES, main
+from eb_dagster.contacts import schema
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -65,7 +66,7 @@ def _line(text: str | None) -> str:
 
 
 PARTS = {
-    "columns": contacts.markdown_table,
+    "columns": schema.markdown_table,
     "errors": error_table,
     "exit codes": exit_codes,
     "commands": commands,

@@ -36,18 +36,18 @@ from eb_dagster import (
     ExactBuyerResource,
     LaunchConfig,
     build_enriched_contacts_asset,
-    cli,
-    delimited,
-    identifiers,
-    ledger_commands,
     sandbox,
-    upstream,
 )
-from eb_dagster.books import resolve
-from eb_dagster.ledger import Ledger
-from eb_dagster.object_store import place
-from eb_dagster.parquet import open_parquet, read_metadata
-from eb_dagster.publication import check_writable
+from eb_dagster.cli import commands
+from eb_dagster.cli import ledger as ledger_commands
+from eb_dagster.definitions import upstream
+from eb_dagster.identifiers import model
+from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.ledger.reconcile import resolve
+from eb_dagster.tables import csv
+from eb_dagster.tables.atomic_file import check_writable
+from eb_dagster.tables.object_store import place
+from eb_dagster.tables.parquet import open_parquet, read_metadata
 from eb_dagster.warehouse import contacts_source, load_contacts
 from tests.databases import PostgreSQL
 from tests.faults.certificates import make_certificates
@@ -63,7 +63,7 @@ from eb_dagster.spark import enrich as enrich_on_spark  # noqa: E402
 if not HAS_SPARK:
     del sys.modules["pyspark"]
 
-PACKAGE = Path(cli.__file__).parent
+PACKAGE = Path(commands.__file__).parents[1]
 KEY = "canary-key-1234"
 CANARIES = (KEY, "canary.example", "canary-secret")
 
@@ -272,8 +272,8 @@ for what, act in {
     "a column that is not there": lambda s: s.enrich(identifiers={"email": "E-mail"}),
     "two columns of one name": lambda s: s.enrich(pd.concat([leads(), leads()], axis="columns")),
     "numbers for addresses": lambda s: s.enrich(pd.DataFrame({"email": [1, 2]})),
-    "numbers in an Arrow table": lambda _: identifiers.read_batch(
-        pa.record_batch({"email": [1]}), identifiers.find_layout(["email"], None), default_region=None
+    "numbers in an Arrow table": lambda _: model.read_batch(
+        pa.record_batch({"email": [1]}), model.find_layout(["email"], None), default_region=None
     ),
     "a clash of names": lambda s: s.enrich(leads().assign(eb_status=1)),
     "a column and no table": lambda s: s.enrich(pl.Series("email", ["jane@canary.example"])),
@@ -308,31 +308,31 @@ for what, act in {
     "a target that leads nowhere": lambda s: check_writable(s.folder / "a\0b"),
     "a target that is a folder": lambda s: check_writable(s.folder),
     "a target that is a device": lambda _: check_writable(Path(os.devnull)),
-    "a text file without a header": lambda s: delimited.TextTable(s.file("a.csv", b"\n")),
-    "a line with too many cells": lambda s: delimited.TextTable(s.file("a.csv", b"email,n\n" + b"a,1\n" * 200 + b"a,1,2,3\n")),
-    "a quote that never ends": lambda s: delimited.TextTable(s.file("a.csv", b'email,n\n"' + b"a" * 200_000)),
-    "another encoding than named": lambda s: delimited.TextTable(s.file("a.csv", "email\nü\n".encode()), encoding="ascii"),
-    "an unknown encoding": lambda s: delimited.TextTable(s.file("a.csv", b"email\n"), encoding="klingon"),
-    "a separator that is not plain": lambda s: delimited.TextTable(s.file("a.csv", b"email,n;m\na,b;c\nd,e;f\n")),
-    "a file that is no text": lambda s: delimited.TextTable(s.file("a.csv", b"PK\x03\x04\0\0\0")),
-    "a file of two encodings": lambda s: delimited.TextTable(s.file("a.csv", "email,ü\n".encode() + b"\xfc\n")),
-    "a file of no known encoding": lambda s: delimited.TextTable(s.file("a.csv", b"email\na\x81\x8db\x9d\xa4\xffc\n")),
-    "a file of one of two encodings": lambda s: delimited.TextTable(s.file("a.csv", "email\nPavlů\n".encode("cp1250"))),
-    "a line that is no header": lambda s: delimited.TextTable(s.file("a.csv", b"email\n"), header_line=7),
-    "a folder as the file of leads": lambda s: cli._open_table(s.folder, encoding=None, separator=None),
-    "a folder as the output": lambda s: cli._check_targets(s.file("a.csv"), s.folder, None),
-    "a file that the command line cannot find": lambda s: cli._open_table(s.folder / "a.csv", encoding=None, separator=None),
-    "an Excel file": lambda s: cli._open_table(s.folder / "a.xlsx", encoding=None, separator=None),
-    "two columns of one name in a file": lambda s: cli._check_names(delimited.TextTable(s.file("a.csv", b"n,n\n1,2\n"))),
-    "a folder that is not there": lambda s: cli._check_targets(s.file("a.csv"), s.folder / "b" / "b.csv", None),
+    "a text file without a header": lambda s: csv.TextTable(s.file("a.csv", b"\n")),
+    "a line with too many cells": lambda s: csv.TextTable(s.file("a.csv", b"email,n\n" + b"a,1\n" * 200 + b"a,1,2,3\n")),
+    "a quote that never ends": lambda s: csv.TextTable(s.file("a.csv", b'email,n\n"' + b"a" * 200_000)),
+    "another encoding than named": lambda s: csv.TextTable(s.file("a.csv", "email\nü\n".encode()), encoding="ascii"),
+    "an unknown encoding": lambda s: csv.TextTable(s.file("a.csv", b"email\n"), encoding="klingon"),
+    "a separator that is not plain": lambda s: csv.TextTable(s.file("a.csv", b"email,n;m\na,b;c\nd,e;f\n")),
+    "a file that is no text": lambda s: csv.TextTable(s.file("a.csv", b"PK\x03\x04\0\0\0")),
+    "a file of two encodings": lambda s: csv.TextTable(s.file("a.csv", "email,ü\n".encode() + b"\xfc\n")),
+    "a file of no known encoding": lambda s: csv.TextTable(s.file("a.csv", b"email\na\x81\x8db\x9d\xa4\xffc\n")),
+    "a file of one of two encodings": lambda s: csv.TextTable(s.file("a.csv", "email\nPavlů\n".encode("cp1250"))),
+    "a line that is no header": lambda s: csv.TextTable(s.file("a.csv", b"email\n"), header_line=7),
+    "a folder as the file of leads": lambda s: commands._open_table(s.folder, encoding=None, separator=None),
+    "a folder as the output": lambda s: commands._check_targets(s.file("a.csv"), s.folder, None),
+    "a file that the command line cannot find": lambda s: commands._open_table(s.folder / "a.csv", encoding=None, separator=None),
+    "an Excel file": lambda s: commands._open_table(s.folder / "a.xlsx", encoding=None, separator=None),
+    "two columns of one name in a file": lambda s: commands._check_names(csv.TextTable(s.file("a.csv", b"n,n\n1,2\n"))),
+    "a folder that is not there": lambda s: commands._check_targets(s.file("a.csv"), s.folder / "b" / "b.csv", None),
     "a ledger as the output": lambda s: check_writable(s.file("a.parquet", b"SQLite format 3\0")),
-    "a table as the report": lambda s: cli._check_targets(s.file("a.csv"), s.folder / "b.csv", s.folder / "c.csv"),
+    "a table as the report": lambda s: commands._check_targets(s.file("a.csv"), s.folder / "b.csv", s.folder / "c.csv"),
     "a file that somebody else wrote": lambda s: ledger_commands.may_replace(s.file("a.csv"), asks=False),
     "values to forget that are none": lambda _: ledger_commands._check_all([("email", "canary@"), ("email", "a")], None),
     "people who cannot be told from the columns": lambda s: ledger_commands._people(s.file("a.csv", b"a,b\n1,2\n"), None, None, None, {}),
     "people who are no identifiers": lambda s: ledger_commands._people(s.file("a.csv", b"email\ncanary@\n"), None, None, None, {}),
     "people who are numbers": lambda s: ledger_commands._people(s.numbers(), None, None, None, {}),
-    "one file for input and output": lambda s: cli._check_targets(s.file("a.csv"), s.folder / "a.csv", None),
+    "one file for input and output": lambda s: commands._check_targets(s.file("a.csv"), s.folder / "a.csv", None),
 }.items():  # fmt: skip
     provoked(what, act)
 
@@ -609,7 +609,7 @@ def sites() -> dict[tuple[str, int], str]:
     """Every place that raises one of our errors: file and line, with its source."""
     names = {one.__name__ for one in subclasses(EnrichError)} | {"kind", "damaged"}
     found = {}
-    for file in PACKAGE.glob("*.py"):
+    for file in PACKAGE.rglob("*.py"):
         source = file.read_text("utf-8")
         for node in ast.walk(ast.parse(source)):
             if (
@@ -636,7 +636,7 @@ for what, act in {
     "an address with a key": lambda _: place("s3://me:canary-secret@crm/a.parquet"),
     "a bucket in place of an object": lambda _: check_writable(place("s3://crm")),
     "a report in an object store": lambda _: check_writable(Path("s3://crm/report.html")),
-    "a CSV in an object store": lambda _: cli._check_suffix(place("s3://crm/a.csv")),
+    "a CSV in an object store": lambda _: commands._check_suffix(place("s3://crm/a.csv")),
 }.items():
     provoked(what, act)
 

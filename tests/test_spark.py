@@ -27,10 +27,10 @@ import pandas as pd
 import pytest
 
 from eb_dagster import ConfigError, Enricher, InputError, sandbox
-from eb_dagster.contacts import arrow_schema
-from eb_dagster.enrich import BLOCK_ROWS
-from eb_dagster.ledger import Ledger, Spending
-from eb_dagster.wire import PATH
+from eb_dagster.api.envelope import PATH
+from eb_dagster.contacts.schema import arrow_schema
+from eb_dagster.enricher import BLOCK_ROWS
+from eb_dagster.ledger.ledger import Ledger, Spending
 from tests.databases import PostgreSQL
 from tests.test_readme import SPARK, snippets
 

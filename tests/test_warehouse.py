@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eb_dagster.contacts import arrow_schema, as_json, contact_arrays, read_contact
+from eb_dagster.contacts.schema import arrow_schema, as_json, contact_arrays, read_contact
 from eb_dagster.errors import ConfigError, InputError, Refused
-from eb_dagster.parquet import write_parquet
+from eb_dagster.tables.parquet import write_parquet
 from tests.databases import PostgreSQL
-from tests.test_types import FAR, NO_PARQUET, PASS
+from tests.tables.test_types import FAR, NO_PARQUET, PASS
 
 dlt = pytest.importorskip("dlt")
 from eb_dagster.warehouse import contacts_source, load_contacts  # noqa: E402

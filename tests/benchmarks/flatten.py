@@ -10,8 +10,8 @@ import msgspec
 import pandas as pd
 import pyarrow as pa
 
-from eb_dagster.contacts import contact_arrays, is_utf8, read_contact
-from eb_dagster.wire import parse_reply
+from eb_dagster.api.envelope import parse_reply
+from eb_dagster.contacts.schema import contact_arrays, is_utf8, read_contact
 from tests.benchmarks.clocks import interleaved, ratio
 from tests.benchmarks.payloads import lead, make_template
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from eb_dagster.identifiers import Identifier, Layout, canonical, canonical_thoroughly, read_batch
+from eb_dagster.identifiers.model import Identifier, Layout, canonical, canonical_thoroughly, read_batch
 from tests.benchmarks.clocks import interleaved, ratio
 
 LAYOUT = Layout("wide", (("email", "email"),))

@@ -26,16 +26,16 @@ ALIASES_OF_A_CONTACT: Final = 4
 
 
 def _identifiers(start: int, count: int, kind: Any = "email") -> list[Any]:
-    from eb_dagster.identifiers import Identifier
+    from eb_dagster.identifiers.model import Identifier
 
     return [Identifier(kind, lead(one)) for one in range(start, start + count)]
 
 
 def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[float, float]:
     """One partition's life, through the ledger's own functions. Seconds of intent and reply, and of all."""
-    from eb_dagster.ledger import Limits
-    from eb_dagster.packed import pack_aliases, pack_fields, pack_outcomes
-    from eb_dagster.wire import MISSED
+    from eb_dagster.api.envelope import MISSED
+    from eb_dagster.ledger.entries import pack_aliases, pack_fields, pack_outcomes
+    from eb_dagster.ledger.ledger import Limits
 
     keys = [ledger.key(one) for one in _identifiers(start, 1000)]
     found = [at for at in range(1000) if at % 10 < FOUND * 10]
@@ -61,7 +61,7 @@ def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[f
 
 def speed(url: str, where: str, known: int) -> dict[str, float]:
     """Record so many, each reply as long as a real one that came with gzip."""
-    from eb_dagster.ledger import Ledger
+    from eb_dagster.ledger.ledger import Ledger
 
     echoes = [lead(at).encode() for at in range(1000)]
     bodies = [gzip.compress(make_template(seed).reply(echoes), 6) for seed in range(4)]
@@ -79,7 +79,7 @@ def speed(url: str, where: str, known: int) -> dict[str, float]:
 
 def build(url: str, where: str, known: int) -> dict[str, float]:
     """Fill an empty ledger. The first and the last partitions tell what recording costs."""
-    from eb_dagster.ledger import Ledger
+    from eb_dagster.ledger.ledger import Ledger
 
     seconds: list[float] = []
     ledger = Ledger(where, endpoint=url + "/v1/bulk-enrich")
@@ -95,7 +95,7 @@ def build(url: str, where: str, known: int) -> dict[str, float]:
 
 def look_up(url: str, where: str, known: int) -> dict[str, float]:
     """A tenth as many identifiers as are known, half of them new."""
-    from eb_dagster.ledger import Ledger
+    from eb_dagster.ledger.ledger import Ledger
 
     ledger = Ledger(where, endpoint=url + "/v1/bulk-enrich")
     many = known // 10

@@ -180,9 +180,9 @@ def receive(url: str, _folder: Path, rows: int) -> dict[str, float]:
     """CPU of our client for each reply, and of requests' `.content`, by turns."""
     import requests
 
-    from eb_dagster.client import Client
-    from eb_dagster.identifiers import Identifier
-    from eb_dagster.wire import encode_form
+    from eb_dagster.api.client import Client
+    from eb_dagster.api.envelope import encode_form
+    from eb_dagster.identifiers.model import Identifier
     from tests.benchmarks.clocks import interleaved, ratio
 
     form = encode_form([Identifier("email", lead(one)) for one in range(1000)], required_fields=[])

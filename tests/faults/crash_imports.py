@@ -6,7 +6,7 @@ import importlib
 
 # Reached lazily by the package or its dependencies while a table is bought and published.
 _NAMES = (
-    "eb_dagster.enrich",
+    "eb_dagster.enricher",
     "encodings.idna",
     "encodings.punycode",
     "http.cookiejar",
@@ -31,7 +31,7 @@ def load() -> None:
         importlib.import_module(name)
     import pandas as pd
 
-    from eb_dagster.identifiers import find_layout, read_rows
+    from eb_dagster.identifiers.model import find_layout, read_rows
 
     # The checks of a dataframe load their engine when they are first used.
     frame = pd.DataFrame({"email": ["nobody@crash.example"]})

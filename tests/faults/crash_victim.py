@@ -26,8 +26,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import eb_dagster
-from eb_dagster.ledger import Ledger
-from eb_dagster.report import Report
+from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.pipeline.report import Report
 from tests.faults import crash_imports, crash_naive
 
 Order = dict[str, Any]

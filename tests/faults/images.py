@@ -32,7 +32,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import eb_dagster
-from eb_dagster.client import Reply
+from eb_dagster.api.client import Reply
 from tests.faults.crash_laboratory import (
     KEPT,
     ONE_AT_A_TIME,

@@ -36,9 +36,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 import eb_dagster
-from eb_dagster.client import NoReply, Reply
-from eb_dagster.identifiers import FieldType, Identifier
-from eb_dagster.ledger import Ledger
+from eb_dagster.api.client import NoReply, Reply
+from eb_dagster.identifiers.model import FieldType, Identifier
+from eb_dagster.ledger.ledger import Ledger
 from tests.faults.progress import told
 
 URL: Final = "http://127.0.0.1:9"

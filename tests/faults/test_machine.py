@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from eb_dagster.client import NoReply, Reply
+from eb_dagster.api.client import NoReply, Reply
 from tests.faults import machine
 
 

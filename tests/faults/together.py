@@ -60,7 +60,7 @@ def work(
 
 def _put_clock(seconds: float) -> None:
     """Make a machine's clock wrong by so much, as far as this process can tell."""
-    from eb_dagster.ledger import Ledger
+    from eb_dagster.ledger.ledger import Ledger
 
     real = time.time
     time.time = lambda: real() + seconds

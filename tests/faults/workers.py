@@ -14,7 +14,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["pandas", "pyarrow.parquet", "pandera.pandas", "pandera.backends.pandas.register", "sqlalchemy",
      "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "psycopg", "requests", "tqdm.auto",
-     "eb_dagster.enrich", f"{__package__}.campaign"]
+     "eb_dagster.enricher", f"{__package__}.campaign"]
 )  # fmt: skip
 
 

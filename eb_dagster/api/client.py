@@ -1,0 +1,445 @@
+"""Send one partition. The only file that opens a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import socket
+import ssl
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from http.client import HTTPException, HTTPResponse
+from io import BytesIO
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, Literal, cast
+
+import certifi
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.utils import get_auth_from_url
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from eb_dagster.api.envelope import CONTENT_TYPE, PATH
+from eb_dagster.api.rate_limit import read_date
+from eb_dagster.errors import ConfigError
+
+CONNECT_SECONDS: Final = 10.0
+# A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
+MOST_WIRE_BYTES: Final = 64 * 2**20
+MOST_INTERIM_ANSWERS: Final = 100
+_PIECE: Final = 64 * 2**10
+# So long at least is the last byte held back, so that a server that refuses, hangs up or stops
+# reading in mid-request is noticed while the request is still incomplete, and so free.
+_HELD_BACK_SECONDS: Final = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back, as it came. `complete` is false when it broke off or was cut off."""
+
+    status: int
+    body: bytes = field(repr=False)
+    encoding: str
+    complete: bool
+    request_left: bool
+    retry_after: str | None
+    date: float | None = None
+    """The server's clock by its `Date` header, in seconds since the epoch, if it tells that."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoReply:
+    """Nothing came back. If the whole request had left, it may have been paid for."""
+
+    request_left: bool
+    reason: str
+
+
+class Client:
+    """Posts forms to the bulk endpoint, each once. Safe to use from many threads."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        timeout: float,
+        proxy: str | None = None,
+        ca_bundle: str | None = None,
+    ) -> None:
+        self.url = base_url + PATH
+        self._timeout = timeout
+        # Plain http goes to this very machine, so not by way of another.
+        self._proxies = {"https": proxy} if proxy and self.url.startswith("https:") else {}
+        self._ca_bundle = ca_bundle
+        if ca_bundle is not None:
+            # A wrong one is told of before anything else happens.
+            _add_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_bundle, setting="ca_bundle")
+        self._headers = {
+            "X-API-Key": api_key,
+            "Content-Type": CONTENT_TYPE,
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip",
+            # A kept connection may be closed by the server just as we send, and then nobody knows
+            # whether the request was read. A fresh one cannot.
+            "Connection": "close",
+        }
+        self._trust: ssl.SSLContext | None = None
+        self._sockets: set[socket.socket] = set()
+        self._lock = threading.Lock()
+
+    def send(self, form: bytes) -> Reply | NoReply:
+        """Post one form, once, within the deadline.
+
+        Raises `ConfigError` when the server's certificate cannot be trusted, or a proxy will not connect.
+        """
+        opened: list[socket.socket] = []
+        body = _Form(form, peer=lambda: _peer_of(opened[-1]) if opened else "ready")
+        try:
+            session = _session(self._trusted())
+            with self._deadline(opened) as deadline:
+                response = session.post(
+                    self.url,
+                    # requests streams what it can iterate over; its stubs ask for less than that.
+                    data=body,
+                    headers=self._headers,
+                    stream=True,
+                    allow_redirects=False,
+                    proxies=self._proxies,
+                    timeout=(min(CONNECT_SECONDS, self._timeout), self._timeout),
+                )
+                return _receive(response, request_left=body.left, deadline=deadline)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+            return NoReply(body.left, self._reason(error))
+
+    def _reason(self, error: Exception) -> str:
+        """What went wrong, without its text, which may quote the request. Raises what no second try mends."""
+        causes = list(_causes(error))
+        if any(isinstance(one, ssl.SSLCertVerificationError | ssl.CertificateError) for one in causes):
+            raise ConfigError(
+                f"the certificate of {self.url} cannot be trusted, so the key and the people stayed here. Check "
+                "base_url; for a certificate of your own, or a proxy that looks into TLS, name the PEM file of "
+                "its authority in ca_bundle"
+            ) from None
+        if (status := _refused_by_proxy(causes)) is not None:
+            if 400 <= status < 500 and status not in (408, 429):
+                advice = (
+                    "put its user name and password into the proxy's address, as in http://user:password@host:port"
+                    if status == 407
+                    else "ask whoever runs it to let this machine reach the API, or set another proxy"
+                )
+                raise ConfigError(
+                    f"the proxy refused to connect to the API (HTTP {status}); {advice}"
+                ) from None
+            return f"the proxy answered HTTP {status}"
+        if isinstance(error, requests.exceptions.SSLError):
+            return "the TLS connection broke"
+        if isinstance(error, requests.exceptions.ProxyError):
+            return "the proxy cannot be reached"
+        return type(error).__name__
+
+    @property
+    def unreachable(self) -> str:
+        """What to look at when the API cannot be reached."""
+        if self._proxies:
+            return "Check base_url, proxy and the network, then run again"
+        ignored = [name for name in _PROXY_VARIABLES if os.environ.get(name)]
+        if not ignored or not self.url.startswith("https:"):
+            return "Check base_url and the network, then run again"
+        return (
+            f"{' and '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} ignored here: if the API is reached "
+            "by way of a proxy, set proxy=… or EB_DAGSTER_PROXY; else check base_url and the network, then run again"
+        )
+
+    def _trusted(self) -> ssl.SSLContext | None:
+        # Reading the certificates takes longer than a request does: once is enough, for who sends.
+        with self._lock:
+            if self._trust is None and self.url.startswith("https:"):
+                self._trust = _trusted_certificates(self._ca_bundle)
+            return self._trust
+
+    def abort(self) -> None:
+        """Cut every connection that is open. What is cut off is in doubt."""
+        with self._lock:
+            for one in self._sockets:
+                _cut(one)
+
+    @contextlib.contextmanager
+    def _deadline(self, opened: list[socket.socket]) -> Generator[float]:
+        """Cut the connection when time is up: a drip of bytes outlives any socket timeout."""
+        token = _OPENED.set(_Opened(opened, self._sockets, self._lock))
+        # Before the timer starts: what ends because it cut must not pass for what ended in time.
+        deadline = monotonic() + self._timeout
+        timer = threading.Timer(self._timeout, lambda: [_cut(one) for one in opened])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield deadline
+        finally:
+            timer.cancel()
+            _OPENED.reset(token)
+            with self._lock:
+                self._sockets.difference_update(opened)
+            for one in opened:
+                one.close()
+
+
+class _Form:
+    """A request body that knows when all of it was handed to the socket.
+
+    urllib3 asks for the next piece only after the socket took the one before, so whoever is asked
+    when nothing remains knows that everything left. Exception types do not tell: one and the same
+    stands for "refused" and for "charged, then reset".
+    """
+
+    def __init__(self, data: bytes, *, peer: Callable[[], str]) -> None:
+        self._data = memoryview(data)
+        self._peer = peer
+        self.left = False
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __iter__(self) -> Iterator[bytes]:
+        last = max(len(self._data) - 1, 0)
+        for start in range(0, last, _PIECE):
+            yield bytes(self._data[start : min(start + _PIECE, last)])
+        time.sleep(_HELD_BACK_SECONDS)
+        while (peer := self._peer()) == "behind":
+            time.sleep(_HELD_BACK_SECONDS / 10)
+        # Without its last byte nobody can act on the request; what came back is read all the same.
+        if peer != "gone":
+            yield bytes(self._data[last:])
+            self.left = True
+
+
+def _peer_of(one: socket.socket) -> Literal["ready", "behind", "gone"]:
+    """How far the other side is: has it taken all that was sent, or hung up? Told by Linux only."""
+    if sys.platform != "linux":
+        return "ready"
+    import fcntl
+    import termios
+
+    closed, half_closed = 7, 8
+    try:
+        state = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        if state in (closed, half_closed):
+            return "gone"
+        unacknowledged = array("i", [0])
+        fcntl.ioctl(one.fileno(), termios.TIOCOUTQ, unacknowledged)
+    except OSError:
+        return "gone"
+    return "behind" if unacknowledged[0] > 0 else "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Where a new connection reports its socket."""
+
+    mine: list[socket.socket]
+    everyone: set[socket.socket]
+    lock: threading.Lock
+
+    def add(self, one: socket.socket) -> None:
+        with self.lock:
+            self.mine.append(one)
+            self.everyone.add(one)
+
+
+_PROXY_VARIABLES: Final = (
+    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy",
+)  # fmt: skip
+
+_OPENED: ContextVar[_Opened | None] = ContextVar("_OPENED", default=None)
+
+
+def _reported(one: socket.socket) -> socket.socket:
+    """The socket, a second handle of which is reported: TLS takes the first one away."""
+    if opened := _OPENED.get():
+        opened.add(one.dup())
+    return one
+
+
+def _hide_our_headers(record: logging.LogRecord) -> bool:
+    """Let no warning about a malformed header through: it quotes it, and it may quote people."""
+    return _OPENED.get() is None or record.levelno < logging.WARNING
+
+
+for _name in ("urllib3.connection", "urllib3.connectionpool"):
+    logging.getLogger(_name).addFilter(_hide_our_headers)
+
+
+class _Final(HTTPResponse):
+    """The answer behind the interim ones, of which http.client skips `100 Continue` alone.
+
+    The deadline holds for all of them together. `101 Switching Protocols` is final: no HTTP follows it.
+    """
+
+    def begin(self) -> None:
+        super().begin()
+        for _ in range(MOST_INTERIM_ANSWERS):
+            if not 100 <= self.status < 200 or self.status == 101:
+                return
+            # As before the first one, which is how http.client knows that nothing was read yet.
+            self.headers = self.msg = cast(Any, None)
+            super().begin()
+
+
+# As soon as there is a socket, before a proxy or TLS can make it wait.
+class _Plain(HTTPConnection):
+    response_class = _Final
+
+    def _new_conn(self) -> socket.socket:
+        return _reported(super()._new_conn())
+
+
+class _Secure(HTTPSConnection):
+    response_class = _Final
+
+    def _new_conn(self) -> socket.socket:
+        return _reported(super()._new_conn())
+
+
+class _PlainPool(HTTPConnectionPool):
+    # pyright refuses urllib3's own HTTPConnection there too: its protocol's members are mutable.
+    ConnectionCls = cast(Any, _Plain)
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = cast(Any, _Secure)
+
+
+_POOLS: Final = {"http": _PlainPool, "https": _SecurePool}
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, trust: ssl.SSLContext | None) -> None:
+        self._trust = trust
+        super().__init__(max_retries=urllib3.Retry(0, redirect=False, read=False))
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._trust)
+        self.poolmanager.pool_classes_by_scheme = _POOLS
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(proxy, **kwargs, ssl_context=self._trust)
+        manager.pool_classes_by_scheme = _POOLS
+        return manager
+
+    def proxy_headers(self, proxy: str) -> dict[str, str]:
+        user, password = get_auth_from_url(proxy)
+        # Told in UTF-8 (RFC 7617), where requests knows Latin-1 only.
+        told = f"{user}:{password}".encode().decode("latin-1")
+        return urllib3.make_headers(proxy_basic_auth=told) if user or password else {}
+
+    def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
+        # The context has the certificates; requests would read them from disk for each request.
+        del url, verify, cert
+        conn.cert_reqs = "CERT_REQUIRED"
+
+
+def _trusted_certificates(ca_bundle: str | None) -> ssl.SSLContext:
+    # Not `create_default_context`, which writes the keys of the session where SSLKEYLOGFILE says.
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    # As browsers do, and RFC 9525: a host is named by the alternative names alone.
+    trust.hostname_checks_common_name = False
+    if sys.version_info >= (3, 13):
+        trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+    # The system's (or those of OpenSSL's own SSL_CERT_FILE and SSL_CERT_DIR), certifi's, what requests'
+    # users name, and ours.
+    trust.load_default_certs()
+    trust.load_verify_locations(cafile=certifi.where())
+    if named := os.environ.get("REQUESTS_CA_BUNDLE"):
+        _add_certificates(trust, named, setting="REQUESTS_CA_BUNDLE")
+    if ca_bundle is not None:
+        _add_certificates(trust, ca_bundle, setting="ca_bundle")
+    return trust
+
+
+def _add_certificates(trust: ssl.SSLContext, named: str, *, setting: str) -> None:
+    path = Path(named)
+    try:
+        if path.is_dir() and setting != "ca_bundle":
+            trust.load_verify_locations(capath=named)
+            return
+        # Anything else, such as a pipe, could be waited for without end.
+        if path.is_file():
+            trust.load_verify_locations(cafile=named)
+            return
+    except (OSError, ValueError):
+        pass
+    raise ConfigError(
+        f"{setting} names no PEM file of certificates that can be read; set it to one, or leave it out"
+    )
+
+
+def _session(trust: ssl.SSLContext | None) -> requests.Session:
+    session = requests.Session()
+    # No .netrc and no proxy from the environment: the key and the people go to one host only.
+    session.trust_env = False
+    session.headers.clear()
+    adapter = _Adapter(trust)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+def _receive(response: requests.Response, *, request_left: bool, deadline: float) -> Reply:
+    body = BytesIO()
+    complete = False
+    # What came before the connection broke is kept: whole contacts in it were paid for.
+    with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
+        while body.tell() <= MOST_WIRE_BYTES and monotonic() < deadline:
+            # urllib3 documents read1; requests' stubs do not know it.
+            piece: bytes = response.raw.read1(_PIECE, decode_content=False)
+            if not piece:
+                complete = monotonic() < deadline
+                break
+            body.write(piece)
+    response.close()
+    return Reply(
+        status=response.status_code,
+        body=body.getvalue(),
+        encoding=response.headers.get("Content-Encoding", ""),
+        complete=complete,
+        request_left=request_left,
+        retry_after=response.headers.get("Retry-After"),
+        date=read_date(response.headers.get("Date")),
+    )
+
+
+def _cut(one: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        one.shutdown(socket.SHUT_RDWR)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and all that led to it."""
+    seen: set[int] = set()
+    pending: list[Any] = [error]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, BaseException) and id(one) not in seen:
+            seen.add(id(one))
+            pending += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+            yield one
+
+
+# http.client tells it in words only.
+_TUNNEL_REFUSED: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
+
+
+def _refused_by_proxy(causes: Iterable[BaseException]) -> int | None:
+    """The status with which a proxy refused to connect, if that is what happened."""
+    told = [_TUNNEL_REFUSED.match(str(one)) for one in causes if type(one) is OSError]
+    return next((int(one[1]) for one in told if one), None)

@@ -1,0 +1,3 @@
+"""The shell: `eb-dagster …`."""
+
+from eb_dagster.cli.commands import main as main

@@ -1,0 +1,1 @@
+"""What may be asked for: emails, phones and profiles, and how cells and columns hold them."""

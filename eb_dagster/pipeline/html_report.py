@@ -1,0 +1,287 @@
+"""One run as a web page of its own: inline SVG, no script, no network, and no person in it."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from eb_dagster.pipeline.plan import Plan
+from eb_dagster.pipeline.report import Report
+from eb_dagster.tables.atomic_file import published, telling_of
+
+_WIDTH: Final = 720
+_ROW: Final = 26
+_LABELS: Final = 190
+_BAR: Final = 330
+_MOST_BARS: Final = 15
+
+# Outcomes in the order of the row's luck, and the style that colors them.
+_OUTCOMES: Final = (
+    ("matched", "found"),
+    ("not_found", "missed"),
+    ("not_asked", "unasked"),
+    ("invalid", "invalid"),
+    ("suppressed", "suppressed"),
+    ("in_doubt", "doubt"),
+    ("unreadable", "unreadable"),
+)
+# A key of the vendor's JSON is no person. One of another shape might be.
+_PLAIN_PATH: Final = re.compile(r"[A-Za-z_][\w.\[\]-]{0,60}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bar:
+    label: str
+    share: float
+    """Of the longest bar there may be, 0 to 1."""
+    text: str
+
+
+def report_page(
+    report: Report, *, plan: Plan | None = None, price: float | None = None, at: datetime | None = None
+) -> str:
+    """The page as HTML. With the price of a credit, costs are shown in money."""
+    moment = (at or datetime.now(UTC)).astimezone(UTC)
+    sections = [
+        _tiles(report, price),
+        _section("What became of the rows", _outcomes(report)),
+        _section("Match rate by identifier", _identifiers(report), _IDENTIFIERS_NOTE),
+        _section("Fill rate by column", _columns(report), "Of the rows that were found."),
+        _section("Cost and savings", _costs(report, plan, price), _COSTS_NOTE),
+        _section("Drift", _drift(report), _DRIFT_NOTE),
+        _section("All figures", _figures(report, price)),
+    ]
+    stopped = (
+        f"<p class='stopped'>Stopped early: {html.escape(report.stopped)}.</p>" if report.stopped else ""
+    )
+    return _PAGE.format(
+        style=_STYLE, moment=f"{moment:%Y-%m-%d %H:%M} UTC", stopped=stopped, body="\n".join(sections)
+    )
+
+
+def write_page(page: str, path: Path) -> None:
+    """Write a page whole or not at all."""
+    with telling_of(path), published(path) as sink:
+        sink.write(page.encode())
+
+
+def is_page(path: Path) -> bool:
+    """Whether the file is a report of ours."""
+    with path.open("rb") as file:
+        return b'<meta name="generator" content="eb_dagster">' in file.read(512)
+
+
+_IDENTIFIERS_NOTE: Final = (
+    "Of the rows whose identifier of that kind was answered. A row asks the next kind only after a miss."
+)
+_COSTS_NOTE: Final = (
+    "In credits, one for each record found. Saved is what the repeats in the input and the contacts "
+    "bought before would have cost."
+)
+_DRIFT_NOTE: Final = (
+    "Fields that came in another type than expected, or that no column takes. Nothing of them is lost: "
+    "they are in the column <code>other</code>."
+)
+
+
+def _section(title: str, content: str, note: str = "") -> str:
+    said = f"<p class='note'>{note}</p>" if note else ""
+    return f"<section><h2>{html.escape(title)}</h2>{said}{content}</section>"
+
+
+def _tiles(report: Report, price: float | None) -> str:
+    rate = "–" if report.match_rate is None else f"{report.match_rate:.1%}"
+
+    def credits_of(count: int) -> tuple[str, str]:
+        return (f"{count:,}", "credits") if price is None else (f"{count * price:,.2f}", f"{count:,} credits")
+
+    tiles = [
+        ("Rows", f"{report.rows:,}", f"{report.identifiers:,} distinct identifiers"),
+        ("Match rate", rate, f"{report.matched:,} rows found"),
+        ("Charged", *credits_of(report.credits_charged)),
+        ("Saved", *credits_of(report.credits_saved)),
+    ]
+    return "<div class='tiles'>{}</div>".format(
+        "".join(
+            f"<div><span>{name}</span><strong>{value}</strong><span>{below}</span></div>"
+            for name, value, below in tiles
+        )
+    )
+
+
+def _outcomes(report: Report) -> str:
+    counts = {name: getattr(report, name) for name, _ in _OUTCOMES}
+    counts["invalid"] = report.invalid.total()
+    if not report.rows:
+        return _nothing("No row was finished.")
+    parts: list[str] = []
+    keys: list[str] = []
+    x = 0.0
+    for name, style in _OUTCOMES:
+        if not counts[name]:
+            continue
+        width = _WIDTH * counts[name] / report.rows
+        words = name.replace("_", " ")
+        share = f"{words}: {counts[name]:,} ({counts[name] / report.rows:.1%})"
+        # A gap between neighbors, so that they are told apart without color too.
+        parts.append(
+            f"<rect x='{x:.1f}' y='0' width='{max(width - 2, 1):.1f}' height='28' rx='3' class='{style}'>"
+            f"<title>{share}</title></rect>"
+        )
+        keys.append(f"<li><i class='{style}'></i>{share}</li>")
+        x += width
+    return (
+        f"{_svg('Rows by outcome', 28, ''.join(parts))}<ul class='key'>{''.join(keys)}</ul>"
+    )  # fmt: skip
+
+
+def _identifiers(report: Report) -> str:
+    bars = [
+        _Bar(
+            kind.replace("_", " "),
+            report.matched_by[kind] / asked,
+            f"{report.matched_by[kind] / asked:.1%} of {asked:,}",
+        )
+        for kind, asked in report.answered_by.most_common()
+        if asked
+    ]
+    return _bars("Match rate by identifier", bars) if bars else _nothing("Nothing was answered.")
+
+
+def _columns(report: Report) -> str:
+    if not report.matched:
+        return _nothing("No contact was found.")
+    bars = [
+        _Bar(name, count / report.matched, f"{count / report.matched:.0%} ({count:,})")
+        for name, count in report.filled.most_common()
+    ]
+    return _bars("Fill rate by column", bars)
+
+
+def _costs(report: Report, plan: Plan | None, price: float | None) -> str:
+    amounts = [
+        ("charged", report.credits_charged),
+        ("saved", report.credits_saved),
+        ("in doubt", report.credits_in_doubt),
+    ]
+    if plan is not None:
+        amounts.append(("planned at most", plan.spends_at_most))
+    most = max(amount for _, amount in amounts) or 1
+    return _bars(
+        "Cost and savings",
+        [
+            _Bar(
+                name,
+                amount / most,
+                f"{amount:,}" if price is None else f"{amount * price:,.2f} ({amount:,})",
+            )
+            for name, amount in amounts
+        ],
+    )
+
+
+def _drift(report: Report) -> str:
+    parts: list[str] = []
+    for title, counter in (("Unexpected types", report.drift), ("New fields", report.new_fields)):
+        if not counter:
+            continue
+        told: Counter[str] = Counter()
+        for path, count in counter.items():
+            told[path if _PLAIN_PATH.fullmatch(path) else "(a key of another shape)"] += count
+        most = max(told.values())
+        shown = told.most_common(_MOST_BARS)
+        bars = [_Bar(path, count / most, f"{count:,}") for path, count in shown]
+        more = len(told) - len(shown)
+        rest = f"<p class='note'>and {more:,} more</p>" if more else ""
+        parts.append(f"<h3>{title}</h3>{_bars(title, bars)}{rest}")
+    return "".join(parts) or _nothing("None: every field was of the expected type and has its column.")
+
+
+def _figures(report: Report, price: float | None) -> str:
+    rows = "".join(
+        f"<tr><th scope='row'>{html.escape(name.strip())}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in report.facts(price=price)
+        if name not in ("unexpected types", "new fields")
+    )
+    return f"<table>{rows}</table>"
+
+
+def _nothing(text: str) -> str:
+    return f"<p>{text}</p>"
+
+
+def _bars(title: str, bars: Sequence[_Bar]) -> str:
+    lines: list[str] = []
+    for at, bar in enumerate(bars):
+        y = at * _ROW
+        width = max(0.0, min(1.0, bar.share)) * _BAR
+        label = html.escape(bar.label if len(bar.label) <= 28 else f"{bar.label[:27]}…")
+        full = f"<title>{html.escape(bar.label)}: {html.escape(bar.text)}</title>"
+        lines.append(
+            f"<g>{full}<text x='{_LABELS - 12}' y='{y + 17}' text-anchor='end'>{label}</text>"
+            f"<rect x='{_LABELS}' y='{y + 5}' width='{_BAR}' height='16' rx='3' class='track'/>"
+            f"<rect x='{_LABELS}' y='{y + 5}' width='{width:.1f}' height='16' rx='3' class='found'/>"
+            f"<text x='{_LABELS + _BAR + 12}' y='{y + 17}' class='value'>{html.escape(bar.text)}</text></g>"
+        )
+    return _svg(title, len(bars) * _ROW, "".join(lines))
+
+
+def _svg(title: str, height: int, content: str) -> str:
+    return (
+        f"<svg viewBox='0 0 {_WIDTH} {height}' role='img' aria-label='{html.escape(title, quote=True)}'>"
+        f"{content}</svg>"
+    )
+
+
+_STYLE: Final = """
+:root { color-scheme: light dark; --back: #fcfcfb; --text: #0b0b0b; --soft: #52514e; --line: #e1e0d9;
+  --track: #efeee9; --found: #2a78d6; --missed: #a9a79c; --unasked: #d3d1c6; --invalid: #eda100;
+  --suppressed: #4a3aa7; --doubt: #e34948; --unreadable: #8c2f2e; }
+@media (prefers-color-scheme: dark) { :root { --back: #1a1a19; --text: #fff; --soft: #c3c2b7; --line: #383835;
+  --track: #2a2a28; --found: #3987e5; --missed: #7d7b72; --unasked: #55544e; --invalid: #c98500;
+  --suppressed: #9085e9; --doubt: #e66767; --unreadable: #b3504f; } }
+body { margin: 0 auto; padding: 32px 24px 64px; max-width: 760px; background: var(--back); color: var(--text);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font-size: 24px; margin: 0; } h2 { font-size: 17px; margin: 40px 0 4px; } h3 { font-size: 14px; margin: 16px 0 4px; }
+.note, header p { color: var(--soft); margin: 0 0 12px; font-size: 13px; }
+.stopped { border-left: 4px solid var(--doubt); padding: 4px 12px; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-top: 20px; }
+.tiles div { border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; display: grid; align-content: start; }
+.tiles span { color: var(--soft); font-size: 13px; } .tiles strong { font-size: 24px; }
+svg { display: block; width: 100%; height: auto; } svg text { fill: var(--text); font-size: 13px; }
+svg .value { fill: var(--soft); font-variant-numeric: tabular-nums; } .track { fill: var(--track); }
+.key { list-style: none; padding: 0; margin: 12px 0 0; display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 13px; }
+.key i { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 6px; }
+.found { fill: var(--found); background: var(--found); } .missed { fill: var(--missed); background: var(--missed); }
+.unasked { fill: var(--unasked); background: var(--unasked); }
+.invalid { fill: var(--invalid); background: var(--invalid); }
+.suppressed { fill: var(--suppressed); background: var(--suppressed); }
+.doubt { fill: var(--doubt); background: var(--doubt); }
+.unreadable { fill: var(--unreadable); background: var(--unreadable); }
+table { border-collapse: collapse; font-size: 13px; } th { text-align: left; font-weight: normal; color: var(--soft); }
+th, td { padding: 3px 24px 3px 0; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
+"""
+
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="generator" content="eb_dagster">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Enrichment report</title>
+<style>{style}</style>
+</head>
+<body>
+<header><h1>Enrichment report</h1><p>{moment}</p></header>
+{stopped}
+{body}
+</body>
+</html>
+"""

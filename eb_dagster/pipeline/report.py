@@ -1,0 +1,160 @@
+"""What a run did and what it cost, in counts: no person is in it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import Any, cast
+
+from eb_dagster.pipeline.plan import html_table, money, text_table, unusable_facts
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """The figures of one run. Credits are the vendor's: one for each record found."""
+
+    rows: int = 0
+    """Rows that have left, with their answers. A run that ended early may have read more."""
+    rows_read: int = 0
+    identifiers: int = 0
+    """Distinct identifiers in canonical form, counted within each window of rows."""
+    invalid: Counter[str] = field(default_factory=Counter[str])
+    """Rows without a usable identifier, by reason."""
+    unusable: Counter[str] = field(default_factory=Counter[str])
+    """Cells, or parts of cells, that were passed over, by reason; their row may be fine."""
+    suppressed: int = 0
+    folded: int = 0
+    """Identifiers that stood in more than one row and were one question."""
+    from_ledger: int = 0
+    """Rows answered without a request in this run."""
+    requests: int = 0
+    replies: int = 0
+    """Requests that were answered and read, so far."""
+    answers: int = 0
+    """Identifiers in these replies."""
+    matched: int = 0
+    not_found: int = 0
+    not_asked: int = 0
+    in_doubt: int = 0
+    unreadable: int = 0
+    matched_by: Counter[str] = field(default_factory=Counter[str])
+    """Matched rows by the kind of identifier that answered: what each step added."""
+    answered_by: Counter[str] = field(default_factory=Counter[str])
+    """Rows by each kind of identifier that found the person or missed: what each step was asked."""
+    filled: Counter[str] = field(default_factory=Counter[str])
+    """Rows that hold a value, by contact column."""
+    credits_charged: int = 0
+    """Grows while the run goes on; at the end it is what the ledger says."""
+    credits_in_doubt: int = 0
+    credits_saved: int = 0
+    """Matched rows that cost nothing: one credit each if every row had been sent."""
+    extra_records: int = 0
+    """Records that answered nothing that was asked; dropped."""
+    wrong_counts: int = 0
+    """Replies whose `records_enriched` is not the number of contacts in them."""
+    failed_records: int = 0
+    """Records that carried an error in place of an answer: not charged, and asked again by the next run."""
+    refusals: int = 0
+    """Times the API said 429."""
+    drift: Counter[str] = field(default_factory=Counter[str])
+    """Fields whose value had an unexpected type and went to `other`."""
+    new_fields: Counter[str] = field(default_factory=Counter[str])
+    """Fields that no column takes; they are in `other`."""
+    contradicted: int = 0
+    """Rows for which somebody else was found, as by a shared phone; among those not found."""
+    agrees: int = 0
+    """Matched rows whose contact has the row's name, where columns with names are given."""
+    disagrees: int = 0
+    """Matched rows whose contact has another name."""
+    is_read_first: bool = True
+    """Whether the whole table was read for shared identifiers first. A stream knows what it has read."""
+    stopped: str | None = None
+    """Why sending stopped before everything was asked, if it did."""
+    seconds: float = 0.0
+
+    @property
+    def spent(self) -> str:
+        """What the run has spent, in words."""
+        doubt = f", and {self.credits_in_doubt:,} more are in doubt" if self.credits_in_doubt else ""
+        if not (self.credits_charged or doubt):
+            return "Nothing was charged"
+        count = "1 credit" if self.credits_charged == 1 else f"{self.credits_charged:,} credits"
+        return (
+            f"This run was charged {count}{doubt}; what was bought is in the ledger, and running again "
+            "asks only for the rest"
+        )
+
+    @property
+    def match_rate(self) -> float | None:
+        """Matched among the rows whose answer is known; None without any."""
+        known = self.matched + self.not_found
+        return self.matched / known if known else None
+
+    def to_dict(self, *, price: float | None = None) -> dict[str, Any]:
+        """The report as plain numbers, texts and dicts."""
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        plain = {
+            name: dict(cast("Counter[str]", value)) if isinstance(value, Counter) else value
+            for name, value in values.items()
+        }
+        plain["match_rate"] = self.match_rate
+        return plain if price is None else {**plain, "cost": round(self.credits_charged * price, 6)}
+
+    def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
+        """The report line by line; with the price of a credit, what it cost."""
+        compared = self.agrees + self.disagrees
+        rate = "unknown" if self.match_rate is None else f"{self.match_rate:.1%}"
+        facts = [
+            ("rows", self._rows),
+            ("distinct identifiers", f"{self.identifiers:,}"),
+            ("rows matched", f"{self.matched:,} ({rate} of those answered)"),
+            *((f"  by {kind}", text) for kind, text in self._steps()),
+            ("rows not found", f"{self.not_found:,}"),
+            *([("  found, but somebody else", f"{self.contradicted:,}")] if self.contradicted else ()),
+            *([("names agree, of those compared", f"{self.agrees:,} of {compared:,}")] if compared else ()),
+            *unusable_facts(self.invalid, self.unusable),
+            ("rows suppressed", f"{self.suppressed:,}"),
+            ("rows not asked", f"{self.not_asked:,}"),
+            ("rows in doubt", f"{self.in_doubt:,}"),
+            ("rows unreadable", f"{self.unreadable:,}"),
+            ("repeats (asked once)", f"{self.folded:,}"),
+            ("rows answered from the ledger", f"{self.from_ledger:,}"),
+            ("requests", f"{self.requests:,}"),
+            ("credits charged", f"{self.credits_charged:,}"),
+            ("credits saved", f"{self.credits_saved:,}"),
+            ("credits in doubt", f"{self.credits_in_doubt:,}"),
+            *(() if price is None else (("cost", money(self.credits_charged, price)),)),
+            ("unexpected types", _counts(self.drift)),
+            ("new fields", _counts(self.new_fields)),
+            ("seconds", f"{self.seconds:.1f}"),
+        ]
+        if not self.is_read_first:
+            facts.append(
+                ("shared identifiers", "known by the rows before, and by the ledger: a stream is read once")
+            )
+        return [*facts, ("stopped", self.stopped)] if self.stopped else facts
+
+    @property
+    def _rows(self) -> str:
+        read = f" of {self.rows_read:,} that were read" if self.rows_read > self.rows else ""
+        return f"{self.rows:,}{read}"
+
+    def _steps(self) -> list[tuple[str, str]]:
+        """What each kind of identifier added, most rows first."""
+        kinds = sorted(self.answered_by | self.matched_by, key=lambda kind: -self.answered_by[kind])
+        return [
+            (kind, f"{self.matched_by[kind]:,} of {self.answered_by[kind]:,} rows that asked it")
+            for kind in kinds
+        ]
+
+    def __str__(self) -> str:
+        return text_table(self.facts())
+
+    def _repr_html_(self) -> str:
+        return html_table(self.facts(), title="Report")
+
+
+def _counts(counter: Counter[str]) -> str:
+    if not counter:
+        return "0"
+    return ", ".join(f"{count:,} {name}" for name, count in counter.most_common(8))

@@ -1,0 +1,284 @@
+"""A file that is either whole or absent, and readable by its owner only."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import tempfile
+from collections.abc import Generator, Iterable
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+from eb_dagster.errors import ConfigError
+from eb_dagster.tables.object_store import ObjectPath, Place
+
+_SUFFIX: Final = ".tmp"
+# How the name of each temporary file ends.
+_ENDING: Final = r"[0-9a-f]{16}\.tmp"
+_START_OF_OBJECT: Final = ".eb_dagster-object."
+_OBJECT: Final = re.compile(re.escape(_START_OF_OBJECT) + _ENDING)
+# What pathlib makes of s3://bucket/name. A drive of Windows has one letter.
+_ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]")
+# File systems take 255 bytes; the rest is for the dots, the token and the suffix.
+_LONGEST_NAME: Final = 200
+_PROBE_BYTES: Final = 2**16
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_SQLITE: Final = b"SQLite format 3\0"
+# What SQLite and the ledger put beside a database.
+_SIDE_FILES: Final = ("-wal", "-shm", "-journal", "-owners", ".lock")
+
+
+def check_writable(path: Place, *, kept: Iterable[tuple[str, Place]] = (), makes_folder: bool = True) -> None:
+    """Raise `ConfigError` that says why a file cannot be written there. To be asked before anything is bought.
+
+    Args:
+        path: the file.
+        kept: what must not be written over, under any name, each with what it is.
+        makes_folder: make the folder if need be, for its owner only.
+
+    """
+    for what, place in kept:
+        if is_same(path, place):
+            raise ConfigError(f"cannot write {path}: it is {what}; choose another name")
+    if isinstance(path, ObjectPath):
+        path.check_writable()
+        return
+    if _ADDRESS.match(str(path)):
+        raise ConfigError(f"{path.name} cannot be in an object store, only tables can; give a path")
+    try:
+        target = path.resolve()
+    except (RuntimeError, ValueError):
+        # So Python tells a loop of links, and a NUL.
+        raise ConfigError("cannot write the table: its path leads nowhere; choose another path") from None
+    with telling_of(path):
+        if not makes_folder and not target.parent.exists():
+            raise ConfigError(
+                f"cannot write {path}: there is no folder {path.parent}; make it, or choose another path"
+            )
+        _make_folder(target.parent)
+        is_folder, is_other = target.is_dir(), target.exists() and not target.is_file()
+        is_database = _is_of_database(target)
+    if is_folder:
+        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
+    if is_other:
+        raise ConfigError(f"cannot write {path}: it is not a regular file; choose another path")
+    if is_database:
+        raise ConfigError(
+            f"cannot write {path}: it belongs to a database, such as a ledger; choose another path"
+        )
+    # Read as well: what a crash left is looked for, and the folder is synced.
+    if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
+        raise ConfigError(
+            f"cannot write {path}: no permission in its folder; give it, or choose another path"
+        )
+    # What a permission says is not what each file system does, the superuser's least of all; and a disk may be full.
+    with telling_of(path):
+        temporary, sink = _open_temporary(target.parent, _start_of_temporary(target))
+        try:
+            with sink:
+                sink.write(bytes(_PROBE_BYTES))
+                sink.flush()
+                os.fsync(sink.fileno())
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def telling_of(path: Path) -> Generator[None]:
+    """Say of what the operating system refuses that the file cannot be written, why, and what to do."""
+    try:
+        yield
+    except NotADirectoryError:
+        raise ConfigError(
+            f"cannot write {path}: a part of its folder is a file; choose another path"
+        ) from None
+    except PermissionError:
+        raise ConfigError(
+            f"cannot write {path}: no permission in its folder; give it, or choose another path"
+        ) from None
+    except OSError as error:
+        what = "make room there, or choose" if error.errno in _FULL else "choose"
+        raise ConfigError(f"cannot write {path}: {error.strerror}; {what} another path") from None
+
+
+def is_same(one: Place, other: Place) -> bool:
+    """Whether two paths lead, or would lead, to one file: through links, and whatever their case."""
+    if isinstance(one, ObjectPath) or isinstance(other, ObjectPath):
+        return one == other
+    with contextlib.suppress(OSError, ValueError):
+        return one.samefile(other)
+    # Of what is not there yet, nobody knows whether case will tell two names apart.
+    with contextlib.suppress(OSError, RuntimeError, ValueError):
+        return str(one.resolve()).casefold() == str(other.resolve()).casefold()
+    return False
+
+
+def files_of_ledger(ledger: Path) -> list[tuple[str, Place]]:
+    """What must never be written over of a ledger in a file, as `check_writable` takes it."""
+    return [
+        ("the ledger", ledger),
+        *(("the ledger's", ledger.with_name(ledger.name + end)) for end in _SIDE_FILES),
+    ]
+
+
+def _is_of_database(target: Path) -> bool:
+    """Whether it is a SQLite file, or one of the files and folders that stand beside one."""
+    for path in (target, target.parent):
+        names = [path.name.removesuffix(end) for end in ("", *_SIDE_FILES) if path.name.endswith(end)]
+        if any(_is_sqlite(path.with_name(name)) for name in names if name):
+            return True
+    return False
+
+
+def _is_sqlite(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_SQLITE)) == _SQLITE
+
+
+def _make_folder(folder: Path) -> None:
+    # `mkdir(parents=True)` would give the mode to the last folder only.
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError
+
+
+@contextlib.contextmanager
+def published(target: Place) -> Generator[BinaryIO]:
+    """A file to write that takes the target's place at the end, or is gone. A link keeps pointing where it does."""
+    target = target.resolve()
+    if isinstance(target, ObjectPath):
+        with _published_object(target) as sink:
+            yield sink
+        return
+    start = _start_of_temporary(target)
+    _clear_torn(target.parent, re.compile(rf"{re.escape(start)}.*\.tmp"))
+    temporary, sink = _open_temporary(target.parent, start)
+    try:
+        with sink:
+            yield sink
+            sink.flush()
+            os.fsync(sink.fileno())
+            if _has_locks():
+                # While it is still locked, so that nobody takes it for one that a crash left.
+                temporary.replace(target)
+        if not _has_locks():
+            # Such a platform does not rename open files, and nobody there clears files either.
+            temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+@contextlib.contextmanager
+def _published_object(target: ObjectPath) -> Generator[BinaryIO]:
+    """A local file to write, which becomes the object at the end, or is gone."""
+    folder = Path(tempfile.gettempdir())
+    _clear_torn(folder, _OBJECT)
+    temporary, sink = _open_temporary(folder, _START_OF_OBJECT)
+    try:
+        with sink:
+            yield sink
+            sink.flush()
+            target.upload(temporary)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def moved_aside(sink: BinaryIO, target: Place) -> Generator[BinaryIO]:
+    """What was written so far, in a file without a name beside it; what is written next begins anew."""
+    folder = tempfile.gettempdir() if isinstance(target, ObjectPath) else target.parent
+    with tempfile.TemporaryFile(dir=folder) as before:
+        sink.seek(0)
+        shutil.copyfileobj(sink, before)
+        before.seek(0)
+        sink.seek(0)
+        sink.truncate()
+        yield cast("BinaryIO", before)
+
+
+def clear_torn(target: Path) -> int:
+    """Remove what killed processes left beside a table, of it or another. Returns the files."""
+    mine = re.escape(_start_of_temporary(target))
+    return _clear_torn(target.parent, re.compile(rf"{mine}.*\.tmp|\..+\.{_ENDING}"))
+
+
+def clear_torn_objects() -> int:
+    """Remove what killed processes left of tables that were to become objects. Returns the files."""
+    return _clear_torn(Path(tempfile.gettempdir()), _OBJECT)
+
+
+def _start_of_temporary(target: Path) -> str:
+    name = os.fsencode(target.name)
+    is_short = len(name) <= _LONGEST_NAME
+    # Hidden, so that nobody's *.parquet finds it.
+    return f".{target.name if is_short else hashlib.sha256(name).hexdigest()}."
+
+
+def _open_temporary(folder: Path, start: str) -> tuple[Path, BinaryIO]:
+    while True:
+        temporary = folder / f"{start}{secrets.token_hex(8)}{_SUFFIX}"
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+        sink = os.fdopen(os.open(temporary, flags, 0o600), "w+b")
+        _lock(sink.fileno(), wait=True)
+        if not _has_locks() or os.fstat(sink.fileno()).st_nlink:
+            return temporary, sink
+        # Another writer cleared it between the two calls.
+        sink.close()
+
+
+def _clear_torn(folder: Path, name: re.Pattern[str]) -> int:
+    """Remove what killed processes left: their locks are gone with them."""
+    removed = 0
+    for torn in folder.iterdir():
+        if name.fullmatch(torn.name):
+            with contextlib.suppress(OSError):
+                descriptor = os.open(torn, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+                try:
+                    if _lock(descriptor, wait=False):
+                        torn.unlink()
+                        removed += 1
+                finally:
+                    os.close(descriptor)
+    return removed
+
+
+def _has_locks() -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    return hasattr(fcntl, "flock")
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    if not _has_locks():
+        return False
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:
+        # Held by a writer that lives, or a file system without locks: not ours to remove.
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,255 @@
+"""Batches → one Parquet file that is either whole or absent."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO, Final, Self, TypeAlias, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eb_dagster.contacts.schema import SCHEMA_VERSION
+from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.identifiers.model import listed
+from eb_dagster.tables.atomic_file import moved_aside, published
+from eb_dagster.tables.object_store import Place
+
+ROW_GROUP_ROWS: Final = 32_768
+_BUFFER_BYTES: Final = 2**16
+_ROWS_REVISED: Final = 8_192
+
+_PREFIX: Final = "eb_dagster."
+_NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+Revision: TypeAlias = Callable[[Iterable[pa.RecordBatch]], Iterable[pa.RecordBatch]]
+"""Makes the batches of a table anew."""
+
+
+def write_parquet(
+    batches: Iterable[pa.RecordBatch],
+    path: Place,
+    *,
+    schema: pa.Schema,
+    metadata: Mapping[str, str] | Callable[[], Mapping[str, str]] = _NO_FACTS,
+    row_group_rows: int = ROW_GROUP_ROWS,
+    revise: Callable[[], Revision | None] = lambda: None,
+) -> int:
+    """Write the batches as they come and publish them at once. Returns the rows.
+
+    The file is there whole or not at all; a crash leaves the old one, and the next write of the
+    same path clears what the crash left. Only its owner may read it. A link keeps pointing where
+    it does; its target is replaced. Memory holds one row group, and the one before it while that is
+    written. `metadata` may be a function, which is asked when all batches have passed. So is `revise`,
+    before the file takes its place: if it gives a revision, the file is made once more through that.
+    """
+    target = path.resolve()
+    with published(target) as sink:
+        rows = _write_into(sink, batches, schema, metadata, row_group_rows)
+        while (revision := revise()) is not None:
+            with moved_aside(sink, target) as before, _opened_file(before) as opened:
+                again = revision(read_batches(opened, _ROWS_REVISED))
+                rows = _write_into(sink, again, schema, metadata, row_group_rows)
+    return rows
+
+
+def _write_into(
+    sink: BinaryIO,
+    batches: Iterable[pa.RecordBatch],
+    schema: pa.Schema,
+    metadata: Mapping[str, str] | Callable[[], Mapping[str, str]],
+    row_group_rows: int,
+) -> int:
+    rows = 0
+    with _Writer(sink, _without_facts(schema)) as writer:
+        for group in _row_groups(batches, schema, row_group_rows):
+            rows += group.num_rows
+            writer.write(group)
+            # Else it would be held until the next one is whole.
+            del group
+        facts = metadata() if callable(metadata) else metadata
+        noted = {**facts, "schema_version": str(SCHEMA_VERSION)}
+        writer.end({_PREFIX + name: fact for name, fact in noted.items()})
+    return rows
+
+
+def check_types(schema: pa.Schema) -> None:
+    """Refuse columns that a Parquet table cannot have, before anything is bought for it."""
+    names = schema.names
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(
+            f"more than one column is called [{listed(twice)}], which a Parquet table cannot have; rename one, or write CSV"
+        )
+    if _can_write(schema):
+        return
+    fields: list[Any] = [one for one in cast("Any", schema) if not _can_write(pa.schema([one]))]
+    kinds = ", ".join(sorted({str(one.type).partition("<")[0] for one in fields}))
+    raise InputError(
+        f"Parquet has no type for columns {listed([one.name for one in fields])} ({kinds}); leave them out, or cast them to text"
+    )
+
+
+def _can_write(schema: pa.Schema) -> bool:
+    # A row too: of some types, only that is refused.
+    kinds: list[Any] = [*schema.types]
+    bare = pa.schema([pa.field(str(at), kind) for at, kind in enumerate(kinds)])
+    try:
+        nothing = cast("Any", pa.Table).from_arrays([pa.nulls(1, kind) for kind in kinds], schema=bare)
+        cast("Any", pq).write_table(nothing, io.BytesIO())
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+class _Writer:
+    """Compresses and writes row groups in a thread, each while the next one is made.
+
+    Only that thread touches the file: a signal may end any wait for it, and nothing that it is
+    writing is closed under it.
+    """
+
+    def __init__(self, sink: BinaryIO, schema: pa.Schema) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_writer")
+        self._open = contextlib.ExitStack()
+        self._written: Future[None] = self._thread.submit(self._start, sink, schema)
+
+    def _start(self, sink: BinaryIO, schema: pa.Schema) -> None:
+        # Through Arrow: for a file of Python's, the thread would wait for the interpreter at each page.
+        same = f"/dev/fd/{sink.fileno()}"
+        file = self._open.enter_context(pa.OSFile(same, "wb")) if Path(same).exists() else sink
+        self._parquet = self._open.enter_context(
+            pq.ParquetWriter(file, schema, compression="zstd", compression_level=1)
+        )
+
+    def write(self, group: pa.Table) -> None:
+        """Write a row group, once the one before is written."""
+        self._written.result()
+        self._written = self._thread.submit(
+            lambda: self._parquet.write_table(group, row_group_size=group.num_rows)
+        )
+
+    def end(self, facts: Mapping[str, str]) -> None:
+        """Write the last that belongs into the file."""
+        self._written.result()
+        self._thread.submit(self._parquet.add_key_value_metadata, dict(facts)).result()
+        self._thread.submit(self._open.close).result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # Nothing is left to close, unless an error came before the end.
+        self._thread.submit(self._open.close)
+        self._thread.shutdown()
+
+
+def open_parquet(path: Place) -> pq.ParquetFile:
+    """Open a Parquet file of the user's. Raises `InputError` that says why it cannot be read."""
+    try:
+        return _opened(path)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path.name}; check the path") from None
+    except (OSError, pa.ArrowException):
+        raise InputError(f"{path.name} is not a Parquet file; check the path, or write it again") from None
+
+
+def read_batches(file: pq.ParquetFile, rows: int) -> Iterator[pa.RecordBatch]:
+    """All of the file, so many rows at a time or, where a row group ends, fewer.
+
+    One row group after the other: read as one, pyarrow holds more the more of them there are.
+    """
+    reader = cast("Any", file)
+    for number in range(reader.num_row_groups):
+        yield from reader.iter_batches(rows, row_groups=[number], use_threads=False)
+
+
+def read_metadata(path: Place) -> dict[str, str] | None:
+    """What `write_parquet` noted in the file, without our prefix; None when there is no file.
+
+    Raises `InputError` if the file is there and is not Parquet.
+    """
+    try:
+        with _opened(path) as file:
+            noted = file.metadata.metadata or {}
+    except FileNotFoundError:
+        return None
+    except PermissionError:
+        raise InputError(
+            f"{path.name} is there and cannot be read: no permission; give it, or name another path"
+        ) from None
+    except OSError:
+        raise ConfigError(f"{path.name} is there and cannot be read: check the disk") from None
+    except pa.ArrowException:
+        raise InputError(f"{path.name} is there and is not a Parquet file; move it away") from None
+    return {
+        name.decode().removeprefix(_PREFIX): fact.decode("utf-8", "replace")
+        for name, fact in noted.items()
+        if name.startswith(_PREFIX.encode())
+    }
+
+
+def _opened(path: Place) -> pq.ParquetFile:
+    if isinstance(path, Path):
+        return _opened_file(path)
+    # Of an object, only what is asked for is fetched, and a column's chunk at once.
+    return cast("Any", pq.ParquetFile)(path.open(), pre_buffer=True)
+
+
+def _opened_file(file: Path | BinaryIO) -> pq.ParquetFile:
+    # A piece at a time, not the whole of each column's chunk.
+    return cast("Any", pq.ParquetFile)(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+
+
+def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int) -> Iterator[pa.Table]:
+    # pyarrow makes a row group of each write, and small ones cost time and space.
+    held: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in batches:
+        start = 0
+        while start < batch.num_rows:
+            piece = batch.slice(start, most - rows)
+            held.append(piece)
+            start += piece.num_rows
+            rows += piece.num_rows
+            if rows == most:
+                group = _group(held, schema)
+                held, rows = [], 0
+                yield group
+                del group
+    if held:
+        yield _group(held, schema)
+
+
+def _group(batches: list[Any], schema: pa.Schema) -> pa.Table:
+    whole = [
+        cast("Any", pa.RecordBatch).from_arrays(
+            [_without_null_codes(one) for one in batch.columns], schema=batch.schema
+        )
+        for batch in batches
+    ]
+    return pa.Table.from_batches(whole, schema=schema)
+
+
+def _without_null_codes(column: Any) -> Any:
+    """A dictionary in which no entry is null: Parquet takes no other."""
+    if not (pa.types.is_dictionary(column.type) and column.dictionary.null_count):
+        return column
+    is_there = column.dictionary.is_valid()
+    moved = pa.array(np.cumsum(is_there) - 1, mask=~np.asarray(is_there))
+    codes = cast("Any", moved).take(column.indices).cast(column.type.index_type)
+    return cast("Any", pa.DictionaryArray).from_arrays(
+        codes, column.dictionary.drop_null(), ordered=column.type.ordered
+    )
+
+
+def _without_facts(schema: pa.Schema) -> pa.Schema:
+    # The input may be a table of ours, whose facts are not those of this one.
+    noted = schema.metadata or {}
+    kept = {name: fact for name, fact in noted.items() if not name.startswith(_PREFIX.encode())}
+    return cast("pa.Schema", cast("Any", schema).with_metadata(kept))

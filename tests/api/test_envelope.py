@@ -1,0 +1,252 @@
+import gzip
+import json
+import time
+import tracemalloc
+import zlib
+from urllib.parse import parse_qs, urlencode
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from eb_dagster.api import envelope
+from eb_dagster.api.envelope import (
+    IN_DOUBT,
+    MISSED,
+    MOST_DECODED_BYTES,
+    UNREADABLE,
+    align,
+    encode_form,
+    encode_reply,
+    inflate,
+    parse_reply,
+    tells_of_contacts,
+)
+from eb_dagster.identifiers.model import Identifier
+
+
+def body(*entries: dict) -> bytes:
+    return json.dumps({"contacts": list(entries), "records_enriched": 1}).encode()
+
+
+def aligned(raw: bytes, *asked: str, complete: bool = True) -> tuple[int, ...]:
+    places = {value: at for at, value in enumerate(asked)}
+    return align(
+        parse_reply(raw),
+        asked=len(asked),
+        find=lambda echo: [places[echo]] if echo in places else [],
+        complete=complete,
+    ).positions
+
+
+def test_the_form_is_the_vendors():
+    form = parse_qs(encode_form([Identifier("email", "a@b.example")], required_fields=["phone"]).decode())
+    assert json.loads(form["query_list"][0]) == [{"field_type": "email", "value": "a@b.example"}]
+    assert json.loads(form["required_fields"][0]) == [{"field_type": "phone"}]
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
+def test_the_form_is_encoded_as_the_standard_library_does(values):
+    values = [*values, "".join(map(chr, range(128)))]
+    form = encode_form([Identifier("email", one) for one in values], required_fields=["phone"])
+    query = json.dumps([{"field_type": "email", "value": one} for one in values])
+    required = json.dumps([{"field_type": "phone"}])
+    assert form.decode() == urlencode({"query_list": query, "required_fields": required})
+
+
+def test_more_than_a_thousand_is_never_encoded():
+    with pytest.raises(ValueError, match="1000"):
+        encode_form([Identifier("email", "a@b.example")] * 1001, required_fields=[])
+
+
+def test_answers_are_matched_by_echo():
+    raw = body({"value": "b", "enriched_contact": {}}, {"value": "a", "enriched_contact": None})
+    assert aligned(raw, "a", "b") == (MISSED, 0)
+
+
+def test_a_missing_answer_is_in_doubt():
+    assert aligned(body({"value": "a", "enriched_contact": None}), "a", "b") == (MISSED, IN_DOUBT)
+
+
+def test_without_an_echo_nothing_is_matched():
+    assert aligned(body({"enriched_contact": {}}, {"enriched_contact": None}), "a", "b") == (UNREADABLE,) * 2
+
+
+@pytest.mark.parametrize("value", [None, True, False, 0.5, ["a"], {"a": "a"}])
+def test_what_is_neither_text_nor_a_whole_number_is_no_echo(value):
+    assert aligned(body({"value": value, "enriched_contact": {}}), "a") == (UNREADABLE,)
+
+
+def test_two_different_contacts_for_one_question_are_nobodys():
+    raw = body({"value": "a", "enriched_contact": {"x": 1}}, {"value": "a", "enriched_contact": {"x": 2}})
+    assert aligned(raw, "a") == (UNREADABLE,)
+
+
+def test_an_echo_that_may_mean_two_questions_proves_neither():
+    parsed = parse_reply(
+        body({"value": "ab", "enriched_contact": {}}, {"value": "c", "enriched_contact": {}})
+    )
+    readings = {"ab": [0, 1], "c": [2]}
+    assert align(parsed, asked=3, find=readings.__getitem__, complete=True).positions == (
+        *[UNREADABLE] * 2,
+        1,
+    )
+
+
+def test_whole_records_of_a_torn_reply_are_read():
+    raw = body(*({"value": str(n), "enriched_contact": {"n": n}} for n in range(9)))
+    found = aligned(raw[: len(raw) // 2], *map(str, range(9)), complete=False)
+    assert found[0] == 0
+    assert found[-1] == IN_DOUBT
+
+
+def test_what_stands_inside_a_contact_that_broke_off_is_no_record():
+    raw = b'{"contacts": [{"enriched_contact": {"emails": [{"value": "a"}, {"value": "b"}], "full_na'
+    assert aligned(raw, "a", "b", complete=False) == (IN_DOUBT,) * 2
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"<html>", b"[]", b"null", b"[" * 100_000, b"\xff\xfe", b'{"contacts": null}']
+)
+def test_rubbish_is_unreadable(raw):
+    assert aligned(raw, "a") == (UNREADABLE,)
+
+
+def test_a_nan_does_not_spoil_the_reply():
+    raw = b'{"contacts": [{"value": "a", "enriched_contact": {"x": NaN}}], "records_enriched": 1}'
+    assert aligned(raw, "a") == (0,)
+    # It was read to its end.
+    assert aligned(raw, "a", "b") == (0, IN_DOUBT)
+    assert parse_reply(raw).records_enriched == 1
+
+
+@pytest.mark.parametrize(
+    ("contact", "answer"),
+    [
+        ("null", MISSED), ("false", MISSED), ("0", MISSED), ('""', MISSED), ("[]", MISSED), (" [] ", MISSED),
+        ("{}", 0), ("[{}]", 0), ("true", 0), ('{"x": 0}', 0),
+    ],
+)  # fmt: skip
+def test_nobody_may_be_said_in_several_ways(contact, answer):
+    assert aligned(b'{"contacts": [{"value": "a", "enriched_contact": %s}]}' % contact.encode(), "a") == (
+        answer,
+    )
+
+
+def test_a_wrong_checksum_does_not_take_the_data():
+    packed = gzip.compress(b"hello")
+    assert inflate(packed, "gzip") == (b"hello", True)
+    assert inflate(packed[:-8] + bytes(8), "gzip") == (b"hello", False)
+
+
+def test_a_body_that_broke_off_gives_what_is_there_and_is_not_whole():
+    text = b"".join(b"%d hello " % number for number in range(500))
+    packed = gzip.compress(text)
+    for end in range(len(packed)):
+        found, is_whole = inflate(packed[:end], "gzip")
+        assert text.startswith(found)
+        assert not is_whole
+    assert len(found) == len(text)
+
+
+def test_a_body_of_several_members_that_broke_off_is_not_whole():
+    first, second = gzip.compress(b"hello "), gzip.compress(b"world")
+    for end in range(len(first) + 1, len(first + second)):
+        found, is_whole = inflate((first + second)[:end], "gzip")
+        assert b"hello world".startswith(found)
+        assert found.startswith(b"hello ")
+        assert not is_whole
+    damaged = first + second[:-8] + bytes(8) + gzip.compress(b"!")
+    assert inflate(damaged, "gzip") == (b"hello world", False)
+
+
+def test_the_cap_holds_over_all_members():
+    part = gzip.compress(bytes(MOST_DECODED_BYTES // 2 + 1), 1)
+    found, is_whole = inflate(part + part, "gzip")
+    assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)
+    exact = gzip.compress(bytes(MOST_DECODED_BYTES // 2), 1)
+    found, is_whole = inflate(exact * 2 + gzip.compress(b"more"), "gzip")
+    assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)
+
+
+def test_members_without_end_are_given_up_soon():
+    started = time.monotonic()
+    found, is_whole = inflate(gzip.compress(b"") * 2_000_000, "gzip")
+    assert (found, is_whole) == (b"", False)
+    assert time.monotonic() - started < 5
+
+
+RESERVED_FLAGS = 0b1110_0000
+
+
+@pytest.mark.parametrize("flag", [0x20, 0x40, 0x80, RESERVED_FLAGS])
+def test_a_flag_that_stands_for_nothing_does_not_take_the_data(flag):
+    packed = bytearray(gzip.compress(b"hello " * 10))
+    packed[3] |= flag
+    assert inflate(bytes(packed), "gzip") == (b"hello " * 10, True)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    text=st.binary(max_size=60).flatmap(lambda one: st.integers(1, 200).map(lambda times: one * times)),
+    at=st.floats(0, 1), keep=st.booleans(), put=st.binary(max_size=8),
+)  # fmt: skip
+def test_whatever_is_damaged_is_inflated_at_once_as_it_is_bit_by_bit(text, at, keep, put):
+    packed = gzip.compress(text)
+    cut = round(at * len(packed))
+    # Cut off, with something put in or over what was there, or with more at the end.
+    body = packed[:cut] + put + (packed[cut + len(put) :] if keep else b"")
+    # Flags that stand for nothing: the one reader passes over them, the other refuses them.
+    assume(len(body) < 4 or not body[3] & RESERVED_FLAGS)
+    at_once = inflate(body, "gzip")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(envelope, "_inflated_at_once", lambda _: None)
+        assert inflate(body, "gzip") == at_once
+
+
+@pytest.mark.parametrize("told", [1, MOST_DECODED_BYTES])
+def test_a_body_that_lies_about_its_size_gets_no_more_room_than_others(told: int):
+    machine, megabyte = zlib.compressobj(1, wbits=31), bytes(2**20)
+    packed = b"".join([machine.compress(megabyte) for _ in range(MOST_DECODED_BYTES // 2**18)])
+    packed += machine.flush()[:-4] + told.to_bytes(4, "little")
+    tracemalloc.start()
+    found, is_whole = inflate(packed, "gzip")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)
+    assert peak < 3 * MOST_DECODED_BYTES
+
+
+def test_a_body_that_inflates_without_end_is_cut_and_not_whole():
+    found, is_whole = inflate(gzip.compress(bytes(MOST_DECODED_BYTES + 1)), "gzip")
+    assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b'{"error": "insufficient credits"}', False),
+        (b'{"error": "insufficient credits", "contacts": [], "records_enriched": 0}', False),
+        (b"<html><title>403</title></html>", False),
+        (b'{"error": "insufficient credits", "records_enriched" : 12}', True),
+        (b'{"records_enriched": "7"', True),
+        (b'{"contacts": [{"enriched_contact": {"full_na', True),
+    ],
+)
+def test_a_refusal_may_tell_that_somebody_was_enriched(raw: bytes, told: bool):
+    assert tells_of_contacts(raw) is told
+
+
+def test_a_rewritten_reply_says_the_same():
+    raw = body(
+        {"value": "a", "enriched_contact": {"x": 1}}, {"value": "b", "enriched_contact": None},
+        {"value": "c", "enriched_contact": None, "error": "down"}, {"value": "d"}, {"enriched_contact": {}},
+    )  # fmt: skip
+    parsed = parse_reply(raw)
+    again = parse_reply(encode_reply(parsed.records, parsed.records_enriched))
+    assert [bytes(one.contact or b"").replace(b" ", b"") for one in again.records] == [
+        bytes(one.contact or b"").replace(b" ", b"") for one in parsed.records
+    ]
+    assert [(one.echo, one.readable, one.failed) for one in again.records] == [
+        (one.echo, one.readable, one.failed) for one in parsed.records
+    ]

@@ -1,0 +1,40 @@
+"""Which mailboxes are nobody's own."""
+
+import pytest
+
+from eb_dagster.identifiers.role_mailboxes import ROLES, is_role_mailbox
+
+
+@pytest.mark.parametrize(
+    "local",
+    ["info", "info+x", "info2", "sales-uk", "sales_emea", "no-reply", "noreply", "do.not.reply", "press-office", "customer.service",
+     "human-resources", "mailer-daemon", "list-request", "kontakt", "büro", "vertrieb", "contato", "ventas", "administracion",
+     "compta", "direction", "biuro", "sekretariat", "rechnung", "contacto", "commercial", "jobs", "hr", "hello", "billing",
+     "amministrazione", "инфо", "bilgi", "eigyo"],
+)  # fmt: skip
+def test_a_role_is_told_in_several_languages(local: str) -> None:
+    assert is_role_mailbox(f"{local}@firm.example")
+
+
+@pytest.mark.parametrize(
+    "local",
+    ["jane", "jane.doe", "sales.smith", "jane-sales", "j.info", "informant", "uk", "2", "a.b", "team.jane", "jane+info",
+     "hellopeter", "-", "infos.jane"],
+)  # fmt: skip
+def test_a_name_beside_a_role_is_a_persons(local: str) -> None:
+    assert not is_role_mailbox(f"{local}@firm.example")
+
+
+def test_each_group_of_roles_names_its_source_and_is_written_as_addresses_are() -> None:
+    for source, words in ROLES:
+        assert source
+        assert all(word == word.lower() and word.isalnum() for word in words)
+
+
+def test_a_million_addresses_are_told_quickly() -> None:
+    import time
+
+    started = time.perf_counter()
+    for number in range(100_000):
+        is_role_mailbox(f"jane.doe{number}@firm.example")
+    assert time.perf_counter() - started < 2
