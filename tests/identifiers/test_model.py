@@ -388,10 +388,10 @@ def test_nothing_but_wrapping_is_blank(field_type: FieldType, text: str) -> None
 def test_what_is_too_long_is_refused(field_type: FieldType, text: str, reason: str) -> None:
     assert spelled(field_type, text) == f"({reason})"
     megabytes = text * 10_000
-    started = time.perf_counter()
+    started = time.thread_time()
     assert spelled(field_type, megabytes) == f"({reason})"
     assert against(field_type, megabytes) == (reason,)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 # What is nearly a value
@@ -1035,17 +1035,17 @@ def test_importing_the_module_imports_neither_pandera_nor_dagster() -> None:
 def test_a_million_blank_rows_are_quick() -> None:
     blank = pd.DataFrame({"email": [""] * 1_000_000, "phone": None, "linkedin_url": np.nan})
     read_rows(blank[:1], WIDE, default_region=None)
-    started = time.perf_counter()
+    started = time.process_time()
     rows = read_rows(blank, WIDE, default_region=None)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert rows[-1].reasons == ("blank",)
 
 
 def test_repeated_cells_are_read_once() -> None:
     frame = pd.DataFrame({"email": ["jane@firm.example"] * 300_000})
-    started = time.perf_counter()
+    started = time.process_time()
     rows = read_rows(frame, EMAIL, default_region=None)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert rows[0].identifiers[0] is rows[-1].identifiers[0]
 
 
@@ -1102,10 +1102,10 @@ def test_the_short_cut_knows_every_numbering_plan() -> None:
 @pytest.mark.parametrize("text", ["jane@firm.example", " Jane.Doe+x@FIRM.co.uk\n", "a@1.b-c.io"])
 def test_plain_addresses_take_the_short_cut(text: str) -> None:
     # Without it this would take seconds, on any machine.
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(100_000):
         canonical("email", text)
-    assert time.perf_counter() - started < 1.5
+    assert time.thread_time() - started < 1.5
 
 
 # Arrow tables
@@ -1170,9 +1170,9 @@ def test_an_arrow_table_without_the_column_is_refused() -> None:
 def test_a_million_blank_arrow_rows_are_quick() -> None:
     blank = pa.DictionaryArray.from_arrays(pa.nulls(1_000_000, pa.int8()), pa.array([], pa.string()))
     for column in (blank, pa.array([""] * 1_000_000).dictionary_encode(), pa.nulls(1_000_000)):
-        started = time.perf_counter()
+        started = time.process_time()
         rows = read_batch(pa.record_batch({"email": column}), EMAIL, default_region=None)
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
         assert rows[-1].reasons == ("blank",)
 
 
