@@ -25,10 +25,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from eb_dagster.api.envelope import REQUIRED_FIELDS
+from eb_dagster.api.envelope import REQUIRED_FIELDS, pack_fields
 from eb_dagster.errors import ConfigError, shown_list
 from eb_dagster.identifiers.model import FieldType
-from eb_dagster.ledger.entries import pack_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 ListsChoice = Literal["list", "json"]
 
-SCHEMA_VERSION: Final = 1
 STATUSES: Final = (
     "matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable",
 )  # fmt: skip
