@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import duckdb
@@ -96,6 +97,16 @@ def test_every_part_has_one_place():
 
 def test_the_readme_is_short():
     assert len(README.read_text("utf-8").splitlines()) <= 180
+
+
+def test_the_map_has_every_room_in_the_order_of_the_layers():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (contract,) = [contract for contract in contracts if contract["type"] == "layers"]
+    layers = [layer.replace(" | ", " · ") for layer in contract["layers"]]
+    (drawing,) = snippets("text")
+    assert re.findall(r"^(.+?)(?: {2,}.*)?$", drawing, re.MULTILINE) == layers
+    assert re.findall(r"^ {4}(\S.*?)(?: {2,}.*)?$", eb_dagster.__doc__ or "", re.MULTILINE) == layers
 
 
 def test_no_snippet_is_left_out():
