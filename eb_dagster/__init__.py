@@ -1,10 +1,19 @@
-"""Enrich dataframes of contact identifiers through ExactBuyer's bulk API, and pay once.
+"""Enrich tables of contact identifiers through ExactBuyer's bulk API, and pay for each contact once.
 
-Read the files in the order the data moves:
+Each folder is a room, and imports run downwards only:
 
-    identifiers → plan → wire → client → ledger → contacts → parquet
+    cli                   what a user types
+    definitions           what Dagster sees
+    spark · warehouse     what other systems see
+    enricher              plan, enrich, publish
+    pipeline              rows in, rows out
+    ledger · settings     what was bought · what can be chosen
+    contacts              a contact as columns
+    api · tables          the vendor's interface · tables of any kind
+    identifiers           e-mail addresses, phone numbers and profiles
+    errors
 
-`enrich` runs that; `resource`, `assets` and `component` offer it to Dagster.
+`sandbox` stands apart and imports nothing from here. `docs/architecture.md` says which file to open.
 """
 
 from importlib import import_module

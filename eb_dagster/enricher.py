@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from eb_dagster.api.client import Client
+from eb_dagster.api.envelope import pack_fields
 from eb_dagster.contacts import schema as contact_columns
 from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget, shown_list
@@ -39,8 +40,8 @@ from eb_dagster.identifiers.model import (
 )
 from eb_dagster.ledger import privacy
 from eb_dagster.ledger.companions import Companions
-from eb_dagster.ledger.entries import pack_fields
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.pipeline.companions import companions_in
 from eb_dagster.pipeline.eligibility import narrow
 from eb_dagster.pipeline.explain import explained
 from eb_dagster.pipeline.forecast import Forecast
@@ -743,9 +744,9 @@ class Enricher:
             for chunk in chunks:
                 held += chunk
                 if len(held) >= MOST_ROWS_LOOKED_UP:
-                    companions.note(Offers(held, self._ledger.keys))
+                    self._note(companions, Offers(held, self._ledger.keys))
                     held = []
-            companions.note(Offers(held, self._ledger.keys))
+            self._note(companions, Offers(held, self._ledger.keys))
         return True
 
     def _look_ahead(
@@ -779,7 +780,7 @@ class Enricher:
     ) -> list[_LookedUp]:
         offers = Offers([row for chunk in chunks for row in chunk], self._ledger.keys)
         if not is_told:
-            companions.note(offers)
+            self._note(companions, offers)
         lookup = purchase.look_up(
             offers.identifiers, offers.keys, also=("phone",) if self._settings.person else ()
         )
@@ -794,11 +795,14 @@ class Enricher:
             for start, end in pairwise(starts)
         ]
 
+    def _note(self, companions: Companions, offers: Offers) -> None:
+        companions.note(offers.keys, companions_in(offers, self._ledger.hasher("name")))
+
     @staticmethod
     def _shared(offers: Offers, lookup: Lookup, companions: Companions) -> npt.NDArray[np.bool_]:
         """Which identifiers several people share, as rows or contacts tell; a profile is one person's."""
         is_profile = offers.are(Trait.PROFILE, Trait.VANITY)
-        return (companions.shared(offers) | lookup.known.is_of_two) & ~is_profile
+        return (companions.shared(offers.keys) | lookup.known.is_of_two) & ~is_profile
 
     @staticmethod
     def _take_in(agenda: Agenda, purchase: Purchase, chunk: _LookedUp) -> Block:

@@ -32,7 +32,8 @@ from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.enricher import BLOCK_ROWS
 from eb_dagster.ledger.ledger import Ledger, Spending
 from tests.databases import PostgreSQL
-from tests.test_readme import SPARK, snippets
+from tests.documents import snippets
+from tests.test_documents import SPARK
 
 pyspark = pytest.importorskip("pyspark", reason="needs pyspark: pip install eb-dagster[spark]")
 from eb_dagster.spark import _warn_of_killing, enrich  # noqa: E402
@@ -434,9 +435,9 @@ def test_a_frame_of_pandas_is_refused():
         enrich(pd.DataFrame({"email": []}))
 
 
-def test_the_snippet_of_the_readme_runs(spark, api, tmp_path):
+def test_the_snippet_of_the_documents_runs(spark, api, tmp_path):
     api(match_rate=1.0)
-    (snippet,) = [one for one in snippets("python") if SPARK in one]
+    (snippet,) = [snippet for snippet in snippets("python") if SPARK in snippet]
     table = tmp_path / "contacts"
     names: dict[str, Any] = {"leads": leads(spark, 0, 30).withColumnRenamed("email", "Email")}
     exec(snippet.replace("s3a://crm/contacts", str(table)), names)

@@ -6,8 +6,9 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final, cast
 from urllib.parse import quote_plus
 
@@ -42,6 +43,16 @@ UNREADABLE: Final = -3
 FAILED: Final = -8
 """The vendor says that it could not look: nobody was charged, and it may be asked again. Those between are
 decisions, of `packed`."""
+
+
+def pack_fields(names: Iterable[str]) -> int:
+    """A set of required-field names as bits."""
+    return _pack_fields(frozenset(names))
+
+
+@cache
+def _pack_fields(names: frozenset[str]) -> int:
+    return sum(1 << REQUIRED_FIELDS.index(name) for name in names)
 
 
 def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[str]) -> bytes:
@@ -373,24 +384,6 @@ def _salvage(text: str) -> Iterator[Record]:
             continue
         if "enriched_contact" in entry and "value" in entry:
             yield _lenient_record(entry)
-
-
-_COUNTED = re.compile(rb'"records_enriched"\s*:\s*"?0*[1-9]')
-
-
-def tells_of_contacts(body: bytes) -> bool:
-    """Whether a body holds a contact, or what is left of one, or counts some as enriched."""
-    return b'"enriched_contact"' in body or _COUNTED.search(body) is not None
-
-
-def says_nobody_was_looked_for(parsed: ParsedReply) -> bool:
-    """Whether a whole reply says of each record that it failed, and counts nobody as enriched."""
-    return (
-        parsed.whole
-        and bool(parsed.records)
-        and all(one.failed for one in parsed.records)
-        and not parsed.records_enriched
-    )
 
 
 def encode_reply(records: Sequence[Record], records_enriched: int | None) -> bytes:

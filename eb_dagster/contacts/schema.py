@@ -1,7 +1,7 @@
 """One contact → typed flat columns.
 
 The table of columns below is the only place that names them: the Arrow schema, the pandera schema,
-the Dagster column schema and the README's table are all made from it.
+the Dagster column schema and the documents' table are all made from it.
 
 Below it, `read_contact` takes a contact apart. Its shape is the vendor's and open: any key may be
 missing, null, new or of another type, and none of that loses what was paid for.
@@ -25,10 +25,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from eb_dagster.api.envelope import REQUIRED_FIELDS
+from eb_dagster.api.envelope import REQUIRED_FIELDS, pack_fields
 from eb_dagster.errors import ConfigError, shown_list
 from eb_dagster.identifiers.model import FieldType
-from eb_dagster.ledger.entries import pack_fields
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 
 ListsChoice = Literal["list", "json"]
 
-SCHEMA_VERSION: Final = 1
 STATUSES: Final = (
     "matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable",
 )  # fmt: skip
@@ -197,7 +195,7 @@ def select(columns: Sequence[str] | None, *, prefix: str = "eb_") -> tuple[Colum
         return CONTACT_COLUMNS
     known = [column.name for column in CONTACT_COLUMNS]
     always = {column.name for column in STATUS_COLUMNS}
-    # As the README calls them, too.
+    # They may also be named as the documents name them.
     names = [name if name in known else name.removeprefix(prefix).removeprefix("eb_") for name in columns]
     unknown = [name for name in names if name not in known and name not in always]
     if unknown:
@@ -386,7 +384,7 @@ _DISAGREEMENT: Final = "matched must be true where status is matched, false wher
 
 
 def markdown_table(*, prefix: str = "eb_") -> str:
-    """The columns as the README shows them."""
+    """The columns as the documents show them."""
     lines = ["| column | type | meaning | found at |", "|---|---|---|---|"]
     for one in added_columns(with_agrees=True):
         at = f"`{one.source}`" if one.source else ""

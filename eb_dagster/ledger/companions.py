@@ -18,12 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from eb_dagster.identifiers.model import Trait
-from eb_dagster.identifiers.names import tokens
 from eb_dagster.ledger import connection as database
 from eb_dagster.ledger.entries import KEY_BYTES
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.pipeline.rows import Offers
 
 _MOST_PEOPLE: Final = 4
 """Beside whom one identifier is remembered. One that stood beside more is shared for good."""
@@ -74,7 +71,7 @@ class Person(NamedTuple):
         return Person(*(one | two for one, two in zip(self, other, strict=True)))
 
 
-def _pack(*kinds: Collection[bytes]) -> bytes:
+def pack_person(*kinds: Collection[bytes]) -> bytes:
     """A person as bytes: three counts, then the keys. What is beyond the most that is kept is left out."""
     kept = [sorted(keys)[:_MOST_KEYS] for keys in kinds]
     return bytes(map(len, kept)) + b"".join([key for keys in kept for key in keys])
@@ -132,11 +129,10 @@ class Companions:
         self._ledger = ledger
         self._memory: _Memory = _Scratch(_InLedger(ledger)) if is_plan else _InLedger(ledger)
 
-    def note(self, offers: Offers) -> None:
-        """Take in what these rows say."""
-        said = _said(offers, self._ledger.hasher("name"))
+    def note(self, keys: Collection[bytes], said: Mapping[bytes, Collection[bytes]]) -> None:
+        """Take in what rows that offer these keys say: by key, the people beside whom it stood (`pack_person`)."""
         shared = self._memory.shared()
-        open_questions = [key for key in offers.keys if key in shared] if shared else []
+        open_questions = [key for key in keys if key in shared] if shared else []
         if not (said or open_questions):
             return
         known = self._memory.get({*said, *open_questions})
@@ -145,12 +141,12 @@ class Companions:
         changed = self._judged({**again, **news})
         self._memory.put({key: one for key, one in changed.items() if one != known.get(key)})
 
-    def shared(self, offers: Offers) -> npt.NDArray[np.bool_]:
-        """Which of the identifiers of these rows several people share, as far as rows tell."""
+    def shared(self, keys: Collection[bytes]) -> npt.NDArray[np.bool_]:
+        """Which of these keys are of identifiers that several people share, as far as rows tell."""
         shared = self._memory.shared()
         if not shared:
-            return np.zeros(len(offers.keys), dtype=np.bool_)
-        return np.fromiter((key in shared for key in offers.keys), dtype=np.bool_, count=len(offers.keys))
+            return np.zeros(len(keys), dtype=np.bool_)
+        return np.fromiter((key in shared for key in keys), dtype=np.bool_, count=len(keys))
 
     def _judged(self, entries: Mapping[bytes, _Entry]) -> dict[bytes, _Entry]:
         """The same, with who is one by a contact put together, and whether they are still shared."""
@@ -204,33 +200,6 @@ def purge(ledger: Ledger, *, before: float) -> None:
         connection.execute(sa.delete(_companions).where(_companions.c.at < before))
 
 
-def _said(offers: Offers, hash_of: Callable[[str], bytes]) -> dict[bytes, set[bytes]]:
-    """By key of a phone or e-mail, the people beside whom it stands; names say nothing of an e-mail."""
-    said: dict[bytes, set[bytes]] = {}
-    traits: list[int] = offers.traits.tolist()
-    places: list[int] = offers.places.tolist()
-    keys = offers.keys
-    for offer, start, count in zip(
-        offers.distinct, offers.starts.tolist(), offers.counts.tolist(), strict=True
-    ):
-        if count < 2 and offer.person is None:
-            continue
-        here = places[start : start + count]
-        profiles = [keys[place] for place in here if traits[place] == Trait.VANITY]
-        emails = [keys[place] for place in here if traits[place] == Trait.EMAIL]
-        names = [] if offer.person is None else [*map(hash_of, tokens(offer.person.name))]
-        if profiles:
-            of_email = _pack(profiles, (), ())
-            for key in emails:
-                said.setdefault(key, set()).add(of_email)
-        if profiles or emails or names:
-            phones = [keys[place] for place in here if traits[place] == Trait.PHONE]
-            of_phone = _pack(profiles, emails, names) if phones else b""
-            for key in phones:
-                said.setdefault(key, set()).add(of_phone)
-    return said
-
-
 def _learned(entry: _Entry, said: Collection[bytes]) -> _Entry | None:
     """What is known with this; None if it is nothing new."""
     if entry.people == _MANY or said == {entry.people}:
@@ -268,7 +237,7 @@ def _joined(people: Sequence[Person], are_one: Callable[[Person, Person], bool])
 
 
 def _packed(people: Iterable[Person]) -> bytes:
-    return b"".join([_pack(*one) for one in people])
+    return b"".join([pack_person(*one) for one in people])
 
 
 def _differ(people: Sequence[Person]) -> bool:

@@ -6,8 +6,7 @@ read in one piece. Pure: knows bytes, no database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
@@ -119,16 +118,6 @@ class Wanted:
             left = left[self._first[at] < halves[left]]
             place[left] += 1
         return place
-
-
-def pack_fields(names: Iterable[str]) -> int:
-    """A set of required-field names as bits."""
-    return _pack_fields(frozenset(names))
-
-
-@cache
-def _pack_fields(names: frozenset[str]) -> int:
-    return sum(1 << REQUIRED_FIELDS.index(name) for name in names)
 
 
 def pack_outcomes(positions: Sequence[int], held: Sequence[int]) -> npt.NDArray[Any]:

@@ -44,8 +44,8 @@ from eb_dagster.ledger.entries import (
 )
 from eb_dagster.ledger.ledger import Ledger, StoredReply, Unavailable
 from eb_dagster.ledger.lookup import HELD, IN_FLIGHT_STATES
+from eb_dagster.ledger.replies import apply_reply, compress, contact_of, decompress, encode_without
 from eb_dagster.ledger.traces import Mask, Traces
-from eb_dagster.pipeline.purchase import apply_reply, compress, contact_of, decompress, encode_without
 from eb_dagster.tables.atomic_file import clear_torn, clear_torn_objects, published
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import open_parquet, read_batches, read_metadata, write_parquet

@@ -25,7 +25,7 @@ from eb_dagster.ledger import connection as database
 from eb_dagster.ledger.entries import CHARGED, RESENT, WRITTEN_OFF, checksum, unpack_outcomes
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.lookup import IN_FLIGHT_STATES
-from eb_dagster.pipeline.purchase import apply_reply
+from eb_dagster.ledger.replies import apply_reply
 from eb_dagster.tables.atomic_file import check_writable, files_of_ledger
 from eb_dagster.tables.parquet import read_metadata, write_parquet
 

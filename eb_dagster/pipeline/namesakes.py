@@ -13,7 +13,7 @@ from eb_dagster.identifiers.names import RowPerson, agrees
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.lookup import KnownKeys
-from eb_dagster.pipeline.purchase import contact_of, decompress
+from eb_dagster.ledger.replies import contact_of, decompress
 from eb_dagster.pipeline.rows import Offers
 
 

@@ -36,9 +36,9 @@ from eb_dagster.identifiers.names import agrees
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.ledger import Ledger, SuppressionList
 from eb_dagster.ledger.lookup import Known
+from eb_dagster.ledger.replies import contact_of, decompress
 from eb_dagster.pipeline.eligibility import contradicts, may_be_a_households
 from eb_dagster.pipeline.plan import Block
-from eb_dagster.pipeline.purchase import contact_of, decompress
 from eb_dagster.pipeline.report import Report
 
 _REPLIES_KEPT: Final = 16

@@ -13,57 +13,30 @@ import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from hashlib import blake2b
-from types import MappingProxyType
-from typing import Any, Final, Literal, cast
-
-import pyarrow as pa
+from typing import Final, Literal
 
 from eb_dagster.api.client import Client, NoReply, Reply
 from eb_dagster.api.envelope import (
     FAILED,
     IN_DOUBT,
     MISSED,
-    UNREADABLE,
-    ParsedReply,
-    Record,
-    align,
-    counts_more,
     encode_form,
-    encode_reply,
-    inflate,
     made_apart,
-    parse_reply,
-    says_nobody_was_looked_for,
-    tells_of_contacts,
+    pack_fields,
 )
+from eb_dagster.api.outcome import Verdict, judge
 from eb_dagster.api.rate_limit import Pacer
-from eb_dagster.contacts.schema import Contact, Flattened, flatten, is_utf8, read_contact
 from eb_dagster.errors import Busy, ConfigError, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.identifiers.model import (
-    FIELD_TYPES,
     FieldType,
     Identifier,
-    canonical,
-    canonical_values,
-    identifiers_in,
-    is_vanity,
-    key_forms,
 )
-from eb_dagster.identifiers.role_mailboxes import is_role_mailbox
-from eb_dagster.ledger.entries import (
-    FORGOTTEN,
-    NO_KEY,
-    PROFILED,
-    VANITY,
-    pack_aliases,
-    pack_fields,
-    pack_outcomes,
-)
-from eb_dagster.ledger.ledger import Ledger, Limits, Short, StoredReply, SuppressionList, Withheld
+from eb_dagster.ledger.entries import FORGOTTEN
+from eb_dagster.ledger.ledger import Ledger, Limits, Short
 from eb_dagster.ledger.lookup import Freshness, Known, KnownKeys
+from eb_dagster.ledger.replies import Reading, apply_reply, compress
 from eb_dagster.pipeline.plan import Agenda, Question
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import Offers, Settled, settle
@@ -82,7 +55,6 @@ _POLL_SECONDS: Final = 0.2
 _LEAD_SECONDS: Final = 0.1
 _LONGEST_BACKOFF: Final = 8.0
 _NOT_LOOKED_THROUGH: Final = -1
-_ZSTD: Final = "eb-zstd"
 
 CAP_IS_SPENT: Final = "max_credits is spent"
 _SPENT: Final[dict[Short, str]] = {
@@ -102,57 +74,6 @@ class Lookup:
     """The keys of those that must never be sent or handed out."""
     list_version: int = 0
     """Of the suppression list by which these are suppressed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """An applied reply: for each question where its contact stands in it, or a negative outcome."""
-
-    stored: StoredReply
-    positions: list[int]
-    contacts: Flattened = field(repr=False)
-    rows: Mapping[int, int]
-    """By position in the reply, the contact's row among `contacts`."""
-    with_vanity: frozenset[int]
-    """Which of these rows have a LinkedIn profile under a name of its owner's choice."""
-    extra: int
-    wrong_count: bool
-    is_whole: bool
-    credits: int
-    """Contacts that were charged, whoever they are withheld from."""
-
-    @property
-    def unreadable(self) -> int:
-        """Questions whose answer cannot be read."""
-        return self.positions.count(UNREADABLE)
-
-
-Verdict = Literal["answered", "free", "busy", "doubt", "refused"]
-
-
-def judge(outcome: Reply | NoReply) -> Verdict:
-    """Whether money may be gone, by what left and what came back. The only place that decides it."""
-    if isinstance(outcome, NoReply):
-        return "doubt" if outcome.request_left else "free"
-    status, is_success = outcome.status, 200 <= outcome.status < 300
-    if is_success and outcome.request_left:
-        return "answered"
-    body, _ = inflate(outcome.body, outcome.encoding)
-    parsed = parse_reply(body) if b'"contacts"' in body else None
-    if parsed is None or not says_nobody_was_looked_for(parsed):
-        # A body with contacts is an answer whatever its status: they were paid for.
-        if parsed is not None and parsed.records:
-            return "answered"
-        # A refusal is free unless it says itself that somebody was enriched.
-        if outcome.request_left and tells_of_contacts(body):
-            return "doubt"
-    if status == 429:
-        return "busy"
-    # 1xx: another protocol (101), or interim answers without end.
-    if status < 300 or status == 408 or status >= 500:
-        # Without its last byte, nobody can have acted on the request.
-        return "doubt" if outcome.request_left else "free"
-    return "refused"
 
 
 @dataclass(frozen=True, slots=True)
@@ -731,237 +652,3 @@ def freshness(settings: Settings, *, newest: int) -> Freshness:
         return None if age is None else time.time() - age.total_seconds()
 
     return Freshness(since(settings.max_age), since(settings.retry_misses_after), newest)
-
-
-def compress(body: bytes, encoding: str) -> tuple[bytes, str]:
-    """A raw reply as it is kept: as it came if it came compressed, else with zstd."""
-    if encoding.strip() or not body:
-        return body, encoding
-    return pa.compress(body, codec="zstd", asbytes=True), f"{_ZSTD}:{len(body)}"
-
-
-def decompress(stored: StoredReply) -> tuple[bytes, bool]:
-    """A stored reply's body as JSON text, and whether it is whole."""
-    name, _, size = stored.encoding.partition(":")
-    if name == _ZSTD:
-        body = pa.decompress(stored.body, decompressed_size=int(size), codec="zstd", asbytes=True)
-        return bytes(body), stored.complete
-    body, whole = inflate(stored.body, stored.encoding)
-    return body, whole and stored.complete
-
-
-def apply_reply(
-    ledger: Ledger,
-    stored: StoredReply,
-    *,
-    sent: Mapping[str, int] = MappingProxyType({}),
-) -> Reading:
-    """Read a durable reply and note in the ledger what it says.
-
-    `sent` are the places of the values that were asked, where they are still known; an echo that
-    is none of them is found by its hash. All that is found inside a contact is noted: `forget` finds a
-    person by it, and what stands inside contacts of two people is told from what is one person's.
-    """
-    body, whole = decompress(stored)
-    parsed = parse_reply(body)
-    keys = stored.keys
-    places = {key: at for at, key in enumerate(keys)}
-
-    def find(echo: str) -> Collection[int]:
-        if (place := sent.get(echo)) is not None:
-            return (place,)
-        readings = {*ledger.keys_of_echo(echo, FIELD_TYPES), *map(ledger.key, _spellings(echo))}
-        return {places[key] for key in readings if key in places}
-
-    alignment = align(parsed, asked=len(keys), find=find, complete=whole)
-    positions, contacts = _read_contacts(keys, alignment.positions, parsed.records, is_text=is_utf8(body))
-    if FAILED in positions and counts_more(parsed):
-        # Somebody was charged of whom no contact came.
-        positions = [IN_DOUBT if one == FAILED else one for one in positions]
-    bought = len({one for one in positions if one >= 0})
-    while True:
-        listed = ledger.suppression_list()
-        barred = _suppressed_records(ledger, listed, parsed.records)
-        withheld = None
-        if barred:
-            is_barred = [one in barred for one in positions]
-            positions = [FORGOTTEN if gone else one for one, gone in zip(positions, is_barred, strict=True)]
-            contacts = [None if gone else one for one, gone in zip(contacts, is_barred, strict=True)]
-            withheld = _without(stored, parsed, whole=whole, barred=barred, is_barred=is_barred)
-        there = [(row, one) for row, one in enumerate(contacts) if one is not None]
-        flattened = flatten(contacts)
-        inside = _inside(contacts, flattened)
-        held = {positions[row]: one.fields | inside.marks(row) for row, one in there}
-        if ledger.apply(
-            stored.request_id, records_enriched=parsed.records_enriched, credits=bought,
-            outcomes=pack_outcomes(positions, [held.get(one, 0) for one in positions]),
-            aliases=inside.packed(ledger, positions, held), withheld=withheld, list_version=listed.version,
-        ):  # fmt: skip
-            break
-    count = parsed.records_enriched
-    return Reading(
-        stored, positions, flattened, {positions[row]: row for row, _ in there}, inside.with_vanity,
-        alignment.extra,
-        wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
-        is_whole=whole and parsed.whole, credits=bought,
-    )  # fmt: skip
-
-
-def _suppressed_records(
-    ledger: Ledger, listed: SuppressionList, records: Sequence[Record]
-) -> dict[int, list[Identifier]]:
-    """Where suppressed people stand in a reply, and by what each of them was asked.
-
-    Whoever holds a suppressed address or profile is that person; a phone may be a colleague's too.
-    """
-    if not listed.keys:
-        return {}
-    asked = [list(_spellings(record.echo or "")) for record in records]
-    offered = [
-        {*mine, *identifiers_in(contact_of(record).texts, ("social_profile", "email"))}
-        for record, mine in zip(records, asked, strict=True)
-    ]
-    barred = ledger.suppressed({one for several in offered for one in several}, among=listed)
-    return {at: asked[at] for at, several in enumerate(offered) if not barred.isdisjoint(several)}
-
-
-def contact_of(record: Record) -> Contact:
-    """The contact of a record; one without anything if there is none, or it cannot be read."""
-    try:
-        return read_contact(record.contact or b"null")
-    except ValueError:
-        return read_contact(b"null")
-
-
-def _without(
-    stored: StoredReply,
-    parsed: ParsedReply,
-    *,
-    whole: bool,
-    barred: Mapping[int, list[Identifier]],
-    is_barred: Sequence[bool],
-) -> Withheld:
-    """What is kept of a reply with suppressed people in it. `is_barred` is by question."""
-    body, is_whole = encode_without(parsed, barred, whole=whole)
-    packed, encoding = compress(body, "")
-    keys = b"".join(NO_KEY if gone else key for key, gone in zip(stored.keys, is_barred, strict=True))
-    asked = [one for several in barred.values() for one in several]
-    return Withheld(keys, packed, encoding, is_whole, asked)
-
-
-def encode_without(parsed: ParsedReply, positions: Collection[int], *, whole: bool) -> tuple[bytes, bool]:
-    """A reply's JSON without the records at these positions, and whether it is complete.
-
-    The others keep their positions, and read again they come to the same. What could not be read as
-    records is dropped: the person may be in it.
-    """
-    nameless = Record(None, None, readable=False)
-    records = [
-        record if at not in positions else nameless if record.echo is None else Record("", None)
-        for at, record in enumerate(parsed.records)
-    ]
-    if whole and not parsed.whole:
-        # It stands for what could not be read, which is neither missed nor in doubt.
-        records.append(nameless)
-    return encode_reply(records, parsed.records_enriched), whole
-
-
-def _read_contacts(
-    keys: Sequence[bytes], positions: Sequence[int], records: Sequence[Record], *, is_text: bool
-) -> tuple[list[int], list[Contact | None]]:
-    """For each question, where its contact stands or a negative outcome; and that contact, each of them once."""
-    read: set[int] = set()
-    outcomes: list[int] = []
-    contacts: list[Contact | None] = []
-    for key, position in zip(keys, positions, strict=True):
-        contact, outcome = None, FORGOTTEN if key == NO_KEY else position
-        if outcome >= 0 and outcome not in read:
-            try:
-                contact = read_contact(records[position].contact or b"null", is_text=is_text)
-                read.add(position)
-            except ValueError:
-                # No JSON after all. It is kept, and read again after an upgrade.
-                outcome = UNREADABLE
-        outcomes.append(outcome)
-        contacts.append(contact)
-    return outcomes, contacts
-
-
-def _spellings(echo: str) -> Iterable[Identifier]:
-    texts: list[tuple[FieldType, str]] = [(kind, echo) for kind in FIELD_TYPES]
-    if echo.strip().isdigit():
-        texts.append(("phone", f"+{echo.strip()}"))
-    for kind, text in texts:
-        one = canonical(kind, text)
-        if isinstance(one, Identifier):
-            yield one
-
-
-@dataclass(frozen=True, slots=True)
-class _Inside:
-    """What is found inside the contacts of a reply."""
-
-    values: Mapping[FieldType, tuple[list[str], list[int]]] = field(repr=False)
-    """By kind: canonical identifiers, and the row of each."""
-    persons: Mapping[int, int]
-    """By row, a mark that two contacts of one person have in common."""
-    with_vanity: frozenset[int]
-    """Rows with a LinkedIn profile under a name of its owner's choice."""
-
-    def marks(self, row: int) -> int:
-        """What is noted of a contact beside the fields that it holds."""
-        return VANITY if row in self.with_vanity else 0
-
-    def packed(self, ledger: Ledger, positions: Sequence[int], held: Mapping[int, int]) -> Any:
-        """As an array of `ALIAS`, once for each spelling. A role's mailbox is nobody's alias."""
-        keys: list[bytes] = []
-        rows: list[int] = []
-        for kind, (values, places) in self.values.items():
-            if kind == "email":
-                own = [at for at, value in enumerate(values) if not is_role_mailbox(value)]
-                values, places = [values[at] for at in own], [places[at] for at in own]
-            keys += ledger.keys_of(kind, values)
-            rows += places
-        at = [positions[row] for row in rows]
-        return pack_aliases(
-            keys, at, [held.get(one, 0) for one in at], [self.persons.get(row, 0) for row in rows]
-        )
-
-
-def _inside(contacts: Sequence[Contact | None], flattened: Flattened) -> _Inside:
-    found: dict[FieldType, tuple[list[str], list[int]]] = {}
-    for kind in FIELD_TYPES:
-        texts, places = flattened.texts_of(kind)
-        values = canonical_values(kind, texts)
-        mine = [at for at, value in enumerate(values) if value is not None]
-        found[kind] = [cast("str", values[at]) for at in mine], [places[at] for at in mine]
-    # By the name that somebody chose at LinkedIn, else by another profile.
-    profiles: dict[int, str] = {}
-    vanity: set[int] = set()
-    values, rows = found["social_profile"]
-    # In the form that all spellings of one profile share.
-    for value, row in zip(key_forms("social_profile", values), rows, strict=True):
-        if is_vanity(value) and row not in vanity:
-            profiles[row] = value
-            vanity.add(row)
-        profiles.setdefault(row, value)
-    persons = {
-        row: _digest(profiles[row]) | PROFILED if row in profiles else _digest(_name_or_all(one)) & ~PROFILED
-        for row, one in enumerate(contacts)
-        if one is not None
-    }
-    return _Inside(found, persons, frozenset(vanity))
-
-
-def _name_or_all(contact: Contact) -> str:
-    # The rest of a contact changes with the years.
-    return " ".join((contact.values.full_name or contact.contents).casefold().split())
-
-
-_SHORT_DIGEST: Final = blake2b(digest_size=4)
-
-
-def _digest(text: str) -> int:
-    one = _SHORT_DIGEST.copy()
-    one.update(text.encode("utf-8", "surrogatepass"))
-    return int.from_bytes(one.digest(), "little")

@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eb_dagster.contacts.schema import SCHEMA_VERSION
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.identifiers.model import listed
 from eb_dagster.tables.atomic_file import moved_aside, published
@@ -23,6 +22,9 @@ from eb_dagster.tables.object_store import Place
 ROW_GROUP_ROWS: Final = 32_768
 _BUFFER_BYTES: Final = 2**16
 _ROWS_REVISED: Final = 8_192
+
+SCHEMA_VERSION: Final = 1
+"""Of the tables that this release writes."""
 
 _PREFIX: Final = "eb_dagster."
 _NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from eb_dagster.api.client import MOST_INTERIM_ANSWERS, Client, NoReply, Reply
-from eb_dagster.pipeline.purchase import judge
+from eb_dagster.api.outcome import judge
 
 
 def serve(answer) -> str:

@@ -20,8 +20,8 @@ from eb_dagster.api.envelope import (
     encode_reply,
     inflate,
     parse_reply,
-    tells_of_contacts,
 )
+from eb_dagster.api.outcome import tells_of_contacts
 from eb_dagster.identifiers.model import Identifier
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from eb_dagster import ConfigError
 from eb_dagster.api.client import Client, NoReply, Reply
-from eb_dagster.pipeline.purchase import judge
+from eb_dagster.api.outcome import judge
 from eb_dagster.settings import read_ca_bundle, read_proxy, read_settings
 from tests.faults.certificates import make_certificates
 from tests.vendors import answering, records

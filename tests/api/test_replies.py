@@ -11,9 +11,9 @@ import pytest
 
 from eb_dagster import Refused
 from eb_dagster.api.client import Reply
+from eb_dagster.api.outcome import judge
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.reconcile import check, reread
-from eb_dagster.pipeline.purchase import judge
 from tests.vendors import answering, records
 
 ANN, BOB = "ann@firm.example", "bob@firm.example"

@@ -807,9 +807,9 @@ def test_a_column_of_another_type_breaks_the_contract():
         contacts.EnrichedContacts.validate(frame)
 
 
-def test_the_readme_has_the_columns():
-    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
-    assert contacts.markdown_table() in readme
+def test_the_documents_have_the_columns():
+    page = (Path(__file__).parents[2] / "docs" / "columns.md").read_text("utf-8")
+    assert contacts.markdown_table() in page
 
 
 def test_a_contact_does_not_print_the_person():

@@ -90,7 +90,7 @@ class Figures:
     charged: int = 0
     charged_twice: int = 0
     outside: int = 0
-    """Charged twice by a vendor that does what the README assumes that it does not."""
+    """Charged twice by a vendor that does what docs/assumptions.md assumes it does not."""
     lost: int = 0
     forgotten: int = 0
     wrong_rows: int = 0

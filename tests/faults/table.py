@@ -102,7 +102,7 @@ class Fault:
     """Takes minutes, so it is run once only."""
     short: bool = True
     outside: int = 0
-    """How many may be charged twice because the vendor does what the README assumes that it does not."""
+    """How many may be charged twice because the vendor does what docs/assumptions.md assumes it does not."""
     basic: bool = False
     """Even the short form runs it on both databases."""
     heavy: bool = False

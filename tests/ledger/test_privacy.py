@@ -23,7 +23,7 @@ from eb_dagster import ExactBuyerResource, InputError, build_enriched_contacts_a
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger import privacy, reconcile
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.pipeline.purchase import apply_reply, decompress
+from eb_dagster.ledger.replies import apply_reply, decompress
 from eb_dagster.tables import atomic_file
 from eb_dagster.tables.parquet import read_metadata
 
@@ -718,7 +718,7 @@ from eb_dagster.ledger import privacy
 from eb_dagster.ledger.ledger import Ledger
 
 where, address, step = sys.argv[1:]
-steps = [(rights, "_published_tables"), (rights, "_rewrite_without"), (rights, "_write_index"), (Ledger, "compact")]
+steps = [(privacy, "_published_tables"), (privacy, "_rewrite_without"), (privacy, "_write_index"), (Ledger, "compact")]
 place, name = steps[int(step)]
 setattr(place, name, lambda *_, **__: os._exit(9))
 privacy.forget(Ledger(where, endpoint=""), "email", address)

@@ -14,7 +14,7 @@ from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger import privacy, reconcile
 from eb_dagster.ledger.entries import pack_aliases, pack_outcomes
 from eb_dagster.ledger.ledger import Ledger, Limits
-from eb_dagster.pipeline.purchase import apply_reply
+from eb_dagster.ledger.replies import apply_reply
 
 ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
 PLENTY = Limits(max_credits=None, max_credits_at_risk=20_000)

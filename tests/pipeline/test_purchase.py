@@ -18,9 +18,10 @@ from eb_dagster import enricher as enrich
 from eb_dagster.api.client import Reply
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.ledger import Ledger, Limits
+from eb_dagster.ledger.replies import apply_reply
 from eb_dagster.pipeline import purchase
 from eb_dagster.pipeline.plan import Agenda
-from eb_dagster.pipeline.purchase import Purchase, apply_reply
+from eb_dagster.pipeline.purchase import Purchase
 from eb_dagster.pipeline.report import Report
 
 OTHER_PROCESS = """
