@@ -7,6 +7,9 @@ import pytest
 from tests.benchmarks.vendor import Account, Knowledge, Vendor, as_one
 from tests.benchmarks.world import PAIRS, REFRESH_WEEKS, WEEKS, World
 from tests.benchmarks.year import Answer, Cache, Sample, Verdicts, live, run_year
+# One year is lived for all.
+pytestmark = pytest.mark.xdist_group("year")
+
 
 ROWS = 3_000
 

@@ -27,6 +27,9 @@ from eb_dagster.tables.parquet import open_parquet, read_metadata, write_parquet
 from tests import object_stores
 from tests.object_stores import ObjectStore
 
+# One server for all.
+pytestmark = pytest.mark.xdist_group("object stores")
+
 pytest.importorskip("moto")
 LEADS = pa.table({"email": [f"lead{number}@canary.example" for number in range(40)]})
 TABLE = "s3://crm/made/enriched.parquet"
