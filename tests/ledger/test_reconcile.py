@@ -35,10 +35,11 @@ def reply_to(people, *, found: int, count: int | None) -> bytes:
     return json.dumps({"contacts": contacts, "records_enriched": count}).encode()
 
 
-def asked(ledger: Ledger, *people: Identifier, resend: bool = False) -> int | None:
+def asked(ledger: Ledger, *people: Identifier, resend: bool = False) -> int:
     keys = [ledger.key(one) for one in people]
     run = "another" if resend else "r"
     claim = ledger.claim(keys, run=run, required=0, limits=PLENTY, seen=0, resend=resend)
+    assert claim.request_id is not None
     return claim.request_id
 
 
