@@ -63,13 +63,6 @@ def test_nothing_else_is_offered():
     assert sorted(offered.split()) == eb_dagster.__all__
 
 
-def test_a_star_imports_the_public_names():
-    program = (
-        "from eb_dagster import *; print(*(name for name in list(globals()) if not name.startswith('_')))"
-    )
-    assert sorted(run(program).split()) == eb_dagster.__all__
-
-
 def test_a_name_that_is_not_there_is_an_attribute_error():
     misspelt = "Enriches"
     with pytest.raises(AttributeError, match=f"'eb_dagster' has no attribute '{misspelt}'"):
