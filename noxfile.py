@@ -1,7 +1,7 @@
 """The short commands: `nox -l` lists them, `nox -s lint` runs one, and what follows `--` goes to it.
 
 nox, and not make or just, because it is Python: whoever works on this has it, on Windows too.
-What the tests need takes 1.4 GB, so most sessions use `.venv`, as the README's second command makes it.
+What the tests need takes 1.4 GB, so most sessions use `.venv`; CONTRIBUTING.md says how to make it.
 """
 
 import os
@@ -24,7 +24,7 @@ def locked(session: nox.Session, command: str) -> str:
     places = [ROOT / place.format(command) for place in LOCKED_COMMANDS]
     found = next((place for place in places if place.exists()), None)
     if found is None:
-        session.error(f"there is no {command} in .venv; make .venv with the second command of README.md")
+        session.error(f"there is no {command} in .venv; make .venv as CONTRIBUTING.md says")
     return str(found)
 
 
@@ -56,7 +56,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
-    """Build the documents into `site`."""
+    """Build the documents into `build/site`."""
     session.run(locked(session, "mkdocs"), "build", "--strict", *session.posargs)
 
 

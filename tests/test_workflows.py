@@ -128,6 +128,13 @@ def test_the_sessions_with_unlocked_versions_install_what_the_lowest_ones_are_fo
     assert f'EXTRAS = "{extras[1]}"' in (ROOT / "noxfile.py").read_text("utf-8")
 
 
+def test_contributors_are_told_every_short_command_on_one_screen():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", text, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"\w+", row)} == sessions()
+    assert len(text.splitlines()) <= 50
+
+
 def test_pre_commit_formats_as_the_lock_does():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
     ruff = next(hook for hook in hooks if hook["repo"].endswith("/ruff-pre-commit"))
