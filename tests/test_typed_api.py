@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,14 @@ follow_imports = skip
 """
 
 Messages = dict[int, str]
+
+
+def by_line(found: Iterable[tuple[int, str]]) -> Messages:
+    """All messages of a line together: of an overloaded function there are several."""
+    messages: Messages = {}
+    for line, message in found:
+        messages[line] = messages.get(line, "") + message
+    return messages
 
 
 def expected() -> Messages:
@@ -57,7 +66,7 @@ def from_mypy(folder: Path) -> Messages:
     )
     assert ended.stderr == ""
     found = re.findall(rf"{CALLS.name}:(\d+): error: (.*)", ended.stdout)
-    return {int(line): message for line, message in found}
+    return by_line((int(line), message) for line, message in found)
 
 
 def from_pyright(folder: Path) -> Messages:
@@ -67,11 +76,8 @@ def from_pyright(folder: Path) -> Messages:
     ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     report = json.loads(ended.stdout)
     assert report["summary"]["filesAnalyzed"] == 1
-    return {
-        found["range"]["start"]["line"] + 1: found["message"]
-        for found in report["generalDiagnostics"]
-        if found["severity"] == "error"
-    }
+    errors = [found for found in report["generalDiagnostics"] if found["severity"] == "error"]
+    return by_line((found["range"]["start"]["line"] + 1, found["message"]) for found in errors)
 
 
 CHECKERS = {
