@@ -58,8 +58,9 @@ def materialize(defs: dg.Definitions, api, tmp_path, **keywords):
     resource = ExactBuyerResource(
         api_key="key", base_url=api.url, ledger=str(tmp_path / "l.db"), requests_per_minute=60_000
     )
+    enriched: Any = defs.assets
     return dg.materialize(
-        [leads, only_asset(defs)], resources={"exactbuyer": resource, "sandbox": resource}, **keywords
+        [leads, *enriched], resources={"exactbuyer": resource, "sandbox": resource}, **keywords
     )
 
 
