@@ -203,7 +203,7 @@ def answering(
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
             server.socket = context.wrap_socket(server.socket, server_side=True)
-            server.handle_error = lambda *_: None
+            server.handle_error = lambda request, client_address: None  # noqa: ARG005 - they have names
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -9,6 +9,7 @@ import traceback
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import pytest
 
@@ -33,13 +34,14 @@ def ledger(where):
         yield it
 
 
-def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more):
+def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more) -> Any:
+    # Any: a claim has no request where nothing was granted, and each test knows which it is.
     keys = [ledger.key(one) for one in identifiers]
     seen = more.pop("seen") if "seen" in more else ledger.last_request()
     return ledger.claim(keys, run=run, required=more.pop("required", 0), limits=limits, seen=seen, **more)
 
 
-def known(ledger: Ledger, identifier: Identifier, *, required: int = 0):
+def known(ledger: Ledger, identifier: Identifier, *, required: int = 0) -> Any:
     key = ledger.key(identifier)
     return ledger.lookup([key], required=required, alias_keys=[key])[0].get(key)
 
