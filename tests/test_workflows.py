@@ -135,6 +135,13 @@ def test_contributors_are_told_every_short_command_on_one_screen():
     assert len(text.splitlines()) <= 50
 
 
+def test_every_lock_that_is_to_be_installed_is_there():
+    readers = [*WORKFLOWS, ROOT / "CONTRIBUTING.md", ROOT / "README.md", ROOT / ".ci" / "run"]
+    named = {lock for path in readers for lock in re.findall(r"-r (\S+\.lock)", path.read_text("utf-8"))}
+    assert "requirements-dev.lock" in named
+    assert [lock for lock in sorted(named) if not (ROOT / lock).exists()] == []
+
+
 def test_pre_commit_formats_as_the_lock_does():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text("utf-8"))["repos"]
     ruff = next(hook for hook in hooks if hook["repo"].endswith("/ruff-pre-commit"))
