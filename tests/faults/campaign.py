@@ -25,8 +25,8 @@ import pandas as pd
 from tests.databases import PostgreSQL
 
 from . import workers
-from .places import CANARIES, Heard, Vendor, holds_key, listening, names_below
-from .server import KEY, Pair, name_of
+from .places import CANARIES, Heard, VendorProcess, holds_key, listening, names_below
+from .server.people import KEY, Pair, name_of
 from .table import LEADS, Fault
 
 SETTLED = ("matched", "not_found", "in_doubt", "unreadable", "invalid", "suppressed")
@@ -129,7 +129,7 @@ class Verdict:
 class Place:
     """Where cases are run: one vendor, one kind of ledger."""
 
-    vendor: Vendor
+    vendor: VendorProcess
     postgresql: PostgreSQL | None
     folder: Path
     certificates: dict[str, Path]
@@ -257,7 +257,7 @@ def _address(fault: Fault, place: Place, case: str) -> Iterator[tuple[str, Calla
 
 
 @contextmanager
-def _environment(variables: dict[str, str], vendor: Vendor) -> Iterator[None]:
+def _environment(variables: dict[str, str], vendor: VendorProcess) -> Iterator[None]:
     before = {name: os.environ.get(name) for name in variables}
     for name, value in variables.items():
         os.environ[name] = value.replace("{elsewhere}", str(vendor.elsewhere)).replace(

@@ -9,7 +9,7 @@ from tests.databases import PostgreSQL
 
 from .campaign import Place, Verdict, run_cases
 from .certificates import make_certificates
-from .places import Vendor
+from .places import VendorProcess
 from .table import Fault
 
 
@@ -19,9 +19,9 @@ def faults_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vendor(faults_folder: Path) -> Iterator[Vendor]:
+def vendor(faults_folder: Path) -> Iterator[VendorProcess]:
     """The vendor's process, one for all."""
-    one = Vendor(faults_folder / "vendor")
+    one = VendorProcess(faults_folder / "vendor")
     yield one
     one.stop()
 
@@ -43,7 +43,7 @@ class Verdicts:
 
 @pytest.fixture(scope="session")
 def verdicts(
-    request: pytest.FixtureRequest, vendor: Vendor, postgresql: PostgreSQL, faults_folder: Path,
+    request: pytest.FixtureRequest, vendor: VendorProcess, postgresql: PostgreSQL, faults_folder: Path,
     certificates: dict[str, Path],
 ) -> Verdicts:  # fmt: skip
     cases: dict[tuple[str, str], tuple[Fault, Place]] = {}
@@ -62,14 +62,14 @@ def verdicts(
 
 
 @pytest.fixture(scope="session")
-def sqlite(vendor: Vendor, faults_folder: Path, certificates: dict[str, Path]) -> Place:
+def sqlite(vendor: VendorProcess, faults_folder: Path, certificates: dict[str, Path]) -> Place:
     """Where cases are run that need no particular database."""
     return Place(vendor, None, faults_folder / "sqlite", certificates)
 
 
 @pytest.fixture(scope="session")
 def on_postgresql(
-    vendor: Vendor, postgresql: PostgreSQL, faults_folder: Path, certificates: dict[str, Path]
+    vendor: VendorProcess, postgresql: PostgreSQL, faults_folder: Path, certificates: dict[str, Path]
 ) -> Place:
     """Where cases are run on PostgreSQL."""
     return Place(vendor, postgresql, faults_folder / "postgresql", certificates)

@@ -15,7 +15,7 @@ from . import naive, pace, workers
 from .campaign import Figures, Place, Verdict, run_cases
 from .certificates import make_certificates
 from .orchestrated import UNDER_DAGSTER
-from .places import Vendor
+from .places import VendorProcess
 from .progress import told
 from .table import FAULTS, Fault
 from .together import ON_BOTH, ON_POSTGRESQL, ON_SQLITE
@@ -30,7 +30,7 @@ def both_places() -> Iterator[tuple[Place, Place]]:
     """The same vendor, with SQLite and with PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="faults") as name:
         folder = Path(name)
-        vendor = Vendor(folder / "vendor")
+        vendor = VendorProcess(folder / "vendor")
         postgresql = PostgreSQL(folder / "pg")
         certificates = make_certificates(folder / "certificates")
         try:

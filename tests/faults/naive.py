@@ -16,7 +16,7 @@ import requests
 
 from .campaign import Phase
 from .places import Heard
-from .server import Pair
+from .server.people import Pair
 
 ATTEMPTS = 5
 _stores: dict[str, dict[Pair, Any]] = {}

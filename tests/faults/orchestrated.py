@@ -9,7 +9,7 @@ from eb_dagster import ExactBuyerResource, build_enriched_contacts_asset
 
 from .campaign import Place, Verdict
 from .places import listening
-from .server import KEY
+from .server.people import KEY
 from .together import Play, Scene, leads
 
 

@@ -17,7 +17,8 @@ import pandas as pd
 from . import workers
 from .campaign import Place, enrich
 from .places import listening
-from .server import KEY, WINDOWS
+from .server.limits import WINDOWS
+from .server.people import KEY
 
 ALLOWED = 200
 SHARE = 0.99
@@ -63,7 +64,7 @@ def run_at_pace(
                 case,
                 limit={"window": window, "amount": allowed, "seconds": window_seconds},
                 latency=(0.0, 0.01 * window_seconds),
-                hit=0.5,
+                match_rate=0.5,
             )
             for number in range(processes):
                 settings = {
@@ -99,7 +100,7 @@ def _ended(result: Path) -> str:
 def _judge(place: Place, window: str, case: str, ended: tuple[str, ...]) -> Pace:
     events = place.vendor.events(case)
     limit = place.vendor.limit(case)
-    arrived = sorted(event["at"] for event in events if event["what"] == "arrived")
+    arrived = sorted(event["time"] for event in events if event["what"] == "arrived")
     charged = [tuple(one) for event in events if event["what"] == "charged" for one in event["values"]]
     rate = (len(arrived) - 1) / (arrived[-1] - arrived[0]) if len(arrived) > 1 else 0.0
     return Pace(

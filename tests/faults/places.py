@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .server import KEY
+from .server.people import KEY
 
+ROOT = Path(__file__).parents[2]
 CANARIES = re.compile(r"canary|\+?1?773-?474-?\d{4}", re.IGNORECASE)
 """What must not be said anywhere: the key and every made-up person hold one of these."""
 
 
-class Vendor:
+class VendorProcess:
     """The server's process: scripts go in, journals come out. Can be handed to other processes."""
 
     def __init__(self, folder: Path) -> None:
@@ -31,7 +32,8 @@ class Vendor:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "netrc").write_text("machine 127.0.0.1 login canary password canary\n")
         self._process: subprocess.Popen[str] | None = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("server.py")), str(folder)],
+            [sys.executable, "-m", "tests.faults.server", str(folder.resolve())],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

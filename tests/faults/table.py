@@ -115,10 +115,10 @@ class Fault:
             name: value.replace("{elsewhere}", str(elsewhere)) if isinstance(value, str) else value
             for name, value in self.args.items()
         }
-        when: dict[str, Any] = {"since": self.since} if self.since else {"at": self.at}
+        when: dict[str, Any] = {"since": self.since} if self.since else {"requests": self.at}
         return {
             # Right answers take longer than wrong ones, so that it shows who sends on regardless.
-            **({"work": (0.15, 0.15)} if self.stops else {}),
+            **({"processing": (0.15, 0.15)} if self.stops else {}),
             "faults": [{"kind": self.kind, "args": args, "share": self.often, **when}],
             **self.more,
         }

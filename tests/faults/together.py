@@ -29,7 +29,7 @@ from tests.databases import PostgreSQL
 from . import workers
 from .campaign import SLACK, Figures, Phase, Place, Verdict, enrich
 from .places import CANARIES, holds_key, listening, names_below, wait_for
-from .server import KEY, Pair, name_of
+from .server.people import KEY, Pair, name_of
 
 UNTRUSTED = ("LedgerError", "Unavailable")
 """How a run ends that cannot trust its ledger, or cannot reach it."""
@@ -179,7 +179,7 @@ class Scene:
 def overlapping(place: Place, *, processes: int = 4, people: int = 400, killed: int = 0) -> Verdict:
     """Processes whose people overlap; some are killed in mid-run."""
     scene = Scene(f"97 {processes} processes on overlapping input, {killed} killed", place)
-    scene.vendor.script(scene.case, work=(0.02, 0.15))
+    scene.vendor.script(scene.case, processing=(0.02, 0.15))
     step = people // (processes + 1)
     parts = [leads(at * step, at * step + 2 * step) for at in range(processes)]
     running = [scene.start(part) for part in parts]
@@ -203,7 +203,7 @@ def overlapping(place: Place, *, processes: int = 4, people: int = 400, killed: 
 def waiting(place: Place) -> Verdict:
     """The second process waits for the first one's answer, and uses it."""
     scene = Scene("75 the second process waits for the first one's answer", place)
-    scene.vendor.script(scene.case, work=(1.0, 1.0))
+    scene.vendor.script(scene.case, processing=(1.0, 1.0))
     first = scene.start(leads(0, 60))
     scene.await_requests(3)
     second = scene.start(leads(0, 60))
@@ -221,7 +221,7 @@ def waiting(place: Place) -> Verdict:
 def stopped_owner(place: Place) -> Verdict:
     """A process that is stopped for a while still owns its claims, and goes on."""
     scene = Scene("73, 92 stopped in mid-run, then continued", place, timeout=20.0)
-    scene.vendor.script(scene.case, work=(0.3, 0.3))
+    scene.vendor.script(scene.case, processing=(0.3, 0.3))
     first = scene.start(leads(0, 100), max_credits_at_risk=40)
     scene.await_requests(2)
     assert first.pid is not None
@@ -263,7 +263,7 @@ def late_reply(place: Place) -> Verdict:
 def caps(place: Place, *, processes: int = 3, daily: bool = True) -> Verdict:
     """A cap for each of several runs, and one for all of them in a day."""
     scene = Scene("caps with many senders and processes", place, max_credits=23, partition_size=7)
-    scene.vendor.script(scene.case, work=(0.0, 0.05), hit=0.6)
+    scene.vendor.script(scene.case, processing=(0.0, 0.05), match_rate=0.6)
     running = [scene.start(leads(at * 100, at * 100 + 100)) for at in range(processes)]
     for at, process in enumerate(running):
         phase = scene.result(process)
@@ -311,7 +311,7 @@ def _short_of_memory(frame: pd.DataFrame, settings: dict[str, Any], result: Path
 def told_to_stop(place: Place, number: signal.Signals) -> Verdict:
     """One signal: nothing more is sent, what is in flight is received and stored."""
     scene = Scene(f"71 {number.name} in mid-run", place, max_credits_at_risk=40)
-    scene.vendor.script(scene.case, work=(0.8, 0.8))
+    scene.vendor.script(scene.case, processing=(0.8, 0.8))
     process = scene.start(leads(0, 200))
     scene.await_requests(2)
     time.sleep(0.1)
@@ -320,7 +320,7 @@ def told_to_stop(place: Place, number: signal.Signals) -> Verdict:
     told = time.time()
     phase = scene.result(process)
     events = scene.vendor.events(scene.case)
-    late = [one for one in events if one["what"] == "arrived" and one["at"] > told + 0.3]
+    late = [one for one in events if one["what"] == "arrived" and one["time"] > told + 0.3]
     scene.expect(not late, f"{len(late)} requests left after the signal")
     codes = (130, -2, 1) if number == signal.SIGINT else (143, -15)
     scene.expect(process.exitcode in codes, f"{phase.ended or 'a frame'} after the signal")
@@ -331,7 +331,7 @@ def told_to_stop(place: Place, number: signal.Signals) -> Verdict:
 def told_twice(place: Place) -> Verdict:
     """The second Ctrl-C stops at once; what it cuts off is in doubt."""
     scene = Scene("71 two SIGINT in mid-run", place, max_credits_at_risk=40, timeout=30.0)
-    scene.vendor.script(scene.case, work=(8.0, 8.0))
+    scene.vendor.script(scene.case, processing=(8.0, 8.0))
     scene.bound = 40
     process = scene.start(leads(0, 200))
     scene.await_requests(2)
@@ -355,7 +355,7 @@ def sessions_killed(place: Place) -> Verdict:
     """The server ends the run's sessions, again and again."""
     assert place.postgresql is not None
     scene = Scene("94 backend killed in mid-run", place, max_credits_at_risk=80)
-    scene.vendor.script(scene.case, work=(0.05, 0.1))
+    scene.vendor.script(scene.case, processing=(0.05, 0.1))
     scene.bound = 80
     process = scene.start(leads(0, 400))
     scene.await_requests(2)
@@ -379,7 +379,7 @@ def server_down(place: Place, *, seconds: float = 60.0) -> Verdict:
 
 def _server_down(place: Place, postgresql: PostgreSQL, *, seconds: float) -> Verdict:
     scene = Scene("95 down with replies in flight", place, max_credits_at_risk=80)
-    scene.vendor.script(scene.case, work=(0.6, 0.6))
+    scene.vendor.script(scene.case, processing=(0.6, 0.6))
     scene.bound = 80
     process = scene.start(leads(0, 200))
     scene.await_requests(3)
@@ -572,7 +572,7 @@ SPOILED: dict[str, Callable[[Path], Callable[[], None]]] = {
 def symlinked(place: Place) -> Verdict:
     """Two names of one ledger, by a symbolic link: refused, or one ledger."""
     scene = Scene("87 a symlinked ledger", place)
-    scene.vendor.script(scene.case, work=(0.1, 0.3))
+    scene.vendor.script(scene.case, processing=(0.1, 0.3))
     scene.here(leads(0, 20))
     link = scene.folder / "elsewhere" / "link.db"
     link.parent.mkdir(mode=0o700)
@@ -587,7 +587,7 @@ def symlinked(place: Place) -> Verdict:
 def locked(place: Place, *, seconds: float = 60.0) -> Verdict:
     """Somebody else holds the write lock for a while."""
     scene = Scene("83 locked by another process", place)
-    scene.vendor.script(scene.case, work=(0.1, 0.1))
+    scene.vendor.script(scene.case, processing=(0.1, 0.1))
     scene.here(leads(0, 20))
     with closing(sqlite3.connect(scene.ledger, isolation_level=None)) as connection:
         connection.execute("BEGIN IMMEDIATE")
