@@ -52,8 +52,13 @@ def answering(
             self.end_headers()
             self.wfile.write(body)
 
+        def do_CONNECT(self) -> None:
+            """Answer as a proxy."""
+            self.send_response(status)
+            self.end_headers()
+
         def log_message(self, *_: Any) -> None:
-            pass
+            """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if certificate is not None:
