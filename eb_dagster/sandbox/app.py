@@ -33,14 +33,14 @@ _ERROR_MESSAGES: Final = {
 def make_app(
     *,
     bill: Path,
-    credits: int | None,  # noqa: A002 - the vendor's word
-    requests_per_minute: int,
-    latency: float,
-    match_rate: float,
-    faults: Sequence[Fault],
-    retry_after: str | None,
+    credits: int | None = None,  # noqa: A002 - the vendor's word
+    requests_per_minute: int = 200,
+    latency: float = 0.0,
+    match_rate: float = 0.7,
+    faults: Sequence[Fault] = (),
+    retry_after: str | None = None,
 ) -> flask.Flask:
-    """The application. Its `Api` is the extension `sandbox`."""
+    """The application, with the settings of `stand_in.Settings`. Its `Api` is the extension `sandbox`."""
     limit = f"{requests_per_minute} per 1 minute"
     api = Api(
         bill=Bill(bill, max_credits=credits),

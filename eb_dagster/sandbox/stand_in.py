@@ -1,4 +1,4 @@
-"""Start the stand-in. This file can be imported without Flask; what it offers then says what to install."""
+"""Start the stand-in. This file can be imported without Flask; its functions then say what to install."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from eb_dagster.sandbox import bill as bills
+from eb_dagster.sandbox.bill import count_charged_twice, count_credits, count_requests
 from eb_dagster.sandbox.faults import Fault
 
 if TYPE_CHECKING:
@@ -30,57 +30,41 @@ class Sandbox:
 
     def requests(self) -> int:
         """How many requests reached it, refused ones included, but not those over the limit."""
-        return bills.count_requests(self.bill)
+        return count_requests(self.bill)
 
     def credits(self) -> int:
         """How many credits were charged."""
-        return bills.count_credits(self.bill)
+        return count_credits(self.bill)
 
     def charged_twice(self) -> int:
         """How many identifiers were charged more than once."""
-        return bills.count_charged_twice(self.bill)
+        return count_charged_twice(self.bill)
 
 
 class Settings(TypedDict, total=False):
     """What `create_app`, `running` and `serve` understand besides the bill."""
 
     credits: int | None
+    """The total that this bill may reach, restarts included. None, the default, sets no limit."""
     requests_per_minute: int
+    """200 by default."""
     latency: float
+    """Seconds between the charge and the reply; 0 by default."""
     match_rate: float
+    """The share of identifiers that are found; 0.7 by default."""
     faults: Sequence[Fault]
+    """None by default."""
     retry_after: str | None
+    """The header to send with 429 and 503. None, the default, sends none."""
 
 
-def create_app(
-    *,
-    bill: Path,
-    credits: int | None = None,  # noqa: A002 - the vendor's word
-    requests_per_minute: int = 200,
-    latency: float = 0.0,
-    match_rate: float = 0.7,
-    faults: Sequence[Fault] = (),
-    retry_after: str | None = None,
-) -> flask.Flask:
-    """The stand-in as a Flask application.
-
-    `bill` is a SQLite file, which is made if it does not exist. `credits` is the total that this bill may
-    reach, restarts included; None sets no limit. `latency` is in seconds, between the charge and the
-    reply. `retry_after` is the header to send with 429 and 503; None sends none.
-    """
+def create_app(*, bill: Path, **settings: Unpack[Settings]) -> flask.Flask:
+    """The stand-in as a Flask application. `bill` is a SQLite file, which is made if it does not exist."""
     try:
         from eb_dagster.sandbox.app import make_app
     except ImportError:
         raise ImportError('the sandbox needs Flask: pip install "eb-dagster[sandbox]"') from None
-    return make_app(
-        bill=bill,
-        credits=credits,
-        requests_per_minute=requests_per_minute,
-        latency=latency,
-        match_rate=match_rate,
-        faults=faults,
-        retry_after=retry_after,
-    )
+    return make_app(bill=bill, **settings)
 
 
 @contextlib.contextmanager
@@ -89,10 +73,10 @@ def running(
 ) -> Generator[Sandbox]:
     """Run a sandbox in a thread of this process for as long as the context lasts.
 
-    Port 0 takes a free one. The settings are those of `create_app`.
+    Port 0 takes a free one.
     """
     app = create_app(bill=bill, **settings)
-    # Needs Flask, so it is imported after `create_app` has said what to install.
+    # It needs Flask, so it is imported only after `create_app`, which says what to install.
     from eb_dagster.sandbox.server import listening
 
     api: Api = app.extensions["sandbox"]
@@ -101,6 +85,6 @@ def running(
 
 
 def serve(*, port: int, host: str = "127.0.0.1", bill: Path, **settings: Unpack[Settings]) -> None:
-    """Run a sandbox until interrupted. The settings are those of `create_app`."""
+    """Run a sandbox until interrupted."""
     with running(port=port, host=host, bill=bill, **settings):
         threading.Event().wait()
