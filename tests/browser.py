@@ -47,7 +47,7 @@ class Page:
     def wait_for(self, *words: str) -> str:
         """The text of the page, once it holds all of these."""
         return self._until(
-            lambda: (shown := self.text()) and all(one in shown for one in words) and shown, words
+            lambda: (shown := self.text()) and all(word in shown for word in words) and shown, words
         )
 
     def click(self, words: str, *, with_shift: bool = False) -> None:
@@ -101,6 +101,6 @@ def _address(folder: Path) -> str:
         with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
             port = int((folder / "DevToolsActivePort").read_text().split()[0])
             tabs = requests.get(f"http://127.0.0.1:{port}/json", timeout=10).json()
-            return next(one["webSocketDebuggerUrl"] for one in tabs if one["type"] == "page")
+            return next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
         time.sleep(0.2)
     raise AssertionError("Chromium did not start")

@@ -28,16 +28,16 @@ FOLDER = "EB_WORKERS_FOLDER"
 
 def people(key: str) -> list[str]:
     """The rows of a partition, in an order of its own."""
-    at = KEYS.index(key)
+    index = KEYS.index(key)
     own = [f"{key}.{number}@own.example" for number in range(OWN)]
-    shared = [f"p{(_STEP * at + number) % (_STEP * len(KEYS))}@shared.example" for number in range(SHARED)]
+    shared = [f"p{(_STEP * index + number) % (_STEP * len(KEYS))}@shared.example" for number in range(SHARED)]
     rows = [*own, *shared]
     random.Random(key).shuffle(rows)
     return rows
 
 
 def everybody() -> set[str]:
-    return {one for key in KEYS for one in people(key)}
+    return {person for key in KEYS for person in people(key)}
 
 
 def write_leads(folder: Path) -> None:

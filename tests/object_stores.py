@@ -55,15 +55,15 @@ class ObjectStore:
 def running() -> Iterator[ObjectStore]:
     # Not forked: the tests have threads.
     context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    own_end, other_end = context.Pipe()
+    process = context.Process(target=_serve, args=(other_end,), daemon=True)
     process.start()
     try:
-        yield ObjectStore(mine.recv(), mine)
+        yield ObjectStore(own_end.recv(), own_end)
     finally:
         process.terminate()
         process.join()
-        mine.close()
+        own_end.close()
 
 
 def _serve(control: Connection) -> None:

@@ -41,7 +41,7 @@ def answering(
             if len(raw) < length:
                 return
             form = parse_qs(raw.decode())
-            asked = [one["value"] for one in json.loads(form["query_list"][0])]
+            asked = [entry["value"] for entry in json.loads(form["query_list"][0])]
             vendor.asked.append(asked)
             vendor.heads.append(str(self.headers))
             body = reply(asked)
@@ -79,5 +79,5 @@ def answering(
 
 def records(*entries: dict[str, Any], count: Any = None, **beside: Any) -> dict[str, Any]:
     """A reply of these entries, which counts as enriched those that hold a contact."""
-    found = sum(bool(one.get("enriched_contact")) for one in entries)
+    found = sum(bool(entry.get("enriched_contact")) for entry in entries)
     return {"contacts": [*entries], "records_enriched": found if count is None else count, **beside}
