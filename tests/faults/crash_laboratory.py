@@ -1,4 +1,4 @@
-"""Where processes are made to die: a stand-in that counts, a source of victims, and `strace`."""
+"""What is needed to let processes die: a stand-in that counts, a source of victims, and `strace`."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Death:
-    """What befalls a victim, at the n-th call of one name by any one thread, or at its n-th step."""
+    """What happens to a victim, at the n-th call of one name by any one thread, or at its n-th step."""
 
     name: str
     nth: int
@@ -166,9 +166,9 @@ class Death:
     lasts: bool = False
 
     def __str__(self) -> str:
-        who = "a sender" if self.senders_only else "any thread"
+        thread = "a sender" if self.senders_only else "any thread"
         and_on = " and all after it" if self.lasts else ""
-        return f"{self.scene.name}: {self.name} number {self.nth}{and_on} of {who} ({self.result})"
+        return f"{self.scene.name}: {self.name} number {self.nth}{and_on} of {thread} ({self.result})"
 
 
 @dataclass
@@ -193,10 +193,10 @@ class Aftermath:
         return len(set(self.charged) - self.kept)
 
     @property
-    def sins(self) -> list[str]:
-        """The two that must never be."""
+    def broken_promises(self) -> list[str]:
+        """The two things that must never happen."""
         counts = {"charged twice": self.charged_twice, "charged and forgotten": self.forgotten}
-        return [f"{count} {sin}" for sin, count in counts.items() if count]
+        return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 class Laboratory:
@@ -227,10 +227,13 @@ class Laboratory:
         folder = self.folder / name
         folder.mkdir(mode=0o700)
         people = [
-            {"social_profile": f"linkedin.com/in/lead-{at}-{name}", "email": f"lead-{at}@{name}.example"}
-            for at in range(scene.leads)
+            {
+                "social_profile": f"linkedin.com/in/lead-{number}-{name}",
+                "email": f"lead-{number}@{name}.example",
+            }
+            for number in range(scene.leads)
         ]
-        # One asked twice, and one row that can never be asked.
+        # One person is asked for twice, and one row can never be asked.
         people += [people[0], {"social_profile": None, "email": "no address"}]
         table = pa.Table.from_pylist(people)
         pq.write_table(table, folder / "all.parquet")
@@ -373,7 +376,7 @@ class Laboratory:
 
 
 def _is_right_person(row: dict[str, Any]) -> bool:
-    profiles = [one["url"] for one in row["eb_social_profiles"] or []]
+    profiles = [profile["url"] for profile in row["eb_social_profiles"] or []]
     return row["eb_query"] in [*(row["eb_emails"] or []), *profiles]
 
 
@@ -413,7 +416,7 @@ def wait_until(is_so: Callable[[], bool], timeout: float = PATIENCE) -> None:
 def attached(options: Sequence[str], threads: Iterable[int]) -> Generator[None]:
     """`strace` on these threads; its counts start here. It ends with them."""
     numbers = list(threads)
-    places = [part for one in numbers for part in ("-p", str(one))]
+    places = [part for number in numbers for part in ("-p", str(number))]
     tracer = subprocess.Popen(
         ["strace", "-qq", *options, *places], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

@@ -133,7 +133,7 @@ def live(order: Order, folder: Path) -> int:
         (folder / "steps.json").write_text(json.dumps(countdown.taken))
     if order.get("reports"):
         (folder / "outcome.json").write_text(json.dumps(outcomes))
-    errors = [one["error"] for one in outcomes if one["error"]]
+    errors = [outcome["error"] for outcome in outcomes if outcome["error"]]
     # The last error tells: the ledger's, the system's, or another one of the package.
     return {"LedgerError": 3, "OSError": 4}.get(errors[-1], 5) if errors else 0
 
@@ -222,7 +222,7 @@ def _look(url: str, folder: Path, table: Path) -> dict[str, Any]:
     with contextlib.closing(Ledger(folder / "ledger.db", endpoint=_endpoint(url))) as ledger:
         spent = ledger.spending()
     seen["credits"], seen["in_doubt"], seen["unreadable"] = spent.credits, spent.in_doubt, spent.unreadable
-    seen["files"] = sorted(one.name for one in folder.iterdir())
+    seen["files"] = sorted(file.name for file in folder.iterdir())
     return seen
 
 
@@ -243,8 +243,10 @@ class _StopBeforeSenders:
         if self._done or not report.requests:
             return
         self._done = True
-        mine = threading.get_native_id()
-        senders = [int(one.name) for one in Path("/proc/self/task").iterdir() if int(one.name) != mine]
+        own_number = threading.get_native_id()
+        senders = [
+            int(task.name) for task in Path("/proc/self/task").iterdir() if int(task.name) != own_number
+        ]
         written = self._folder / "senders.part"
         written.write_text(json.dumps(senders))
         written.rename(self._folder / "senders.json")
@@ -254,8 +256,8 @@ class _StopBeforeSenders:
 class _Countdown:
     """Counts the steps of all threads and dies at one of them: before it, or just after."""
 
-    def __init__(self, at: int) -> None:
-        self._at = at
+    def __init__(self, fatal_step: int) -> None:
+        self._fatal_step = fatal_step
         self.taken = 0
 
     def start(self) -> None:
@@ -269,7 +271,7 @@ class _Countdown:
     def _profile(self, _frame: FrameType, event: str, function: Callable[..., Any]) -> None:
         if event in ("c_call", "c_return") and function.__name__ in STEPS:
             self.taken += 1
-            if self.taken == self._at:
+            if self.taken == self._fatal_step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -126,12 +126,12 @@ class Heard:
         pending: list[BaseException | None] = [error]
         seen: set[int] = set()
         while pending:
-            one = pending.pop()
-            if one is None or id(one) in seen:
+            current = pending.pop()
+            if current is None or id(current) in seen:
                 continue
-            seen.add(id(one))
-            self.texts.append(f"{one} {one!r} {getattr(one, '__notes__', '')}")
-            pending += [one.__cause__, one.__context__]
+            seen.add(id(current))
+            self.texts.append(f"{current} {current!r} {getattr(current, '__notes__', '')}")
+            pending += [current.__cause__, current.__context__]
 
     def leaks(self) -> list[str]:
         """What was said of the key or of people, cut out of its surroundings."""
@@ -172,7 +172,7 @@ def listening() -> Iterator[Heard]:
     finally:
         root.removeHandler(listener)
         root.setLevel(level)
-        heard.warnings = [str(one.message) for one in caught]
+        heard.warnings = [str(warning.message) for warning in caught]
         heard.texts += [*heard.warnings, out.getvalue(), err.getvalue()]
 
 
