@@ -40,7 +40,7 @@ class ObjectStore:
         return requests.get(f"{self.url}/{bucket}/{key}", timeout=10).content
 
     def uploads(self, bucket: str) -> int:
-        """How many are under way."""
+        """How many uploads are under way."""
         return requests.get(f"{self.url}/{bucket}?uploads", timeout=10).text.count("<UploadId>")
 
     def clear(self) -> None:
@@ -53,7 +53,7 @@ class ObjectStore:
 
 @contextmanager
 def running() -> Iterator[ObjectStore]:
-    # Not forked: the tests have threads.
+    # It is not forked, because the tests have threads.
     context = multiprocessing.get_context("spawn")
     own_end, other_end = context.Pipe()
     process = context.Process(target=_serve, args=(other_end,), daemon=True)

@@ -1,4 +1,4 @@
-"""An API whose replies a test writes itself."""
+"""An API whose replies are written by the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Reply = Callable[[list[str]], Any]
 
 
 class Vendor:
-    """What was asked, by request, and where it can be asked."""
+    """Its address, and the values and the headers of each request."""
 
     def __init__(self, url: str) -> None:
         self.url = url

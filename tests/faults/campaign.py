@@ -27,7 +27,7 @@ from .table import LEADS, Fault
 
 
 def enrich(frame: pd.DataFrame, settings: dict[str, Any], heard: Heard) -> Phase:
-    """One run of ours."""
+    """One run of the package."""
     from eb_dagster import Enricher
 
     started = time.monotonic()
@@ -109,7 +109,7 @@ def run_case(fault: Fault, place: Place, client: Callable[..., Phase] = enrich) 
 
 @contextmanager
 def _address(fault: Fault, place: Place, case: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The address of the case, and how to mend it. It has a door of its own if the fault is in the door."""
+    """The address of the case, and how to mend it. A fault of the connection has a door of its own."""
     vendor = place.vendor
     if fault.address:
         yield fault.address.replace("{case}", case).replace("{port}", str(vendor.port)), lambda: None

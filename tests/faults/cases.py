@@ -26,11 +26,11 @@ class Phase:
 
     frame: pd.DataFrame | None
     ended: str
-    """Name and status of the error that ended it; "" for a frame."""
+    """Name and status of the error that ended it; "" if none did."""
     report: dict[str, Any]
     seconds: float
     memory: int = 0
-    """Bytes at the peak beyond those before, for a run in a process of its own."""
+    """By how many bytes the peak grew, for a run in a process of its own."""
     events: list[dict[str, Any]] = field(default_factory=list)
 
     def requests(self) -> int:
@@ -103,7 +103,7 @@ class Verdict:
 
 @dataclass
 class Place:
-    """Where cases are run: one vendor, one kind of ledger."""
+    """Where cases are run: a vendor and a kind of ledger."""
 
     vendor: VendorProcess
     postgresql: PostgreSQL | None

@@ -32,8 +32,8 @@ from tests.faults import crash_imports, crash_naive
 
 Order = dict[str, Any]
 
-# What a process does to the world outside goes through one of these, so dying before or after each
-# of them is dying at every step of its own.
+# A process reaches files and sockets by these calls only. So a death before or after each of them is a
+# death at every step of its own.
 STEPS = frozenset(
     {
         "execute",
@@ -134,7 +134,7 @@ def live(order: Order, folder: Path) -> int:
     if order.get("reports"):
         (folder / "outcome.json").write_text(json.dumps(outcomes))
     errors = [outcome["error"] for outcome in outcomes if outcome["error"]]
-    # The last error tells: the ledger's, the system's, or another one of the package.
+    # The last error decides: the ledger's, the system's, or another one of the package.
     return {"LedgerError": 3, "OSError": 4}.get(errors[-1], 5) if errors else 0
 
 
@@ -210,7 +210,7 @@ def _endpoint(url: str) -> str:
 
 
 def _tell() -> None:
-    """What went wrong, by a call that no test lets fail: `write` may be the one that it was about."""
+    """Write what went wrong, by a call that no test lets fail: `write` may be what failed."""
     os.writev(2, [traceback.format_exc().encode()])
 
 

@@ -1,4 +1,4 @@
-"""Kill processes that buy, at every call and at random times, and look what the next one finds.
+"""Kill processes that buy, at every call and at random times, and look at what the next one finds.
 
 Long form: `python -m tests.faults.crashes --long`.
 """
@@ -102,7 +102,7 @@ def plan_deaths(lab: Laboratory, *, naive: bool = False) -> list[Death]:
     for scene, senders_only in kinds[:1] if naive else kinds:
         runs = [lab.trace(scene, senders_only=senders_only) for _ in range(2)]
         for name in CALLS:
-            # Counted for each thread alone; what is in both runs can be reached again.
+            # Calls are counted for each thread. A count that both runs reached can be reached again.
             most = min(max((calls[name] for calls in run.values()), default=0) for run in runs)
             places = range(1, most + 1, STRIDES.get(name, 1))
             deaths += [Death(name, nth, senders_only, scene) for nth in places]
@@ -110,8 +110,8 @@ def plan_deaths(lab: Laboratory, *, naive: bool = False) -> list[Death]:
 
 
 def plan_steps(lab: Laboratory, scene: Scene, most: int | None = None) -> list[Death]:
-    """Deaths at a process's own steps, evenly spread; needs no help from outside."""
-    # Threads take turns as they like, so that the last few steps may not be reached.
+    """Deaths at a process's own steps, evenly spread. They need no `strace`."""
+    # Threads take turns in any order, so the last few steps may not be reached.
     steps = int(lab.count_steps(scene) * 0.95)
     wanted = steps if most is None else min(most, steps)
     return [Death("step", 1 + index * steps // wanted, scene=scene) for index in range(wanted)]
@@ -138,7 +138,7 @@ def sweep(lab: Laboratory, deaths: Iterable[Death]) -> Toll:
 
 
 def kill_at_random(lab: Laboratory, *, seed: int, times: int) -> Toll:
-    """Kill at any moment, wherever the process happens to be."""
+    """Kill at a random time, wherever the process happens to be."""
     lots = random.Random(seed)
     scenes = (ONE_AT_A_TIME, SEVERAL_AT_ONCE)
     usual = {scene.name: _usual_seconds(lab, scene) for scene in scenes}
@@ -189,7 +189,7 @@ def short_form(*, seed: int) -> dict[str, Toll]:
 
 
 def long_form(*, seed: int) -> dict[str, Toll]:
-    """Every call, and 500 moments."""
+    """Every call, and 500 random times."""
     return _campaign(seed=seed, calls=None, steps=200, moments=500, naive=None)
 
 
@@ -220,7 +220,7 @@ def _campaign(
 
 
 def some(deaths: list[Death], most: int | None, lots: random.Random) -> list[Death]:
-    """All, or as many as wanted with every name of a call among them."""
+    """All, or as many as wanted, with every name of a call among them."""
     if most is None or most >= len(deaths):
         return deaths
     by_name: dict[str, list[Death]] = {}

@@ -1,7 +1,7 @@
-"""Rebuild the ledger as a power cut would have left it, many times, and look what it remembers.
+"""Rebuild the ledger as a power cut would have left it, many times, and look at what it remembers.
 
 A purchase is recorded at its calls to the system. Of each file, all that was there at its last
-fsync is in an image; of what was written later, any part may be, torn at the sectors of a disk.
+fsync is in an image; of what was written later, any part may be there, torn at the sectors of a disk.
 
 Long form: `python -m tests.faults.images --long`.
 """
@@ -67,7 +67,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Recording:
-    """A purchase as its calls tell it: the events, whom the stand-in charged, and the input."""
+    """A purchase as its system calls show it: the events, who was charged for, and the input."""
 
     scene: str
     url: str
@@ -83,7 +83,7 @@ class Recording:
                 later = self.events[index + 1 :]
                 after = next((other for other in later if other.kind in ("write", "sync")), None)
                 checkpoints = after is not None and after.kind == "write" and after.name == LEDGER
-                # NORMAL still syncs the log before it copies it into the database, and the database.
+                # NORMAL still syncs the log before it copies it into the database, and then the database.
                 if synchronous == "OFF" or (event.name.endswith("-wal") and not checkpoints):
                     continue
             kept.append(event)
@@ -141,7 +141,7 @@ def _read_trace(log: Path, folder: Path) -> Iterator[Event]:
             if not (match := _LINE.match(line)):
                 continue
             if match["resumed"]:
-                # Durable only once the call has returned.
+                # It is durable only once the call has returned.
                 if (place := pending.pop(match["thread"], None)) and match["end"].endswith("= 0"):
                     yield from _sync(place, folder)
                 continue
@@ -259,7 +259,7 @@ def _apply_torn(content: bytearray, event: Event, lots: random.Random) -> None:
 
 
 class Disk:
-    """The ledger's folder while the events of a recording pass."""
+    """The ledger's folder, event by event."""
 
     def __init__(self) -> None:
         self._certain: dict[str, _File] = {}
@@ -299,7 +299,7 @@ class Disk:
     def left_by_a_power_cut(self, lots: random.Random) -> dict[str, bytes]:
         files = dict(self._certain)
         for name, changes in self._names.items():
-            # Names that nobody synced: as they were, or as they became.
+            # Names that were not synced may be as they were, or as they became.
             reached = changes[: lots.randint(0, len(changes))]
             if reached:
                 files.pop(name, None)
@@ -318,7 +318,7 @@ def images(
 ) -> Iterator[tuple[int, dict[str, bytes], set[str]]]:
     """That many cuts: where each one fell, the files it left, and whose request had left by then."""
     lots = random.Random(seed)
-    # Each place at least once, if there are enough.
+    # Each place is cut at least once, if there are enough cuts.
     places = list(range(1, len(recording.events) + 1))
     cuts = Counter(places if count >= len(places) else ())
     cuts.update(lots.choice(places) for _ in range(count - cuts.total()))
@@ -333,7 +333,7 @@ def images(
 
 
 class ScriptedClient:
-    """Takes the client's place: notes who is asked for, and finds everybody."""
+    """Takes the client's place: it notes who is asked for, and finds everybody."""
 
     def __init__(self) -> None:
         self.values: list[str] = []

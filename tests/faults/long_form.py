@@ -22,7 +22,7 @@ from .scenes import ON_BOTH, ON_POSTGRESQL, ON_SQLITE, UNDER_DAGSTER
 from .table import FAULTS, Fault
 
 AT_ONCE = 3
-"""Cases side by side; most of them wait most of the time."""
+"""How many cases run side by side. Most of them wait most of the time."""
 
 
 @contextmanager

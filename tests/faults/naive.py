@@ -1,4 +1,4 @@
-"""The control: the client that people write in an afternoon.
+"""A client for comparison, such as people write in an afternoon.
 
 It asks in batches with `requests.post`, tries again after any error or 5xx, up to five times, reads
 the answers by position, and stores them at the end. It has to fail the campaign; a campaign that it

@@ -1,4 +1,4 @@
-"""Send as fast as is allowed, from several processes, and be refused by no window.
+"""Send as fast as is allowed, from several processes, without being refused by any window.
 
 The vendor's 429 page is the stock page of Flask-Limiter, so the windows are those of the library
 under it. The short form is scaled down in time; the jitter of the network is scaled with it.
@@ -28,7 +28,7 @@ SHARE = 0.99
 
 @dataclass(frozen=True)
 class Pace:
-    """What came of a run against one window."""
+    """The result of a run against one window."""
 
     window: str
     database: str

@@ -1,4 +1,4 @@
-"""Where a campaign takes place: the vendor's process, the ledgers, and what everybody said."""
+"""The vendor's process, and all that is logged, printed or raised during a case."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from .server.people import KEY
 
 ROOT = Path(__file__).parents[2]
 CANARIES = re.compile(r"canary|\+?1?773-?474-?\d{4}", re.IGNORECASE)
-"""What must not be said anywhere: the key and every made-up person hold one of these."""
+"""What must not appear anywhere: the key and every made-up person contain one of these."""
 
 
 class VendorProcess:
-    """The server's process: scripts go in, journals come out. Can be handed to other processes."""
+    """The server's process: scripts go in, journals come out. It can be handed to other processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -42,7 +42,7 @@ class VendorProcess:
         self._control = int(self._process.stdout.readline())
         self.port = self.open()
         self.elsewhere = self.open(name="elsewhere")
-        """The port of another host, where nobody should ever come."""
+        """The port of another host, to which nobody should connect."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_process": None}
@@ -80,7 +80,7 @@ class VendorProcess:
         return f"{scheme}://127.0.0.1:{port or self.port}/{case}"
 
     def script(self, case: str, **script: Any) -> None:
-        """Say what happens from now on; without anything, all goes well."""
+        """Set what happens from now on; without settings, all goes well."""
         draft = self.folder / f"{case}.draft"
         draft.write_text(json.dumps(script))
         draft.rename(self.folder / f"{case}.json")
@@ -92,7 +92,7 @@ class VendorProcess:
         path = self.folder / f"{case}.jsonl"
         if not path.exists():
             return []
-        # Without the last: it is empty, or still being written.
+        # The last line is left out: it is empty, or still being written.
         *lines, _ = path.read_bytes()[since:].split(b"\n")
         return [json.loads(line) for line in lines if line]
 
@@ -115,7 +115,7 @@ class VendorProcess:
 
 
 class Heard:
-    """Everything that was said to anybody: logs, warnings, streams, exceptions."""
+    """Everything that was logged, warned of, printed or raised."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -134,7 +134,7 @@ class Heard:
             pending += [current.__cause__, current.__context__]
 
     def leaks(self) -> list[str]:
-        """What was said of the key or of people, cut out of its surroundings."""
+        """Where the key or people appear in it, each with the text around it."""
         found: list[str] = []
         for text in self.texts:
             found += [text[max(0, hit.start() - 60) : hit.end() + 20] for hit in CANARIES.finditer(text)]
@@ -154,7 +154,7 @@ class _Listener(logging.Handler):
 
 @contextlib.contextmanager
 def listening() -> Iterator[Heard]:
-    """Hear whatever this process says meanwhile, at the most talkative level."""
+    """Collect what this process says during the block, at the most verbose level."""
     heard = Heard()
     root = logging.getLogger()
     level, listener = root.level, _Listener(heard.texts)
@@ -181,12 +181,12 @@ def names_below(folder: Path) -> str:
 
 
 def holds_key(folder: Path) -> bool:
-    """Whether the API key stands in any file below."""
+    """Whether the API key is in any file below this folder."""
     return any(KEY.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def wait_for(condition: Callable[[], Any], *, seconds: float = 60.0) -> Any:
-    """Wait until something is true; gives what it is."""
+    """Wait until the condition gives a true value, and return it."""
     until = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > until:

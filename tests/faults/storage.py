@@ -1,4 +1,4 @@
-"""Let the disk fail during a purchase, or damage what is on it, and look what comes of it.
+"""Let the disk fail during a purchase, or damage what is on it, and look at what comes of it.
 
 Long form: `python -m tests.faults.storage --long`.
 """
@@ -52,7 +52,7 @@ class Losses(Toll):
     """What a series of storage errors came to."""
 
     said: Counter[str] = field(default_factory=Counter[str])
-    """What the victims said, by the first words."""
+    """What the victims said, counted by its first words."""
 
 
 def plan_errors(lab: Laboratory) -> list[Death]:
@@ -114,7 +114,7 @@ PEOPLE = 40
 
 
 def make_ledger(folder: Path) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
-    """A ledger in which everything there is to ask has been answered; also the input and the result."""
+    """A ledger in which all of the input has been answered, the input and the result."""
     frame = pd.DataFrame({"email": [f"lead-{number}@flips.example" for number in range(PEOPLE)]})
     with open_enricher(folder / LEDGER, ScriptedClient(), partition_size=8) as enricher:
         enriched = enricher.enrich_dataframe(frame)
@@ -132,7 +132,7 @@ def open_enricher(ledger: Path, client: Any, **settings: Any) -> eb_dagster.Enri
 
 
 def flip_bits(*, seed: int, count: int) -> Spoiled:
-    """Flip a bit of a ledger, use it, and compare; over and over, a fresh copy each time."""
+    """Flip a bit of a ledger, use it, and compare the result. Each flip has a fresh copy."""
     lots, spoiled, started = random.Random(seed), Spoiled(), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="eb-flips-"))
     try:

@@ -18,7 +18,7 @@ def emails(count: int = LEADS_COUNT) -> pd.DataFrame:
 
 
 def long_profiles() -> pd.DataFrame:
-    """Requests of some 5 MB, which no socket swallows whole."""
+    """Requests of about 5 MB, which no socket buffer holds whole."""
     return pd.DataFrame(
         {"linkedin_url": [f"linkedin.com/in/canary-{number}-{'ü' * 600}" for number in range(1_000)]}
     )
@@ -78,7 +78,7 @@ class Fault:
     args: dict[str, Any] = field(default_factory=dict)
     then: str = "in_doubt"
     ends: tuple[str, ...] = ("",)
-    """Names of the errors that may end the run; "" is a frame."""
+    """Names of the errors that may end the run; "" is no error."""
     requests: tuple[int, ...] = (2,)
     """The numbers of the requests at which it happens."""
     since: int = 0
@@ -90,7 +90,7 @@ class Fault:
     leads: str = "emails"
     settings: dict[str, Any] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
-    """More of the vendor's script."""
+    """More settings of the vendor's script."""
     door: dict[str, Any] = field(default_factory=dict)
     address: str = ""
     environment: dict[str, str] = field(default_factory=dict)
@@ -104,14 +104,14 @@ class Fault:
     later: dict[str, Any] = field(default_factory=dict)
     """Settings of the later runs."""
     often: float = 1.0
-    """How often it happens where it may."""
+    """The share of those requests at which it happens."""
     absurd: bool = False
-    """Takes minutes, so it is run once only."""
+    """Takes minutes, so it is run on one database only."""
     short: bool = True
     outside: int = 0
     """How many may be charged twice because the vendor does what docs/assumptions.md assumes it does not."""
     basic: bool = False
-    """Even the short form runs it on both databases."""
+    """Run on both databases, even in the short form."""
     heavy: bool = False
     """Run in a process of its own, whose memory is watched."""
 
@@ -124,7 +124,7 @@ class Fault:
         }
         when: dict[str, Any] = {"since": self.since} if self.since else {"requests": self.requests}
         return {
-            # Right answers take longer than wrong ones, so that it shows who sends on regardless.
+            # Right answers take longer than wrong ones, so that a client that goes on sending is noticed.
             **({"processing": (0.15, 0.15)} if self.stops else {}),
             "faults": [{"kind": self.kind, "args": args, "share": self.often, **when}],
             **self.more,
@@ -132,7 +132,7 @@ class Fault:
 
 
 def row(number: int, name: str, kind: str = "", then: str = "in_doubt", /, **facts: Any) -> Fault:
-    """A row of the table; what is no column of it is an argument of the fault."""
+    """A row of the table. A keyword that is no column is an argument of the fault."""
     known = {name: facts.pop(name) for name in list(facts) if name in Fault.__dataclass_fields__}
     ends = known.pop("ends", ("",))
     return Fault(
@@ -171,7 +171,7 @@ def _odd_addresses() -> list[Fault]:
 
 
 def _retry_afters() -> list[Fault]:
-    """Retry-After in every form; + is a date so many seconds from now."""
+    """Retry-After in every form; + is a date that many seconds from now."""
     forms = {"1": True, "+1": False, "0": False, "-1": True, "rubbish": False, "": False, "nan": True,
              "1, 2": False, "0x10": False, "1.5": False, "+-10": False, "-inf": False, "1e-9": False,
              "Thu, 01 Jan 1970 00:00:00 GMT": False, "Mon, 99 Foo 2026 99:99:99 GMT": True,
@@ -371,7 +371,7 @@ FAULTS: tuple[Fault, ...] = (
     row(55, "403 after part was processed, with the part", "partly_processed", "settled", ends=("", "Refused 403")),
     row(55, "403 after part was processed, with their number", "partly_processed", shown="number", stops=True),
     row(55, "403 that breaks off in the first contact", "partly_processed", shown="torn", stops=True, **LATER),
-    # Nothing tells it from a plain 403, which is free, so that a top-up can go on where it stopped.
+    # Nothing distinguishes it from a plain 403, which is free, so the run after a top-up asks again.
     row(55, "403 that charged a part and hides it, against our assumption: bought again", "partly_processed", "free",
         shown="nothing", ends="Refused 403", outside=REQUEST_SIZE // 2, **REFUSED),
     row(56, "400 for one bad value", "status", "free", requests=(3,), ends="Refused 400", status=400, **REFUSED),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# The validation backends that pandera loads at first use are imports as well.
+# pandera imports its validation backends at first use, so they are named too.
 CONTEXT.set_forkserver_preload(
     ["pandas", "pyarrow.parquet", "pandera.pandas", "pandera.backends.pandas.register", "sqlalchemy",
      "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "psycopg", "requests", "tqdm.auto",

@@ -10,7 +10,7 @@ from tests.faults.scenes.scene import UNTRUSTED, Scene, leads
 
 
 def wrong_clock(place: Place, *, years: float) -> Verdict:
-    """A process whose clock is years off buys nothing again."""
+    """A process whose clock is wrong by years buys nothing again."""
     scene = Scene(f"91 clock {years:+g} years", place)
     scene.here(leads(0, 60))
     asked = scene.arrived()
@@ -23,10 +23,10 @@ def wrong_clock(place: Place, *, years: float) -> Verdict:
 
 
 def daylight_saving(place: Place, *, ends: bool) -> Verdict:
-    """Clocks are put forward or back between two runs: half an hour later is half an hour later."""
+    """Clocks are put forward or back between two runs; half an hour later is still half an hour later."""
     name = "ends" if ends else "begins"
     scene = Scene(f"91 daylight saving {name}", place)
-    # In New York, at 2 o'clock in the night.
+    # At 2 a.m. in New York.
     change = datetime(2026, 11, 1, 6, tzinfo=UTC) if ends else datetime(2026, 3, 8, 7, tzinfo=UTC)
     half_an_hour, zone = 1_800.0, "America/New_York"
     clock = change.timestamp() - half_an_hour / 2 - time.time()

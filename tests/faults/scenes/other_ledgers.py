@@ -16,7 +16,7 @@ from tests.faults.scenes.scene import UNTRUSTED, Scene, leads
 
 
 def _publish(scene: Scene, **settings: Any) -> Callable[..., str]:
-    """Enrich into a table; gives a function that does it once more and says how it ended."""
+    """Enrich into a table, and give a function that does it once more and returns the name of its error."""
     from eb_dagster import Enricher, EnrichError
 
     source, target = scene.folder / "leads.parquet", scene.folder / "enriched.parquet"

@@ -134,7 +134,7 @@ def caps(place: Place, *, processes: int = 3, daily: bool = True) -> Verdict:
 
 
 def out_of_memory(place: Place, *, megabytes: int) -> Verdict:
-    """A process that has only so much memory left gets a reply that is larger."""
+    """A process gets a reply that is larger than the memory it has left."""
     scene = Scene(f"72 out of memory with {megabytes} MB left", place, max_credits_at_risk=40)
     big = {"kind": "big", "args": {"megabytes": 50}, "since": 2}
     scene.vendor.script(scene.case, faults=[big])

@@ -1,4 +1,4 @@
-"""One case for several processes: it starts them, and then looks with two clean runs whether every promise held."""
+"""One case for several processes, and the check of every promise after it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Play = Callable[[Place], Verdict]
 
 
 UNTRUSTED = ("LedgerError", "Unavailable")
-"""How a run ends that cannot trust its ledger, or cannot reach it."""
+"""The errors of a run that cannot trust or reach its ledger."""
 
 
 def leads(first: int, last: int) -> pd.DataFrame:
@@ -52,7 +52,7 @@ def work(
 
 
 def _put_clock(seconds: float) -> None:
-    """Make a machine's clock wrong by so much, as far as this process can tell."""
+    """Make the clock of this process wrong by that many seconds."""
     from eb_dagster.ledger.ledger import Ledger
 
     real = time.time

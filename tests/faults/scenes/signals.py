@@ -11,7 +11,7 @@ from tests.faults.scenes.scene import Scene, leads
 
 
 def stopped(place: Place, sent: signal.Signals) -> Verdict:
-    """One signal: nothing more is sent, what is in flight is received and stored."""
+    """After one signal nothing more is sent, and what is in flight is received and stored."""
     scene = Scene(f"71 {sent.name} in mid-run", place, max_credits_at_risk=40)
     scene.vendor.script(scene.case, processing=(0.8, 0.8))
     process = scene.start(leads(0, 200))

@@ -26,7 +26,7 @@ NOBODY = 65534
 
 
 def refused_file(place: Place, how: str) -> Verdict:
-    """A file that is no ledger to be trusted: nothing is sent."""
+    """With a file that cannot be trusted as a ledger, nothing is sent."""
     scene = Scene(f"82, 86, 87 {how}", place)
     ledger = Path(scene.ledger)
     scene.here(leads(0, 20))
@@ -101,7 +101,7 @@ SPOILED: dict[str, Callable[[Path], Callable[[], None]]] = {
 
 
 def symlinked(place: Place) -> Verdict:
-    """Two names of one ledger, by a symbolic link: refused, or one ledger."""
+    """A symbolic link gives a ledger a second name: it is refused, or is the same ledger."""
     scene = Scene("87 a symlinked ledger", place)
     scene.vendor.script(scene.case, processing=(0.1, 0.3))
     scene.here(leads(0, 20))
@@ -147,7 +147,7 @@ def read_only(place: Place, *, what: str) -> Verdict:
     scene = Scene(f"82 read-only {what}", place)
     if os.geteuid() != 0:
         return Verdict(f"{scene.name}: skipped, needs root to become somebody else", [], Figures())
-    # Somebody who is not root has to get there, so not below a private folder.
+    # Another user has to reach it, so it is not below a private folder.
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         folder = Path(name)
         folder.chmod(0o777)
