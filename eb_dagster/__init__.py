@@ -47,7 +47,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Busy": "errors",
     "ConfigError": "errors",
-    "ContactIdentifiers": "identifiers.model",
+    "ContactIdentifiers": "identifiers.contract",
     "EnrichError": "errors",
     "EnrichedContacts": "contacts.schema",
     "EnrichedContactsComponent": "definitions.component",

@@ -41,7 +41,8 @@ from eb_dagster import (
 from eb_dagster.cli import commands
 from eb_dagster.cli import ledger as ledger_commands
 from eb_dagster.definitions import upstream
-from eb_dagster.identifiers import model
+from eb_dagster.identifiers.columns import find_layout
+from eb_dagster.identifiers.rows import read_batch
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.reconcile import resolve
 from eb_dagster.tables import csv
@@ -272,8 +273,8 @@ for what, act in {
     "a column that is not there": lambda s: s.enrich(identifiers={"email": "E-mail"}),
     "two columns of one name": lambda s: s.enrich(pd.concat([leads(), leads()], axis="columns")),
     "numbers for addresses": lambda s: s.enrich(pd.DataFrame({"email": [1, 2]})),
-    "numbers in an Arrow table": lambda _: model.read_batch(
-        pa.record_batch({"email": [1]}), model.find_layout(["email"], None), default_region=None
+    "numbers in an Arrow table": lambda _: read_batch(
+        pa.record_batch({"email": [1]}), find_layout(["email"], None), default_region=None
     ),
     "a clash of names": lambda s: s.enrich(leads().assign(eb_status=1)),
     "a column and no table": lambda s: s.enrich(pl.Series("email", ["jane@canary.example"])),

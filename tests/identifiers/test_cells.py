@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from eb_dagster.identifiers.model import FieldType, read_cell
+from eb_dagster.identifiers.cells import read_cell
+from eb_dagster.identifiers.model import FieldType
 
 CASES = [
     json.loads(line)

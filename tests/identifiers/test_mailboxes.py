@@ -2,8 +2,8 @@
 
 import pytest
 
+from eb_dagster.identifiers.canonical import canonical_values, identifiers_in, key_form, key_forms
 from eb_dagster.identifiers.mailboxes import PROVIDERS
-from eb_dagster.identifiers.model import canonical_values, identifiers_in, key_form, key_forms
 
 
 @pytest.mark.parametrize(

@@ -19,27 +19,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eb_dagster.errors import ConfigError, InputError
-from eb_dagster.identifiers import model
-from eb_dagster.identifiers.model import (
-    FIELD_TYPES,
-    Candidates,
-    FieldType,
-    Identifier,
-    Layout,
-    canonical,
-    canonical_thoroughly,
-    canonical_values,
-    check_region,
-    find_layout,
-    key_form,
-    read_batch,
-    read_cell,
-    read_rows,
-    schema,
-    suggest,
-)
+from eb_dagster.identifiers import contract
+from eb_dagster.identifiers.canonical import canonical, canonical_thoroughly, canonical_values, key_form
+from eb_dagster.identifiers.cells import read_cell
+from eb_dagster.identifiers.columns import Layout, find_layout, suggest
+from eb_dagster.identifiers.contract import schema
+from eb_dagster.identifiers.model import FIELD_TYPES, Candidates, FieldType, Identifier
+from eb_dagster.identifiers.phone import check_region
+from eb_dagster.identifiers.rows import read_batch, read_rows
 
-PACKAGE = Path(model.__file__).parents[1]
+PACKAGE = Path(contract.__file__).parents[1]
 CANARIES = ("canary@secret.example", "+17735550199", "linkedin.com/in/canary", "5550199")
 _MEMBER = "ACoAABcdEfghIjklMnopQrstUvwxYz01234"
 EMAIL = Layout("wide", (("email", "email"),))
@@ -1002,16 +991,16 @@ def test_the_schema_itself_reports_no_values() -> None:
     frame = pd.DataFrame({"field_type": ["phone"], "value": [5550199]})
     for lazy in (True, False):
         with pytest.raises((pandera.errors.SchemaErrors, pandera.errors.SchemaError)) as caught:
-            model.ContactIdentifiers.validate(frame, lazy=lazy)
+            contract.ContactIdentifiers.validate(frame, lazy=lazy)
         assert "5550199" not in str(caught.value) + repr(caught.value)
         assert "is_text" in str(caught.value)
 
 
 def test_the_schema_of_the_long_form_is_public() -> None:
-    assert list(model.ContactIdentifiers.columns) == ["field_type", "value"]
+    assert list(contract.ContactIdentifiers.columns) == ["field_type", "value"]
     assert list(schema(WIDE.names).columns) == ["linkedin_url", "email", "phone"]
     with pytest.raises(AttributeError, match="nothing_like_it"):
-        _ = model.nothing_like_it
+        _ = contract.nothing_like_it
 
 
 def test_reading_leaves_the_frame_alone() -> None:
@@ -1026,7 +1015,7 @@ def test_importing_the_module_imports_neither_pandera_nor_dagster() -> None:
     code = (
         "import sys, types;"
         f"package = types.ModuleType('eb_dagster'); package.__path__ = [{str(PACKAGE)!r}];"
-        "sys.modules['eb_dagster'] = package; import eb_dagster.identifiers.model;"
+        "sys.modules['eb_dagster'] = package; import eb_dagster.identifiers.rows;"
         "sys.exit(bool({'dagster', 'pandera', 'pandas'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from eb_dagster.identifiers.model import Identifier, canonical, key_form, key_forms
+from eb_dagster.identifiers.canonical import canonical, key_form, key_forms
+from eb_dagster.identifiers.model import Identifier
 
 MEMBER = "ACwAAAAbCdEfGhIjKlMnOpQrStUvWxYz01234"
 
