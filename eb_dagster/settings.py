@@ -15,8 +15,10 @@ from urllib.parse import quote, unquote, urlsplit
 from eb_dagster.api.envelope import MOST_IDENTIFIERS, PATH, REQUIRED_FIELDS
 from eb_dagster.contacts.schema import ListsChoice, select
 from eb_dagster.errors import ConfigError, shown, shown_list
-from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, check_region, listed
+from eb_dagster.identifiers.columns import listed
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.identifiers.names import check_installed
+from eb_dagster.identifiers.phone import check_region
 
 VENDOR_URL = "https://api.exactbuyer.com"
 """The vendor's documented address."""

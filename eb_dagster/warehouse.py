@@ -30,7 +30,7 @@ import pyarrow.compute as compute
 
 from eb_dagster.contacts.schema import CONTACT_COLUMNS
 from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError, InputError
-from eb_dagster.identifiers.model import listed
+from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.object_store import place
 from eb_dagster.tables.parquet import open_parquet, read_batches
 

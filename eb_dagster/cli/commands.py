@@ -542,7 +542,7 @@ def _check_suffix(file: Place) -> None:
 
 def _check_names(table: _Table) -> None:
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.model import listed
+    from eb_dagster.identifiers.columns import listed
 
     twice = sorted({name for name in table.columns if table.columns.count(name) > 1})
     if twice:
@@ -553,7 +553,9 @@ def _check_names(table: _Table) -> None:
 
 def _enricher(table: _Table, options: Mapping[str, Any], **others: Any) -> Enricher:
     from eb_dagster.enricher import Enricher
-    from eb_dagster.identifiers.model import FIELD_TYPES, check_person_columns, find_layout, suggest
+    from eb_dagster.identifiers.columns import find_layout, suggest
+    from eb_dagster.identifiers.model import FIELD_TYPES
+    from eb_dagster.identifiers.rows import check_person_columns
     from eb_dagster.settings import PERSON_PARTS
 
     settings = dict(options)

@@ -444,7 +444,8 @@ def _check_no_files(texts: list[str]) -> None:
 
 def _check_is_file(file: Path) -> None:
     """Refuse an identifier where the name of a file belongs, without repeating it."""
-    from eb_dagster.identifiers.model import FIELD_TYPES, Identifier, canonical
+    from eb_dagster.identifiers.canonical import canonical
+    from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 
     if file.is_file():
         return
@@ -461,7 +462,8 @@ def _check_is_file(file: Path) -> None:
 def _check_all(people: list[tuple[FieldType, str]], region: str | None) -> None:
     """Refuse all if one is no identifier, before anything is removed."""
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.model import Identifier, canonical
+    from eb_dagster.identifiers.canonical import canonical
+    from eb_dagster.identifiers.model import Identifier
 
     faults = [
         str(at)
@@ -481,7 +483,7 @@ def _people(
 ) -> list[tuple[FieldType, str]]:
     """Every person in a table or list, once. Raises `InputError` that counts the rows with what is no identifier."""
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.model import read_cell
+    from eb_dagster.identifiers.cells import read_cell
 
     found: dict[tuple[FieldType, str], None] = {}
     faults: dict[int, None] = {}
@@ -539,7 +541,9 @@ def _chosen(
 ) -> dict[str, FieldType | None] | None:
     """The columns to read, with their kinds; None if the file is a list without a header."""
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.model import FIELD_TYPES, Identifier, canonical, find_layout, listed, suggest
+    from eb_dagster.identifiers.canonical import canonical
+    from eb_dagster.identifiers.columns import find_layout, listed, suggest
+    from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 
     likely: dict[str, FieldType | None] = {
         name: kind for kind, some in suggest(names, samples).items() for name in some

@@ -22,7 +22,8 @@ from eb_dagster.api.envelope import (
     parse_reply,
 )
 from eb_dagster.contacts.schema import Contact, Flattened, flatten, is_utf8, read_contact
-from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier, canonical, identifiers_in
+from eb_dagster.identifiers.canonical import canonical, identifiers_in
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.ledger.aliases import inside_contacts
 from eb_dagster.ledger.entries import FORGOTTEN, NO_KEY, pack_outcomes
 from eb_dagster.ledger.ledger import Ledger, StoredReply, SuppressionList, Withheld

@@ -31,7 +31,9 @@ from eb_dagster.contacts.schema import (
     select,
 )
 from eb_dagster.errors import LedgerError
-from eb_dagster.identifiers.model import Candidates, FieldType, Identifier, identifiers_in, is_weak
+from eb_dagster.identifiers.canonical import identifiers_in
+from eb_dagster.identifiers.kinds import is_weak
+from eb_dagster.identifiers.model import Candidates, FieldType, Identifier
 from eb_dagster.identifiers.names import agrees
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.ledger import Ledger, SuppressionList
