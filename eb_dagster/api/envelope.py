@@ -8,6 +8,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntFlag
 from functools import cache
 from typing import Any, Final, cast
 from urllib.parse import quote_plus
@@ -22,7 +23,19 @@ CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
 MOST_IDENTIFIERS: Final = 1000
 """The vendor's documented limit for one request."""
 
-REQUIRED_FIELDS: Final = ("email", "work_email", "personal_email", "phone", "social_profile")
+
+class RequiredField(IntFlag):
+    """What a request may require of a contact. The bits are kept in ledgers: never change one."""
+
+    EMAIL = 1
+    WORK_EMAIL = 2
+    PERSONAL_EMAIL = 4
+    PHONE = 8
+    SOCIAL_PROFILE = 16
+
+
+REQUIRED_FIELDS: Final = tuple(name.lower() for name in RequiredField.__members__)
+"""As the API spells them."""
 
 # Its stubs leave the types of its functions partly unknown.
 _zlib: Any = zlib_ng
@@ -52,7 +65,7 @@ def pack_fields(names: Iterable[str]) -> int:
 
 @cache
 def _pack_fields(names: frozenset[str]) -> int:
-    return sum(1 << REQUIRED_FIELDS.index(name) for name in names)
+    return sum(RequiredField[name.upper()].value for name in names)
 
 
 def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[str]) -> bytes:
