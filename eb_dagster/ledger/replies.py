@@ -9,6 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from eb_dagster.api.compression import inflate
 from eb_dagster.api.envelope import (
     FAILED,
     IN_DOUBT,
@@ -18,7 +19,6 @@ from eb_dagster.api.envelope import (
     align,
     counts_more,
     encode_reply,
-    inflate,
     parse_reply,
 )
 from eb_dagster.contacts.contact import Contact
