@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, cast
 
-from eb_dagster.contacts.schema import Contact, Flattened
+from eb_dagster.contacts.contact import Contact
+from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.identifiers.canonical import canonical_values, key_forms
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.identifiers.profile import is_vanity
