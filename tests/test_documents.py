@@ -47,15 +47,10 @@ NOT_SPLIT_YET = {
     "eb_dagster/identifiers/columns.py",
     "eb_dagster/identifiers/email.py",
     "eb_dagster/identifiers/phone.py",
-    "eb_dagster/ledger/aliases.py",
     "identifiers/columns.py",
     "identifiers/email.py",
     "identifiers/phone.py",
     "identifiers/profile.py",
-    "ledger/aliases.py",
-    "ledger/budget.py",
-    "ledger/replies.py",
-    "ledger/schema.py",
 }
 # In the reader's own project.
 OF_THE_READER = {"src/my_project/defs/enriched.py"}

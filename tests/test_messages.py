@@ -524,6 +524,7 @@ for what, act in {
     "a ledger open to others": open_to_others,
     "a ledger with two links": two_links,
     "a ledger of a newer release": changed("UPDATE meta SET value = CAST('99' AS BLOB) WHERE name = 'schema_version'"),
+    "a ledger of a development version": changed("UPDATE meta SET value = CAST('2' AS BLOB) WHERE name = 'schema_version'"),
     "a ledger whose key is damaged": changed("UPDATE meta SET value = x'00112233445566778899aabbccddeeff' WHERE name = 'secret'"),
     "a ledger whose reply is gone": changed("DELETE FROM replies"),
     "a ledger whose reply is damaged": changed("UPDATE replies SET body = x'00'"),

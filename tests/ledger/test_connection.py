@@ -16,7 +16,8 @@ import pytest
 from eb_dagster import LedgerError
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger import reconcile
-from eb_dagster.ledger.ledger import Ledger, Limits
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.ledger import Ledger
 from tests import pooler
 
 ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
@@ -34,7 +35,8 @@ CLAIMING = """
 import sys
 from contextlib import closing
 from eb_dagster.identifiers.model import Identifier
-from eb_dagster.ledger.ledger import Ledger, Limits
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.ledger import Ledger
 where, endpoint, run = sys.argv[1:]
 sys.stdin.readline()
 with closing(Ledger(where, endpoint=endpoint)) as ledger:
@@ -87,7 +89,7 @@ def test_a_transaction_waits_for_another_longer_than_the_server_lets_it_by_defau
         waiting = threading.Thread(
             target=lambda: granted.append(claim(other, "a@firm.example", seen=0).granted)
         )
-        with ledger.transaction() as connection:
+        with ledger.database.transaction() as connection:
             waiting.start()
             connection.exec_driver_sql("SELECT pg_sleep(0.5)")
             waiting.join(0.5)
@@ -118,7 +120,7 @@ def test_the_tables_are_found_again_whatever_becomes_of_the_search_path(postgres
         # The next ones have another default.
         postgresql.kill_sessions(name)
         assert claim(ledger, "a@firm.example", seen=0).known
-        with ledger.reading() as connection:
+        with ledger.database.reading() as connection:
             assert connection.execute(sa.text("SELECT count(*) FROM requests")).scalar() == 1
     postgresql.run(f"ALTER DATABASE {name} SET search_path = nowhere")
     with pytest.raises(LedgerError, match="search_path"):
@@ -142,7 +144,7 @@ def test_a_pooler_that_lends_a_session_for_a_transaction_may_stand_between(postg
         assert sum(claimed_by_four(url)) == 40
         with closing(Ledger(url, endpoint=ENDPOINT)) as ledger:
             # What those left that have ended.
-            assert ledger.spending().in_doubt == 40
+            assert ledger.budget.spending().in_doubt == 40
             with closing(Ledger(url, endpoint=ENDPOINT)) as other:
                 assert claim(other, "x@firm.example").granted == 1
                 assert ledger.recover() == 0

@@ -63,7 +63,7 @@ def test_a_key_may_be_set_for_the_first_time_and_what_was_bought_before_is_read(
     (ann,) = run(ANN)
     keys("A")
     assert run(ANN, BOB)[0] == ann
-    with closing(Ledger(where, endpoint="")) as ledger, ledger.reading() as connection:
+    with closing(Ledger(where, endpoint="")) as ledger, ledger.database.reading() as connection:
         names = [row.encoding for row in connection.exec_driver_sql("SELECT * FROM replies ORDER BY 1")]
     assert [one.startswith("aes256gcm:") for one in names] == [False, True]
     keys(None)

@@ -13,14 +13,15 @@ from pathlib import Path
 import pytest
 
 from eb_dagster import ConfigError, Enricher, InputError, LedgerError
-from eb_dagster.api.envelope import IN_DOUBT, MISSED, UNREADABLE
+from eb_dagster.api.envelope import IN_DOUBT, MISSED
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger import privacy, reconcile
-from eb_dagster.ledger.connection import network_file_system
+from eb_dagster.ledger.budget import Limits
 from eb_dagster.ledger.entries import pack_aliases, pack_outcomes
-from eb_dagster.ledger.ledger import Ledger, Limits
-from eb_dagster.ledger.lookup import Freshness
+from eb_dagster.ledger.known_keys import Freshness
+from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.process_locks import DatabaseOwner
+from eb_dagster.ledger.sqlite import network_file_system
 
 ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
 PLENTY = Limits(max_credits=None, max_credits_at_risk=20_000)
@@ -82,10 +83,10 @@ def no_session_is_left(url: str, *, but: int = 0) -> bool:
 def test_a_request_goes_from_intent_to_answer(ledger):
     one = claim(ledger, JANE, JOHN)
     assert known(ledger, JANE).standing == "in_flight"
-    assert ledger.spending().at_risk == 2
+    assert ledger.budget.spending().at_risk == 2
     answer(ledger, one.request_id, 0, MISSED)
     assert (known(ledger, JANE).standing, known(ledger, JOHN).standing) == ("matched", "missed")
-    spending = ledger.spending(run="r")
+    spending = ledger.budget.spending(run="r")
     assert (spending.credits, spending.at_risk) == (1, 0)
     assert reconcile.check(ledger) == []
 
@@ -94,14 +95,14 @@ def test_what_was_not_sent_or_refused_is_as_if_it_had_not_been(ledger):
     for state in ("free", "refused"):
         ledger.release(claim(ledger, JANE).request_id, state=state, note="HTTP 429")
         assert known(ledger, JANE) is None
-    assert ledger.spending().at_risk == 0
+    assert ledger.budget.spending().at_risk == 0
 
 
 def test_only_what_can_be_told_again_from_a_durable_reply_is_committed_without_a_sync(ledger):
     one = "PRAGMA synchronous" if ledger.file is not None else "SHOW synchronous_commit"
 
     def promised(**more) -> str:
-        with ledger.transaction(**more) as connection:
+        with ledger.database.transaction(**more) as connection:
             return str(connection.exec_driver_sql(one).scalar())
 
     assert [promised(), promised(is_durable=False), promised()] in (["2", "1", "2"], ["on", "off", "on"])
@@ -114,7 +115,7 @@ def test_an_applied_reply_that_a_power_cut_undid_is_read_again(where):
     # As the cut leaves it: the reply is there, and what it said is not noted.
     with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
         assert [reply.request_id for reply in ledger.unapplied()] == [one.request_id]
-        assert ledger.spending().at_risk == 1
+        assert ledger.budget.spending().at_risk == 1
 
 
 def test_a_reply_is_welcome_after_its_request_was_given_up(ledger):
@@ -160,13 +161,13 @@ def test_two_ledgers_of_one_database_never_ask_the_same_at_once(ledger, where):
 def test_what_is_bought_is_kept_under_the_same_key_for_ever(where, one, hashed):
     # With any other, whatever ledgers hold is forgotten, and bought again.
     with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
-        for endpoint, key in (ENDPOINT, ledger.key(one)), ("", ledger.key_at("", one)):
+        for endpoint, key in (ENDPOINT, ledger.key(one)), ("", ledger.key(one, endpoint="")):
             text = f"{endpoint}\0{hashed}".encode()
-            assert key == hashlib.blake2b(text, key=ledger._secret, digest_size=16).digest()
-        assert ledger.keys([one]) == ledger.keys_of(one.field_type, [one.value]) == [ledger.key(one)]
-        secret = ledger._secret
+            assert key == hashlib.blake2b(text, key=ledger._hasher._secret, digest_size=16).digest()
+        assert ledger.keys([one]) == [ledger.key(one)]
+        secret = ledger._hasher._secret
     with closing(Ledger(where, endpoint=ENDPOINT)) as again:
-        assert again._secret == secret
+        assert again._hasher._secret == secret
         assert len(secret) >= 16
 
 
@@ -205,7 +206,7 @@ def test_a_claim_stays_inside_each_limit(ledger, limits, short_of):
 def test_the_caps_of_the_ledger_hold_for_every_run_until_the_day_is_over(where):
     now = [1_790_000_000.0]
     with closing(Ledger(where, endpoint=ENDPOINT, clock=lambda: now[0])) as ledger:
-        ledger.set_cap("day", 2)
+        ledger.budget.set_cap("day", 2)
         assert claim(ledger, JANE, JOHN, run="a").granted == 2
         assert claim(ledger, Identifier("email", "x@firm.example"), run="b").short_of == "day"
         # A clock that is put back opens no new day.
@@ -214,8 +215,8 @@ def test_the_caps_of_the_ledger_hold_for_every_run_until_the_day_is_over(where):
         assert back.short_of == "day"
         now[0] += 401 * 86_400
         assert claim(ledger, Identifier("email", "x@firm.example"), run="b").granted == 1
-        ledger.set_cap("day", None)
-        assert ledger.caps() == {"day": None, "month": None}
+        ledger.budget.set_cap("day", None)
+        assert ledger.budget.caps() == {"day": None, "month": None}
 
 
 @pytest.mark.parametrize("limits", [{"max_credits_per_day": 2}, {"max_credits_per_month": 2}])
@@ -228,10 +229,10 @@ def test_a_cap_counts_what_was_spent_at_its_own_endpoint(ledger, where, limits):
 
 def test_who_is_suppressed_is_so_at_every_endpoint(ledger, where):
     with closing(Ledger(where, endpoint="https://api.example/v1/bulk-enrich")) as other:
-        assert ledger.suppress([JANE]) == 1
-        assert other.suppressed([JANE, JOHN]) == {JANE}
-        assert other.unsuppress([JANE, JOHN]) == 1
-        assert ledger.suppressed([JANE, JOHN]) == set()
+        assert ledger.suppression.add([JANE]) == 1
+        assert other.suppression.matching([JANE, JOHN]) == {JANE}
+        assert other.suppression.remove([JANE, JOHN]) == 1
+        assert ledger.suppression.matching([JANE, JOHN]) == set()
 
 
 def test_many_threads_stay_inside_the_cap_together(ledger):
@@ -283,7 +284,7 @@ def test_a_person_decides_what_becomes_of_doubt(ledger, decision, standing, spen
     assert reconcile.doubts(ledger) == []
     after = known(ledger, JANE)
     assert (after.standing if after else None) == standing
-    assert (ledger.spending().credits, ledger.spending().at_risk) == (spent, 0)
+    assert (ledger.budget.spending().credits, ledger.budget.spending().at_risk) == (spent, 0)
     assert reconcile.check(ledger) == []
     with pytest.raises(InputError, match="not in doubt"):
         reconcile.resolve(ledger, [one.request_id], decision)
@@ -295,7 +296,7 @@ def test_a_bill_may_say_that_only_a_part_was_charged(ledger):
     with pytest.raises(InputError, match="2 identifiers in doubt, not 3"):
         reconcile.resolve(ledger, [one.request_id], "charged", credits=3)
     reconcile.resolve(ledger, [one.request_id], "charged", credits=1)
-    assert ledger.spending().credits == 1
+    assert ledger.budget.spending().credits == 1
 
 
 def test_the_receipts_name_nobody_and_add_up(ledger, tmp_path):
@@ -317,17 +318,18 @@ def test_the_receipts_name_nobody_and_add_up(ledger, tmp_path):
 
 def test_slots_are_spaced_evenly_over_all_who_share_the_ledger(ledger, where):
     with closing(Ledger(where, endpoint=ENDPOINT)) as other:
-        waits = [one.reserve_slot(interval=10.0) for one in (ledger, other, ledger, other)]
+        waits = [one.slots.reserve_slot(interval=10.0) for one in (ledger, other, ledger, other)]
         assert waits == pytest.approx([0, 10, 20, 30], abs=2.0)
-        other.postpone_slots(seconds=100.0)
-        assert ledger.reserve_slot(interval=10.0) == pytest.approx(100, abs=2.0)
+        other.slots.postpone_slots(seconds=100.0)
+        assert ledger.slots.reserve_slot(interval=10.0) == pytest.approx(100, abs=2.0)
 
 
 _OTHER = """
 import sys, time
-from eb_dagster.ledger.lookup import Freshness
+from eb_dagster.ledger.known_keys import Freshness
 from eb_dagster.identifiers.model import Identifier
-from eb_dagster.ledger.ledger import Ledger, Limits
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.ledger import Ledger
 ledger = Ledger(sys.argv[1], endpoint=sys.argv[2])
 key = ledger.key(Identifier("email", "jane@firm.example"))
 ledger.claim([key], run="x", required=0, limits=Limits(None, 100), seen=0)
@@ -390,45 +392,32 @@ def test_a_claim_on_a_database_that_is_gone_says_so(own_postgresql):
 def test_a_newer_ledger_is_refused(ledger, where):
     import sqlalchemy as sa
 
-    from eb_dagster.ledger import connection as database
+    from eb_dagster.ledger import schema
 
-    with ledger.transaction() as connection:
+    with ledger.database.transaction() as connection:
         connection.execute(
-            sa.update(database.meta).where(database.meta.c.name == "schema_version").values(value=b"99")
+            sa.update(schema.meta).where(schema.meta.c.name == "schema_version").values(value=b"99")
         )
     with pytest.raises(LedgerError, match="upgrade"):
         Ledger(where, endpoint=ENDPOINT)
 
 
-def test_an_older_ledger_is_upgraded_and_remembers(tmp_path):
+@pytest.mark.parametrize("version", [b"1", b"2"])
+def test_a_ledger_of_a_development_version_is_refused_and_left_as_it_is(tmp_path, version):
     path = tmp_path / "old.db"
     with closing(Ledger(path, endpoint=ENDPOINT)) as new:
-        answer(new, claim(new, JANE, JOHN).request_id, 0, UNREADABLE)
-        new.doubt(claim(new, Identifier("email", "x@firm.example")).request_id, http_status=502, note="")
+        claim(new, JANE)
     with closing(sqlite3.connect(path)) as connection:
-        # As version 1 laid them.
-        connection.executescript(
-            """
-            DROP TABLE published;
-            DROP INDEX requests_at_risk; DROP INDEX requests_of_run; DROP INDEX requests_by_day;
-            ALTER TABLE requests ADD COLUMN in_doubt INTEGER NOT NULL DEFAULT 0;
-            UPDATE requests SET in_doubt = at_risk;
-            ALTER TABLE requests DROP COLUMN at_risk;
-            ALTER TABLE requests DROP COLUMN keys_checksum;
-            ALTER TABLE requests DROP COLUMN outcomes_checksum;
-            ALTER TABLE replies DROP COLUMN checksum;
-            CREATE INDEX ix_requests_run ON requests (run);
-            DELETE FROM meta WHERE name = 'secret_checksum';
-            UPDATE meta SET value = CAST('1' AS BLOB) WHERE name = 'schema_version';
-            """
-        )
+        connection.execute("UPDATE meta SET value = ? WHERE name = 'schema_version'", [version])
+        # As those versions were: unsigned, and the first without a sum over the key of the hashes.
+        connection.execute("PRAGMA application_id = 0")
+        connection.execute("DELETE FROM meta WHERE name = 'secret_checksum'")
         connection.commit()
-    for _ in range(2):
-        with closing(Ledger(path, endpoint=ENDPOINT)) as upgraded:
-            assert known(upgraded, JANE).standing == "matched"
-            assert upgraded.spending().in_doubt == 1
-            assert next(upgraded.replies([1])).body == b"raw"
-            assert reconcile.check(upgraded) == []
+        before = list(connection.iterdump())
+    with pytest.raises(LedgerError, match=r"development version .* name a new ledger"):
+        Ledger(path, endpoint=ENDPOINT)
+    with closing(sqlite3.connect(path)) as connection:
+        assert list(connection.iterdump()) == before
 
 
 def test_postgresql_that_may_forget_is_refused(postgresql):
@@ -446,7 +435,7 @@ def test_postgresql_that_may_forget_is_refused(postgresql):
 
 
 def test_a_ledger_that_cannot_be_opened_is_let_go(where):
-    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger, ledger.transaction() as connection:
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger, ledger.database.transaction() as connection:
         connection.exec_driver_sql("ALTER TABLE requests RENAME TO mislaid")
     with pytest.raises(LedgerError, match="database failed") as error:
         Ledger(where, endpoint=ENDPOINT)
@@ -480,7 +469,7 @@ def test_replies_come_in_the_order_that_they_are_asked_for_and_one_that_is_gone_
         ledger.record(request_id, http_status=200, encoding="", complete=True, body=b"reply %d" % request_id)
     wanted = [*reversed(requests), *requests[3:12], requests[3]]
     assert [one.body for one in ledger.replies(wanted)] == [b"reply %d" % one for one in wanted]
-    with ledger.transaction() as connection:
+    with ledger.database.transaction() as connection:
         connection.exec_driver_sql(f"DELETE FROM replies WHERE request_id = {requests[11]}")
     left = ledger.replies(requests)
     assert [next(left).request_id for _ in range(11)] == requests[:11]
@@ -587,7 +576,7 @@ def test_replies_are_encrypted_if_the_environment_names_a_key(where, monkeypatch
     with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
         answer(ledger, claim(ledger, JANE).request_id, 0)
         assert next(ledger.replies([1])).body == b"raw"
-        with ledger.reading() as connection:
+        with ledger.database.reading() as connection:
             row = connection.exec_driver_sql("SELECT body, encoding FROM replies").one()
         assert b"raw" not in bytes(row.body)
         assert row.encoding.startswith("aes256gcm:")
@@ -599,7 +588,7 @@ def test_purging_drops_people_and_keeps_receipts(ledger):
     time.sleep(0.01)
     assert privacy.purge(ledger, older_than=timedelta(0)) == 1
     assert known(ledger, JANE) is None
-    assert ledger.spending().credits == 1
+    assert ledger.budget.spending().credits == 1
     assert reconcile.check(ledger) == []
 
 
@@ -625,7 +614,7 @@ def test_many_may_open_a_new_ledger_at_once(tmp_path):
 
 def test_a_table_that_is_gone_is_told_at_once_and_not_waited_for(ledger):
     one = claim(ledger, JANE)
-    with ledger.transaction() as connection:
+    with ledger.database.transaction() as connection:
         connection.exec_driver_sql("ALTER TABLE replies RENAME TO other")
     started = time.monotonic()
     with pytest.raises(LedgerError):
@@ -647,22 +636,22 @@ def test_a_clock_that_runs_years_ahead_buys_nothing(tmp_path):
 def test_an_outcome_in_doubt_inside_an_applied_reply_is_held(ledger):
     answer(ledger, claim(ledger, JANE, JOHN).request_id, 0, IN_DOUBT)
     assert known(ledger, JOHN).standing == "in_doubt"
-    assert ledger.spending().in_doubt == 1
+    assert ledger.budget.spending().in_doubt == 1
 
 
 @pytest.mark.parametrize("back", [1_800.0, 7_200.0, 365 * 86_400.0])
 def test_a_clock_that_is_put_back_holds_up_no_request(tmp_path, back):
     now = [1_790_000_000.0]
     with closing(Ledger(tmp_path / "l.db", endpoint=ENDPOINT, clock=lambda: now[0])) as ledger:
-        ledger.reserve_slot(interval=1.0)
+        ledger.slots.reserve_slot(interval=1.0)
         now[0] -= back
-        assert [ledger.reserve_slot(interval=1.0) for _ in range(3)] == pytest.approx([1, 2, 3])
+        assert [ledger.slots.reserve_slot(interval=1.0) for _ in range(3)] == pytest.approx([1, 2, 3])
         # What a Retry-After asked is waited for all the same, and no longer.
-        ledger.postpone_slots(seconds=100.0)
+        ledger.slots.postpone_slots(seconds=100.0)
         now[0] -= back
-        assert ledger.reserve_slot(interval=1.0) == pytest.approx(100)
+        assert ledger.slots.reserve_slot(interval=1.0) == pytest.approx(100)
         now[0] += 2 * back
-        assert ledger.reserve_slot(interval=1.0) == 0
+        assert ledger.slots.reserve_slot(interval=1.0) == 0
 
 
 def test_nothing_is_bought_on_a_clock_that_is_a_day_behind_the_ledger(where):
@@ -684,7 +673,9 @@ def test_a_raw_reply_is_written_with_a_sync_and_nothing_less(ledger):
     from sqlalchemy import event
 
     statements: list[str] = []
-    event.listen(ledger._engine, "before_cursor_execute", lambda *told: statements.append(str(told[2])))
+    event.listen(
+        ledger.database.engine, "before_cursor_execute", lambda *told: statements.append(str(told[2]))
+    )
     one = claim(ledger, JANE)
     ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
     (stored,) = [at for at, text in enumerate(statements) if text.startswith("INSERT INTO replies")]

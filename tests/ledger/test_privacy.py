@@ -358,7 +358,7 @@ def test_a_reply_that_waits_to_be_read_is_read_without_whoever_was_suppressed_si
     api = stand_in(match_rate=1.0)
     one = enricher(api, ledger=where)
     one.enrich_dataframe(leads(JANE, JOHN))
-    one._ledger.suppress([Identifier("email", JANE)])
+    one._ledger.suppression.add([Identifier("email", JANE)])
     (stored,) = one._ledger.replies([1])
     assert name.encode() in decompress(stored)[0]
     reading = apply_reply(one._ledger, stored)
@@ -421,7 +421,7 @@ def test_whoever_is_suppressed_while_the_file_takes_its_place_is_taken_out_of_it
         def once_it_is_there() -> None:
             while not target.exists():
                 time.sleep(0.0005)
-            one._ledger.suppress([Identifier("email", JANE)])
+            one._ledger.suppression.add([Identifier("email", JANE)])
 
         done = thread.submit(once_it_is_there)
         one.write(one.enrich_batches(pa.Table.from_pandas(leads(JOHN, JANE))), target)
@@ -570,7 +570,7 @@ def test_no_byte_of_a_forgotten_person_is_left_on_any_disk(bought, where, tmp_pa
 def published(ledger: Ledger, folder: Path, name: str, table: pa.Table) -> Path:
     path = folder / name
     pq.write_table(table, path)
-    ledger.note_published(str(path))
+    ledger.publications.note(str(path))
     return path
 
 
@@ -633,7 +633,7 @@ def test_a_text_table_keeps_its_other_rows_to_the_byte(tmp_path, start):
     path = tmp_path / "contacts.csv"
     path.write_bytes("".join(rows).encode())
     with closing(Ledger(tmp_path / "ledger.db", endpoint="")) as ledger:
-        ledger.note_published(str(path))
+        ledger.publications.note(str(path))
         gone = privacy.forget(ledger, "email", JANE)
         assert (gone.rows, gone.tables, gone.unsearched) == (2, 1, ())
         assert path.read_bytes().decode() == "".join([rows[0], rows[2], rows[4], rows[5]])
@@ -648,7 +648,7 @@ def test_what_cannot_be_searched_is_named_and_the_rest_is_forgotten(bought, wher
     (tmp_path / "odd.csv").write_bytes("J\xe4ne".encode("utf-16"))
     one = start()
     for name in ("odd.parquet", "odd.csv", "gone.parquet"):
-        one._ledger.note_published(str(tmp_path / name))
+        one._ledger.publications.note(str(tmp_path / name))
     gone = one.forget("email", JANE)
     assert (gone.contacts, gone.rows, gone.missing_tables) == (1, 1, 1)
     named = {Path(text).name for text in gone.unsearched if text.startswith("/")}
@@ -714,11 +714,13 @@ def test_forgetting_goes_on_where_it_broke_off(bought, where, step):
 # Ends the process in the midst of a step, as a power cut would.
 BROKEN_OFF = """
 import os, sys
-from eb_dagster.ledger import privacy
+from eb_dagster.ledger import forgetting, privacy
+from eb_dagster.ledger.connection import Database
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.ledger.publications import Publications
 
 where, address, step = sys.argv[1:]
-steps = [(privacy, "_published_tables"), (privacy, "_rewrite_without"), (privacy, "_write_index"), (Ledger, "compact")]
+steps = [(Publications, "paths"), (privacy, "remove_rows"), (forgetting, "rewrite_outcomes"), (Database, "compact")]
 place, name = steps[int(step)]
 setattr(place, name, lambda *_, **__: os._exit(9))
 privacy.forget(Ledger(where, endpoint=""), "email", address)

@@ -12,8 +12,9 @@ from eb_dagster import ConfigError, InputError, LedgerError
 from eb_dagster.api.envelope import IN_DOUBT, MISSED, UNREADABLE
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger import privacy, reconcile
+from eb_dagster.ledger.budget import Limits
 from eb_dagster.ledger.entries import pack_aliases, pack_outcomes
-from eb_dagster.ledger.ledger import Ledger, Limits
+from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import apply_reply
 
 ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
@@ -63,13 +64,13 @@ def test_reading_again_adds_only_what_was_not_decided(ledger, decision):
     body = reply_to(PEOPLE[:3], found=3, count=3)
     request_id = answered(ledger, [0, IN_DOUBT, UNREADABLE], body)
     reconcile.resolve(ledger, [request_id], decision)
-    spent = ledger.spending().credits
+    spent = ledger.budget.spending().credits
     # As an upgrade, or a process that was late, would read it: here all of it.
     apply_reply(ledger, next(ledger.replies([request_id])))
     assert reconcile.reread(ledger).replies == 0
     told = None if decision == "resend" else "decided"
     assert standings(ledger) == ["matched", told, told, None]
-    assert (ledger.spending().credits, ledger.spending().at_risk) == (spent, 0)
+    assert (ledger.budget.spending().credits, ledger.budget.spending().at_risk) == (spent, 0)
     assert reconcile.check(ledger) == []
 
 
@@ -79,7 +80,7 @@ def test_reading_again_leaves_what_a_later_request_asked_again(ledger):
     assert again is not None
     assert reconcile.reread(ledger).contacts == 1
     assert standings(ledger)[:2] == ["in_flight", "matched"]
-    assert ledger.spending().credits == 1
+    assert ledger.budget.spending().credits == 1
     assert request_id != again
 
 
@@ -90,7 +91,7 @@ def test_a_late_reply_is_taken_for_what_it_says(ledger):
     body = reply_to(PEOPLE[:2], found=1, count=1)
     apply_reply(ledger, ledger.record(request_id, http_status=200, encoding="", complete=True, body=body))
     assert standings(ledger)[:2] == ["matched", "missed"]
-    assert ledger.spending().credits == 1
+    assert ledger.budget.spending().credits == 1
     assert reconcile.check(ledger) == []
 
 
@@ -103,7 +104,7 @@ def test_a_person_decides_about_what_cannot_be_read_as_about_doubt(ledger, decis
     assert (one.request, one.at_risk, reconcile.doubts(ledger)) == (request_id, 2, [])
     assert reconcile.resolve(ledger, [request_id], decision) == 2
     assert standings(ledger)[:2] == [told, told]
-    spending = ledger.spending()
+    spending = ledger.budget.spending()
     assert (spending.credits, spending.unreadable, spending.at_risk) == (cost, 0, 0)
     assert reconcile.unreadable(ledger) == []
     assert reconcile.check(ledger) == []
@@ -115,7 +116,7 @@ def test_a_person_decides_about_what_cannot_be_read_as_about_doubt(ledger, decis
 def test_what_was_charged_needs_no_count_where_the_reply_says_it(ledger, count, cost):
     request_id = answered(ledger, [0, MISSED, UNREADABLE, IN_DOUBT], count=count)
     reconcile.resolve(ledger, [request_id], "charged")
-    assert ledger.spending().credits == min(cost, 3)
+    assert ledger.budget.spending().credits == min(cost, 3)
 
 
 @pytest.mark.parametrize("in_doubt", ["hold", "resend"])
@@ -133,7 +134,7 @@ def test_what_was_charged_may_be_asked_again_knowingly(ledger):
     with pytest.raises(InputError, match="--charged"):
         reconcile.resolve(ledger, [request_id], "write-off", ask_again=True)
     assert reconcile.resolve(ledger, [request_id], "charged", ask_again=True) == 2
-    assert ledger.spending().credits == 2
+    assert ledger.budget.spending().credits == 2
     assert asked(ledger, *PEOPLE[:2]) is not None
     assert reconcile.check(ledger) == []
 
@@ -167,7 +168,7 @@ def test_what_is_in_doubt_outlives_a_purge(ledger, in_doubt):
     request_id = answered(ledger, [0, MISSED, UNREADABLE, IN_DOUBT])
     assert privacy.purge(ledger, older_than=timedelta(microseconds=1)) == 1
     assert standings(ledger) == [None, None, "unreadable", "in_doubt"]
-    assert (ledger.spending().at_risk, ledger.spending().unreadable) == (1, 1)
+    assert (ledger.budget.spending().at_risk, ledger.budget.spending().unreadable) == (1, 1)
     assert reconcile.check(ledger) == []
     assert privacy.purge(ledger, older_than=timedelta(microseconds=1)) == 0
     assert (asked(ledger, PEOPLE[3], resend=in_doubt == "resend") is None) == (in_doubt == "hold")
@@ -175,7 +176,7 @@ def test_what_is_in_doubt_outlives_a_purge(ledger, in_doubt):
         assert reconcile.resolve(ledger, [request_id], "resend") == 2
         assert standings(ledger) == [None] * 4
     else:
-        assert ledger.spending().at_risk == 1
+        assert ledger.budget.spending().at_risk == 1
     assert reconcile.check(ledger) == []
 
 
@@ -184,7 +185,7 @@ def test_what_was_decided_outlives_a_purge(ledger):
     reconcile.resolve(ledger, [request_id], "charged")
     privacy.purge(ledger, older_than=timedelta(microseconds=1))
     assert standings(ledger)[:2] == [None, "decided"]
-    assert ledger.spending().credits == 2
+    assert ledger.budget.spending().credits == 2
     assert reconcile.check(ledger) == []
 
 
@@ -204,7 +205,7 @@ def test_a_backup_holds_what_was_bought_while_a_run_goes_on(tmp_path):
     path = tmp_path / "l.db"
     with closing(Ledger(path, endpoint=ENDPOINT)) as ledger:
         answered(ledger, [0, MISSED])
-        with closing(Ledger(path, endpoint=ENDPOINT)) as other, other.transaction():
+        with closing(Ledger(path, endpoint=ENDPOINT)) as other, other.database.transaction():
             # Somebody is writing, and the log was not carried over.
             reconcile.backup(ledger, tmp_path / "copies" / "copy.db")
     copy = tmp_path / "copies" / "copy.db"

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from eb_dagster import LedgerError
 from eb_dagster.contacts.schema import arrow_schema, flatten, read_contact
 from eb_dagster.identifiers.model import Candidates, Identifier
-from eb_dagster.ledger.ledger import Ledger, Limits
-from eb_dagster.ledger.lookup import Known
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.known_keys import Known
+from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.pipeline import output
 from eb_dagster.pipeline.plan import Block, Question, Row
 from eb_dagster.pipeline.report import Report
