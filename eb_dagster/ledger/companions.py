@@ -86,23 +86,23 @@ def pack_person(*kinds: Collection[bytes]) -> bytes:
     return bytes(map(len, kept)) + b"".join([key for keys in kept for key in keys])
 
 
-def _is_at_most_one(packed: bytes) -> bool:
+def _is_at_most_one(blob: bytes) -> bool:
     """Whether it is one person, or nobody."""
-    counts = packed[: len(Person._fields)]
-    return len(packed) <= len(counts) + KEY_BYTES * sum(counts)
+    counts = blob[: len(Person._fields)]
+    return len(blob) <= len(counts) + KEY_BYTES * sum(counts)
 
 
-def _unpack(packed: bytes) -> list[Person]:
+def _unpack(blob: bytes) -> list[Person]:
     people: list[Person] = []
     start = 0
-    while start < len(packed):
-        counts = packed[start : start + len(Person._fields)]
+    while start < len(blob):
+        counts = blob[start : start + len(Person._fields)]
         start += len(counts)
         kinds: list[frozenset[bytes]] = []
         for count in counts:
             end = start + KEY_BYTES * count
             starts = range(start, end, KEY_BYTES)
-            kinds.append(frozenset(packed[key_start : key_start + KEY_BYTES] for key_start in starts))
+            kinds.append(frozenset(blob[key_start : key_start + KEY_BYTES] for key_start in starts))
             start = end
         people.append(Person(*kinds))
     return people
@@ -216,10 +216,10 @@ def forget(ledger: Ledger, keys: Collection[bytes]) -> None:
                 connection.execute(sa.update(_companions).where(column.key == key).values(people=kept))
 
 
-def _without(packed: bytes, forgotten: frozenset[bytes]) -> bytes:
-    if packed == _MANY_PEOPLE:
-        return packed
-    people = _unpack(packed)
+def _without(blob: bytes, forgotten: frozenset[bytes]) -> bytes:
+    if blob == _MANY_PEOPLE:
+        return blob
+    people = _unpack(blob)
     return _pack(person for person in people if forgotten.isdisjoint((*person.profiles, *person.emails)))
 
 
@@ -237,7 +237,7 @@ def _learn(entry: _Entry, beside: Collection[bytes]) -> _Entry | None:
         # Nearly always: nobody stood beside it before.
         return _Entry(next(iter(beside)))
     known = _unpack(entry.people)
-    new = [person for packed in sorted(beside) for person in _unpack(packed) if not _is_known(person, known)]
+    new = [person for blob in sorted(beside) for person in _unpack(blob) if not _is_known(person, known)]
     return _with_people(known, new, is_shared=False) if new else None
 
 

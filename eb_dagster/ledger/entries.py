@@ -70,23 +70,23 @@ def pack_aliases(
     return aliases
 
 
-def unpack_keys(packed: bytes) -> tuple[bytes, ...]:
+def unpack_keys(blob: bytes) -> tuple[bytes, ...]:
     """The keys one by one."""
-    return tuple(packed[start : start + KEY_BYTES] for start in range(0, len(packed), KEY_BYTES))
+    return tuple(blob[start : start + KEY_BYTES] for start in range(0, len(blob), KEY_BYTES))
 
 
-def unpack_outcomes(packed: bytes | None, *, asked: int, default: int) -> Entries:
+def unpack_outcomes(blob: bytes | None, *, asked: int, default: int) -> Entries:
     """The outcomes as an array; `default` for each question if none are noted yet."""
-    if packed is not None:
-        return np.frombuffer(packed, dtype=OUTCOME)
+    if blob is not None:
+        return np.frombuffer(blob, dtype=OUTCOME)
     outcomes = np.zeros(asked, dtype=OUTCOME)
     outcomes["position"] = default
     return outcomes
 
 
-def unpack_aliases(packed: bytes | None) -> Entries:
+def unpack_aliases(blob: bytes | None) -> Entries:
     """The aliases as an array."""
-    return np.frombuffer(packed or b"", dtype=ALIAS)
+    return np.frombuffer(blob or b"", dtype=ALIAS)
 
 
 def count_contacts(outcomes: Entries) -> int:

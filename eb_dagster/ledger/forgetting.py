@@ -192,8 +192,8 @@ class Removal:
             if key in self._keys or position in positions
         ]
 
-    def _kept_aliases(self, packed: bytes | None, positions: Collection[int]) -> bytes:
-        aliases = unpack_aliases(packed)
+    def _kept_aliases(self, blob: bytes | None, positions: Collection[int]) -> bytes:
+        aliases = unpack_aliases(blob)
         is_kept = [
             int(alias["position"]) not in positions and alias["key"].tobytes() not in self._keys
             for alias in aliases
@@ -241,8 +241,8 @@ def _rows(ledger: Ledger, endpoint: str) -> Iterator[Row]:
         yield from connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
 
 
-def _marks_by_position(packed: bytes | None) -> dict[int, int]:
-    aliases = unpack_aliases(packed)
+def _marks_by_position(blob: bytes | None) -> dict[int, int]:
+    aliases = unpack_aliases(blob)
     return dict(zip(aliases["position"].tolist(), aliases["person"].tolist(), strict=True))
 
 

@@ -40,18 +40,18 @@ class KeySearch:
         beginnings = np.arange(1 << leading_bits, dtype=np.uint64) << self._leading_shift
         self._starts = np.searchsorted(self._first, beginnings).astype(np.int32)
 
-    def find(self, packed: bytes, *, size: int = KEY_BYTES) -> tuple[Indices, Indices]:
+    def find(self, blob: bytes, *, size: int = KEY_BYTES) -> tuple[Indices, Indices]:
         """Find the wanted keys among entries of `size` bytes, each of which begins with a key.
 
         Returns for each hit the index of the entry, in rising order, and the index of the key in the order given.
         """
-        count, rest = divmod(len(packed), size)
+        count, rest = divmod(len(blob), size)
         if rest:
             raise ValueError("torn in the middle of an entry")
         if not len(self._first) or not count:
             return _NONE, _NONE
-        first = np.ndarray(count, dtype=np.uint64, buffer=packed, offset=0, strides=(size,))
-        second = np.ndarray(count, dtype=np.uint64, buffer=packed, offset=8, strides=(size,))
+        first = np.ndarray(count, dtype=np.uint64, buffer=blob, offset=0, strides=(size,))
+        second = np.ndarray(count, dtype=np.uint64, buffer=blob, offset=8, strides=(size,))
         # The bitmap rules out nearly all entries, many times as fast as a search does.
         entry = self._in_bitmap(first)
         place = self._first_places(first[entry])

@@ -465,8 +465,8 @@ class Ledger:
         """Put what processes that are gone had in flight in doubt. Returns how many requests."""
         with self.database.reading() as connection:
             query = sa.select(_column.owner).where(_column.state == "intent").distinct()
-            owners = connection.execute(query).scalars()
-            gone = [owner for owner in owners if self._owner.is_gone(owner)]
+            owner_names = connection.execute(query).scalars()
+            gone = [owner for owner in owner_names if self._owner.is_gone(owner)]
         if not gone:
             return 0
         with self.database.transaction() as connection:

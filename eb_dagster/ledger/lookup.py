@@ -166,12 +166,12 @@ def contacts_of(row: Row, search: KeySearch) -> list[tuple[int, int]]:
     return [*asked, *aliases_of(row.aliases, search)]
 
 
-def aliases_of(packed: bytes | None, search: KeySearch) -> list[tuple[int, int]]:
+def aliases_of(blob: bytes | None, search: KeySearch) -> list[tuple[int, int]]:
     """The contacts that hold a wanted key: position, and index of the key."""
-    if not packed:
+    if not blob:
         return []
-    alias_index, key_index = search.find(packed, size=ALIAS.itemsize)
-    positions = unpack_aliases(packed)["position"][alias_index]
+    alias_index, key_index = search.find(blob, size=ALIAS.itemsize)
+    positions = unpack_aliases(blob)["position"][alias_index]
     return list(zip(positions.tolist(), key_index.tolist(), strict=True))
 
 
@@ -472,9 +472,9 @@ def _search(search: KeySearch, rows: Sequence[Row]) -> tuple[_Hits, _Hits]:
     return asked, aliases
 
 
-def _find(search: KeySearch, packed: Sequence[bytes], size: int) -> _Hits:
-    entry, key = search.find(b"".join(packed), size=size)
-    ends = np.cumsum([len(blob) // size for blob in packed])
+def _find(search: KeySearch, blob: Sequence[bytes], size: int) -> _Hits:
+    entry, key = search.find(b"".join(blob), size=size)
+    ends = np.cumsum([len(blob) // size for blob in blob])
     return _Hits(entry, key, np.searchsorted(ends, entry, side="right"))
 
 

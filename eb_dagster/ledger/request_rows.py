@@ -46,14 +46,14 @@ def rewrite_outcomes(
     changes: Mapping[str, object] = _NO_CHANGES,
 ) -> None:
     """Replace a request's outcomes and aliases, and with them what of it is at risk. `changes` are other columns."""
-    packed = outcomes.tobytes()
+    blob = outcomes.tobytes()
     connection.execute(
         sa.update(requests)
         .where(requests.c.id == request_id)
         .values(
-            outcomes=packed,
+            outcomes=blob,
             aliases=aliases,
-            outcomes_checksum=checksum(packed, aliases),
+            outcomes_checksum=checksum(blob, aliases),
             at_risk=int((outcomes["position"] == IN_DOUBT).sum()),
             **changes,
         )
