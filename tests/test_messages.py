@@ -77,7 +77,7 @@ SPENT = re.compile(
 
 NOT_PROVOKED = {
     "could not be carried over": "needs a disk that fails; tests/faults/storage.py",
-    "the ledger is on a network file system": "needs a mount; test_ledger reads tables of mounts",
+    "the ledger is on a network file system": "needs a mount; test_sqlite reads tables of mounts",
     "a PostgreSQL ledger needs psycopg": "needs an environment without psycopg",
     "which needs libraries": "needs an environment without them",
     "which needs cryptography": "needs an environment without cryptography",
@@ -203,7 +203,7 @@ def answering(
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(certificate)
             server.socket = context.wrap_socket(server.socket, server_side=True)
-            server.handle_error = lambda *_: None
+            server.handle_error = lambda request, client_address: None  # noqa: ARG005 - they have names
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:

@@ -60,7 +60,7 @@ def answering(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None
+        server.handle_error = lambda request, client_address: None  # noqa: ARG005 - they have names
     vendor = Vendor(f"http{'s' if certificate else ''}://{host}:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

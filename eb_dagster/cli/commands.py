@@ -257,8 +257,6 @@ def enrich(
 @click.option("--fault", multiple=True, metavar="KIND@N[-M]", help="What goes wrong with the N-th request; repeatable.")  # fmt: skip
 def sandbox(port: int, bill: Path, credit: int | None, fault: tuple[str, ...], **options: Any) -> None:
     """Run a local stand-in for the API, billing and all. Its people are made up."""
-    import threading
-
     from eb_dagster import sandbox as stand_in
 
     try:
@@ -266,7 +264,7 @@ def sandbox(port: int, bill: Path, credit: int | None, fault: tuple[str, ...], *
         with stand_in.running(port=port, bill=bill, credits=credit, faults=faults, **options) as it:
             click.echo(f"listening on {it.url}; every charge is in {bill}; stop with Ctrl-C")
             click.echo(f"  export EXACTBUYER_BASE_URL={it.url} EXACTBUYER_API_KEY=sandbox")
-            threading.Event().wait()
+            stand_in.wait_for_interrupt()
     except (ImportError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:

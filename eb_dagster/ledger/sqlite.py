@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import stat
 import time
 from collections.abc import Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final, TypeAlias
 
 import sqlalchemy as sa
@@ -48,6 +49,10 @@ _NETWORK_FILE_SYSTEMS: Final = frozenset(
         "fuse.mount-s3",
     ]
 )
+
+# `resolve` turns a drive's letter that stands for a share into such a path, too. What begins with \\?\C: is on
+# this machine.
+_WINDOWS_SHARE: Final = re.compile(r"\\\\(\?\\UNC\\|[^?.\\])", re.IGNORECASE)
 
 _FileIdentity: TypeAlias = tuple[int, int] | None
 """Device and inode; None where there is no file."""
@@ -170,8 +175,10 @@ def _mounts() -> str:
         return ""
 
 
-def network_file_system(path: Path, mounts: str) -> str | None:
-    """The kind of network file system that a path is on, by the text of Linux's mountinfo."""
+def network_file_system(path: PurePath, mounts: str) -> str | None:
+    """The kind of network file system that a path is on, by its name on Windows or the text of Linux's mountinfo."""
+    if _WINDOWS_SHARE.match(path.drive):
+        return "a Windows share"
     kinds: dict[str, str] = {}
     for line in mounts.splitlines():
         # mount id, parent, device, root, mount point, options … "-" file system …

@@ -36,7 +36,9 @@ def make_leads(path: Path, rows: int) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, rows, 100_000):
             numbers = range(start, min(start + 100_000, rows))
-            writer.write_table(pa.table([list(numbers), [lead(one) for one in numbers]], schema=schema))
+            writer.write_table(
+                pa.table({"id": list(numbers), "email": [lead(one) for one in numbers]}, schema=schema)
+            )
 
 
 # Jobs, each in a process of its own
@@ -180,7 +182,7 @@ def receive(url: str, _folder: Path, rows: int) -> dict[str, float]:
     """CPU of our client for each reply, and of requests' `.content`, by turns."""
     import requests
 
-    from eb_dagster.api.client import Client
+    from eb_dagster.api.client import Client, Reply
     from eb_dagster.api.envelope import encode_form
     from eb_dagster.identifiers.model import Identifier
     from tests.benchmarks.clocks import interleaved, ratio
@@ -194,9 +196,12 @@ def receive(url: str, _folder: Path, rows: int) -> dict[str, float]:
         assert session.post(url + "/v1/bulk-enrich", data=form, headers=headers).content
 
     def with_ours() -> None:
-        assert len(client.send(form).body) > 10_000
+        reply = client.send(form)
+        assert isinstance(reply, Reply)
+        assert len(reply.body) > 10_000
 
-    with_requests(), with_ours()
+    with_requests()
+    with_ours()
     seconds = interleaved({"ours": with_ours, "requests": with_requests}, rounds=max(rows // 1000, 5))
     return {"receive": ratio(seconds["ours"], seconds["requests"])}
 

@@ -1,5 +1,4 @@
 from collections import Counter
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -7,6 +6,9 @@ import pytest
 from tests.benchmarks.vendor import Account, Knowledge, Vendor, as_one
 from tests.benchmarks.world import PAIRS, REFRESH_WEEKS, WEEKS, World
 from tests.benchmarks.year import Answer, Cache, Sample, Verdicts, live, run_year
+
+# One year is lived for all.
+pytestmark = pytest.mark.xdist_group("year")
 
 ROWS = 3_000
 
@@ -84,7 +86,8 @@ def test_whoever_knew_everybody_would_have_no_wrong_row(world):
     tables = [list(together) for together in world.year(rows=1_500, seed=1)]
 
     class Seer:
-        told: ClassVar = Counter[str]()
+        def __init__(self) -> None:
+            self.told = Counter[str]()
 
         def enrich(self, together, *, cutoff):
             del cutoff

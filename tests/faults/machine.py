@@ -509,7 +509,7 @@ class Buying(RuleBasedStateMachine):
     def _finish(self) -> None:
         """At last everything is asked, and after that nothing is."""
         # Not with the shared address: whose it is changes while its owners are being bought.
-        everyone = [dict.fromkeys(KINDS, (person, 0)) for person in range(PEOPLE)]
+        everyone: list[Any] = [dict.fromkeys(KINDS, (person, 0)) for person in range(PEOPLE)]
         self._run(_table(everyone, shared=False), self._wire(()))
         self.nothing_is_charged_twice()
         again = self._wire(())
@@ -539,7 +539,7 @@ def run(*, steps: int, seed: int, machine: type[Buying] = Buying, shrinks: bool 
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if shrinks else [])],
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[*hypothesis.HealthCheck],
         print_blob=False,
     )
     with warnings.catch_warnings():

@@ -7,6 +7,9 @@ from .campaign import Figures, Place, run_case
 from .conftest import Verdicts
 from .table import FAULTS, Fault
 
+# One worker runs all cases, several at once.
+pytestmark = pytest.mark.xdist_group("campaign")
+
 DATABASES = ("SQLite", "PostgreSQL")
 # Each fault on one database in turn, and what is basic on both.
 SHORT = [

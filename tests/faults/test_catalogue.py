@@ -19,14 +19,14 @@ ELSEWHERE = {
     80: ("test_storage", "test_a_disk_that_is_full_or_fails_at_any_write_costs_nothing_twice"),
     81: ("test_storage", "test_a_disk_that_is_full_or_fails_at_any_write_costs_nothing_twice"),
     85: ("test_storage", "test_a_flipped_bit_in_the_ledger_is_refused_or_harmless"),
-    88: (".test_ledger", "test_a_network_file_system_is_told_by_the_mount_the_path_is_on"),
+    88: (".ledger.test_sqlite", "test_a_network_file_system_is_told_by_the_mount_the_path_is_on"),
     89: ("test_storage", "test_what_a_killed_writer_left_behind_is_cleared_by_the_next_one"),
     90: ("test_storage", "test_a_reader_sees_the_old_table_or_the_new_one_and_nothing_between"),
     # Planted in every case and every scene, and searched for by their judges.
     101: ("campaign", "judge"),
-    102: (".test_rights", "test_who_is_forgotten_is_never_bought_again_under_any_address"),
-    103: (".test_assets", "test_each_partition_has_a_file_of_its_own_inside_the_folder"),
-    104: (".test_delimited", "test_formulas_of_ours_become_text_and_the_users_cells_stay"),
+    102: (".ledger.test_forgetting", "test_who_is_forgotten_is_never_bought_again_under_any_address"),
+    103: (".definitions.test_assets", "test_each_partition_has_a_file_of_its_own_inside_the_folder"),
+    104: (".tables.test_csv", "test_formulas_of_ours_become_text_and_the_users_cells_stay"),
 }
 
 NOT_COVERED: dict[int, str] = {}

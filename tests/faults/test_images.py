@@ -10,6 +10,9 @@ import pytest
 from tests.faults import images
 from tests.faults.crash_laboratory import why_no_strace
 
+# What is recorded takes longer than what looks at it.
+pytestmark = pytest.mark.xdist_group("images")
+
 
 @pytest.fixture(scope="module")
 def recordings() -> Sequence[images.Recording]:

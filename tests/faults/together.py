@@ -300,7 +300,8 @@ def _short_of_memory(frame: pd.DataFrame, settings: dict[str, Any], result: Path
     import resource
 
     held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (held + megabytes * 2**20,) * 2)
+    most = held + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
     # However it ends: what cannot be allocated may be missing anywhere.
     work(frame, settings, result)
 

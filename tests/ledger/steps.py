@@ -1,6 +1,7 @@
 """What the tests of the ledger do in common: the steps of a request, as a run takes them."""
 
 import time
+from typing import Any
 
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger.budget import Limits
@@ -13,17 +14,18 @@ JANE, JOHN = Identifier("email", "jane@firm.example"), Identifier("email", "john
 PEOPLE = [Identifier("email", f"p{number}@firm.example") for number in range(4)]
 
 
-def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more):
+def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more) -> Any:
+    # Any: a claim has no request where nothing was granted, and each test knows which it is.
     keys = [ledger.key(one) for one in identifiers]
     seen = more.pop("seen") if "seen" in more else ledger.last_request()
     return ledger.claim(keys, run=run, required=more.pop("required", 0), limits=limits, seen=seen, **more)
 
 
-def claim_emails(ledger: Ledger, *addresses: str, **more):
+def claim_emails(ledger: Ledger, *addresses: str, **more) -> Any:
     return claim(ledger, *[Identifier("email", address) for address in addresses], **more)
 
 
-def known(ledger: Ledger, identifier: Identifier, *, required: int = 0):
+def known(ledger: Ledger, identifier: Identifier, *, required: int = 0) -> Any:
     key = ledger.key(identifier)
     return ledger.lookup([key], required=required, alias_keys=[key])[0].get(key)
 
@@ -63,7 +65,8 @@ def no_session_is_left(url: str, *, but: int = 0) -> bool:
     return True
 
 
-def asked(ledger: Ledger, *people: Identifier, resend: bool = False) -> int | None:
+def asked(ledger: Ledger, *people: Identifier, resend: bool = False) -> Any:
+    # Any: there is no request where nothing was granted, and each test knows which it is.
     keys = [ledger.key(one) for one in people]
     run = "another" if resend else "r"
     return ledger.claim(keys, run=run, required=0, limits=PLENTY, seen=0, resend=resend).request_id

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from eb_dagster.ledger.process_locks import DatabaseOwner
+from eb_dagster.ledger.process_locks import DatabaseOwner, FileOwner
 from tests.ledger.steps import ENDPOINT, JANE, known, no_session_is_left
 
 _OTHER = """
@@ -60,3 +60,61 @@ def test_an_owner_whose_session_ends_at_any_time_holds_on_again(postgresql):
     assert no_session_is_left(postgresql.url(url.database), but=1)
     assert other.is_gone(owner.name)
     other.leave()
+
+
+_HOLD = """
+import sys
+from pathlib import Path
+from eb_dagster.ledger.process_locks import FileOwner
+owner = FileOwner(Path(sys.argv[1]))
+print(owner.name, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def another_process(path):
+    with subprocess.Popen(
+        [sys.executable, "-c", _HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.kill()
+
+
+def lock_files(path):
+    return [lock_file.stem for lock_file in path.with_name("ledger.db-owners").iterdir()]
+
+
+def test_a_process_that_lives_holds_its_claims_and_one_that_was_killed_does_not(path, another_process):
+    name = another_process.stdout.readline().strip()
+    owner = FileOwner(path)
+    assert not owner.is_gone(name)
+    another_process.kill()
+    another_process.wait()
+    assert owner.is_gone(name)
+    assert lock_files(path) == [owner.name]
+    owner.leave()
+
+
+def test_whoever_leaves_is_gone_for_others_and_leaves_no_file(path):
+    first, second = FileOwner(path), FileOwner(path)
+    first.leave()
+    assert second.is_gone(first.name)
+    second.leave()
+    assert lock_files(path) == []
+
+
+def test_a_lock_that_is_left_can_be_asked_about_by_two_at_once(path, another_process):
+    name = another_process.stdout.readline().strip()
+    first, second = FileOwner(path), FileOwner(path)
+    another_process.kill()
+    another_process.wait()
+    assert first.is_gone(name)
+    assert second.is_gone(name)
+    first.leave()
+    second.leave()

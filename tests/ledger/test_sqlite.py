@@ -6,7 +6,7 @@ import socket
 import sqlite3
 import threading
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import pandas as pd
 import pytest
@@ -61,6 +61,20 @@ def test_a_network_file_system_is_told_by_the_mount_the_path_is_on(tmp_path):
     assert network_file_system(root / "mnt" / "team share" / "local" / "l.db", mounts) is None
     assert network_file_system(root / "home" / "l.db", mounts) is None
     assert network_file_system(root / "home" / "l.db", "") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        (r"\\server\team share\ledger.db", "a Windows share"),
+        (r"\\?\UNC\server\team\ledger.db", "a Windows share"),
+        (r"\\wsl$\Ubuntu\home\ada\ledger.db", "a Windows share"),
+        (r"C:\data\ledger.db", None),
+        (r"\\?\C:\data\ledger.db", None),
+    ],
+)
+def test_a_share_of_windows_is_told_by_its_name(path, kind):
+    assert network_file_system(PureWindowsPath(path), "") == kind
 
 
 def test_many_may_open_a_new_ledger_at_once(tmp_path):
