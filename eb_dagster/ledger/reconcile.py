@@ -177,7 +177,7 @@ def _undecided(ledger: Ledger, count: sa.Column[int], *, reason: str) -> list[Do
 
 def resolve(
     ledger: Ledger,
-    request_ids: Sequence[int],
+    requests: Sequence[int],
     decision: Decision,
     *,
     credits: int | None = None,  # noqa: A002 - the field's word
@@ -189,7 +189,7 @@ def resolve(
 
     Args:
         ledger: the ledger.
-        request_ids: the numbers of the requests.
+        requests: the numbers of the requests.
         decision: "resend": it was not charged, or paying twice is accepted: the next run asks again. "write-off":
             it no longer counts as at risk, and is never asked again. "charged": it is on the vendor's bill: it
             counts as spent, and is never asked again unless `ask_again`.
@@ -200,7 +200,7 @@ def resolve(
         InputError: there is nothing to decide about one of the requests; then nothing is changed.
 
     """
-    chosen = list(dict.fromkeys(request_ids))
+    chosen = list(dict.fromkeys(requests))
     if credits is not None and (decision != "charged" or len(chosen) != 1):
         raise InputError(
             "credits can be told for one request that was charged; name one, with --charged",
