@@ -527,7 +527,7 @@ class Enricher:
 
     def note_published(self, path: Place) -> None:
         """Remember where contacts are written, so that `forget` knows of them."""
-        self._ledger.note_published(str(path.resolve()))
+        self._ledger.publications.note(str(path.resolve()))
 
     def check_target(self, path: Place, *, source: Place | None = None) -> None:
         """Refuse a path that cannot be written, the source or the ledger, or a table that another ledger has paid for."""
@@ -554,7 +554,7 @@ class Enricher:
     def _check_clock(self) -> None:
         # A clock that runs years ahead makes everything look old enough to be bought again.
         ages = self._settings.max_age is not None and not self._settings.accept_clock
-        newest = self._ledger.last_moment() if ages else None
+        newest = self._ledger.last_time() if ages else None
         if newest is not None and time.time() - newest > _LONGEST_PAUSE_IN_USE.total_seconds():
             raise LedgerError(
                 "by this machine's clock, the ledger was last used more than two years ago, and max_age "

@@ -38,18 +38,6 @@ in_each_shell = pytest.mark.parametrize(
 )
 on_each_page = pytest.mark.parametrize("page", EVERY_PAGE, ids=lambda page: str(page.relative_to(ROOT)))
 
-# Named in the documents, and still inside another file of their room.
-NOT_SPLIT_YET = {
-    "api/outcome.py",
-    "contacts/tolerant_parser.py",
-    "eb_dagster/contacts/parser.py",
-    "eb_dagster/contacts/tolerant_parser.py",
-    "eb_dagster/ledger/aliases.py",
-    "ledger/aliases.py",
-    "ledger/budget.py",
-    "ledger/replies.py",
-    "ledger/schema.py",
-}
 # In the reader's own project.
 OF_THE_READER = {"src/my_project/defs/enriched.py"}
 
@@ -265,11 +253,7 @@ def exists(file: str) -> bool:
 def test_every_file_that_a_page_names_exists(page):
     text = FENCE.sub("", page.read_text("utf-8"))
     named = set(re.findall(r"`((?:[\w.-]+/)+[\w.-]*\w\.(?:py|md|csv|jsonl|toml|yaml))`", text))
-    assert sorted(file for file in named - NOT_SPLIT_YET - OF_THE_READER if not exists(file)) == []
-
-
-def test_only_files_that_are_not_there_are_not_split_yet():
-    assert [file for file in sorted(NOT_SPLIT_YET) if exists(file)] == []
+    assert sorted(file for file in named - OF_THE_READER if not exists(file)) == []
 
 
 def test_the_site_can_be_built(tmp_path):

@@ -251,7 +251,7 @@ def test_suppressed_people_are_never_sent(stand_in, enricher):
 
     api = stand_in()
     one = enricher(api)
-    one._ledger.suppress([Identifier("email", "p1@firm.example")])
+    one._ledger.suppression.add([Identifier("email", "p1@firm.example")])
     assert one.enrich_dataframe(leads(3))["eb_status"].tolist()[1] == "suppressed"
 
 

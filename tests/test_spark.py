@@ -30,7 +30,8 @@ from eb_dagster import ConfigError, Enricher, InputError, sandbox
 from eb_dagster.api.envelope import PATH
 from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.enricher import BLOCK_ROWS
-from eb_dagster.ledger.ledger import Ledger, Spending
+from eb_dagster.ledger.budget import Spending
+from eb_dagster.ledger.ledger import Ledger
 from tests.databases import PostgreSQL
 from tests.documents import snippets
 from tests.test_documents import SPARK
@@ -220,7 +221,7 @@ def leads(spark: SparkSession, first: int, last: int, *, partitions: int = 4) ->
 
 def spending(ledger: str, one: sandbox.Sandbox) -> Spending:
     with contextlib.closing(Ledger(ledger, endpoint=one.url + PATH)) as opened:
-        return opened.spending()
+        return opened.budget.spending()
 
 
 def speculative(cluster: Cluster) -> int:

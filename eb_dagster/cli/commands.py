@@ -680,7 +680,7 @@ def _has_published(ledger: str | None, path: Place) -> bool:
     if _new_ledger(ledger) is not None:
         return False
     with closing(Ledger(read_ledger(ledger), endpoint="", must_exist=True)) as it:
-        return it.has_published(str(path.resolve()))
+        return it.publications.has(str(path.resolve()))
 
 
 def _write(enricher: Enricher, table: _Table, output: Place, *, prefix: str) -> None:

@@ -148,7 +148,7 @@ def show(context: click.Context, as_json: bool) -> None:
             reconcile.months(it),
             reconcile.doubts(it),
             reconcile.unreadable(it),
-            it.caps(),
+            it.budget.caps(),
         )
     if as_json:
         lists = {"months": months, "doubts": doubts, "unreadable": unreadable}
@@ -407,13 +407,13 @@ def cap(context: click.Context, daily: int | None, monthly: int | None, lift: bo
     """Cap what all runs on this ledger may spend together."""
     with _opened(context) as it:
         if lift:
-            it.set_cap("day", None)
-            it.set_cap("month", None)
+            it.budget.set_cap("day", None)
+            it.budget.set_cap("month", None)
         if daily is not None:
-            it.set_cap("day", daily)
+            it.budget.set_cap("day", daily)
         if monthly is not None:
-            it.set_cap("month", monthly)
-        caps = it.caps()
+            it.budget.set_cap("month", monthly)
+        caps = it.budget.caps()
     for period, most in caps.items():
         click.echo(f"{period}: {'no cap' if most is None else f'{most:,} credits'}")
 

@@ -1,7 +1,8 @@
-"""Which identifiers stood beside which, so that one that several people share is told from one person's own.
+"""Which identifiers stood beside which in the rows: this tells an identifier that several people share.
 
-A phone is shared if it stood in two rows whose profiles differ, or whose e-mails or names do, and no contact that
-was bought holds both; an e-mail, if profiles differ. What is shared is asked for nobody and answers for nobody.
+A phone is shared if it stood in two rows whose profiles differ, or whose e-mails or names differ, and no contact
+that was bought holds both. An e-mail is shared if the profiles differ. What is shared is asked for nobody and
+answers for nobody.
 
 The ledger remembers it as keyed hashes, so that earlier tables count. A row that says nothing new adds nothing.
 """
@@ -12,35 +13,37 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
-from eb_dagster.ledger import connection as database
+from eb_dagster.ledger import schema
 from eb_dagster.ledger.entries import KEY_BYTES
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.ledger.lookup import contacts_with
 
 _MOST_PEOPLE: Final = 4
-"""Beside whom one identifier is remembered. One that stood beside more is shared for good."""
+"""So many people are remembered beside one identifier. One that stood beside more is shared for good."""
 _MOST_KEYS: Final = 8
-_MANY: Final = b"\xff"
+"""So many keys of each kind are remembered of a person."""
+_MANY_PEOPLE: Final = b"\xff"
 _KEYS_AT_ONCE: Final = 1_000
-_companions = database.companions
+_companions = schema.companions
 
 
 class Person(NamedTuple):
     """Somebody beside whom an identifier stood, by keyed hashes."""
 
     profiles: frozenset[bytes]
-    """LinkedIn names; other profiles cannot be compared."""
+    """LinkedIn vanity profiles; other profiles cannot be compared."""
     emails: frozenset[bytes]
     names: frozenset[bytes] = frozenset()
     """The words of the name."""
 
-    def compared(self, other: Person) -> bool | None:
-        """Whether both are one: by a profile, else by names that have no word in common, else by an e-mail.
+    def _is_one_with(self, other: Person) -> bool | None:
+        """Compare by profile, else by names that have no word in common, else by e-mail.
 
         None where that cannot be told.
         """
@@ -53,47 +56,54 @@ class Person(NamedTuple):
         return True if self.names and self.names == other.names else None
 
     def is_same(self, other: Person) -> bool:
-        """Whether both are one."""
-        return self.compared(other) is True
+        """Whether both are certainly one person."""
+        return self._is_one_with(other) is True
 
     def differs(self, other: Person) -> bool:
-        """Whether both are two."""
-        return self.compared(other) is False
+        """Whether both are certainly two people."""
+        return self._is_one_with(other) is False
 
-    def is_joined_with(self, other: Person, holders: Mapping[bytes, Collection[Any]]) -> bool:
-        """Whether a contact holds what differs of both."""
-        by_profile = self.profiles and other.profiles
-        ours, theirs = (self.profiles, other.profiles) if by_profile else (self.emails, other.emails)
-        return any(not set(holders[one]).isdisjoint(holders[two]) for one in ours for two in theirs)
+    def is_joined_with(self, other: Person, holders: Mapping[bytes, Collection[object]]) -> bool:
+        """Whether one contact holds what tells both apart. `holders` are the contacts that hold each key."""
+        has_profiles = self.profiles and other.profiles
+        own_keys, other_keys = (
+            (self.profiles, other.profiles) if has_profiles else (self.emails, other.emails)
+        )
+        return any(
+            not set(holders[own_key]).isdisjoint(holders[other_key])
+            for own_key in own_keys
+            for other_key in other_keys
+        )
 
-    def with_(self, other: Person) -> Person:
-        """Both as one."""
-        return Person(*(one | two for one, two in zip(self, other, strict=True)))
+    def merge(self, other: Person) -> Person:
+        """Both as one person."""
+        return Person(self.profiles | other.profiles, self.emails | other.emails, self.names | other.names)
 
 
 def pack_person(*kinds: Collection[bytes]) -> bytes:
-    """A person as bytes: three counts, then the keys. What is beyond the most that is kept is left out."""
+    """A person as bytes: the number of keys of each kind, then the keys. At most `_MOST_KEYS` of each are kept."""
     kept = [sorted(keys)[:_MOST_KEYS] for keys in kinds]
     return bytes(map(len, kept)) + b"".join([key for keys in kept for key in keys])
 
 
-def _is_one(packed: bytes) -> bool:
+def _is_at_most_one(blob: bytes) -> bool:
     """Whether it is one person, or nobody."""
-    counts = packed[: len(Person._fields)]
-    return len(packed) <= len(counts) + KEY_BYTES * sum(counts)
+    counts = blob[: len(Person._fields)]
+    return len(blob) <= len(counts) + KEY_BYTES * sum(counts)
 
 
-def _unpacked(packed: bytes) -> list[Person]:
+def _unpack(blob: bytes) -> list[Person]:
     people: list[Person] = []
-    at = 0
-    while at < len(packed):
-        counts = packed[at : at + len(Person._fields)]
-        at += len(counts)
+    start = 0
+    while start < len(blob):
+        counts = blob[start : start + len(Person._fields)]
+        start += len(counts)
         kinds: list[frozenset[bytes]] = []
         for count in counts:
-            end = at + KEY_BYTES * count
-            kinds.append(frozenset(packed[start : start + KEY_BYTES] for start in range(at, end, KEY_BYTES)))
-            at = end
+            end = start + KEY_BYTES * count
+            starts = range(start, end, KEY_BYTES)
+            kinds.append(frozenset(blob[key_start : key_start + KEY_BYTES] for key_start in starts))
+            start = end
         people.append(Person(*kinds))
     return people
 
@@ -107,18 +117,18 @@ class _Entry(NamedTuple):
 
 
 class _Memory(Protocol):
-    """Where it is remembered."""
+    """Where entries are remembered."""
 
     def get(self, keys: Collection[bytes]) -> dict[bytes, _Entry]:
-        """What is known of these keys."""
+        """The entries of these keys."""
         ...
 
     def put(self, entries: Mapping[bytes, _Entry]) -> None:
-        """Replace what is known of these."""
+        """Replace the entries of these keys."""
         ...
 
     def shared(self) -> Collection[bytes]:
-        """All that are shared."""
+        """The keys of all shared identifiers."""
         ...
 
 
@@ -129,17 +139,23 @@ class Companions:
         self._ledger = ledger
         self._memory: _Memory = _Scratch(_InLedger(ledger)) if is_plan else _InLedger(ledger)
 
-    def note(self, keys: Collection[bytes], said: Mapping[bytes, Collection[bytes]]) -> None:
+    def note(self, keys: Collection[bytes], beside: Mapping[bytes, Collection[bytes]]) -> None:
         """Take in what rows that offer these keys say: by key, the people beside whom it stood (`pack_person`)."""
         shared = self._memory.shared()
-        open_questions = [key for key in keys if key in shared] if shared else []
-        if not (said or open_questions):
+        doubtful = [key for key in keys if key in shared] if shared else []
+        if not (beside or doubtful):
             return
-        known = self._memory.get({*said, *open_questions})
-        news = {key: told for key in said if (told := _learned(known.get(key, _Entry()), said[key]))}
-        again = {key: known[key] for key in open_questions if key not in news and known[key].people != _MANY}
-        changed = self._judged({**again, **news})
-        self._memory.put({key: one for key, one in changed.items() if one != known.get(key)})
+        known = self._memory.get({*beside, *doubtful})
+        changed: dict[bytes, _Entry] = {}
+        for key in doubtful:
+            if known[key].people != _MANY_PEOPLE:
+                changed[key] = known[key]
+        for key, people in beside.items():
+            learned = _learn(known.get(key, _Entry()), people)
+            if learned is not None:
+                changed[key] = learned
+        judged = self._judge(changed)
+        self._memory.put({key: entry for key, entry in judged.items() if entry != known.get(key)})
 
     def shared(self, keys: Collection[bytes]) -> npt.NDArray[np.bool_]:
         """Which of these keys are of identifiers that several people share, as far as rows tell."""
@@ -148,162 +164,171 @@ class Companions:
             return np.zeros(len(keys), dtype=np.bool_)
         return np.fromiter((key in shared for key in keys), dtype=np.bool_, count=len(keys))
 
-    def _judged(self, entries: Mapping[bytes, _Entry]) -> dict[bytes, _Entry]:
-        """The same, with who is one by a contact put together, and whether they are still shared."""
-        several = {
-            key: _unpacked(one.people)
-            for key, one in entries.items()
-            if one.people != _MANY and not _is_one(one.people)
-        }
-        differing = {key: people for key, people in several.items() if _differ(people)}
+    def _judge(self, entries: Mapping[bytes, _Entry]) -> dict[bytes, _Entry]:
+        """The same entries: people whom a contact shows to be one are joined, and it is told anew what is shared."""
         judged = dict(entries)
-        for key in several.keys() - differing.keys():
-            judged[key] = entries[key]._replace(is_shared=False)
+        differing: dict[bytes, list[Person]] = {}
+        for key, entry in entries.items():
+            if entry.people == _MANY_PEOPLE or _is_at_most_one(entry.people):
+                continue
+            people = _unpack(entry.people)
+            if _differ(people):
+                differing[key] = people
+            else:
+                judged[key] = entry._replace(is_shared=False)
         if not differing:
             return judged
-        asked = {
-            key for people in differing.values() for one in people for key in (*one.profiles, *one.emails)
-        }
         newest = self._ledger.last_request()
-        after = min(entries[key].searched for key in differing)
-        holders = self._ledger.contacts_with(sorted(asked), after=after)
+        holders = self._contacts_with(differing, after=min(entries[key].searched for key in differing))
         for key, people in differing.items():
-            joined = _joined(people, lambda one, two: one.is_joined_with(two, holders))
-            judged[key] = _Entry(_packed(joined), _differ(joined), newest)
+            joined = _join(people, lambda person, other: person.is_joined_with(other, holders))
+            judged[key] = _Entry(_pack(joined), _differ(joined), newest)
         return judged
+
+    def _contacts_with(
+        self, differing: Mapping[bytes, Sequence[Person]], *, after: int
+    ) -> dict[bytes, set[tuple[int, int]]]:
+        keys = {
+            key
+            for people in differing.values()
+            for person in people
+            for key in (*person.profiles, *person.emails)
+        }
+        with (
+            schema.wrong_types_as_damage("the table `requests`"),
+            self._ledger.database.reading() as connection,
+        ):
+            return contacts_with(connection, sorted(keys), endpoint=self._ledger.endpoint, after=after)
 
 
 def forget(ledger: Ledger, keys: Collection[bytes]) -> None:
     """Leave nothing of what stood beside these, nor of these beside others."""
-    gone = frozenset(keys)
+    forgotten = frozenset(keys)
     column = _companions.c
-    with ledger.transaction() as connection:
+    with ledger.database.transaction() as connection:
         rows = connection.execute(sa.select(column.key, column.people)).all()
         for row in rows:
             key, people = bytes(row.key), bytes(row.people)
-            kept = b"" if key in gone else _without(people, gone)
+            kept = b"" if key in forgotten else _without(people, forgotten)
             if not kept:
                 connection.execute(sa.delete(_companions).where(column.key == key))
             elif kept != people:
                 connection.execute(sa.update(_companions).where(column.key == key).values(people=kept))
 
 
-def _without(packed: bytes, gone: frozenset[bytes]) -> bytes:
-    if packed == _MANY:
-        return packed
-    return _packed(one for one in _unpacked(packed) if gone.isdisjoint((*one.profiles, *one.emails)))
+def _without(blob: bytes, forgotten: frozenset[bytes]) -> bytes:
+    if blob == _MANY_PEOPLE:
+        return blob
+    people = _unpack(blob)
+    return _pack(person for person in people if forgotten.isdisjoint((*person.profiles, *person.emails)))
 
 
 def purge(ledger: Ledger, *, before: float) -> None:
-    """Drop what was noted before that moment, in seconds since the epoch."""
-    with ledger.transaction() as connection:
+    """Drop what was noted before that time, in seconds since the epoch."""
+    with ledger.database.transaction() as connection:
         connection.execute(sa.delete(_companions).where(_companions.c.at < before))
 
 
-def _learned(entry: _Entry, said: Collection[bytes]) -> _Entry | None:
-    """What is known with this; None if it is nothing new."""
-    if entry.people == _MANY or said == {entry.people}:
+def _learn(entry: _Entry, beside: Collection[bytes]) -> _Entry | None:
+    """The entry with these people; None if that is nothing new."""
+    if entry.people == _MANY_PEOPLE or beside == {entry.people}:
         return None
-    if not entry.people and len(said) == 1:
+    if not entry.people and len(beside) == 1:
         # Nearly always: nobody stood beside it before.
-        return _Entry(next(iter(said)))
-    people = _unpacked(entry.people)
-    new = [one for packed in sorted(said) for one in _unpacked(packed) if not _is_told(one, people)]
-    if not new:
-        return None
-    people = _joined([*people, *new], Person.is_same)
+        return _Entry(next(iter(beside)))
+    known = _unpack(entry.people)
+    new = [person for blob in sorted(beside) for person in _unpack(blob) if not _is_known(person, known)]
+    return _with_people(known, new, is_shared=False) if new else None
+
+
+def _with_people(known: Sequence[Person], new: Sequence[Person], *, is_shared: bool | None = None) -> _Entry:
+    """The entry of all these people. If `is_shared` is not given, it is shared if they differ."""
+    people = _join([*known, *new], Person.is_same)
     if len(people) > _MOST_PEOPLE:
-        return _Entry(_MANY, is_shared=True)
-    return _Entry(_packed(people))
+        return _Entry(_MANY_PEOPLE, is_shared=True)
+    return _Entry(_pack(people), _differ(people) if is_shared is None else is_shared)
 
 
-def _is_told(new: Person, people: Iterable[Person]) -> bool:
-    return any(all(told <= known for told, known in zip(new, one, strict=True)) for one in people)
+def _is_known(new: Person, people: Iterable[Person]) -> bool:
+    return any(
+        new.profiles <= person.profiles and new.emails <= person.emails and new.names <= person.names
+        for person in people
+    )
 
 
-def _joined(people: Sequence[Person], are_one: Callable[[Person, Person], bool]) -> list[Person]:
+def _join(people: Sequence[Person], are_one: Callable[[Person, Person], bool]) -> list[Person]:
     """Each of them once."""
     joined: list[Person] = []
-    for one in people:
+    for person in people:
+        whole = person
         others: list[Person] = []
         for other in joined:
-            # As it has become: somebody with a profile by now is not one with whoever has another.
-            if are_one(one, other):
-                one = other.with_(one)
+            # Compared as merged so far: with a profile by now, it is not one with somebody who has another.
+            if are_one(whole, other):
+                whole = other.merge(whole)
             else:
                 others.append(other)
-        joined = [*others, one]
+        joined = [*others, whole]
     return joined
 
 
-def _packed(people: Iterable[Person]) -> bytes:
-    return b"".join([pack_person(*one) for one in people])
+def _pack(people: Iterable[Person]) -> bytes:
+    return b"".join([pack_person(*person) for person in people])
 
 
 def _differ(people: Sequence[Person]) -> bool:
-    return any(one.differs(two) for one, two in combinations(people, 2))
+    return any(person.differs(other) for person, other in combinations(people, 2))
 
 
 class _InLedger:
     """The ledger's own memory, which all runs on it share."""
 
     def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
+        self._database = ledger.database
         self._version: tuple[int, float] = (0, 0.0)
         self._shared: frozenset[bytes] = frozenset()
 
     def get(self, keys: Collection[bytes]) -> dict[bytes, _Entry]:
-        with self._ledger.reading() as connection:
+        with self._database.reading() as connection:
             return _read(connection, keys)
 
     def put(self, entries: Mapping[bytes, _Entry]) -> None:
         if not entries:
             return
         now = time.time()
-        # Undone by a power cut, it is told again by the rows; the next claim makes it durable.
-        with self._ledger.transaction(is_durable=False) as connection:
+        # If a power cut undoes it, the rows tell it again; the next claim makes it durable.
+        with self._database.transaction(is_durable=False) as connection:
             # What another process has put in meanwhile stays.
-            there = _read(connection, entries)
-            rows: list[dict[str, Any]] = []
-            for key, one in sorted(entries.items()):
-                both = _with(one, there.get(key))
-                rows.append({
-                    "key": key, "people": both.people, "is_shared": both.is_shared, "searched": both.searched, "at": now,
-                })  # fmt: skip
-            if there:
-                column = _companions.c.key
-                connection.execute(
-                    sa.delete(_companions).where(column == sa.bindparam("old")),
-                    [{"old": key} for key in there],
-                )
+            stored = _read(connection, entries)
+            merged = {key: _merge(entry, stored.get(key)) for key, entry in sorted(entries.items())}
+            if stored:
+                old_keys = [{"old": key} for key in stored]
+                is_old = _companions.c.key == sa.bindparam("old")
+                connection.execute(sa.delete(_companions).where(is_old), old_keys)
+            rows = [{"key": key, **entry._asdict(), "at": now} for key, entry in merged.items()]
             connection.execute(sa.insert(_companions), rows)
 
     def shared(self) -> Collection[bytes]:
         column = _companions.c
-        with self._ledger.reading() as connection:
+        with self._database.reading() as connection:
             query = sa.select(sa.func.count(), sa.func.max(column.at)).where(column.is_shared)
-            row = connection.execute(query).one()
-            version = (int(row[0]), float(row[1] or 0.0))
+            count, newest = connection.execute(query).one()
+            version = (int(count), float(newest or 0.0))
             if version != self._version:
                 keys = connection.execute(sa.select(column.key).where(column.is_shared)).scalars()
                 self._version, self._shared = version, frozenset(bytes(key) for key in keys)
         return self._shared
 
 
-def _with(one: _Entry, other: _Entry | None) -> _Entry:
+def _merge(entry: _Entry, stored: _Entry | None) -> _Entry:
     """What two processes have learned of one identifier."""
-    if other is None or other.people == one.people:
-        return one
-    if _MANY in (one.people, other.people):
-        return _Entry(_MANY, is_shared=True)
-    if not (
-        new := [person for person in _unpacked(other.people) if not _is_told(person, _unpacked(one.people))]
-    ):
-        return one
-    people = _joined([*_unpacked(one.people), *new], Person.is_same)
-    if len(people) > _MOST_PEOPLE:
-        return _Entry(_MANY, is_shared=True)
-    return _Entry(_packed(people), _differ(people))
+    if stored is None or stored.people == entry.people:
+        return entry
+    if _MANY_PEOPLE in (entry.people, stored.people):
+        return _Entry(_MANY_PEOPLE, is_shared=True)
+    known = _unpack(entry.people)
+    new = [person for person in _unpack(stored.people) if not _is_known(person, known)]
+    return _with_people(known, new) if new else entry
 
 
 def _read(connection: sa.Connection, keys: Iterable[bytes]) -> dict[bytes, _Entry]:
@@ -325,7 +350,7 @@ def _batches(keys: Iterable[bytes]) -> Iterator[list[bytes]]:
 
 
 class _Scratch:
-    """What a plan has read, over what the ledger remembers: in memory, on disk if it is much, then gone."""
+    """What a plan has read, on top of what the ledger remembers: in memory, on disk if it is much, then gone."""
 
     def __init__(self, below: _InLedger) -> None:
         self._below = below
@@ -348,14 +373,13 @@ class _Scratch:
         return found
 
     def put(self, entries: Mapping[bytes, _Entry]) -> None:
-        # In their order: so a tree grows at one place at a time.
-        rows = [(key, *one) for key, one in sorted(entries.items())]
+        # In the order of the keys, so that the tree grows at one place at a time.
+        rows = [(key, *entry) for key, entry in sorted(entries.items())]
         self._database.executemany("REPLACE INTO entries VALUES (?, ?, ?, ?)", rows)
-        shared = {key for key, one in entries.items() if one.is_shared}
+        shared = {key for key, entry in entries.items() if entry.is_shared}
+        not_shared = entries.keys() - shared
         self._shared = (self._shared - entries.keys()) | shared
-        self._not_shared = (self._not_shared - shared) | (
-            frozenset(self._below.shared()) & entries.keys() - shared
-        )
+        self._not_shared = (self._not_shared - shared) | (frozenset(self._below.shared()) & not_shared)
 
     def shared(self) -> Collection[bytes]:
         if not (self._shared or self._not_shared):

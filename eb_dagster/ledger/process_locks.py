@@ -1,6 +1,6 @@
-"""Tell whether the process behind a claim still lives, by a lock that dies with it.
+"""Tell whether the process behind a claim still lives, by a lock that ends with it.
 
-A lock, not a time-out: a process that was stopped for an hour and goes on still owns its claims.
+A lock and not a time-out: a process that was stopped for an hour and goes on still owns its claims.
 """
 
 from __future__ import annotations
@@ -15,9 +15,16 @@ import filelock
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+# A server's own time-outs would end the transaction that holds the lock while its process lives.
+_SET_NO_TIMEOUTS: Final = (
+    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0; "
+    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
+)
+_TRY_LOCK: Final = sa.text("SELECT pg_try_advisory_xact_lock(:number)")
+
 
 class Owner(Protocol):
-    """The mark of this process on its claims."""
+    """The process that owns claims: its name on them, and a lock that shows that it lives."""
 
     name: str
 
@@ -41,8 +48,8 @@ class FileOwner:
         self.name = uuid.uuid4().hex
         self._folder = ledger.with_name(ledger.name + "-owners")
         self._folder.mkdir(exist_ok=True, mode=0o700)
-        self._mine = self._lock_of(self.name)
-        self._mine.acquire(timeout=0)
+        self._own_lock = self._lock_of(self.name)
+        self._own_lock.acquire(timeout=0)
 
     def _lock_of(self, owner: str) -> filelock.BaseFileLock:
         path = self._folder / f"{owner}.lock"
@@ -69,12 +76,12 @@ class FileOwner:
 
     def leave(self) -> None:
         """Unlock the file, then remove it: Windows removes no file that is open."""
-        self._mine.release()
+        self._own_lock.release()
         _remove(self._folder / f"{self.name}.lock")
 
 
 def _remove(path: Path) -> None:
-    # On Windows, another process may have it open to see whether it is locked; that one removes it.
+    # On Windows, another process may have it open to see whether it is locked; then that one removes it.
     with contextlib.suppress(PermissionError):
         path.unlink(missing_ok=True)
 
@@ -82,33 +89,36 @@ def _remove(path: Path) -> None:
 class DatabaseOwner:
     """An advisory lock in PostgreSQL, on a connection of its own.
 
-    It is held by a transaction that stays open, not by the session: behind a pooler, only a transaction
-    has a session to itself. It has no snapshot, so it holds up nobody.
+    A transaction that stays open holds it, and not the session: behind a pooler, only a transaction has a
+    server's session to itself. The transaction has no snapshot, so it does not hold up any other.
     """
 
     def __init__(self, url: sa.URL) -> None:
         self.name = uuid.uuid4().hex
         self._engine = sa.create_engine(
-            url, hide_parameters=True, poolclass=sa.NullPool, isolation_level="READ COMMITTED",
+            url,
+            hide_parameters=True,
+            poolclass=sa.NullPool,
+            isolation_level="READ COMMITTED",
             connect_args={"prepare_threshold": None},
-        )  # fmt: skip
+        )
         self._lock = threading.Lock()
         self._connection: sa.Connection | None = None
         self.hold()
 
     def hold(self) -> None:
-        """A lost connection has lost the lock: connect and take it again."""
+        """If the connection was lost, so is the lock: connect and take it again."""
         with self._lock:
             if self._connection is not None:
                 try:
                     self._connection.execute(sa.text("SELECT 1"))
                     return
                 except SQLAlchemyError:
-                    # Of a connection that was lost in another question, SQLAlchemy speaks in its own words.
+                    # Not only a DBAPIError: of a connection that was lost earlier, SQLAlchemy raises its own errors.
                     self._drop()
             self._connection = self._engine.connect()
-            self._connection.exec_driver_sql(_FOR_AS_LONG_AS_IT_TAKES)
-            self._ask(self._connection, self.name)
+            self._connection.exec_driver_sql(_SET_NO_TIMEOUTS)
+            _try_lock(self._connection, self.name)
 
     def is_gone(self, owner: str) -> bool:
         """Whether no session holds that owner's lock."""
@@ -119,10 +129,10 @@ class DatabaseOwner:
             connection = self._connection
             if connection is None:
                 return False
-            # Whatever was locked since then is let go with it.
-            asking = connection.begin_nested()
-            is_free = self._ask(connection, owner)
-            asking.rollback()
+            # Rolling back lets go of the lock if it was free.
+            attempt = connection.begin_nested()
+            is_free = _try_lock(connection, owner)
+            attempt.rollback()
             return is_free
 
     def leave(self) -> None:
@@ -138,14 +148,7 @@ class DatabaseOwner:
                 connection.invalidate()
             connection.close()
 
-    @staticmethod
-    def _ask(connection: sa.Connection, owner: str) -> bool:
-        number = {"number": int(owner[:15], 16)}
-        return bool(connection.execute(sa.text("SELECT pg_try_advisory_xact_lock(:number)"), number).scalar())
 
-
-# Whatever a server has by default would end the transaction while its process lives.
-_FOR_AS_LONG_AS_IT_TAKES: Final = (
-    "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0; "
-    "SELECT set_config(name, '0', true) FROM pg_settings WHERE name = 'transaction_timeout'"
-)
+def _try_lock(connection: sa.Connection, owner: str) -> bool:
+    number = int(owner[:15], 16)
+    return bool(connection.execute(_TRY_LOCK, {"number": number}).scalar())

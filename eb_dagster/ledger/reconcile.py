@@ -10,10 +10,10 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Final, Literal, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,19 +21,36 @@ import sqlalchemy as sa
 
 from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
 from eb_dagster.errors import ConfigError, InputError, LedgerError
-from eb_dagster.ledger import connection as database
-from eb_dagster.ledger.entries import CHARGED, RESENT, WRITTEN_OFF, checksum, unpack_outcomes
+from eb_dagster.ledger.entries import (
+    CHARGED,
+    RESENT,
+    WRITTEN_OFF,
+    Entries,
+    checksum,
+    count_contacts,
+    keys_checksum,
+)
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.ledger.lookup import IN_FLIGHT_STATES
 from eb_dagster.ledger.replies import apply_reply
+from eb_dagster.ledger.reply_store import is_intact
+from eb_dagster.ledger.request_rows import (
+    IN_FLIGHT_STATES,
+    UNSENT_STATES,
+    Row,
+    outcomes_of,
+    rewrite_outcomes,
+)
+from eb_dagster.ledger.schema import replies, requests
 from eb_dagster.tables.atomic_file import check_writable, files_of_ledger
 from eb_dagster.tables.parquet import read_metadata, write_parquet
 
 Decision = Literal["resend", "write-off", "charged"]
-_OUTCOME_OF: Final[dict[Decision, int]] = {"resend": RESENT, "write-off": WRITTEN_OFF, "charged": CHARGED}
-_requests, _replies = database.requests, database.replies
 
-RECEIPTS: Final = pa.schema([
+_OUTCOME_OF: Final[dict[Decision, int]] = {"resend": RESENT, "write-off": WRITTEN_OFF, "charged": CHARGED}
+_NOTHING_CHANGED: Final = "Nothing was changed"
+_column = requests.c
+
+_RECEIPT_FIELDS: Final = [
     pa.field("request", pa.int64(), nullable=False),
     pa.field("endpoint", pa.string(), nullable=False),
     pa.field("run", pa.string(), nullable=False),
@@ -46,22 +63,40 @@ RECEIPTS: Final = pa.schema([
     pa.field("records_enriched", pa.int32()),
     pa.field("at_risk", pa.int32(), nullable=False),
     pa.field("unreadable", pa.int32(), nullable=False),
-])  # fmt: skip
-"""One row a request: what was asked, when, and what it cost. Nobody is in it."""
+]
+RECEIPTS: Final = pa.schema(_RECEIPT_FIELDS)
+"""One row for each request: what was asked, when, and what it cost. Nobody is in it."""
+
+
+class _Receipt(NamedTuple):
+    """A row of `RECEIPTS`."""
+
+    request: int
+    endpoint: str
+    run: str
+    state: str
+    sent_at: datetime
+    answered_at: datetime | None
+    http_status: int | None
+    asked: int
+    credits: int
+    records_enriched: int | None
+    at_risk: int
+    unreadable: int
 
 
 @dataclass(frozen=True, slots=True)
 class Month:
-    """What one endpoint cost in one month of UTC. Credits, but for `requests` and `asked`."""
+    """What one endpoint cost in one month of UTC, in credits except for `requests` and `asked`."""
 
     endpoint: str
     month: str
-    requests: int
-    asked: int
-    credits: int
-    in_flight: int
-    in_doubt: int
-    unreadable: int
+    requests: int = 0
+    asked: int = 0
+    credits: int = 0
+    in_flight: int = 0
+    in_doubt: int = 0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,48 +125,52 @@ class Reread:
 
 def months(ledger: Ledger) -> list[Month]:
     """What was bought, by endpoint and month, oldest first."""
-    totals: dict[tuple[str, str], list[int]] = {}
+    totals: dict[tuple[str, str], Month] = {}
     for receipt in _receipts(ledger):
-        is_flying = receipt["state"] in IN_FLIGHT_STATES
-        risk = receipt["at_risk"]
-        counted = receipt["state"] not in ("free", "refused")
-        place = totals.setdefault((receipt["endpoint"], f"{receipt['sent_at']:%Y-%m}"), [0] * 6)
-        row = (
-            1, receipt["asked"] if counted else 0, receipt["credits"], risk if is_flying else 0,
-            0 if is_flying else risk, receipt["unreadable"],
-        )  # fmt: skip
-        for at, count in enumerate(row):
-            place[at] += count
-    return [Month(*key, *counts) for key, counts in sorted(totals.items())]
+        place = (receipt.endpoint, f"{receipt.sent_at:%Y-%m}")
+        totals[place] = _add(totals.get(place, Month(*place)), receipt)
+    return [totals[place] for place in sorted(totals)]
+
+
+def _add(month: Month, receipt: _Receipt) -> Month:
+    is_in_flight = receipt.state in IN_FLIGHT_STATES
+    is_sent = receipt.state not in UNSENT_STATES
+    return replace(
+        month,
+        requests=month.requests + 1,
+        asked=month.asked + (receipt.asked if is_sent else 0),
+        credits=month.credits + receipt.credits,
+        in_flight=month.in_flight + (receipt.at_risk if is_in_flight else 0),
+        in_doubt=month.in_doubt + (0 if is_in_flight else receipt.at_risk),
+        unreadable=month.unreadable + receipt.unreadable,
+    )
 
 
 def doubts(ledger: Ledger) -> list[Doubt]:
     """The requests in doubt, oldest first."""
-    return _undecided(ledger, _requests.c.at_risk, reason="the reply broke off")
+    return _undecided(ledger, _column.at_risk, reason="the reply broke off")
 
 
 def unreadable(ledger: Ledger) -> list[Doubt]:
     """The requests with answers that cannot be read, oldest first."""
-    return _undecided(ledger, _requests.c.unreadable, reason="the reply cannot be read")
+    return _undecided(ledger, _column.unreadable, reason="the reply cannot be read")
 
 
 def _undecided(ledger: Ledger, count: sa.Column[int], *, reason: str) -> list[Doubt]:
-    column = _requests.c
-    with ledger.reading() as connection:
-        rows = connection.execute(
-            sa.select(
-                column.id,
-                column.created_at,
-                column.asked,
-                count.label("open"),
-                column.http_status,
-                column.note,
-            )
-            .where(count > 0, column.state.not_in(IN_FLIGHT_STATES))
-            .order_by(column.id)
-        ).all()
+    query = sa.select(
+        _column.id,
+        _column.created_at,
+        _column.asked,
+        count.label("undecided"),
+        _column.http_status,
+        _column.note,
+    ).where(count > 0, _column.state.not_in(IN_FLIGHT_STATES))
+    with ledger.database.reading() as connection:
+        rows = connection.execute(query.order_by(_column.id)).all()
     return [
-        Doubt(row.id, _moment(row.created_at), row.asked, row.open, row.http_status, row.note or reason)
+        Doubt(
+            row.id, _datetime(row.created_at), row.asked, row.undecided, row.http_status, row.note or reason
+        )
         for row in rows
     ]
 
@@ -146,35 +185,40 @@ def resolve(
 ) -> int:
     """Decide about requests that are in doubt or cannot be read, once a person knows more.
 
-    Returns the identifiers decided on, which are all of these requests that have no answer.
+    Returns how many identifiers were decided on: all of these requests that have no answer.
 
-    "resend": it was not charged, or paying twice is accepted: the next run asks again. "write-off":
-    stop counting it as at risk; never ask again. "charged": the vendor's bill has it: counted as
-    spent, `credits` of them if given, else as many as the reply says, else all; never asked again,
-    unless `ask_again` accepts that it may be paid twice.
+    Args:
+        ledger: the ledger.
+        requests: the numbers of the requests.
+        decision: "resend": it was not charged, or paying twice is accepted: the next run asks again. "write-off":
+            it no longer counts as at risk, and is never asked again. "charged": it is on the vendor's bill: it
+            counts as spent, and is never asked again unless `ask_again`.
+        credits: how many of them the bill has; else as many as the reply says, else all.
+        ask_again: ask again what was charged, which may be paid twice.
 
-    Raises `InputError` if there is nothing to decide about one of the requests; then nothing is changed.
+    Raises:
+        InputError: there is nothing to decide about one of the requests; then nothing is changed.
+
     """
     chosen = list(dict.fromkeys(requests))
     if credits is not None and (decision != "charged" or len(chosen) != 1):
         raise InputError(
             "credits can be told for one request that was charged; name one, with --charged",
-            spent="Nothing was changed",
+            spent=_NOTHING_CHANGED,
         )
     if ask_again and decision != "charged":
         raise InputError(
             "only what was charged can be asked again by --ask-again; say --charged, or --resend alone",
-            spent="Nothing was changed",
+            spent=_NOTHING_CHANGED,
         )
-    with ledger.transaction() as connection:
+    with ledger.database.transaction() as connection:
         return sum(
-            _decide(ledger, connection, request_id, decision, credits=credits, ask_again=ask_again)
+            _decide(connection, request_id, decision, credits=credits, ask_again=ask_again)
             for request_id in chosen
         )
 
 
 def _decide(
-    ledger: Ledger,
     connection: sa.Connection,
     request_id: int,
     decision: Decision,
@@ -182,79 +226,91 @@ def _decide(
     credits: int | None,  # noqa: A002 - the field's word
     ask_again: bool,
 ) -> int:
-    column = _requests.c
-    row = connection.execute(
-        sa.select(_requests).where(
-            column.id == request_id,
-            sa.or_(column.at_risk > 0, column.unreadable > 0),
-            column.state.not_in(IN_FLIGHT_STATES),
-        )
-    ).one_or_none()
-    if row is None:
-        raise InputError(
-            f"request {request_id} is not in doubt and can be read; see `eb-dagster ledger show`",
-            spent="Nothing was changed",
-        )
-    default = UNREADABLE if row.state == "unreadable" else IN_DOUBT
-    outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=default).copy()
+    row = _undecided_request(connection, request_id)
+    outcomes = outcomes_of(row).copy()
     is_open = np.isin(outcomes["position"], (IN_DOUBT, UNREADABLE))
     count = int(is_open.sum())
     if credits is not None and not 0 <= credits <= count:
         raise InputError(
             f"request {request_id} has {count:,} identifiers in doubt, not {credits:,}; choose a smaller number",
-            spent="Nothing was changed",
+            spent=_NOTHING_CHANGED,
         )
-    if credits is None and row.records_enriched is not None:
-        credits = max(0, min(count, row.records_enriched - row.credits))  # noqa: A001
     outcomes["position"][is_open] = RESENT if ask_again else _OUTCOME_OF[decision]
-    cost = (count if credits is None else credits) if decision == "charged" else 0
-    is_applied = row.outcomes is not None and not bool(is_open.all())
-    ledger.rewrite_outcomes(
-        connection, request_id, outcomes, aliases=row.aliases, unreadable=0,
-        state=row.state if row.state == "purged" else "applied" if is_applied else "resolved",
-        credits=row.credits + cost, note=f"resolved: {decision}{', asked again' if ask_again else ''}",
-    )  # fmt: skip
+    charged = (_credits_of(row, count) if credits is None else credits) if decision == "charged" else 0
+    again = ", asked again" if ask_again else ""
+    changes = {
+        "unreadable": 0,
+        "state": _decided_state(row, is_all=count == len(outcomes)),
+        "credits": row.credits + charged,
+        "note": f"resolved: {decision}{again}",
+    }
+    rewrite_outcomes(connection, request_id, outcomes, aliases=row.aliases, changes=changes)
     return count
+
+
+def _undecided_request(connection: sa.Connection, request_id: int) -> Row:
+    query = sa.select(requests).where(
+        _column.id == request_id,
+        sa.or_(_column.at_risk > 0, _column.unreadable > 0),
+        _column.state.not_in(IN_FLIGHT_STATES),
+    )
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise InputError(
+            f"request {request_id} is not in doubt and can be read; see `eb-dagster ledger show`",
+            spent=_NOTHING_CHANGED,
+        )
+    return row
+
+
+def _credits_of(row: Row, count: int) -> int:
+    """How many of `count` identifiers without an answer were charged: as the reply says, else all."""
+    if row.records_enriched is None:
+        return count
+    return max(0, min(count, row.records_enriched - row.credits))
+
+
+def _decided_state(row: Row, *, is_all: bool) -> str:
+    if row.state == "purged":
+        return row.state
+    return "resolved" if row.outcomes is None or is_all else "applied"
 
 
 def reread(ledger: Ledger) -> Reread:
     """Read kept replies that were not read in full once more, after an upgrade. Sends nothing."""
-    replies = contacts = unreadable = 0
-    for endpoint in ledger.endpoints():
-        for request_id, before in _not_read_in_full(ledger, endpoint):
-            with ledger.at(endpoint):
-                apply_reply(ledger, next(ledger.replies([request_id])))
-            with ledger.reading() as connection:
-                query = sa.select(_requests.c.credits, _requests.c.unreadable)
-                after = connection.execute(query.where(_requests.c.id == request_id)).one()
-            replies += 1
-            # Not what the reply holds: what was decided about it stands.
-            contacts += after.credits - before
-            unreadable += after.unreadable
-    return Reread(replies, contacts, unreadable)
+    replies_read = contacts = unreadable_left = 0
+    query = sa.select(_column.credits, _column.unreadable).where(_column.id == sa.bindparam("request"))
+    for request_id, credits_before in _not_read_in_full(ledger):
+        apply_reply(ledger, next(ledger.replies([request_id])))
+        with ledger.database.reading() as connection:
+            after = connection.execute(query, {"request": request_id}).one()
+        replies_read += 1
+        # Not what the reply holds: what was decided about it stands.
+        contacts += after.credits - credits_before
+        unreadable_left += after.unreadable
+    return Reread(replies_read, contacts, unreadable_left)
 
 
-def _not_read_in_full(ledger: Ledger, endpoint: str) -> list[tuple[int, int]]:
-    column = _requests.c
-    with ledger.reading() as connection:
-        rows = connection.execute(
-            sa.select(column.id, column.credits)
-            .join(_replies, _replies.c.request_id == column.id)
-            .where(
-                column.endpoint == endpoint,
-                column.state.in_(("applied", "unreadable")),
-                sa.or_(column.unreadable > 0, column.at_risk > 0),
-            )
-            .order_by(column.id)
-        ).all()
-    return [(row.id, row.credits) for row in rows]
+def _not_read_in_full(ledger: Ledger) -> list[tuple[int, int]]:
+    query = (
+        sa.select(_column.id, _column.credits)
+        .join(replies, replies.c.request_id == _column.id)
+        .where(
+            _column.state.in_(("applied", "unreadable")),
+            sa.or_(_column.unreadable > 0, _column.at_risk > 0),
+        )
+        .order_by(_column.endpoint, _column.id)
+    )
+    with ledger.database.reading() as connection:
+        return [(row.id, row.credits) for row in connection.execute(query)]
 
 
 def export(ledger: Ledger, path: Path) -> int:
     """Write the receipts (`RECEIPTS`) of all requests to a Parquet file. Returns the rows."""
     check_writable(path, kept=[] if ledger.file is None else files_of_ledger(ledger.file))
-    receipts = [pa.RecordBatch.from_pylist(list(_receipts(ledger)), schema=RECEIPTS)]
-    return write_parquet(receipts, path, schema=RECEIPTS, metadata={"receipts": ledger.id})
+    rows = [receipt._asdict() for receipt in _receipts(ledger)]
+    batches = [pa.RecordBatch.from_pylist(rows, schema=RECEIPTS)]
+    return write_parquet(batches, path, schema=RECEIPTS, metadata={"receipts": ledger.id})
 
 
 def is_export(ledger: Ledger, path: Path) -> bool:
@@ -277,10 +333,14 @@ def backup(ledger: Ledger, path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
-        with ledger.reading() as connection, contextlib.closing(sqlite3.connect(temporary)) as copy:
+        with (
+            ledger.database.reading() as connection,
+            contextlib.closing(sqlite3.connect(temporary)) as copy,
+        ):
             copy.execute("PRAGMA synchronous = FULL")
-            # In one step, which nobody's writing interrupts.
-            cast("sqlite3.Connection", connection.connection.driver_connection).backup(copy)
+            source = cast("sqlite3.Connection", connection.connection.driver_connection)
+            # In one step, which no writer interrupts.
+            source.backup(copy)
         temporary.rename(path)
     except (OSError, sqlite3.Error) as error:
         raise LedgerError(
@@ -293,59 +353,78 @@ def backup(ledger: Ledger, path: Path) -> None:
 def check(ledger: Ledger) -> list[str]:
     """Go through the whole ledger: do checksums match, do credits add up? Returns the faults found."""
     faults: list[str] = []
-    column = _requests.c
-    with ledger.reading() as connection:
+    with ledger.database.reading() as connection:
         if ledger.file is not None:
             verdict = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
             faults += [] if verdict == ["ok"] else [f"SQLite finds {len(verdict):,} faults in the file"]
-        query = sa.select(_requests).order_by(column.id)
+        query = sa.select(requests).order_by(_column.id)
         for row in connection.execute(query, execution_options={"yield_per": 50}):
             faults += [f"request {row.id}: {fault}" for fault in _faults_of(row)]
-        query = sa.select(_replies)
-        for row in connection.execute(query, execution_options={"yield_per": 20}):
-            if database.reply_checksum(row.encoding, row.body, complete=row.complete) != row.checksum:
+        for row in connection.execute(sa.select(replies), execution_options={"yield_per": 20}):
+            if not is_intact(row):
                 faults.append(f"request {row.request_id}: its reply is damaged")
-            elif not ledger.can_open(row.body, row.encoding):
+            elif not ledger.stored.can_open(row.body, row.encoding):
                 faults.append(
                     f"request {row.request_id}: its reply cannot be opened with the key that is given"
                 )
     return faults
 
 
-def _faults_of(row: Any) -> Iterable[str]:
-    known = database.keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
-    if known != row.keys_checksum:
+def _faults_of(row: Row) -> Iterable[str]:
+    if keys_checksum(row.id, row.endpoint, row.required, row.asked_keys) != row.keys_checksum:
         yield "its identifiers are damaged"
     if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
         yield "its outcomes are damaged"
     elif row.outcomes is not None and row.state in ("applied", "unreadable", "resolved", "purged"):
-        outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT)
-        positions = outcomes["position"]
-        found = len(set(positions[positions >= 0].tolist()))
-        gone = int((positions < IN_DOUBT - 1).sum())
-        if not found <= row.credits <= found + gone:
-            yield f"{row.credits:,} credits are noted for {found:,} contacts"
-        if int((positions == IN_DOUBT).sum()) != row.at_risk:
-            yield "its credits at risk do not add up"
-        if int((positions == UNREADABLE).sum()) != row.unreadable:
-            yield "its identifiers that cannot be read do not add up"
+        yield from _faults_of_sums(row, outcomes_of(row))
 
 
-def _receipts(ledger: Ledger) -> Iterable[dict[str, Any]]:
-    column = _requests.c
-    names = (
-        column.id, column.endpoint, column.run, column.state, column.created_at, column.answered_at,
-        column.http_status, column.asked, column.credits, column.records_enriched, column.at_risk,
-        column.unreadable,
-    )  # fmt: skip
-    with ledger.reading() as connection:
-        rows = connection.execute(sa.select(*names).order_by(column.id)).all()
+def _faults_of_sums(row: Row, outcomes: Entries) -> Iterable[str]:
+    positions = outcomes["position"]
+    found = count_contacts(outcomes)
+    # What was decided, forgotten or failed leads to no contact, and may have been charged.
+    maybe_charged = int((positions < UNREADABLE).sum())
+    if not found <= row.credits <= found + maybe_charged:
+        yield f"{row.credits:,} credits are noted for {found:,} contacts"
+    if int((positions == IN_DOUBT).sum()) != row.at_risk:
+        yield "its credits at risk do not add up"
+    if int((positions == UNREADABLE).sum()) != row.unreadable:
+        yield "its identifiers that cannot be read do not add up"
+
+
+def _receipts(ledger: Ledger) -> Iterable[_Receipt]:
+    query = sa.select(
+        _column.id,
+        _column.endpoint,
+        _column.run,
+        _column.state,
+        _column.created_at,
+        _column.answered_at,
+        _column.http_status,
+        _column.asked,
+        _column.credits,
+        _column.records_enriched,
+        _column.at_risk,
+        _column.unreadable,
+    )
+    with ledger.database.reading() as connection:
+        rows = connection.execute(query.order_by(_column.id)).all()
     for row in rows:
-        values = list(row)
-        values[4] = _moment(row.created_at)
-        values[5] = None if row.answered_at is None else _moment(row.answered_at)
-        yield dict(zip(RECEIPTS.names, values, strict=True))
+        yield _Receipt(
+            request=row.id,
+            endpoint=row.endpoint,
+            run=row.run,
+            state=row.state,
+            sent_at=_datetime(row.created_at),
+            answered_at=None if row.answered_at is None else _datetime(row.answered_at),
+            http_status=row.http_status,
+            asked=row.asked,
+            credits=row.credits,
+            records_enriched=row.records_enriched,
+            at_risk=row.at_risk,
+            unreadable=row.unreadable,
+        )
 
 
-def _moment(seconds: float) -> datetime:
+def _datetime(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

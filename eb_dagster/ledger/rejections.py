@@ -1,4 +1,4 @@
-"""A person's word that a contact is not an identifier's: it answers no more for it, and it is not asked again.
+"""A user's word that a contact is not an identifier's: it answers no more for it, and it is not asked again.
 
 What was paid stays, and the contact goes on answering for its other identifiers.
 """
@@ -6,72 +6,71 @@ What was paid stays, and the contact goes on answering for its other identifiers
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Final
 
 import numpy as np
 import sqlalchemy as sa
 
-from eb_dagster.api.envelope import IN_DOUBT
 from eb_dagster.identifiers.model import Identifier
-from eb_dagster.ledger import connection as database
-from eb_dagster.ledger.entries import ALIAS, REJECTED, Indices, Wanted, unpack_outcomes
+from eb_dagster.ledger.entries import ALIAS, REJECTED, unpack_aliases
+from eb_dagster.ledger.key_search import KeySearch
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.ledger.lookup import contacts_of
+from eb_dagster.ledger.request_rows import Row, outcomes_of, rewrite_outcomes
+from eb_dagster.ledger.schema import rejected, requests
 
-_requests, _rejected = database.requests, database.rejected
-
-
-class _Places(NamedTuple):
-    """Where the identifiers stand in a request: among those that were asked and found, and inside contacts."""
-
-    asked: Indices
-    inside: Indices
-    told: Sequence[tuple[bytes, int]]
-    """Each key with the position of a contact that answers for it."""
+_SELECT_ANSWERED: Final = sa.select(
+    requests.c.id,
+    requests.c.state,
+    requests.c.asked,
+    requests.c.asked_keys,
+    requests.c.outcomes,
+    requests.c.aliases,
+).where(requests.c.endpoint == sa.bindparam("endpoint"), requests.c.outcomes.is_not(None))
 
 
 def reject(ledger: Ledger, identifiers: Iterable[Identifier]) -> int:
     """Let no contact that there is answer for these any more. Returns how many contacts did."""
-    wanted = list(identifiers)
-    return sum(_reject_at(ledger, endpoint, wanted) for endpoint in ledger.endpoints())
+    people = list(identifiers)
+    return sum(_reject_at(ledger, endpoint, people) for endpoint in ledger.endpoints())
 
 
 def _reject_at(ledger: Ledger, endpoint: str, identifiers: Sequence[Identifier]) -> int:
-    keys, column = [ledger.key_at(endpoint, one) for one in identifiers], _requests.c
-    wanted, contacts = Wanted(keys), 0
-    with ledger.transaction() as connection:
-        query = sa.select(column.id, column.asked, column.asked_keys, column.outcomes, column.aliases).where(
-            column.endpoint == endpoint, column.outcomes.is_not(None)
-        )
-        known = {(bytes(row.key), int(row.person)) for row in connection.execute(sa.select(_rejected))}
-        before = len(known)
-        for row in connection.execute(query).all():
-            places = _places(row, wanted, keys)
-            if not places.told:
+    keys = [ledger.key(identifier, endpoint=endpoint) for identifier in identifiers]
+    search, contacts = KeySearch(keys), 0
+    new: set[tuple[bytes, int]] = set()
+    with ledger.database.transaction() as connection:
+        for row in connection.execute(_SELECT_ANSWERED, {"endpoint": endpoint}).all():
+            hits = contacts_of(row, search)
+            if not hits:
                 continue
-            contacts += len({position for _, position in places.told})
-            outcomes = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT).copy()
-            outcomes["position"][places.asked] = REJECTED
-            aliases = np.frombuffer(row.aliases or b"", dtype=ALIAS)
-            persons = dict(zip(aliases["position"].tolist(), aliases["person"].tolist(), strict=True))
-            known |= {(key, persons[position]) for key, position in places.told if position in persons}
-            kept = np.delete(aliases, places.inside).tobytes()
-            ledger.rewrite_outcomes(connection, row.id, outcomes, aliases=kept)
-        if len(known) > before:
-            # Also of the contacts of these people that are bought from now on.
-            connection.execute(sa.delete(_rejected))
-            connection.execute(
-                sa.insert(_rejected), [{"key": key, "person": person} for key, person in sorted(known)]
-            )
+            contacts += len({position for position, _ in hits})
+            new |= _persons_of(row, hits, keys)
+            _reject_in(connection, row, search)
+        _note_rejected(connection, new)
     return contacts
 
 
-def _places(row: Any, wanted: Wanted, keys: Sequence[bytes]) -> _Places:
-    positions = unpack_outcomes(row.outcomes, asked=row.asked, default=IN_DOUBT)["position"]
-    asked, which = wanted.find(row.asked_keys)
-    is_found = positions[asked] >= 0
-    asked, which = asked[is_found], which[is_found]
-    inside, named = wanted.find(row.aliases or b"", size=ALIAS.itemsize)
-    holding = np.frombuffer(row.aliases or b"", dtype=ALIAS)["position"][inside]
-    numbers = cast("list[int]", [*which.tolist(), *named.tolist()])
-    at = cast("list[int]", [*positions[asked].tolist(), *holding.tolist()])
-    return _Places(asked, inside, [(keys[one], position) for one, position in zip(numbers, at, strict=True)])
+def _persons_of(row: Row, hits: Iterable[tuple[int, int]], keys: Sequence[bytes]) -> set[tuple[bytes, int]]:
+    """Each key with the marks of the people whose contacts answered for it."""
+    aliases = unpack_aliases(row.aliases)
+    person_of = dict(zip(aliases["position"].tolist(), aliases["person"].tolist(), strict=True))
+    return {(keys[key_index], person_of[position]) for position, key_index in hits if position in person_of}
+
+
+def _reject_in(connection: sa.Connection, row: Row, search: KeySearch) -> None:
+    outcomes = outcomes_of(row).copy()
+    entries, _ = search.find(row.asked_keys)
+    is_found = outcomes["position"][entries] >= 0
+    outcomes["position"][entries[is_found]] = REJECTED
+    aliases, _ = search.find(row.aliases or b"", size=ALIAS.itemsize)
+    kept = np.delete(unpack_aliases(row.aliases), aliases)
+    rewrite_outcomes(connection, row.id, outcomes, aliases=kept.tobytes())
+
+
+def _note_rejected(connection: sa.Connection, new: set[tuple[bytes, int]]) -> None:
+    """Remember them for the contacts of these people that are bought from now on."""
+    known = {(bytes(row.key), int(row.person)) for row in connection.execute(sa.select(rejected))}
+    rows = [{"key": key, "person": person} for key, person in sorted(new - known)]
+    if rows:
+        connection.execute(sa.insert(rejected), rows)

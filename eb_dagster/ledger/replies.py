@@ -27,9 +27,11 @@ from eb_dagster.contacts.parser import is_utf8
 from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.identifiers.canonical import canonical, identifiers_in
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
-from eb_dagster.ledger.aliases import inside_contacts
+from eb_dagster.ledger.aliases import identifiers_inside
 from eb_dagster.ledger.entries import FORGOTTEN, NO_KEY, pack_outcomes
-from eb_dagster.ledger.ledger import Ledger, StoredReply, SuppressionList, Withheld
+from eb_dagster.ledger.ledger import Ledger, Withheld
+from eb_dagster.ledger.reply_store import StoredReply
+from eb_dagster.ledger.suppression import SuppressionList
 
 _ZSTD: Final = "eb-zstd"
 
@@ -44,7 +46,7 @@ class Reading:
     rows: Mapping[int, int]
     """By position in the reply, the contact's row among `contacts`."""
     with_vanity: frozenset[int]
-    """Which of these rows have a LinkedIn profile under a name of its owner's choice."""
+    """Those of these rows with a LinkedIn profile under a name that its owner chose."""
     extra: int
     wrong_count: bool
     is_whole: bool
@@ -82,75 +84,131 @@ def apply_reply(
 ) -> Reading:
     """Read a durable reply and note in the ledger what it says.
 
-    `sent` are the places of the values that were asked, where they are still known; an echo that
-    is none of them is found by its hash. All that is found inside a contact is noted: `forget` finds a
-    person by it, and what stands inside contacts of two people is told from what is one person's.
+    `sent` are the indices of the values that were asked, where they are still known; any other echo is found by
+    its hash. All that is found inside a contact is noted: `forget` finds a person by it, and what stands inside
+    contacts of two people is told from what is one person's.
     """
-    body, whole = decompress(stored)
+    answers = _read_answers(ledger, stored, sent)
+    while True:
+        listed = ledger.suppression.current()
+        reading = _note(ledger, answers, listed)
+        if reading is not None:
+            return reading
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What a reply says, whoever is suppressed. Positions and contacts are by question."""
+
+    stored: StoredReply
+    parsed: ParsedReply
+    is_whole: bool
+    positions: list[int]
+    contacts: list[Contact | None] = field(repr=False)
+    extra: int
+
+
+def _read_answers(ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]) -> _Answers:
+    body, is_whole = decompress(stored)
     parsed = parse_reply(body)
     keys = stored.keys
-    places = {key: at for at, key in enumerate(keys)}
+    index_of = {key: index for index, key in enumerate(keys)}
 
     def find(echo: str) -> Collection[int]:
-        if (place := sent.get(echo)) is not None:
-            return (place,)
-        readings = {*ledger.keys_of_echo(echo, FIELD_TYPES), *map(ledger.key, _spellings(echo))}
-        return {places[key] for key in readings if key in places}
+        index = sent.get(echo)
+        if index is not None:
+            return (index,)
+        return {index_of[key] for key in _keys_of_echo(ledger, echo, stored.endpoint) if key in index_of}
 
-    alignment = align(parsed, asked=len(keys), find=find, complete=whole)
+    alignment = align(parsed, asked=len(keys), find=find, complete=is_whole)
     positions, contacts = _read_contacts(keys, alignment.positions, parsed.records, is_text=is_utf8(body))
     if FAILED in positions and counts_more(parsed):
         # Somebody was charged of whom no contact came.
-        positions = [IN_DOUBT if one == FAILED else one for one in positions]
-    bought = len({one for one in positions if one >= 0})
-    while True:
-        listed = ledger.suppression_list()
-        barred = _suppressed_records(ledger, listed, parsed.records)
-        withheld = None
-        if barred:
-            is_barred = [one in barred for one in positions]
-            positions = [FORGOTTEN if gone else one for one, gone in zip(positions, is_barred, strict=True)]
-            contacts = [None if gone else one for one, gone in zip(contacts, is_barred, strict=True)]
-            withheld = _without(stored, parsed, whole=whole, barred=barred, is_barred=is_barred)
-        there = [(row, one) for row, one in enumerate(contacts) if one is not None]
-        flattened = flatten(contacts)
-        inside = inside_contacts(contacts, flattened)
-        held = {positions[row]: one.fields | inside.marks(row) for row, one in there}
-        if ledger.apply(
-            stored.request_id, records_enriched=parsed.records_enriched, credits=bought,
-            outcomes=pack_outcomes(positions, [held.get(one, 0) for one in positions]),
-            aliases=inside.packed(ledger, positions, held), withheld=withheld, list_version=listed.version,
-        ):  # fmt: skip
-            break
-    count = parsed.records_enriched
+        positions = [IN_DOUBT if position == FAILED else position for position in positions]
+    return _Answers(stored, parsed, is_whole, positions, contacts, alignment.extra)
+
+
+def _keys_of_echo(ledger: Ledger, echo: str, endpoint: str) -> set[bytes]:
+    """The keys under which an echoed value may have been asked: as it is, and in its canonical spellings."""
+    keys = {ledger.hasher(kind, endpoint=endpoint)(echo) for kind in FIELD_TYPES}
+    keys.update(ledger.key(identifier, endpoint=endpoint) for identifier in _spellings(echo))
+    return keys
+
+
+def _note(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Reading | None:
+    """Note the answers without whoever is on this suppression list. None if there is a newer list."""
+    stored, parsed = answers.stored, answers.parsed
+    positions, contacts, withheld = answers.positions, answers.contacts, None
+    suppressed = _suppressed_records(ledger, listed, parsed.records)
+    if suppressed:
+        is_suppressed = [position in suppressed for position in positions]
+        positions = [
+            FORGOTTEN if gone else position for position, gone in zip(positions, is_suppressed, strict=True)
+        ]
+        contacts = [None if gone else contact for contact, gone in zip(contacts, is_suppressed, strict=True)]
+        withheld = _without(answers, suppressed=suppressed, is_suppressed=is_suppressed)
+    flattened = flatten(contacts)
+    inside = identifiers_inside(contacts, flattened)
+    rows = {positions[row]: row for row, contact in enumerate(contacts) if contact is not None}
+    held = {
+        positions[row]: contact.fields | inside.marks(row)
+        for row, contact in enumerate(contacts)
+        if contact is not None
+    }
+    charged = len({position for position in answers.positions if position >= 0})
+    is_noted = ledger.apply(
+        stored.request_id,
+        outcomes=pack_outcomes(positions, [held.get(position, 0) for position in positions]),
+        aliases=inside.pack(
+            positions, held, hasher=lambda kind: ledger.hasher(kind, endpoint=stored.endpoint)
+        ),
+        records_enriched=parsed.records_enriched,
+        credits=charged,
+        withheld=withheld,
+        list_version=listed.version,
+    )
+    if not is_noted:
+        return None
+    contacts_in_reply = sum(record.contact is not None for record in parsed.records)
     return Reading(
-        stored, positions, flattened, {positions[row]: row for row, _ in there}, inside.with_vanity,
-        alignment.extra,
-        wrong_count=count not in (None, sum(one.contact is not None for one in parsed.records)),
-        is_whole=whole and parsed.whole, credits=bought,
-    )  # fmt: skip
+        stored,
+        positions,
+        flattened,
+        rows,
+        inside.with_vanity,
+        answers.extra,
+        wrong_count=parsed.records_enriched not in (None, contacts_in_reply),
+        is_whole=answers.is_whole and parsed.whole,
+        credits=charged,
+    )
 
 
 def _suppressed_records(
     ledger: Ledger, listed: SuppressionList, records: Sequence[Record]
 ) -> dict[int, list[Identifier]]:
-    """Where suppressed people stand in a reply, and by what each of them was asked.
+    """By position in the reply, the suppressed people, each with the identifiers by which they were asked.
 
     Whoever holds a suppressed address or profile is that person; a phone may be a colleague's too.
     """
     if not listed.keys:
         return {}
-    asked = [list(_spellings(record.echo or "")) for record in records]
-    offered = [
-        {*mine, *identifiers_in(contact_of(record).texts, ("social_profile", "email"))}
-        for record, mine in zip(records, asked, strict=True)
+    asked_by = [list(_spellings(record.echo or "")) for record in records]
+    identifiers = [
+        {*asked, *identifiers_in(contact_of(record).texts, ("social_profile", "email"))}
+        for record, asked in zip(records, asked_by, strict=True)
     ]
-    barred = ledger.suppressed({one for several in offered for one in several}, among=listed)
-    return {at: asked[at] for at, several in enumerate(offered) if not barred.isdisjoint(several)}
+    suppressed = ledger.suppression.matching(
+        {identifier for several in identifiers for identifier in several}, among=listed
+    )
+    return {
+        position: asked_by[position]
+        for position, several in enumerate(identifiers)
+        if not suppressed.isdisjoint(several)
+    }
 
 
 def contact_of(record: Record) -> Contact:
-    """The contact of a record; one without anything if there is none, or it cannot be read."""
+    """The contact of a record; an empty one if there is none, or it cannot be read."""
     try:
         return read_contact(record.contact or b"null")
     except ValueError:
@@ -158,32 +216,30 @@ def contact_of(record: Record) -> Contact:
 
 
 def _without(
-    stored: StoredReply,
-    parsed: ParsedReply,
-    *,
-    whole: bool,
-    barred: Mapping[int, list[Identifier]],
-    is_barred: Sequence[bool],
+    answers: _Answers, *, suppressed: Mapping[int, list[Identifier]], is_suppressed: Sequence[bool]
 ) -> Withheld:
-    """What is kept of a reply with suppressed people in it. `is_barred` is by question."""
-    body, is_whole = encode_without(parsed, barred, whole=whole)
-    packed, encoding = compress(body, "")
-    keys = b"".join(NO_KEY if gone else key for key, gone in zip(stored.keys, is_barred, strict=True))
-    asked = [one for several in barred.values() for one in several]
-    return Withheld(keys, packed, encoding, is_whole, asked)
+    """What is kept of a reply with suppressed people in it. `is_suppressed` is by question."""
+    plain, is_whole = encode_without(answers.parsed, suppressed, whole=answers.is_whole)
+    body, encoding = compress(plain, "")
+    keys = answers.stored.keys
+    kept_keys = [NO_KEY if gone else key for key, gone in zip(keys, is_suppressed, strict=True)]
+    asked_by = [identifier for several in suppressed.values() for identifier in several]
+    return Withheld(b"".join(kept_keys), body, encoding, is_whole, asked_by)
 
 
 def encode_without(parsed: ParsedReply, positions: Collection[int], *, whole: bool) -> tuple[bytes, bool]:
     """A reply's JSON without the records at these positions, and whether it is complete.
 
-    The others keep their positions, and read again they come to the same. What could not be read as
+    The others keep their positions, and have the same outcomes when they are read again. What could not be read as
     records is dropped: the person may be in it.
     """
     nameless = Record(None, None, readable=False)
-    records = [
-        record if at not in positions else nameless if record.echo is None else Record("", None)
-        for at, record in enumerate(parsed.records)
-    ]
+    records: list[Record] = []
+    for position, record in enumerate(parsed.records):
+        if position not in positions:
+            records.append(record)
+        else:
+            records.append(nameless if record.echo is None else Record("", None))
     if whole and not parsed.whole:
         # It stands for what could not be read, which is neither missed nor in doubt.
         records.append(nameless)
@@ -216,6 +272,6 @@ def _spellings(echo: str) -> Iterable[Identifier]:
     if echo.strip().isdigit():
         texts.append(("phone", f"+{echo.strip()}"))
     for kind, text in texts:
-        one = canonical(kind, text)
-        if isinstance(one, Identifier):
-            yield one
+        identifier = canonical(kind, text)
+        if isinstance(identifier, Identifier):
+            yield identifier

@@ -1,7 +1,7 @@
 """Where texts and tables name a person, in whatever spelling.
 
-A text is taken apart generously into what may be identifiers; each is made canonical and compared as a
-key. So a neighbour whose address only begins or ends like the person's is never taken for the person.
+A text is taken apart generously into what may be identifiers; each is made canonical and compared as a key. So
+somebody whose address only begins or ends like the person's is never taken for the person.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 from urllib.parse import unquote
 
 import numpy as np
@@ -22,17 +22,22 @@ from eb_dagster.identifiers.canonical import canonical
 from eb_dagster.identifiers.cells import read_cell
 from eb_dagster.identifiers.model import FieldType, Identifier
 
-# pyarrow-stubs leaves much of it unknown.
+# The stubs of pyarrow leave much of this module unknown.
 compute: Any = pyarrow.compute
 
+ArrowData: TypeAlias = Any
+"""An array of any type, or a batch, of pyarrow: the stubs know too little of them."""
 Mask: TypeAlias = npt.NDArray[np.bool_]
+_Rows: TypeAlias = npt.NDArray[np.integer]
+"""For each text, the index of the row that it is in."""
 
 _LEFT_OF_AT: Final = re.compile(r"[^\s\"<>()\[\]{},:;|\\@]*\Z")
 _RIGHT_OF_AT: Final = re.compile(r"[^\s\"<>()\[\]{},:;|\\@/?&='*~#!%]*")
-# An address may hold these, and more often they stand before one, as in "?email=jane@firm.example".
-_SOFT: Final = re.compile(r"[/?&=*~#!%]")
+# An address may contain these, but more often they stand before one, as in "?email=jane@firm.example".
+_MAYBE_BEFORE_ADDRESS: Final = re.compile(r"[/?&=*~#!%]")
+_LONGEST_LOCAL: Final = 320
 _AFTER_ADDRESS: Final = ".,;:!?'-_"
-# Each place where a host begins, also that of an address inside another's query.
+# Each place where a host begins, also the host of a URL inside another URL's query.
 _PROFILE: Final = re.compile(
     r"(?<![\w.@-])(?=((?:[\w-]+\.)+[^\W\d_][\w-]+/[^\s\"'<>()\[\]{}|,;\\]+))|(?<![\w./-])(?=(/?in/[^\s\"'<>()\[\]{}|,;\\]+))",
     re.IGNORECASE,
@@ -45,9 +50,9 @@ _TEXTS_REMEMBERED: Final = 10_000
 
 
 class Traces:
-    """Finds these identifiers. `key_of` tells which spellings are one.
+    """Finds these identifiers. Spellings with one key (`key_of`) are one identifier.
 
-    National phone numbers are read as of `default_region`, and as of the country of the one that is sought.
+    National phone numbers are read as of `default_region`, and as of the countries of the phones that are sought.
     """
 
     def __init__(
@@ -58,17 +63,17 @@ class Traces:
         default_region: str | None = None,
     ) -> None:
         self._key_of = key_of
-        self._keys = {key_of(one) for one in people}
-        self._kinds: set[FieldType] = {one.field_type for one in people}
-        regions = {_region_of(one) for one in people if one.field_type == "phone"}
-        self._regions = sorted({one for one in (*regions, default_region) if one})
-        # In what a text must have for any of them to be in it; nothing if that cannot be told.
-        probes = [_probe(one) for one in people]
-        self._probe = None if None in probes else "|".join(sorted({one for one in probes if one}))
+        self._keys = {key_of(person) for person in people}
+        self._kinds: set[FieldType] = {person.field_type for person in people}
+        regions = {_region_of(person) for person in people if person.field_type == "phone"}
+        self._regions = sorted({region for region in (*regions, default_region) if region})
+        # A text in which none of these is found names none of them. None if there is no such expression.
+        probes = [_probe(person) for person in people]
+        self._probe = None if None in probes else "|".join(sorted({probe for probe in probes if probe}))
         self._known: dict[str, bool] = {}
 
     def may_be_in(self, body: bytes) -> bool:
-        """Whether a body may name one of them. Tells most of those that do not, and quickly."""
+        """Whether a body may name one of them. Quick, and false for most bodies that do not."""
         if self._probe is None:
             return True
         return bool(self._hits(pa.array([body], pa.large_binary()))[0])
@@ -85,11 +90,11 @@ class Traces:
     def identifiers(self, text: str) -> Iterator[Identifier]:
         """The identifiers in a text that are theirs, as they are spelled there."""
         for spelling in _unescaped(text):
-            for one, meant in self._candidates(spelling):
-                if self._key_of(meant) in self._keys:
-                    yield one
+            for identifier, person in self._candidates(spelling):
+                if self._key_of(person) in self._keys:
+                    yield identifier
 
-    def rows(self, batch: Any) -> Mask:
+    def rows(self, batch: ArrowData) -> Mask:
         """For each row of a batch, whether any text in it names one of them."""
         found = np.zeros(batch.num_rows, dtype=bool)
         for column in batch.columns:
@@ -101,77 +106,71 @@ class Traces:
         """For each text, whether it names one of them."""
         return self._rows_of(np.arange(len(texts)), pa.array(texts, pa.large_string()), len(texts))
 
-    def _rows_of(self, rows: npt.NDArray[Any], texts: Any, count: int) -> Mask:
+    def _rows_of(self, rows: _Rows, texts: ArrowData, count: int) -> Mask:
         found = np.zeros(count, dtype=bool)
-        for at in np.flatnonzero(self._hits(texts)).tolist():
-            if not found[rows[at]] and self.are_in(texts[at].as_py()):
-                found[rows[at]] = True
+        for index in np.flatnonzero(self._hits(texts)).tolist():
+            if not found[rows[index]] and self.are_in(texts[index].as_py()):
+                found[rows[index]] = True
         return found
 
-    def _hits(self, texts: Any) -> Mask:
+    def _hits(self, texts: ArrowData) -> Mask:
         if self._probe is None:
             return np.asarray(texts.is_valid())
         hits = compute.match_substring_regex(texts, self._probe, ignore_case=True)
         return np.asarray(compute.fill_null(hits, False), dtype=bool)
 
     def _candidates(self, text: str) -> Iterator[tuple[Identifier, Identifier]]:
-        """What may be an identifier in a text, and who is meant by it: of a tagged address, the one without."""
+        """What may be an identifier in a text, each with the identifier of its person.
+
+        They differ for a tagged address: the person's is the one without the tag.
+        """
         if "email" in self._kinds:
-            for address in _addresses(text):
-                one = canonical("email", address)
-                if isinstance(one, Identifier):
-                    yield one, one
-                    local, at, domain = one.value.rpartition("@")
-                    if (start := local.partition("+")[0]) != local and start:
-                        yield one, Identifier("email", start + at + domain)
+            for email in _canonical("email", _addresses(text)):
+                yield email, email
+                untagged = _without_tag(email)
+                if untagged is not None:
+                    yield email, untagged
         if "social_profile" in self._kinds:
-            yield from _canonical("social_profile", _profiles(text), None)
+            for profile in _canonical("social_profile", _profiles(text)):
+                yield profile, profile
         if "phone" in self._kinds:
             for region in self._regions:
-                yield from _canonical("phone", _numbers(text, region), region)
-                for one in read_cell("phone", text, default_region=region)[0]:
-                    yield one, one
+                for phone in _canonical("phone", _numbers(text, region), region=region):
+                    yield phone, phone
+                for phone in read_cell("phone", text, default_region=region)[0]:
+                    yield phone, phone
 
 
 def _canonical(
-    field_type: FieldType, texts: Iterable[str], region: str | None
-) -> Iterator[tuple[Identifier, Identifier]]:
+    field_type: FieldType, texts: Iterable[str], *, region: str | None = None
+) -> Iterator[Identifier]:
     for text in texts:
-        one = canonical(field_type, text, default_region=region)
-        if isinstance(one, Identifier):
-            yield one, one
+        identifier = canonical(field_type, text, default_region=region)
+        if isinstance(identifier, Identifier):
+            yield identifier
+
+
+def _without_tag(email: Identifier) -> Identifier | None:
+    local, _, domain = email.value.rpartition("@")
+    name, plus, _ = local.partition("+")
+    return Identifier("email", f"{name}@{domain}") if plus and name else None
 
 
 def _region_of(phone: Identifier) -> str | None:
     region = phonenumbers.region_code_for_number(phonenumbers.parse(phone.value, None))
-    # A number of no country, such as +800.
+    # +800 and the like belong to no country.
     return region if region in phonenumbers.SUPPORTED_REGIONS else None
 
 
-def _probe(one: Identifier) -> str | None:
-    """A regular expression (RE2) for what is in each spelling of it; None if there is no such thing."""
-    if one.field_type == "phone":
-        return r"[^0-9]{0,3}".join(one.value[-4:])
-    name = one.value.rpartition("@")[0].partition("+")[0] or one.value.rpartition("/")[2]
+def _probe(identifier: Identifier) -> str | None:
+    """A regular expression (RE2) that matches in each spelling of it; None if there is no such expression."""
+    if identifier.field_type == "phone":
+        return r"[^0-9]{0,3}".join(identifier.value[-4:])
+    local = identifier.value.rpartition("@")[0].partition("+")[0]
+    name = local or identifier.value.rpartition("/")[2]
     # Some providers do not tell addresses apart by their dots.
     runs = _LETTERS.findall(name.replace(".", "").lower())
     return r"\.?".join(max(runs, key=len)) if runs else None
-
-
-def _unescaped(text: str) -> list[str]:
-    """The text, and what it is when it is taken out of URLs, HTML and JSON."""
-    spellings = {text: None}
-    new = [text]
-    for _ in range(_ESCAPES_UNDONE):
-        undone = [
-            undo(one)
-            for one in new
-            for mark, undo in (("%", unquote), ("&", html.unescape), ("\\", _without_json))
-            if mark in one
-        ]
-        new = [one for one in dict.fromkeys(undone) if one not in spellings]
-        spellings |= dict.fromkeys(new)
-    return list(spellings)
 
 
 def _without_json(text: str) -> str:
@@ -183,15 +182,35 @@ def _without_json(text: str) -> str:
     return _JSON_ESCAPE.sub(undo, text)
 
 
+_UNESCAPES: Final[Sequence[tuple[str, Callable[[str], str]]]] = (
+    ("%", unquote),
+    ("&", html.unescape),
+    ("\\", _without_json),
+)
+"""The character that marks each kind of escape, and what takes a text out of it."""
+
+
+def _unescaped(text: str) -> list[str]:
+    """The text, and what it becomes when it is taken out of URLs, HTML and JSON."""
+    spellings = {text: None}
+    newest = [text]
+    for _ in range(_ESCAPES_UNDONE):
+        unescaped = [
+            unescape(spelling) for spelling in newest for mark, unescape in _UNESCAPES if mark in spelling
+        ]
+        newest = [spelling for spelling in dict.fromkeys(unescaped) if spelling not in spellings]
+        spellings |= dict.fromkeys(newest)
+    return list(spellings)
+
+
 def _addresses(text: str) -> Iterator[str]:
-    at = text.find("@")
-    while at >= 0:
-        left, right = _LEFT_OF_AT.search(text[:at][-320:]), _RIGHT_OF_AT.match(text, at + 1)
+    for found in re.finditer("@", text):
+        before = text[: found.start()][-_LONGEST_LOCAL:]
+        left, right = _LEFT_OF_AT.search(before), _RIGHT_OF_AT.match(text, found.end())
         domain = right[0].rstrip(_AFTER_ADDRESS) if right else ""
         if left and left[0] and domain:
-            for local in dict.fromkeys((left[0], _SOFT.split(left[0])[-1])):
+            for local in dict.fromkeys((left[0], _MAYBE_BEFORE_ADDRESS.split(left[0])[-1])):
                 yield f"{local}@{domain}"
-        at = text.find("@", at + 1)
 
 
 def _profiles(text: str) -> Iterator[str]:
@@ -218,47 +237,62 @@ def _numbers(text: str, region: str) -> Iterator[str]:
 # Tables
 
 
-def _texts(column: Any, *, numbers: bool) -> Iterator[tuple[npt.NDArray[Any], Any]]:
+def _texts(column: ArrowData, *, numbers: bool) -> Iterator[tuple[_Rows, ArrowData]]:
     """Every text inside a column, of whatever type and however nested, with the rows that they are in."""
-    pending = [(np.arange(len(column)), column)]
+    pending: list[tuple[_Rows, ArrowData]] = [(np.arange(len(column)), column)]
     while pending:
         rows, values = pending.pop()
-        kind = values.type
-        if isinstance(values, pa.ExtensionArray):
-            pending.append((rows, values.storage))
-        elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
-            yield rows, values
-        elif str(kind) == "string_view":
-            yield rows, values.cast(pa.large_string())
-        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            parents = np.asarray(compute.list_parent_indices(values))
-            pending.append((rows[parents], compute.list_flatten(values)))
-        elif pa.types.is_struct(kind):
-            pending += [(rows, compute.struct_field(values, at)) for at in range(kind.num_fields)]
-        elif not _is_without_text(kind, numbers=numbers):
-            yield _texts_one_by_one(rows, values)
+        match _shape_of(values):
+            case "text":
+                yield rows, values
+            case "view":
+                yield rows, values.cast(pa.large_string())
+            case "extension":
+                pending.append((rows, values.storage))
+            case "list":
+                parents = np.asarray(compute.list_parent_indices(values))
+                pending.append((rows[parents], compute.list_flatten(values)))
+            case "struct":
+                fields = range(values.type.num_fields)
+                pending += [(rows, compute.struct_field(values, field)) for field in fields]
+            case "other":
+                if not _is_without_text(values.type, numbers=numbers):
+                    yield _texts_one_by_one(rows, values)
 
 
-def _is_without_text(kind: Any, *, numbers: bool) -> bool:
+def _shape_of(values: ArrowData) -> Literal["text", "view", "extension", "list", "struct", "other"]:
+    kind = values.type
+    if isinstance(values, pa.ExtensionArray):
+        return "extension"
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return "text"
+    if str(kind) == "string_view":
+        return "view"
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return "list"
+    return "struct" if pa.types.is_struct(kind) else "other"
+
+
+def _is_without_text(kind: pa.DataType, *, numbers: bool) -> bool:
     types = pa.types
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
         return not numbers
     return types.is_boolean(kind) or types.is_null(kind) or types.is_temporal(kind)
 
 
-def _texts_one_by_one(rows: npt.NDArray[Any], values: Any) -> tuple[npt.NDArray[Any], Any]:
-    """As Python sees them: maps, views, bytes, and whatever type comes next."""
-    inside: list[list[str]]
+def _texts_one_by_one(rows: _Rows, values: ArrowData) -> tuple[_Rows, ArrowData]:
+    """As Python sees them: maps, views, bytes, and types that this file does not know."""
+    texts: list[list[str]]
     if pa.types.is_dictionary(values.type):
-        distinct = [list(_texts_in(one)) for one in values.dictionary.to_pylist()]
-        inside = [[] if code is None else distinct[code] for code in values.indices.to_pylist()]
+        distinct = [list(_texts_in(value)) for value in values.dictionary.to_pylist()]
+        texts = [[] if index is None else distinct[index] for index in values.indices.to_pylist()]
     else:
-        inside = [list(_texts_in(one)) for one in values.to_pylist()]
-    parents = np.repeat(rows, [len(one) for one in inside])
-    return parents, pa.array([text for one in inside for text in one], pa.large_string())
+        texts = [list(_texts_in(value)) for value in values.to_pylist()]
+    parents = np.repeat(rows, [len(several) for several in texts])
+    return parents, pa.array([text for several in texts for text in several], pa.large_string())
 
 
-def _texts_in(value: Any) -> Iterator[str]:
+def _texts_in(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value.encode("utf-8", "replace").decode()
     elif isinstance(value, bytes):
@@ -266,12 +300,11 @@ def _texts_in(value: Any) -> Iterator[str]:
         if b"\0" in value:
             yield from (value.decode(name, "replace") for name in ("utf-16-le", "utf-16-be"))
     elif isinstance(value, Mapping):
-        pairs = cast("Mapping[Any, Any]", value).items()
-        yield from (text for pair in pairs for one in pair for text in _texts_in(one))
+        for pair in cast("Mapping[object, object]", value).items():
+            yield from _texts_in(pair)
     elif isinstance(value, list | tuple):
-        yield from (text for one in cast("Sequence[Any]", value) for text in _texts_in(one))
-    elif isinstance(value, bool) or value is None:
-        return
-    else:
-        # Numbers: 17734749362, also as 17734749362.0.
+        for item in cast("Sequence[object]", value):
+            yield from _texts_in(item)
+    elif value is not None and not isinstance(value, bool):
+        # A number: 17734749362 may also stand there as 17734749362.0.
         yield str(value).removesuffix(".0")

@@ -11,8 +11,8 @@ from eb_dagster.api.envelope import parse_reply
 from eb_dagster.identifiers.model import Trait
 from eb_dagster.identifiers.names import RowPerson, agrees
 from eb_dagster.ledger.entries import Indices
+from eb_dagster.ledger.known_keys import KnownKeys
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.ledger.lookup import KnownKeys
 from eb_dagster.ledger.replies import contact_of, decompress
 from eb_dagster.pipeline.rows import Offers
 
@@ -44,7 +44,7 @@ def _names_at(known: KnownKeys, places: set[int], ledger: Ledger) -> dict[int, d
     """What the contacts are called by which these places are known."""
     of_request: dict[int, list[int]] = {}
     for place in places:
-        of_request.setdefault(int(known.request_ids[known.number[place]]), []).append(place)
+        of_request.setdefault(int(known.request_ids[known.request_index[place]]), []).append(place)
     names: dict[int, dict[str, str | None]] = {}
     for stored in ledger.replies(of_request):
         records = parse_reply(decompress(stored)[0]).records

@@ -30,9 +30,10 @@ from eb_dagster.identifiers.kinds import is_weak
 from eb_dagster.identifiers.model import Candidates, FieldType, Identifier
 from eb_dagster.identifiers.names import agrees
 from eb_dagster.ledger.entries import Indices
-from eb_dagster.ledger.ledger import Ledger, SuppressionList
-from eb_dagster.ledger.lookup import Known
+from eb_dagster.ledger.known_keys import Known
+from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import contact_of, decompress
+from eb_dagster.ledger.suppression import SuppressionList
 from eb_dagster.pipeline.eligibility import contradicts, may_be_a_households
 from eb_dagster.pipeline.plan import Block
 from eb_dagster.pipeline.report import Report
@@ -63,7 +64,7 @@ class Finisher:
         self._has_agrees = prefix + AGREES.name in schema.names
         self._inflated = _Inflated(ledger)
         self._loader = _Loader(self._inflated)
-        self._list_version = ledger.suppression_list().version
+        self._list_version = ledger.suppression.current().version
 
     def __enter__(self) -> Self:
         return self
@@ -103,7 +104,7 @@ class Finisher:
 
     def _withhold(self, block: Block, ended: _Ended, found: _Found) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
-        listed = self._ledger.suppression_list()
+        listed = self._ledger.suppression.current()
         if not listed.keys:
             return
         inside = {at: identifiers_in(contacts.texts(row)) for at, contacts, row in found}
@@ -111,7 +112,7 @@ class Finisher:
             # By what the rows themselves offer, they were looked up when they came.
             for at, one in enumerate(block.candidates):
                 inside[at] = [*inside.get(at, ()), *one.identifiers]
-        barred = self._ledger.suppressed(
+        barred = self._ledger.suppression.matching(
             {one for several in inside.values() for one in several}, among=listed
         )
         for at, several in inside.items():
@@ -167,11 +168,11 @@ class Withholder:
         self._prefix = prefix
         self._required = required
         self._report = report
-        self._version = ledger.suppression_list().version
+        self._version = ledger.suppression.current().version
 
     def news(self) -> SuppressionList | None:
         """The suppression list if it has changed since this was asked last."""
-        listed = self._ledger.suppression_list()
+        listed = self._ledger.suppression.current()
         if listed.version == self._version:
             return None
         self._version = listed.version
@@ -190,7 +191,9 @@ class Withholder:
                     answered[at] = by
         for at, texts in self._texts(rows, answered):
             people[at] += identifiers_in(texts)
-        barred = self._ledger.suppressed({one for several in people for one in several}, among=listed)
+        barred = self._ledger.suppression.matching(
+            {one for several in people for one in several}, among=listed
+        )
         is_barred = np.array([not barred.isdisjoint(several) for several in people], dtype=np.bool_)
         statuses = self._values(rows, "status")
         is_barred &= np.array([one not in ("suppressed", "invalid") for one in statuses], dtype=np.bool_)
@@ -282,7 +285,7 @@ class _Ended:
             self._is_from_ledger[at] = [
                 one is not None and (one.run != run or one.is_alias) for one in self.known
             ]
-            moments = [None if one is None else one.at for one in self.known]
+            moments = [None if one is None else one.answered_at for one in self.known]
             self._answered_at[at] = np.array(moments, dtype=np.float64)
 
     def suppress(self, row: int) -> None:

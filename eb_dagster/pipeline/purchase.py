@@ -30,9 +30,10 @@ from eb_dagster.api.outcome import Verdict, judge
 from eb_dagster.api.rate_limit import Pacer
 from eb_dagster.errors import Busy, ConfigError, EnrichError, LedgerError, OutcomeUnknown, Refused
 from eb_dagster.identifiers.model import FieldType, Identifier
+from eb_dagster.ledger.budget import Limits, Short
 from eb_dagster.ledger.entries import FORGOTTEN
-from eb_dagster.ledger.ledger import Ledger, Limits, Short
-from eb_dagster.ledger.lookup import Freshness, Known, KnownKeys
+from eb_dagster.ledger.known_keys import Freshness, Known, KnownKeys
+from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import Reading, apply_reply, compress
 from eb_dagster.pipeline.plan import Agenda, Question
 from eb_dagster.pipeline.report import Report
@@ -108,7 +109,7 @@ class Purchase:
             settings.max_credits_per_day,
             settings.max_credits_per_month,
         )
-        self._pacer = Pacer(ledger, requests_per_minute=settings.requests_per_minute)
+        self._pacer = Pacer(ledger.slots, requests_per_minute=settings.requests_per_minute)
         self._freshness = freshness(settings, newest=ledger.last_request())
         self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
         self._retries: list[tuple[list[Question], int]] = []
@@ -132,7 +133,7 @@ class Purchase:
             settings.max_age is not None
             or settings.retry_misses_after is not None
             or (settings.max_credits_per_day, settings.max_credits_per_month) != (None, None)
-            or any(most is not None for most in ledger.caps().values())
+            or any(most is not None for most in ledger.budget.caps().values())
         )
         self._stop = threading.Event()
         self.on_progress: Callable[[], None] = lambda: None
@@ -154,7 +155,7 @@ class Purchase:
 
     def left_by_caps(self) -> dict[Short, int]:
         """Credits that the caps on a "day" and a "month" leave, of those that are set."""
-        return self._ledger.left_by_caps(limits=self._limits)
+        return self._ledger.budget.left_by_caps(limits=self._limits)
 
     def look_up(
         self, identifiers: Sequence[Identifier], keys: Sequence[bytes], *, also: Collection[FieldType] = ()
@@ -163,12 +164,12 @@ class Purchase:
 
         Contacts answer for the kinds of `aliases`, and `also` for these.
         """
-        listed = self._ledger.suppression_list()
+        listed = self._ledger.suppression.current()
         known, newest = self._ledger.lookup(
             keys, required=self._required, freshness=self._freshness,
             alias_keys=self._alias_keys(zip(identifiers, keys, strict=True), also=also),
         )  # fmt: skip
-        barred = self._ledger.suppressed(identifiers, among=listed)
+        barred = self._ledger.suppression.matching(identifiers, among=listed)
         suppressed = (
             {key for one, key in zip(identifiers, keys, strict=True) if one in barred} if barred else ()
         )
@@ -264,7 +265,7 @@ class Purchase:
             return True
         if self._room < self._settings.partition_size:
             # Near a limit, as far as the last claim told.
-            self._room = self._ledger.room(run=self.run, limits=self._limits).credits
+            self._room = self._ledger.budget.room(run=self.run, limits=self._limits).credits
         size = min(self._settings.partition_size, self._room)
         if size < self._settings.partition_size and self._flying:
             # What is in flight may cost less than it could.
@@ -349,8 +350,8 @@ class Purchase:
 
     def _suppress_since(self) -> None:
         """End the rows of people who were suppressed since they were looked up."""
-        listed = self._ledger.suppression_list()
-        self._agenda.suppress(self._ledger.suppressed(self._agenda.identifiers(), among=listed))
+        listed = self._ledger.suppression.current()
+        self._agenda.suppress(self._ledger.suppression.matching(self._agenda.identifiers(), among=listed))
         self._list_version = listed.version
 
     def _learn(self, questions: list[Question], known: Mapping[bytes, Known]) -> None:
@@ -366,7 +367,7 @@ class Purchase:
         if short_of in _SPENT:
             self._halt(_SPENT[short_of])
             return
-        whole = self._ledger.spending()
+        whole = self._ledger.budget.spending()
         if whole.in_flight:
             # Another process has it; its answer makes room.
             time.sleep(_POLL_SECONDS)
@@ -386,7 +387,7 @@ class Purchase:
         try:
             is_stopped = self._stop.wait(max(0.0, due - time.monotonic()))
             # Somebody may have been suppressed since the claim: then it is claimed anew, without that person.
-            if is_stopped or self._ledger.suppression_list().version != list_version:
+            if is_stopped or self._ledger.suppression.current().version != list_version:
                 self._ledger.release(request_id, state="free", note="not sent")
                 done = _Done(questions, attempt, "unsent")
             else:
@@ -594,7 +595,7 @@ class Purchase:
     def finish(self) -> None:
         """Let what is in flight arrive and be stored; send nothing more."""
         self._stop.set()
-        if self._ledger.is_forked:
+        if self._ledger.database.is_forked:
             # Those who wait for replies are threads of the parent.
             return
         try:
@@ -616,11 +617,11 @@ class Purchase:
                 self._ledger.end_run(self.run)
                 if self._has_withheld:
                     # The log still has the reply as it came.
-                    self._ledger.compact()
+                    self._ledger.database.compact()
 
     def sum_up(self) -> None:
         """Put into the report what the ledger says that the run has spent."""
-        spent = self._ledger.spending(run=self.run)
+        spent = self._ledger.budget.spending(run=self.run)
         self._report.credits_charged = spent.credits
         self._report.credits_in_doubt = spent.at_risk
         self._report.credits_saved = max(0, self._report.matched - spent.credits)
@@ -628,7 +629,7 @@ class Purchase:
     def abort(self) -> None:
         """Stop at once. What is cut off is in doubt."""
         self._stop.set()
-        self._ledger.hurry()
+        self._ledger.database.hurry()
         self._client.abort()
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from eb_dagster.identifiers.kinds import trait_of
 from eb_dagster.identifiers.model import Candidates, FieldType, Identifier, Trait
 from eb_dagster.ledger.entries import Indices
-from eb_dagster.ledger.lookup import STANDINGS, KnownKeys
+from eb_dagster.ledger.known_keys import STANDINGS, KnownKeys
 
 Status = Literal["matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"]
 
@@ -177,7 +177,7 @@ class Settled:
         """Where the answers stand to the rows that are found or not found."""
         known, at = self.known, np.flatnonzero(self._is_answered)
         place = self.by[self.of_row[at]]
-        number = known.number[place]
+        number = known.request_index[place]
         return Answers(
             at, known.request_ids[number], known.position[place], known.answered_at[number],
             ~self.is_of_run[number] | known.is_alias[place],
@@ -218,7 +218,7 @@ def settle(
     if not doubt_ends:
         # But what this run left in doubt is not sent again by itself.
         doubts = np.flatnonzero(known.standing == STANDINGS.index("in_doubt"))
-        comes_to[doubts[~is_of_run[known.number[doubts]]]] = _OPEN
+        comes_to[doubts[~is_of_run[known.request_index[doubts]]]] = _OPEN
     if suppressed:
         comes_to[[key in suppressed for key in offers.keys]] = _SUPPRESSED
     ends, by = _decided(offers, comes_to, known.has_vanity)

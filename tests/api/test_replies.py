@@ -61,7 +61,7 @@ def test_two_different_records_under_one_echo_are_nobodys_whatever_follows(enric
         assert statuses(enricher, api, ANN) == ["unreadable"]
         assert len(api.asked) == 1
     with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as ledger:
-        assert ledger.spending().unreadable == 1
+        assert ledger.budget.spending().unreadable == 1
         assert reread(ledger).unreadable == 1
         assert check(ledger) == []
 
@@ -198,7 +198,7 @@ def test_an_entry_with_an_error_is_no_miss_and_is_asked_by_the_next_run(enricher
         assert second.enrich_dataframe(frame)["eb_status"].tolist() == ["matched"]
         assert api.asked == [[ANN], [ANN]]
     with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as ledger:
-        spent = ledger.spending()
+        spent = ledger.budget.spending()
         assert (spent.credits, spent.at_risk, spent.unreadable) == (1, 0, 0)
         assert check(ledger) == []
 

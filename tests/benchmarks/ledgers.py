@@ -34,8 +34,8 @@ def _identifiers(start: int, count: int, kind: Any = "email") -> list[Any]:
 def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[float, float]:
     """One partition's life, through the ledger's own functions. Seconds of intent and reply, and of all."""
     from eb_dagster.api.envelope import MISSED, pack_fields
+    from eb_dagster.ledger.budget import Limits
     from eb_dagster.ledger.entries import pack_aliases, pack_outcomes
-    from eb_dagster.ledger.ledger import Limits
 
     keys = [ledger.key(identifier) for identifier in _identifiers(start, 1000)]
     found = [index for index in range(1000) if index % 10 < FOUND * 10]

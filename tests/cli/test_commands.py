@@ -592,8 +592,8 @@ def test_a_csv_is_noted_as_published(stand_in, shell):
     leads(2)
     assert shell(stand_in(), "enrich", "leads.csv", "-o", "out.csv").code == 0
     with closing(Ledger("ledger.db", endpoint="")) as ledger:
-        assert ledger.has_published(str(Path("out.csv").resolve()))
-        assert not ledger.has_published(str(Path("leads.csv").resolve()))
+        assert ledger.publications.has(str(Path("out.csv").resolve()))
+        assert not ledger.publications.has(str(Path("leads.csv").resolve()))
 
 
 def other_names(path: str) -> list[str]:

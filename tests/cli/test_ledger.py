@@ -117,16 +117,17 @@ def test_reread_reads_what_an_older_release_could_not(stand_in, enricher, where,
     import sqlalchemy as sa
 
     from eb_dagster.api.envelope import UNREADABLE
-    from eb_dagster.ledger import connection as database
+    from eb_dagster.ledger import schema
     from eb_dagster.ledger.entries import unpack_outcomes
+    from eb_dagster.ledger.request_rows import rewrite_outcomes
 
     api = stand_in(match_rate=1.0)
     first = enricher(api, ledger=where).enrich_dataframe(leads())
-    with closing(Ledger(where, endpoint="")) as ledger, ledger.transaction() as connection:
+    with closing(Ledger(where, endpoint="")) as ledger, ledger.database.transaction() as connection:
         # As if nothing in the reply had been understood.
-        connection.execute(sa.update(database.requests).values(state="unreadable", credits=0, unreadable=30))
+        connection.execute(sa.update(schema.requests).values(state="unreadable", credits=0, unreadable=30))
         outcomes = unpack_outcomes(None, asked=30, default=UNREADABLE)
-        ledger.rewrite_outcomes(connection, 1, outcomes, aliases=None)
+        rewrite_outcomes(connection, 1, outcomes, aliases=None)
     assert set(enricher(api, ledger=where).enrich_dataframe(leads())["eb_status"]) == {"unreadable"}
     done = call("reread")
     assert "1 replies read again: 30 more contacts, 0 identifiers" in done.output
@@ -292,10 +293,10 @@ def test_purge_drops_what_is_old(call):
 def test_check_finds_a_fault_and_exits_1(call, where):
     import sqlalchemy as sa
 
-    from eb_dagster.ledger import connection as database
+    from eb_dagster.ledger import schema
 
-    with closing(Ledger(where, endpoint="")) as ledger, ledger.transaction() as connection:
-        connection.execute(sa.update(database.requests).values(credits=7))
+    with closing(Ledger(where, endpoint="")) as ledger, ledger.database.transaction() as connection:
+        connection.execute(sa.update(schema.requests).values(credits=7))
     done = call("check")
     assert done.exit_code == 1
     assert "7 credits are noted for 10 contacts" in done.output

@@ -175,7 +175,7 @@ def _fork_while_buying(order: Order, folder: Path) -> int:
         )
         buying.start()
         with contextlib.closing(Ledger(folder / "ledger.db", endpoint=_endpoint(order["url"]))) as other:
-            while not other.spending().in_flight:
+            while not other.budget.spending().in_flight:
                 time.sleep(0.005)
             child = os.fork()
             if not child:
@@ -220,7 +220,7 @@ def _look(url: str, folder: Path, table: Path) -> dict[str, Any]:
         names = ["eb_status", "eb_query", "eb_emails", "eb_social_profiles"]
         seen["rows"] = pq.read_table(table, columns=names).to_pylist()
     with contextlib.closing(Ledger(folder / "ledger.db", endpoint=_endpoint(url))) as ledger:
-        spent = ledger.spending()
+        spent = ledger.budget.spending()
     seen["credits"], seen["in_doubt"], seen["unreadable"] = spent.credits, spent.in_doubt, spent.unreadable
     seen["files"] = sorted(file.name for file in folder.iterdir())
     return seen

@@ -240,7 +240,7 @@ class Buying(RuleBasedStateMachine):
     @rule(person=_person, kind=st.sampled_from(KINDS))
     def suppress(self, person: int, kind: Any) -> None:
         value = identifier(person, kind)
-        self._audit.suppress([Identifier(kind, value)])
+        self._audit.suppression.add([Identifier(kind, value)])
         self._suppressed.add(value)
 
     # One run
@@ -268,7 +268,7 @@ class Buying(RuleBasedStateMachine):
         assert not set(wire.values) & self._suppressed, "asked for somebody who is suppressed"
         cap = settings.get("max_credits")
         assert cap is None or wire.charged <= cap, f"{wire.charged} charged in a run that may spend {cap}"
-        at_risk = self._audit.spending().at_risk
+        at_risk = self._audit.budget.spending().at_risk
         allowed = settings.get("max_credits_at_risk", 20_000)
         assert at_risk <= max(allowed, self._at_risk), f"{at_risk} at risk, {allowed} allowed"
         self._at_risk = at_risk

@@ -2,13 +2,29 @@
 
 import base64
 from contextlib import closing
+from datetime import timedelta
 
 import pandas as pd
 import pytest
 
 from eb_dagster import ConfigError, EnrichError, LedgerError
-from eb_dagster.ledger import reconcile
+from eb_dagster.ledger import privacy, reconcile
 from eb_dagster.ledger.ledger import Ledger
+from tests.ledger.steps import ENDPOINT, JANE, answer, claim
+
+
+def test_replies_are_encrypted_if_the_environment_names_a_key(where, monkeypatch):
+    import base64
+
+    monkeypatch.setenv("EB_DAGSTER_LEDGER_KEY", base64.b64encode(bytes(range(32))).decode())
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
+        answer(ledger, claim(ledger, JANE).request_id, 0)
+        assert next(ledger.replies([1])).body == b"raw"
+        with ledger.database.reading() as connection:
+            row = connection.exec_driver_sql("SELECT body, encoding FROM replies").one()
+        assert b"raw" not in bytes(row.body)
+        assert row.encoding.startswith("aes256gcm:")
+
 
 KEYS = {name: base64.b64encode(bytes([at]) * 32).decode() for at, name in enumerate("ABC")}
 ANN, BOB, CY = ({"email": [f"{name}@firm.example"]} for name in ("ann", "bob", "cy"))
@@ -63,7 +79,7 @@ def test_a_key_may_be_set_for_the_first_time_and_what_was_bought_before_is_read(
     (ann,) = run(ANN)
     keys("A")
     assert run(ANN, BOB)[0] == ann
-    with closing(Ledger(where, endpoint="")) as ledger, ledger.reading() as connection:
+    with closing(Ledger(where, endpoint="")) as ledger, ledger.database.reading() as connection:
         names = [row.encoding for row in connection.exec_driver_sql("SELECT * FROM replies ORDER BY 1")]
     assert [one.startswith("aes256gcm:") for one in names] == [False, True]
     keys(None)
@@ -90,9 +106,6 @@ def test_a_key_is_changed_by_giving_the_one_before_as_well(run, keys, where):
 
 
 def test_once_what_an_old_key_sealed_is_gone_the_new_one_will_do(run, keys, where):
-    from datetime import timedelta
-
-    from eb_dagster.ledger import privacy
 
     keys("A")
     run(ANN)

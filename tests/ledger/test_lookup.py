@@ -19,12 +19,13 @@ from eb_dagster.ledger.entries import (
     RESENT,
     VANITY,
     WRITTEN_OFF,
-    Wanted,
     checksum,
     pack_aliases,
     pack_outcomes,
 )
-from eb_dagster.ledger.lookup import Findings, Freshness, Known
+from eb_dagster.ledger.key_search import KeySearch
+from eb_dagster.ledger.known_keys import Freshness, Known
+from eb_dagster.ledger.lookup import KeyLookup
 
 # Some begin alike: told apart by their second half.
 KEYS = [bytes([first]) * 8 + bytes([second]) * 8 for first in (2, 1) for second in (2, 1)]
@@ -129,7 +130,7 @@ def said_as_alias(rows, key, *, required):
 def is_old(known, since, freshness):
     """Whether an answer is too old to count. What came after a certain request never is."""
     newest = freshness.aged_up_to
-    return since is not None and known.at < since and (newest is None or known.request_id <= newest)
+    return since is not None and known.answered_at < since and (newest is None or known.request_id <= newest)
 
 
 def by_the_rules(rows, key, *, by_alias, required, freshness):
@@ -181,15 +182,15 @@ def test_arrays_come_to_what_the_rules_come_to(
         rows.append(row)
     with (
         pytest.MonkeyPatch.context() as patched,
-        Findings(KEYS, alias_keys=alias_keys, required=required, freshness=freshness) as findings,
+        KeyLookup(KEYS, alias_keys=alias_keys, required=required, freshness=freshness) as lookup,
     ):
         # Some requests, or some entries, at a time: one, a few, or all.
         patched.setattr("eb_dagster.ledger.lookup._BYTES_A_ROW", 0)
         patched.setattr("eb_dagster.ledger.lookup._BYTES_AT_ONCE", bytes_at_once)
-        patched.setattr("eb_dagster.ledger.entries._ENTRIES_AT_ONCE", entries_at_once)
+        patched.setattr("eb_dagster.ledger.key_search._ENTRIES_AT_ONCE", entries_at_once)
         for row in rows:
-            findings.read(row)
-        known = findings.known()
+            lookup.read(row)
+        known = lookup.known()
     for key in KEYS:
         expected = by_the_rules(rows, key, by_alias=key in alias_keys, required=required, freshness=freshness)
         assert known.get(key) == expected
@@ -199,12 +200,12 @@ def test_arrays_come_to_what_the_rules_come_to(
 
 @pytest.mark.parametrize(("first", "second", "is_stale"), [(MISSED, 0, True), (0, MISSED, False)])
 def test_an_old_contact_is_asked_for_again_unless_that_was_done_in_vain(first, second, is_stale):
-    with Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness(contacts_since=3.0)) as findings:
+    with KeyLookup(KEYS, alias_keys=KEYS, required=0, freshness=Freshness(contacts_since=3.0)) as lookup:
         for number, outcome in enumerate((first, second), start=1):
-            findings.read(
+            lookup.read(
                 request(number, state="applied", required=0, asked={KEYS[0]: (outcome, 0)}, aliases=[])
             )
-    assert findings.known()[KEYS[0]].is_stale is is_stale
+    assert lookup.known()[KEYS[0]].is_stale is is_stale
 
 
 ANN, BOB = 1, 3
@@ -215,27 +216,27 @@ ANN, BOB = 1, 3
     ("inside", "is_of_two"), [([ANN, BOB], False), ([ANN, ANN], False), ([ANN], False), ([], False)]
 )
 def test_what_was_bought_twice_under_one_key_is_one_person_s_whatever_the_contacts_say(inside, is_of_two):
-    with Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness()) as findings:
+    with KeyLookup(KEYS, alias_keys=KEYS, required=0, freshness=Freshness()) as lookup:
         for number, person in enumerate(inside, start=1):
             aliases = [(KEYS[0], 0, 0, person)]
-            findings.read(
+            lookup.read(
                 request(number, state="applied", required=0, asked={KEYS[0]: (0, 0)}, aliases=aliases)
             )
-    assert bool(findings.known().is_of_two[0]) is is_of_two
+    assert bool(lookup.known().is_of_two[0]) is is_of_two
 
 
 def test_an_old_contact_gives_way_to_a_newer_one_of_the_same_person_and_to_nobody_else():
     for person, answering, is_stale in (ANN, 2, False), (BOB, 1, True), (ANN + 1, 1, True):
-        with Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness(contacts_since=1.5)) as findings:
+        with KeyLookup(KEYS, alias_keys=KEYS, required=0, freshness=Freshness(contacts_since=1.5)) as lookup:
             for number, key, other in (
                 (1, KEYS[0], ANN if person != ANN + 1 else person),
                 (2, KEYS[1], person),
             ):
                 aliases = [(KEYS[0], 0, 0, other)]
-                findings.read(
+                lookup.read(
                     request(number, state="applied", required=0, asked={key: (0, 0)}, aliases=aliases)
                 )
-        known = findings.known()[KEYS[0]]
+        known = lookup.known()[KEYS[0]]
         assert (known.request_id, known.is_stale) == (answering, is_stale)
 
 
@@ -244,18 +245,18 @@ def test_damage_in_what_answers_is_told(bytes_at_once, monkeypatch):
     monkeypatch.setattr("eb_dagster.ledger.lookup._BYTES_AT_ONCE", bytes_at_once)
     row = request(1, state="applied", required=0, asked={KEYS[0]: (0, 0)}, aliases=[])
     row.outcomes_checksum += 1
-    with Findings(KEYS, alias_keys=KEYS, required=0, freshness=Freshness()) as findings:
-        findings.read(row)
+    with KeyLookup(KEYS, alias_keys=KEYS, required=0, freshness=Freshness()) as lookup:
+        lookup.read(row)
         with pytest.raises(LedgerError, match="request 1 is damaged"):
-            findings.known()
+            lookup.known()
     assert not [one for one in threading.enumerate() if "searcher" in one.name]
 
 
 def is_known(rows, key):
-    with Findings([key], alias_keys=[key], required=0, freshness=Freshness()) as findings:
+    with KeyLookup([key], alias_keys=[key], required=0, freshness=Freshness()) as lookup:
         for row in rows:
-            findings.read(row)
-        return key in findings.known()
+            lookup.read(row)
+        return key in lookup.known()
 
 
 def test_damage_of_a_request_that_answers_by_alias_only_is_told():
@@ -317,8 +318,8 @@ def test_random_keys_are_found_among_many(seed, known, unknown, entries_at_once)
     random.shuffle(entries)
     wanted = keys[:known]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("eb_dagster.ledger.entries._ENTRIES_AT_ONCE", entries_at_once)
-        at, which = Wanted(wanted).find(b"".join(entries))
+        patched.setattr("eb_dagster.ledger.key_search._ENTRIES_AT_ONCE", entries_at_once)
+        at, which = KeySearch(wanted).find(b"".join(entries))
     place = {key: number for number, key in enumerate(wanted)}
     expected = [(number, place[key]) for number, key in enumerate(entries) if key in place]
     assert list(zip(at.tolist(), which.tolist(), strict=True)) == expected
@@ -329,11 +330,11 @@ def test_wanted_keys_are_found_wherever_they_stand(entries, wanted):
     wanted = sorted(wanted, reverse=True)
     for rest in (b"", b"123456789"):
         packed = b"".join(one + rest for one in entries)
-        at, which = Wanted(wanted).find(packed, size=KEY_BYTES + len(rest))
+        at, which = KeySearch(wanted).find(packed, size=KEY_BYTES + len(rest))
         found = [(int(entry), wanted[int(key)]) for entry, key in zip(at, which, strict=True)]
         assert found == [(entry, one) for entry, one in enumerate(entries) if one in wanted]
 
 
 def test_what_is_torn_in_the_middle_of_an_entry_is_no_list_of_keys():
     with pytest.raises(ValueError, match="torn"):
-        Wanted(KEYS).find(b"12345")
+        KeySearch(KEYS).find(b"12345")

@@ -3,8 +3,6 @@
 import json
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -12,20 +10,54 @@ import pytest
 from eb_dagster import ConfigError, InputError, LedgerError
 from eb_dagster.api.envelope import IN_DOUBT, MISSED, UNREADABLE
 from eb_dagster.identifiers.model import Identifier
-from eb_dagster.ledger import privacy, reconcile
-from eb_dagster.ledger.entries import pack_aliases, pack_outcomes
-from eb_dagster.ledger.ledger import Ledger, Limits
+from eb_dagster.ledger import reconcile
+from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import apply_reply
-
-ENDPOINT = "http://127.0.0.1:1/v1/bulk-enrich"
-PLENTY = Limits(max_credits=None, max_credits_at_risk=20_000)
-PEOPLE = [Identifier("email", f"p{number}@firm.example") for number in range(4)]
+from tests.ledger.steps import ENDPOINT, JANE, JOHN, PEOPLE, answer, answered, asked, claim, known, standings
 
 
-@pytest.fixture
-def ledger(where):
-    with closing(Ledger(where, endpoint=ENDPOINT)) as it:
-        yield it
+@pytest.mark.parametrize(
+    ("decision", "standing", "spent"), [("resend", None, 0), ("write-off", "decided", 0), ("charged", "decided", 2)]
+)  # fmt: skip
+def test_a_person_decides_what_becomes_of_doubt(ledger, decision, standing, spent):
+    one = claim(ledger, JANE, JOHN)
+    ledger.doubt(one.request_id, http_status=502, note="HTTP 502")
+    (doubt,) = reconcile.doubts(ledger)
+    assert (doubt.request, doubt.at_risk, doubt.reason) == (one.request_id, 2, "HTTP 502")
+    assert reconcile.resolve(ledger, [one.request_id], decision) == 2
+    assert reconcile.doubts(ledger) == []
+    after = known(ledger, JANE)
+    assert (after.standing if after else None) == standing
+    assert (ledger.budget.spending().credits, ledger.budget.spending().at_risk) == (spent, 0)
+    assert reconcile.check(ledger) == []
+    with pytest.raises(InputError, match="not in doubt"):
+        reconcile.resolve(ledger, [one.request_id], decision)
+
+
+def test_a_bill_may_say_that_only_a_part_was_charged(ledger):
+    one = claim(ledger, JANE, JOHN)
+    ledger.doubt(one.request_id, http_status=None, note="reset")
+    with pytest.raises(InputError, match="2 identifiers in doubt, not 3"):
+        reconcile.resolve(ledger, [one.request_id], "charged", credits=3)
+    reconcile.resolve(ledger, [one.request_id], "charged", credits=1)
+    assert ledger.budget.spending().credits == 1
+
+
+def test_the_receipts_name_nobody_and_add_up(ledger, tmp_path):
+    import pyarrow.parquet as pq
+
+    answer(ledger, claim(ledger, JANE, JOHN).request_id, 0, MISSED)
+    ledger.doubt(
+        claim(ledger, Identifier("email", "x@firm.example")).request_id, http_status=500, note="HTTP 500"
+    )
+    assert reconcile.export(ledger, tmp_path / "receipts.parquet") == 2
+    table = pq.read_table(tmp_path / "receipts.parquet")
+    assert table.schema.names == reconcile.RECEIPTS.names
+    assert table["credits"].to_pylist() == [1, 0]
+    assert table["at_risk"].to_pylist() == [0, 1]
+    assert b"firm.example" not in (tmp_path / "receipts.parquet").read_bytes()
+    (month,) = reconcile.months(ledger)
+    assert (month.requests, month.asked, month.credits, month.in_doubt) == (2, 3, 1, 1)
 
 
 def reply_to(people, *, found: int, count: int | None) -> bytes:
@@ -36,42 +68,18 @@ def reply_to(people, *, found: int, count: int | None) -> bytes:
     return json.dumps({"contacts": contacts, "records_enriched": count}).encode()
 
 
-def asked(ledger: Ledger, *people: Identifier, resend: bool = False) -> Any:
-    # Any: there is no request where nothing was granted, and each test knows which it is.
-    keys = [ledger.key(one) for one in people]
-    run = "another" if resend else "r"
-    claim = ledger.claim(keys, run=run, required=0, limits=PLENTY, seen=0, resend=resend)
-    return claim.request_id
-
-
-def answered(ledger: Ledger, positions: list[int], body: bytes = b"raw", *, count: int | None = None) -> int:
-    """A request whose reply was read to these outcomes."""
-    request_id = asked(ledger, *PEOPLE[: len(positions)])
-    ledger.record(request_id, http_status=200, encoding="", complete=True, body=body)
-    ledger.apply(
-        request_id, outcomes=pack_outcomes(positions, [0] * len(positions)),
-        aliases=pack_aliases([], [], [], []), records_enriched=count,
-    )  # fmt: skip
-    return request_id
-
-
-def standings(ledger: Ledger) -> list[str | None]:
-    keys = [ledger.key(one) for one in PEOPLE]
-    return [None if one is None else one.standing for one in ledger.lookup(keys, required=0)[0].of(keys)]
-
-
 @pytest.mark.parametrize("decision", ["resend", "write-off", "charged"])
 def test_reading_again_adds_only_what_was_not_decided(ledger, decision):
     body = reply_to(PEOPLE[:3], found=3, count=3)
     request_id = answered(ledger, [0, IN_DOUBT, UNREADABLE], body)
     reconcile.resolve(ledger, [request_id], decision)
-    spent = ledger.spending().credits
+    spent = ledger.budget.spending().credits
     # As an upgrade, or a process that was late, would read it: here all of it.
     apply_reply(ledger, next(ledger.replies([request_id])))
     assert reconcile.reread(ledger).replies == 0
     told = None if decision == "resend" else "decided"
     assert standings(ledger) == ["matched", told, told, None]
-    assert (ledger.spending().credits, ledger.spending().at_risk) == (spent, 0)
+    assert (ledger.budget.spending().credits, ledger.budget.spending().at_risk) == (spent, 0)
     assert reconcile.check(ledger) == []
 
 
@@ -81,7 +89,7 @@ def test_reading_again_leaves_what_a_later_request_asked_again(ledger):
     assert again is not None
     assert reconcile.reread(ledger).contacts == 1
     assert standings(ledger)[:2] == ["in_flight", "matched"]
-    assert ledger.spending().credits == 1
+    assert ledger.budget.spending().credits == 1
     assert request_id != again
 
 
@@ -92,7 +100,7 @@ def test_a_late_reply_is_taken_for_what_it_says(ledger):
     body = reply_to(PEOPLE[:2], found=1, count=1)
     apply_reply(ledger, ledger.record(request_id, http_status=200, encoding="", complete=True, body=body))
     assert standings(ledger)[:2] == ["matched", "missed"]
-    assert ledger.spending().credits == 1
+    assert ledger.budget.spending().credits == 1
     assert reconcile.check(ledger) == []
 
 
@@ -105,7 +113,7 @@ def test_a_person_decides_about_what_cannot_be_read_as_about_doubt(ledger, decis
     assert (one.request, one.at_risk, reconcile.doubts(ledger)) == (request_id, 2, [])
     assert reconcile.resolve(ledger, [request_id], decision) == 2
     assert standings(ledger)[:2] == [told, told]
-    spending = ledger.spending()
+    spending = ledger.budget.spending()
     assert (spending.credits, spending.unreadable, spending.at_risk) == (cost, 0, 0)
     assert reconcile.unreadable(ledger) == []
     assert reconcile.check(ledger) == []
@@ -117,7 +125,7 @@ def test_a_person_decides_about_what_cannot_be_read_as_about_doubt(ledger, decis
 def test_what_was_charged_needs_no_count_where_the_reply_says_it(ledger, count, cost):
     request_id = answered(ledger, [0, MISSED, UNREADABLE, IN_DOUBT], count=count)
     reconcile.resolve(ledger, [request_id], "charged")
-    assert ledger.spending().credits == min(cost, 3)
+    assert ledger.budget.spending().credits == min(cost, 3)
 
 
 @pytest.mark.parametrize("in_doubt", ["hold", "resend"])
@@ -135,7 +143,7 @@ def test_what_was_charged_may_be_asked_again_knowingly(ledger):
     with pytest.raises(InputError, match="--charged"):
         reconcile.resolve(ledger, [request_id], "write-off", ask_again=True)
     assert reconcile.resolve(ledger, [request_id], "charged", ask_again=True) == 2
-    assert ledger.spending().credits == 2
+    assert ledger.budget.spending().credits == 2
     assert asked(ledger, *PEOPLE[:2]) is not None
     assert reconcile.check(ledger) == []
 
@@ -161,52 +169,11 @@ def test_a_row_of_what_was_charged_asks_nothing_and_takes_what_another_of_its_ow
     assert one.report.requests == 0
 
 
-# Purging
-
-
-@pytest.mark.parametrize("in_doubt", ["hold", "resend"])
-def test_what_is_in_doubt_outlives_a_purge(ledger, in_doubt):
-    request_id = answered(ledger, [0, MISSED, UNREADABLE, IN_DOUBT])
-    assert privacy.purge(ledger, older_than=timedelta(microseconds=1)) == 1
-    assert standings(ledger) == [None, None, "unreadable", "in_doubt"]
-    assert (ledger.spending().at_risk, ledger.spending().unreadable) == (1, 1)
-    assert reconcile.check(ledger) == []
-    assert privacy.purge(ledger, older_than=timedelta(microseconds=1)) == 0
-    assert (asked(ledger, PEOPLE[3], resend=in_doubt == "resend") is None) == (in_doubt == "hold")
-    if in_doubt == "hold":
-        assert reconcile.resolve(ledger, [request_id], "resend") == 2
-        assert standings(ledger) == [None] * 4
-    else:
-        assert ledger.spending().at_risk == 1
-    assert reconcile.check(ledger) == []
-
-
-def test_what_was_decided_outlives_a_purge(ledger):
-    request_id = answered(ledger, [0, IN_DOUBT])
-    reconcile.resolve(ledger, [request_id], "charged")
-    privacy.purge(ledger, older_than=timedelta(microseconds=1))
-    assert standings(ledger)[:2] == [None, "decided"]
-    assert ledger.spending().credits == 2
-    assert reconcile.check(ledger) == []
-
-
-def test_who_reads_an_answer_that_was_purged_meanwhile_is_told_so(ledger):
-    request_id = answered(ledger, [0])
-    known, _ = ledger.lookup([ledger.key(PEOPLE[0])], required=0)
-    privacy.purge(ledger, older_than=timedelta(microseconds=1))
-    assert known.answering == [request_id]
-    with pytest.raises(LedgerError, match="dropped by a purge"):
-        next(ledger.replies(known.answering))
-
-
-# Copies
-
-
 def test_a_backup_holds_what_was_bought_while_a_run_goes_on(tmp_path):
     path = tmp_path / "l.db"
     with closing(Ledger(path, endpoint=ENDPOINT)) as ledger:
         answered(ledger, [0, MISSED])
-        with closing(Ledger(path, endpoint=ENDPOINT)) as other, other.transaction():
+        with closing(Ledger(path, endpoint=ENDPOINT)) as other, other.database.transaction():
             # Somebody is writing, and the log was not carried over.
             reconcile.backup(ledger, tmp_path / "copies" / "copy.db")
     copy = tmp_path / "copies" / "copy.db"

@@ -137,6 +137,7 @@ PROVOCATIONS: Provocations = {
     "a ledger open to others": open_to_others,
     "a ledger with two links": two_links,
     "a ledger of a newer release": change_the_ledger("UPDATE meta SET value = CAST('99' AS BLOB) WHERE name = 'schema_version'"),
+    "a ledger of a development version": change_the_ledger("UPDATE meta SET value = CAST('2' AS BLOB) WHERE name = 'schema_version'"),
     "a ledger whose key is damaged": change_the_ledger("UPDATE meta SET value = x'00112233445566778899aabbccddeeff' WHERE name = 'secret'"),
     "a ledger whose reply is gone": change_the_ledger("DELETE FROM replies"),
     "a ledger whose reply is damaged": change_the_ledger("UPDATE replies SET body = x'00'"),

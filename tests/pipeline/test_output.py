@@ -12,8 +12,9 @@ from eb_dagster.contacts.flatten import flatten
 from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.identifiers.model import Candidates, Identifier
-from eb_dagster.ledger.ledger import Ledger, Limits
-from eb_dagster.ledger.lookup import Known, Standing
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.known_keys import Known, Standing
+from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.pipeline import output
 from eb_dagster.pipeline.plan import Block, Question, Row
 from eb_dagster.pipeline.report import Report

@@ -17,7 +17,8 @@ from eb_dagster import ConfigError, LedgerError, sandbox
 from eb_dagster import enricher as enrich
 from eb_dagster.api.client import Reply
 from eb_dagster.identifiers.model import Candidates, Identifier
-from eb_dagster.ledger.ledger import Ledger, Limits
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import apply_reply
 from eb_dagster.pipeline import purchase
 from eb_dagster.pipeline.plan import Agenda
@@ -27,7 +28,8 @@ from eb_dagster.pipeline.report import Report
 OTHER_PROCESS = """
 import json, os, sys
 from eb_dagster.identifiers.model import Identifier
-from eb_dagster.ledger.ledger import Ledger, Limits
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.ledger import Ledger
 
 where, endpoint = sys.argv[1:]
 ledger = Ledger(where, endpoint=endpoint)
@@ -273,7 +275,7 @@ def test_after_its_first_reply_nothing_is_bought_on_a_wrong_clock(stand_in, enri
 def test_a_cap_that_was_given_to_the_ledger_is_told_by_a_right_clock_too(stand_in, enricher, clock, where):
     api = stand_in(match_rate=1.0)
     with closing(Ledger(where, endpoint="")) as ledger:
-        ledger.set_cap("day", 40)
+        ledger.budget.set_cap("day", 40)
     clock(86_400)
     with pytest.raises(ConfigError, match="1,440 minutes ahead"):
         enricher(api, ledger=where, partition_size=5).enrich_dataframe(FORTY)

@@ -267,7 +267,7 @@ def test_rows_that_say_nothing_new_add_nothing_to_the_ledger(enrich, where):
     def remembered() -> Sequence[tuple]:
         with (
             Enricher(api_key="key", base_url="http://127.0.0.1:1", ledger=where, progress=False) as enricher,
-            enricher._ledger.reading() as connection,
+            enricher._ledger.database.reading() as connection,
         ):
             return connection.exec_driver_sql("SELECT people, at FROM companions").all()
 
@@ -422,7 +422,7 @@ def test_who_is_forgotten_stands_beside_nobody_any_more(api, enrich, where):
         ledger = enricher._ledger
 
         def stands_beside() -> bytes:
-            with ledger.reading() as connection:
+            with ledger.database.reading() as connection:
                 rows = connection.exec_driver_sql("SELECT key, people FROM companions").all()
                 return b"".join(bytes(one) for row in rows for one in row)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from eb_dagster import Enricher
 from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.identifiers.model import Candidates, Identifier
-from eb_dagster.ledger.ledger import Limits
-from eb_dagster.ledger.lookup import STANDINGS, KnownKeys
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.known_keys import STANDINGS, KnownKeys, RequestFacts
 from eb_dagster.pipeline.output import Finisher
 from eb_dagster.pipeline.plan import Agenda, PlanCount
 from eb_dagster.pipeline.purchase import Lookup, Purchase
@@ -38,7 +38,12 @@ BLOCKS = st.lists(OFFERS, max_size=6).flatmap(
 )
 EARLIER, MINE = range(2)
 # Those without an answer stand two behind those of the same run that have one.
-REQUESTS = [(1, "earlier", 10.0), (2, "mine", 20.0), (3, "earlier", None), (4, "mine", None)]
+REQUESTS = [
+    RequestFacts(1, "earlier", 10.0),
+    RequestFacts(2, "mine", 20.0),
+    RequestFacts(3, "earlier", None),
+    RequestFacts(4, "mine", None),
+]
 KNOWN = st.tuples(
     st.integers(-1, len(STANDINGS) - 1), st.sampled_from([EARLIER, MINE]), st.booleans(), st.booleans()
 )
@@ -58,7 +63,7 @@ def known_keys(identifiers, table) -> KnownKeys:
     return KnownKeys(
         [key_of(one) for one in identifiers], REQUESTS,
         standing=standing.astype(np.int8),
-        number=np.where(standing < 0, -1, number + 2 * unanswered).astype(np.int32),
+        request_index=np.where(standing < 0, -1, number + 2 * unanswered).astype(np.int32),
         position=np.where(is_matched, position, -1).astype(np.int32),
         is_alias=is_matched & (is_alias > 0), is_stale=is_matched & (is_stale > 0),
         is_of_two=np.zeros(len(identifiers), dtype=np.bool_), has_vanity=is_matched & (number > 0),

@@ -1,0 +1,153 @@
+"""What is spent and what is left: limits, caps and sums. All in credits, one for each contact that is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal
+
+import sqlalchemy as sa
+
+from eb_dagster.ledger.connection import Database
+from eb_dagster.ledger.request_rows import IN_FLIGHT_STATES
+from eb_dagster.ledger.schema import meta, requests
+
+Period = Literal["day", "month"]
+Short = Literal["credits", "day", "month", "risk"]
+
+_CAP_NAMES: Final[Mapping[Period, str]] = {"day": "credits_per_day", "month": "credits_per_month"}
+_column = requests.c
+
+
+def _sum(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(sa.func.sum(column), 0)
+
+
+# What is in flight, in doubt or unreadable may have been paid for, so it counts as spent.
+_SELECT_USED: Final = sa.select(_sum(_column.credits + _column.at_risk + _column.unreadable))
+_SELECT_USED_BY_RUN: Final = _SELECT_USED.where(_column.run == sa.bindparam("run"))
+_SELECT_USED_SINCE: Final = _SELECT_USED.where(
+    _column.endpoint == sa.bindparam("endpoint"), _column.created_at >= sa.bindparam("start")
+)
+_SELECT_AT_RISK: Final = sa.select(_sum(_column.at_risk)).where(
+    _column.endpoint == sa.bindparam("endpoint"), _column.at_risk > 0
+)
+_SELECT_CAPS: Final = sa.select(meta).where(meta.c.name.in_(list(_CAP_NAMES.values())))
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a claim must stay inside of, in credits. None: no such limit.
+
+    `max_credits` is of one run, the others are of all runs at one address. Days and months are those of UTC.
+    """
+
+    max_credits: int | None
+    max_credits_at_risk: int
+    max_credits_per_day: int | None = None
+    max_credits_per_month: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many identifiers may still be asked, and which limit says so."""
+
+    credits: int
+    short_of: Short
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """Totals in credits, of a run or of a whole endpoint."""
+
+    credits: int
+    in_flight: int
+    in_doubt: int
+    unreadable: int
+
+    @property
+    def at_risk(self) -> int:
+        """Credits that may have been spent without an answer."""
+        return self.in_flight + self.in_doubt
+
+
+class Budget:
+    """The budget of one endpoint. The methods with a `connection` are part of its transaction."""
+
+    def __init__(self, database: Database, *, endpoint: str, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._endpoint = endpoint
+        self._clock = clock
+
+    def spending(self, *, run: str | None = None) -> Spending:
+        """What this endpoint cost so far, or one run of it."""
+        is_counted = _column.endpoint == self._endpoint if run is None else _column.run == run
+        in_flight = sa.case((_column.state.in_(IN_FLIGHT_STATES), _column.at_risk), else_=0)
+        select_spent = sa.select(_sum(_column.credits), _sum(_column.unreadable)).where(is_counted)
+        # Apart from the other sums, because this one is answered by the index of what is at risk.
+        select_risk = sa.select(_sum(in_flight), _sum(_column.at_risk)).where(is_counted, _column.at_risk > 0)
+        with self._database.reading() as connection:
+            spent, unreadable = map(int, connection.execute(select_spent).one())
+            flying, at_risk = map(int, connection.execute(select_risk).one())
+        return Spending(spent, flying, at_risk - flying, unreadable)
+
+    def room(self, *, run: str, limits: Limits) -> Room:
+        """How many identifiers may be asked now."""
+        with self._database.reading() as connection:
+            return self.room_in(connection, run=run, limits=limits)
+
+    def room_in(self, connection: sa.Connection, *, run: str, limits: Limits) -> Room:
+        """The same, as this transaction sees it: the tightest limit decides."""
+        at_risk = _total(connection, _SELECT_AT_RISK, endpoint=self._endpoint)
+        rooms = [Room(limits.max_credits_at_risk - at_risk, "risk")]
+        if limits.max_credits is not None:
+            used = _total(connection, _SELECT_USED_BY_RUN, run=run)
+            rooms.append(Room(limits.max_credits - used, "credits"))
+        rooms += self._rooms_of_caps(connection, limits)
+        return min(rooms, key=lambda room: room.credits)
+
+    def left_by_caps(self, *, limits: Limits) -> dict[Short, int]:
+        """Credits that the caps on a "day" and a "month" leave, of those that are set."""
+        with self._database.reading() as connection:
+            rooms = self._rooms_of_caps(connection, limits)
+        return {room.short_of: max(0, room.credits) for room in rooms}
+
+    def _rooms_of_caps(self, connection: sa.Connection, limits: Limits) -> list[Room]:
+        ledger_caps = _read_caps(connection)
+        day = datetime.fromtimestamp(self._clock(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        periods: list[tuple[Period, int | None, datetime]] = [
+            ("day", limits.max_credits_per_day, day),
+            ("month", limits.max_credits_per_month, day.replace(day=1)),
+        ]
+        rooms: list[Room] = []
+        for period, limit, start in periods:
+            caps = [cap for cap in (ledger_caps[period], limit) if cap is not None]
+            if caps:
+                used = _total(
+                    connection, _SELECT_USED_SINCE, endpoint=self._endpoint, start=start.timestamp()
+                )
+                rooms.append(Room(min(caps) - used, period))
+        return rooms
+
+    def caps(self) -> dict[Period, int | None]:
+        """The ledger's own caps; None for none."""
+        with self._database.reading() as connection:
+            return _read_caps(connection)
+
+    def set_cap(self, period: Period, cap: int | None) -> None:
+        """Cap what all runs on this ledger may spend in a day or month of UTC; None lifts the cap."""
+        name = _CAP_NAMES[period]
+        with self._database.transaction() as connection:
+            connection.execute(sa.delete(meta).where(meta.c.name == name))
+            if cap is not None:
+                connection.execute(sa.insert(meta).values(name=name, value=str(cap).encode()))
+
+
+def _read_caps(connection: sa.Connection) -> dict[Period, int | None]:
+    stored = {row.name: int(row.value) for row in connection.execute(_SELECT_CAPS)}
+    return {period: stored.get(name) for period, name in _CAP_NAMES.items()}
+
+
+def _total(connection: sa.Connection, query: sa.Executable, **parameters: str | float) -> int:
+    return int(connection.execute(query, parameters).scalar() or 0)

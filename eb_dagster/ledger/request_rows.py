@@ -1,0 +1,74 @@
+"""One row of the table `requests`: its states, and how its keys and outcomes are written with their checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Final, TypeAlias
+
+import sqlalchemy as sa
+
+from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
+from eb_dagster.ledger.entries import CHARGED, WRITTEN_OFF, Entries, checksum, keys_checksum, unpack_outcomes
+from eb_dagster.ledger.schema import requests
+
+Row: TypeAlias = Any
+"""A row of a query on `requests`. Which columns it has to have is said where it is used."""
+
+IN_FLIGHT_STATES: Final = ("intent", "answered")
+UNSENT_STATES: Final = ("free", "refused")
+STATES: Final = frozenset(
+    {*IN_FLIGHT_STATES, *UNSENT_STATES, "in_doubt", "applied", "unreadable", "resolved", "purged"}
+)
+HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
+"""Outcomes of what may have been paid for, without an answer."""
+
+_NO_CHANGES: Final[Mapping[str, object]] = MappingProxyType({})
+_SELECT_FIXED: Final = sa.select(requests.c.endpoint, requests.c.required)
+
+
+def default_outcome(state: str) -> int:
+    """What each question of a request comes to that has no outcomes yet."""
+    return UNREADABLE if state == "unreadable" else IN_DOUBT
+
+
+def outcomes_of(row: Row) -> Entries:
+    """The outcomes of a row with `state`, `asked` and `outcomes`. Not to be written to."""
+    return unpack_outcomes(row.outcomes, asked=row.asked, default=default_outcome(row.state))
+
+
+def rewrite_outcomes(
+    connection: sa.Connection,
+    request_id: int,
+    outcomes: Entries,
+    *,
+    aliases: bytes | None,
+    changes: Mapping[str, object] = _NO_CHANGES,
+) -> None:
+    """Replace a request's outcomes and aliases, and with them what of it is at risk. `changes` are other columns."""
+    blob = outcomes.tobytes()
+    connection.execute(
+        sa.update(requests)
+        .where(requests.c.id == request_id)
+        .values(
+            outcomes=blob,
+            aliases=aliases,
+            outcomes_checksum=checksum(blob, aliases),
+            at_risk=int((outcomes["position"] == IN_DOUBT).sum()),
+            **changes,
+        )
+    )
+
+
+def changed_keys(connection: sa.Connection, request_id: int, asked_keys: bytes) -> dict[str, object]:
+    """The columns that change when a request's keys are replaced."""
+    row = connection.execute(_SELECT_FIXED.where(requests.c.id == request_id)).one()
+    return {
+        "asked_keys": asked_keys,
+        "keys_checksum": keys_checksum(request_id, row.endpoint, row.required, asked_keys),
+    }
+
+
+def newest_request(connection: sa.Connection) -> int:
+    """The id of the newest request; 0 if there is none."""
+    return int(connection.execute(sa.select(sa.func.max(requests.c.id))).scalar() or 0)

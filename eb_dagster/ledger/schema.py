@@ -1,0 +1,195 @@
+"""The ledger's tables and their version: one schema for SQLite and PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import uuid
+from collections.abc import Generator
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.exc import ProgrammingError
+
+from eb_dagster.errors import LedgerError
+from eb_dagster.ledger.entries import checksum
+
+SCHEMA_VERSION: Final = 3
+APPLICATION_ID: Final = 0x65624C31
+"""Marks the header of a SQLite file as a ledger's."""
+
+metadata = sa.MetaData()
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("value", sa.LargeBinary, nullable=False),
+)
+pacer = sa.Table(
+    "pacer",
+    metadata,
+    sa.Column("endpoint", sa.String(500), primary_key=True),
+    sa.Column("next_at", sa.Float(53), nullable=False),
+    # When next_at was decided. The difference bounds how long anybody waits, even if a clock is put back later.
+    sa.Column("decided_at", sa.Float(53), nullable=False),
+)
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("endpoint", sa.String(500), nullable=False),
+    sa.Column("run", sa.String(32), nullable=False),
+    sa.Column("owner", sa.String(32), nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("required", sa.Integer, nullable=False),
+    sa.Column("asked", sa.Integer, nullable=False),
+    sa.Column("created_at", sa.Float(53), nullable=False),
+    sa.Column("answered_at", sa.Float(53)),
+    sa.Column("http_status", sa.Integer),
+    sa.Column("note", sa.String(200)),
+    sa.Column("credits", sa.Integer, nullable=False, default=0),
+    sa.Column("records_enriched", sa.Integer),
+    # Identifiers that may have been paid for and have no answer: all of them while in flight or in doubt.
+    sa.Column("at_risk", sa.Integer, nullable=False, default=0),
+    sa.Column("unreadable", sa.Integer, nullable=False, default=0),
+    sa.Column("keys_checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("outcomes_checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("asked_keys", sa.LargeBinary, nullable=False),
+    sa.Column("outcomes", sa.LargeBinary),
+    sa.Column("aliases", sa.LargeBinary),
+    # Each sum that a claim needs is read from one of these indexes alone, whatever the ledger's size.
+    sa.Index("requests_by_state", "endpoint", "state"),
+    sa.Index("requests_at_risk", "endpoint", "at_risk"),
+    sa.Index("requests_of_run", "run", "credits", "at_risk", "unreadable"),
+    sa.Index("requests_by_day", "endpoint", "created_at", "credits", "at_risk", "unreadable"),
+    # An id must never be used twice: ids order what was learned.
+    sqlite_autoincrement=True,
+)
+replies = sa.Table(
+    "replies",
+    metadata,
+    sa.Column("request_id", sa.Integer, sa.ForeignKey("requests.id"), primary_key=True),
+    sa.Column("encoding", sa.String(120), nullable=False),
+    sa.Column("complete", sa.Boolean, nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+suppressed = sa.Table(
+    "suppressed",
+    metadata,
+    sa.Column("key", sa.LargeBinary(16), primary_key=True),
+    sa.Column("at", sa.Float(53), nullable=False),
+)
+published = sa.Table(
+    "published",
+    metadata,
+    sa.Column("path", sa.String(4000), primary_key=True),
+    sa.Column("at", sa.Float(53), nullable=False),
+)
+# A user said that the contacts of this person (by its mark) are not this identifier's.
+rejected = sa.Table(
+    "rejected",
+    metadata,
+    sa.Column("key", sa.LargeBinary(16), primary_key=True),
+    sa.Column("person", sa.BigInteger, primary_key=True),
+)
+companions = sa.Table(
+    "companions",
+    metadata,
+    sa.Column("key", sa.LargeBinary(16), primary_key=True),
+    # The people beside whom the identifier stood, packed: each by the keys of its profiles, e-mails and names.
+    sa.Column("people", sa.LargeBinary, nullable=False),
+    sa.Column("is_shared", sa.Boolean, nullable=False),
+    # The newest request whose contacts were searched for one that holds two of these people.
+    sa.Column("searched", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float(53), nullable=False),
+    sa.Index(
+        "companions_shared", "at", sqlite_where=sa.text("is_shared"), postgresql_where=sa.text("is_shared")
+    ),
+    sqlite_with_rowid=False,
+)
+
+
+def prepare(connection: sa.Connection) -> tuple[str, bytes]:
+    """Create the tables, or check their version. Returns the ledger's id and the key of its hashes."""
+    inspector = sa.inspect(connection)
+    facts = _read_facts(connection) if inspector.has_table("meta") else _create(connection, inspector)
+    _check_version(int(facts["schema_version"]))
+    if facts.get("secret_checksum") != _secret_checksum(facts["secret"], facts["id"]):
+        # With another key, nothing that was bought would be found again.
+        raise LedgerError("the key of the ledger's hashes is damaged: restore it from a backup")
+    return facts["id"].decode(), facts["secret"]
+
+
+def _read_facts(connection: sa.Connection) -> dict[str, bytes]:
+    try:
+        facts = {row.name: bytes(row.value) for row in connection.execute(sa.select(meta))}
+    except ProgrammingError:
+        # The table has other columns than ours.
+        raise foreign("the ledger's database") from None
+    if "schema_version" not in facts:
+        raise damaged("the table `meta`")
+    return facts
+
+
+def _create(connection: sa.Connection, inspector: sa.Inspector) -> dict[str, bytes]:
+    is_file = connection.dialect.name == "sqlite"
+    others = inspector.get_table_names() if is_file else [*filter(inspector.has_table, metadata.tables)]
+    if others:
+        raise foreign("the ledger's file" if is_file else "the ledger's database")
+    metadata.create_all(connection)
+    ledger_id, secret = uuid.uuid4().hex.encode(), os.urandom(32)
+    facts = {
+        "schema_version": str(SCHEMA_VERSION).encode(),
+        "id": ledger_id,
+        "secret": secret,
+        "secret_checksum": _secret_checksum(secret, ledger_id),
+    }
+    connection.execute(sa.insert(meta), [{"name": name, "value": value} for name, value in facts.items()])
+    if is_file:
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+    return facts
+
+
+def _check_version(version: int) -> None:
+    if version > SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema version {version}, this release knows {SCHEMA_VERSION}: "
+            "upgrade eb-dagster"
+        )
+    if version < SCHEMA_VERSION:
+        raise LedgerError(
+            f"the ledger has schema version {version}: a development version of eb-dagster made it, and this one "
+            f"reads version {SCHEMA_VERSION} only. Go on with the eb-dagster that made it, or name a new ledger, "
+            "which knows nothing of what was bought before"
+        )
+
+
+def _secret_checksum(secret: bytes, ledger_id: bytes) -> bytes:
+    return str(checksum(secret, ledger_id)).encode()
+
+
+def damaged(what: str) -> LedgerError:
+    """The error to raise for what is not as it was written."""
+    return LedgerError(
+        f"{what} is damaged or missing in the ledger; restore it from a backup that is not older than "
+        "your last run, and check the disk"
+    )
+
+
+@contextlib.contextmanager
+def wrong_types_as_damage(what: str) -> Generator[None]:
+    """Raise `damaged` for a stored value of a type that is never written there."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, IndexError):
+        # Without the cause, which may quote the value.
+        raise damaged(what) from None
+
+
+def foreign(what: str) -> LedgerError:
+    """The error to raise for a database of another program."""
+    return LedgerError(
+        f"{what} holds the tables of another program, and they were left as they are; name a ledger, a new "
+        "file, or an empty database"
+    )
