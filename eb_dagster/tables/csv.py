@@ -46,11 +46,8 @@ _FOOTER: Final = re.compile(
 _MAX_FOOTER_LINES: Final = 20
 
 
-class _Record(NamedTuple):
-    """The cells of one record, none for a blank line, and the number of its last line."""
-
-    line: int
-    cells: list[str]
+_Record: TypeAlias = tuple[int, list[str]]
+"""The number of a record's last line, and its cells. A blank line has none."""
 
 
 class _SampleRecord(NamedTuple):
@@ -107,7 +104,7 @@ class TextTable:
         )
         self.footer_lines = 0
         header = next(self._records(), None)
-        self.columns = tuple(header.cells) if header is not None else ()
+        self.columns = tuple(header[1]) if header is not None else ()
         if not self.columns:
             raise _no_header(path, header_line)
         self.rows = sum(1 for _ in self._rows())
@@ -173,12 +170,15 @@ class TextTable:
 
     def _without_footer(self, records: Iterable[_Record]) -> Iterator[_Record]:
         """The records that have cells. A report's footer is left out, and its lines are counted."""
+        is_wide_table = len(self.columns) > 1
         possible_footer: list[_Record] = []
         for record in records:
-            if len(record.cells) > 1 or len(possible_footer) == _MAX_FOOTER_LINES:
+            cells = len(record[1])
+            if possible_footer and (cells > 1 or len(possible_footer) == _MAX_FOOTER_LINES):
                 yield from _without_blank_lines(possible_footer)
                 possible_footer = []
-            if possible_footer or self._could_begin_footer(record):
+            # It begins with a blank line, or in a wide table with a line of one cell.
+            if possible_footer or not cells or (is_wide_table and cells == 1):
                 possible_footer.append(record)
             else:
                 yield record
@@ -186,11 +186,6 @@ class TextTable:
             self.footer_lines = len(_without_blank_lines(possible_footer))
         else:
             yield from _without_blank_lines(possible_footer)
-
-    def _could_begin_footer(self, record: _Record) -> bool:
-        """Whether it is a blank line, or in a wide table a line of one cell."""
-        is_wide_table = len(self.columns) > 1
-        return not record.cells or (is_wide_table and len(record.cells) == 1)
 
     def _records(self) -> Generator[_Record]:
         """Every record from the header on."""
@@ -200,7 +195,7 @@ class TextTable:
                 reader = csv.reader(file, delimiter=self.separator, strict=True)
                 for cells in reader:
                     line = reader.line_num
-                    yield _Record(line + self._skipped_lines, cells)
+                    yield line + self._skipped_lines, cells
         except csv.Error as error:
             raise InputError(_describe(self._path, line + 1 + self._skipped_lines, error)) from None
         except UnicodeError:
@@ -275,11 +270,11 @@ def _length(record: Sequence[str], width: int) -> int:
 
 
 def _without_blank_lines(records: Iterable[_Record]) -> list[_Record]:
-    return [record for record in records if record.cells]
+    return [record for record in records if record[1]]
 
 
 def _is_footer(records: Iterable[_Record]) -> bool:
-    return any(_FOOTER.search(cell) for record in records for cell in record.cells)
+    return any(_FOOTER.search(cell) for _, cells in records for cell in cells)
 
 
 def read_separator(text: str | None) -> str | None:
