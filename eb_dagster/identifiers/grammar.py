@@ -337,25 +337,32 @@ def _unattached_words(
     left: Piece | None, phrases: Sequence[Phrase], right: Piece | None, can_continue: CanContinue
 ) -> list[str]:
     """The phrases between two pieces that belong to neither of them."""
-    is_left_open, is_right_open = _is_end_open(left), _is_start_open(right)
-    is_beside_value = is_left_open or is_right_open
+    is_beside_value = _is_end_open(left) or _is_start_open(right)
     texts = [phrase.text for phrase in phrases]
     if all(_says_nothing(phrase, is_beside_value=is_beside_value) for phrase in phrases):
         return texts
     is_right_value = right is not None and right.kind == "value"
     is_single = len(phrases) == 1
-    first, last = phrases[0], phrases[-1]
-    is_close = is_right_value and last.after <= Separator.SPACE
-    is_label = is_close and _LABEL.fullmatch(last.text) is not None
-    is_conjunction = is_close and left is not None and last.text.lower() in _CONJUNCTIONS
+    is_label = is_right_value and _is_label(phrases[-1])
+    is_conjunction = is_right_value and left is not None and _is_conjunction(phrases[-1])
     if is_single and (is_label or is_conjunction):
         return []
-    if is_right_open and not is_label:
+    if _is_start_open(right) and not is_label:
         raise HalfOfAValue
-    could_continue = is_left_open and not _says_nothing(first, is_beside_value=True)
-    if could_continue and can_continue(first, is_single and is_right_value):
+    could_continue = _is_end_open(left) and not _says_nothing(phrases[0], is_beside_value=True)
+    if could_continue and can_continue(phrases[0], is_single and is_right_value):
         raise HalfOfAValue
     return [] if is_right_value else texts
+
+
+def _is_label(phrase: Phrase) -> bool:
+    """Whether it names the value right after it, as in "Work: jane@…"."""
+    return phrase.after <= Separator.SPACE and _LABEL.fullmatch(phrase.text) is not None
+
+
+def _is_conjunction(phrase: Phrase) -> bool:
+    """Whether it leads to the value right after it, as "or" does."""
+    return phrase.after <= Separator.SPACE and phrase.text.lower() in _CONJUNCTIONS
 
 
 def _is_end_open(piece: Piece | None) -> bool:

@@ -1,7 +1,7 @@
 """Which mail providers deliver several spellings to one mailbox, and its one spelling.
 
-Only what a provider is known to do is folded. A firm's own domain may lie with one of them, but nobody can
-tell that from the address.
+Only what a provider is known to do is folded. One of them may also host a firm's own domain, but the address
+does not show that.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ OTHER_DOMAINS: Final = frozenset(
     for domain in provider.domains
     if provider.written_as not in (None, domain)
 )
-"""Domains that are written as another."""
+"""Domains whose addresses are written with another domain."""
 
 
 def without_tag(email: str) -> str:
@@ -117,7 +117,7 @@ def without_tag(email: str) -> str:
     return f"{local}@{provider.written_as or domain}"
 
 
-_DOTLESS: Final = tuple(f"@{one.written_as}" for one in PROVIDERS if one.ignores_dots)
+_DOTLESS: Final = tuple(f"@{provider.written_as}" for provider in PROVIDERS if provider.ignores_dots)
 
 
 def without_dots(email: str) -> str:

@@ -1,6 +1,6 @@
-"""Whether two spellings can be one person's name. Kept libraries know titles, scripts, nicknames and legal forms.
+"""Whether two spellings can be one person's name. Libraries know titles, scripts, nicknames and legal forms.
 
-Agreeing is told by a given name and a family name, in either order; that they differ, only where both sides
+Two names agree if they share a given name and a family name, in either order. They differ only if both sides
 have both. Nothing here sends, stores or prints a name.
 """
 
@@ -99,16 +99,16 @@ def company_key(company: str) -> str:
 
 @lru_cache(_CACHED)
 def _agree(ours: str, theirs: str) -> bool | None:
-    one, other = _parts(ours), _parts(theirs)
-    if not _written_together(one).isdisjoint(_written_together(other)):
+    own, contact = _parts(ours), _parts(theirs)
+    if not _written_together(own).isdisjoint(_written_together(contact)):
         return True
-    if not (one[0] and one[1] and other[0] and other[1]):
+    if not (own[0] and own[1] and contact[0] and contact[1]):
         return None
-    for given, family in (other, other[::-1]):
-        if _any_alike(one[0], given) and _any_alike(one[1], family):
+    for given, family in (contact, contact[::-1]):
+        if _any_alike(own[0], given) and _any_alike(own[1], family):
             return True
-    # Where there are two family names, parsers do not tell the first from a given name.
-    shorter, longer = sorted(((*one[0], *one[1]), (*other[0], *other[1])), key=len)
+    # Parsers cannot tell the first of two family names from a given name.
+    shorter, longer = sorted(((*own[0], *own[1]), (*contact[0], *contact[1])), key=len)
     if all(_any_alike([word], longer) for word in shorter):
         return True
     # A name of Han characters is spelt out as in Chinese, whichever language it is of.
@@ -144,20 +144,20 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _any_alike(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    return any(_are_alike(one, other) for one in ours for other in theirs)
+    return any(_are_alike(our_word, their_word) for our_word in ours for their_word in theirs)
 
 
 @lru_cache(_CACHED)
-def _are_alike(one: str, other: str) -> bool:
-    if one == other or (1 in (len(one), len(other)) and one[0] == other[0]):
+def _are_alike(first: str, second: str) -> bool:
+    if first == second or (1 in (len(first), len(second)) and first[0] == second[0]):
         return True
-    if not _nicknames_of(one).isdisjoint(_nicknames_of(other)):
+    if not _nicknames_of(first).isdisjoint(_nicknames_of(second)):
         return True
-    if min(len(one), len(other)) < _SHORTEST_FUZZY:
+    if min(len(first), len(second)) < _SHORTEST_FUZZY:
         return False
     from rapidfuzz.distance import JaroWinkler
 
-    return JaroWinkler.similarity(one, other) >= _LEAST_LIKENESS
+    return JaroWinkler.similarity(first, second) >= _LEAST_LIKENESS
 
 
 @lru_cache(_CACHED)

@@ -260,22 +260,28 @@ def _identity_in_query(network: Network, path: str, query: str) -> tuple[str, st
 
 
 def _named_identity(network: Network, steps: Sequence[str]) -> str:
-    folders = [(folder, False) for folder in network.cased_folders]
-    folders += [(folder, network.folds_case) for folder in network.folders]
-    for folder, folds_case in folders:
-        depth = folder.count("/") + 1
-        if "/".join(steps[:depth]).lower() == folder and len(steps) > depth:
-            return f"{folder}/{_name(network, steps[depth:], folds_case=folds_case)}"
+    in_folder = _identity_in_folder(network, steps)
+    if in_folder is not None:
+        return in_folder
     first, *rest = steps
     has_at_sign = first.startswith("@")
     if network.needs_at_sign and not has_at_sign:
         raise NotAnIdentifier("profile_not_a_person")
     steps = [first.removeprefix("@"), *rest]
-    if network.needs_at_sign or (network.folders and has_at_sign):
+    if has_at_sign and (network.needs_at_sign or network.folders):
         return "@" + _name(network, steps, folds_case=network.folds_case)
     if first.lower() in network.not_people or (network.folders and not network.not_people):
         raise NotAnIdentifier("profile_not_a_person")
     return _name(network, steps, folds_case=network.folds_case)
+
+
+def _identity_in_folder(network: Network, steps: Sequence[str]) -> str | None:
+    folders = dict.fromkeys(network.folders, network.folds_case) | dict.fromkeys(network.cased_folders, False)
+    for folder, folds_case in folders.items():
+        depth = folder.count("/") + 1
+        if "/".join(steps[:depth]).lower() == folder and len(steps) > depth:
+            return f"{folder}/{_name(network, steps[depth:], folds_case=folds_case)}"
+    return None
 
 
 def _name(network: Network, steps: Sequence[str], *, folds_case: bool) -> str:

@@ -22,7 +22,7 @@ _SUFFIX: Final = ".tmp"
 _ENDING: Final = r"[0-9a-f]{16}\.tmp"
 _START_OF_OBJECT: Final = ".eb_dagster-object."
 _OBJECT: Final = re.compile(re.escape(_START_OF_OBJECT) + _ENDING)
-# What pathlib makes of s3://bucket/name. A drive of Windows has one letter.
+# What pathlib makes of s3://bucket/name. A drive of Windows is one letter.
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]")
 # File systems take 255 bytes; the rest is for the dots, the token and the suffix.
 _LONGEST_NAME: Final = 200
@@ -34,63 +34,73 @@ _SIDE_FILES: Final = ("-wal", "-shm", "-journal", "-owners", ".lock")
 
 
 def check_writable(path: Place, *, kept: Iterable[tuple[str, Place]] = (), makes_folder: bool = True) -> None:
-    """Raise `ConfigError` that says why a file cannot be written there. To be asked before anything is bought.
+    """Raise `ConfigError` that says why a file cannot be written there. Call it before anything is bought.
 
     Args:
         path: the file.
-        kept: what must not be written over, under any name, each with what it is.
-        makes_folder: make the folder if need be, for its owner only.
+        kept: the files that must not be written over, under any name, each with what it is.
+        makes_folder: make the folder if it is not there, for its owner only.
 
     """
-    for what, place in kept:
-        if is_same(path, place):
+    for what, kept_path in kept:
+        if is_same(path, kept_path):
             raise ConfigError(f"cannot write {path}: it is {what}; choose another name")
     if isinstance(path, ObjectPath):
         path.check_writable()
         return
     if _ADDRESS.match(str(path)):
         raise ConfigError(f"{path.name} cannot be in an object store, only tables can; give a path")
-    try:
-        target = path.resolve()
-    except (RuntimeError, ValueError):
-        # So Python tells a loop of links, and a NUL.
-        raise ConfigError("cannot write the table: its path leads nowhere; choose another path") from None
+    target = _resolved(path)
     with telling_of(path):
         if not makes_folder and not target.parent.exists():
             raise ConfigError(
                 f"cannot write {path}: there is no folder {path.parent}; make it, or choose another path"
             )
         _make_folder(target.parent)
-        is_folder, is_other = target.is_dir(), target.exists() and not target.is_file()
-        is_database = _is_of_database(target)
-    if is_folder:
-        raise ConfigError(f"cannot write {path}: it is a folder; name a file in it")
-    if is_other:
-        raise ConfigError(f"cannot write {path}: it is not a regular file; choose another path")
-    if is_database:
-        raise ConfigError(
-            f"cannot write {path}: it belongs to a database, such as a ledger; choose another path"
-        )
-    # Read as well: what a crash left is looked for, and the folder is synced.
-    if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
-        raise ConfigError(
-            f"cannot write {path}: no permission in its folder; give it, or choose another path"
-        )
-    # What a permission says is not what each file system does, the superuser's least of all; and a disk may be full.
+        fault = _fault_of(target)
+    if fault is not None:
+        raise ConfigError(f"cannot write {path}: {fault}")
+    # Permissions do not say what each file system does, least of all for the superuser; and a disk may be full.
     with telling_of(path):
-        temporary, sink = _open_temporary(target.parent, _start_of_temporary(target))
-        try:
-            with sink:
-                sink.write(bytes(_PROBE_BYTES))
-                sink.flush()
-                os.fsync(sink.fileno())
-        finally:
-            temporary.unlink(missing_ok=True)
+        _write_probe(target)
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (RuntimeError, ValueError):
+        # Python raises these for a loop of links, and for a NUL.
+        raise ConfigError("cannot write the table: its path leads nowhere; choose another path") from None
+
+
+def _fault_of(target: Path) -> str | None:
+    """Why the target must not be written, and what to do; None if there is no such reason."""
+    if target.is_dir():
+        return "it is a folder; name a file in it"
+    if target.exists() and not target.is_file():
+        return "it is not a regular file; choose another path"
+    if _is_of_database(target):
+        return "it belongs to a database, such as a ledger; choose another path"
+    # Reading is needed too: the folder is searched for what a crash left, and it is synced.
+    if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
+        return "no permission in its folder; give it, or choose another path"
+    return None
+
+
+def _write_probe(target: Path) -> None:
+    temporary, sink = _open_temporary(target.parent, _start_of_temporary(target))
+    try:
+        with sink:
+            sink.write(bytes(_PROBE_BYTES))
+            sink.flush()
+            os.fsync(sink.fileno())
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def telling_of(path: Path) -> Generator[None]:
-    """Say of what the operating system refuses that the file cannot be written, why, and what to do."""
+    """Turn the operating system's refusals into `ConfigError`: why the file cannot be written, and what to do."""
     try:
         yield
     except NotADirectoryError:
@@ -106,20 +116,20 @@ def telling_of(path: Path) -> Generator[None]:
         raise ConfigError(f"cannot write {path}: {error.strerror}; {what} another path") from None
 
 
-def is_same(one: Place, other: Place) -> bool:
+def is_same(first: Place, second: Place) -> bool:
     """Whether two paths lead, or would lead, to one file: through links, and whatever their case."""
-    if isinstance(one, ObjectPath) or isinstance(other, ObjectPath):
-        return one == other
+    if isinstance(first, ObjectPath) or isinstance(second, ObjectPath):
+        return first == second
     with contextlib.suppress(OSError, ValueError):
-        return one.samefile(other)
-    # Of what is not there yet, nobody knows whether case will tell two names apart.
+        return first.samefile(second)
+    # Where a file is not there yet, nobody knows whether the file system tells two names apart by case.
     with contextlib.suppress(OSError, RuntimeError, ValueError):
-        return str(one.resolve()).casefold() == str(other.resolve()).casefold()
+        return str(first.resolve()).casefold() == str(second.resolve()).casefold()
     return False
 
 
 def files_of_ledger(ledger: Path) -> list[tuple[str, Place]]:
-    """What must never be written over of a ledger in a file, as `check_writable` takes it."""
+    """The files of a ledger that must never be written over, as `check_writable` takes them."""
     return [
         ("the ledger", ledger),
         *(("the ledger's", ledger.with_name(ledger.name + end)) for end in _SIDE_FILES),
@@ -144,16 +154,19 @@ def _is_sqlite(path: Path) -> bool:
 
 def _make_folder(folder: Path) -> None:
     # `mkdir(parents=True)` would give the mode to the last folder only.
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    for one in reversed(missing):
-        one.mkdir(mode=0o700, exist_ok=True)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
     if not folder.is_dir():
         raise NotADirectoryError
 
 
 @contextlib.contextmanager
 def published(target: Place) -> Generator[BinaryIO]:
-    """A file to write that takes the target's place at the end, or is gone. A link keeps pointing where it does."""
+    """A file to write that takes the target's place at the end, or is removed.
+
+    A link stays a link: the file that it points to is replaced.
+    """
     target = target.resolve()
     if isinstance(target, ObjectPath):
         with _published_object(target) as sink:
@@ -168,10 +181,10 @@ def published(target: Place) -> Generator[BinaryIO]:
             sink.flush()
             os.fsync(sink.fileno())
             if _has_locks():
-                # While it is still locked, so that nobody takes it for one that a crash left.
+                # Replaced while it is locked, so that nobody takes it for one that a crash left.
                 temporary.replace(target)
         if not _has_locks():
-            # Such a platform does not rename open files, and nobody there clears files either.
+            # A platform without locks does not rename open files, and nothing there is cleared either.
             temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -181,7 +194,7 @@ def published(target: Place) -> Generator[BinaryIO]:
 
 @contextlib.contextmanager
 def _published_object(target: ObjectPath) -> Generator[BinaryIO]:
-    """A local file to write, which becomes the object at the end, or is gone."""
+    """A local file to write, which becomes the object at the end. The file is removed in any case."""
     folder = Path(tempfile.gettempdir())
     _clear_torn(folder, _OBJECT)
     temporary, sink = _open_temporary(folder, _START_OF_OBJECT)
@@ -196,7 +209,7 @@ def _published_object(target: ObjectPath) -> Generator[BinaryIO]:
 
 @contextlib.contextmanager
 def moved_aside(sink: BinaryIO, target: Place) -> Generator[BinaryIO]:
-    """What was written so far, in a file without a name beside it; what is written next begins anew."""
+    """Move what was written so far to a file without a name, so that writing starts again from an empty file."""
     folder = tempfile.gettempdir() if isinstance(target, ObjectPath) else target.parent
     with tempfile.TemporaryFile(dir=folder) as before:
         sink.seek(0)
@@ -208,13 +221,13 @@ def moved_aside(sink: BinaryIO, target: Place) -> Generator[BinaryIO]:
 
 
 def clear_torn(target: Path) -> int:
-    """Remove what killed processes left beside a table, of it or another. Returns the files."""
-    mine = re.escape(_start_of_temporary(target))
-    return _clear_torn(target.parent, re.compile(rf"{mine}.*\.tmp|\..+\.{_ENDING}"))
+    """Remove what killed processes left beside a table, of it or of another. Returns the number of files."""
+    start = re.escape(_start_of_temporary(target))
+    return _clear_torn(target.parent, re.compile(rf"{start}.*\.tmp|\..+\.{_ENDING}"))
 
 
 def clear_torn_objects() -> int:
-    """Remove what killed processes left of tables that were to become objects. Returns the files."""
+    """Remove what killed processes left of tables that were to become objects. Returns the number of files."""
     return _clear_torn(Path(tempfile.gettempdir()), _OBJECT)
 
 
@@ -238,19 +251,21 @@ def _open_temporary(folder: Path, start: str) -> tuple[Path, BinaryIO]:
 
 
 def _clear_torn(folder: Path, name: re.Pattern[str]) -> int:
-    """Remove what killed processes left: their locks are gone with them."""
-    removed = 0
-    for torn in folder.iterdir():
-        if name.fullmatch(torn.name):
-            with contextlib.suppress(OSError):
-                descriptor = os.open(torn, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
-                try:
-                    if _lock(descriptor, wait=False):
-                        torn.unlink()
-                        removed += 1
-                finally:
-                    os.close(descriptor)
-    return removed
+    """Remove what killed processes left. Their locks went with them."""
+    return sum(_removed_if_torn(path) for path in folder.iterdir() if name.fullmatch(path.name))
+
+
+def _removed_if_torn(path: Path) -> bool:
+    """Remove a temporary file unless a writer holds it. Returns whether it was removed."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+        try:
+            if _lock(descriptor, wait=False):
+                path.unlink()
+                return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _has_locks() -> bool:

@@ -16,17 +16,16 @@ import json
 import re
 import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TextIO, cast
+from typing import Any, Final, NamedTuple, TextIO, TypeAlias
 
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
-from eb_dagster.identifiers.canonical import canonical
-from eb_dagster.identifiers.columns import suggest
-from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 from eb_dagster.tables import encodings
 from eb_dagster.tables.atomic_file import published, telling_of
+from eb_dagster.tables.header import find_header
 from eb_dagster.tables.object_store import ObjectPath, Place
 from eb_dagster.tables.parquet import Revision
 from eb_dagster.tables.source import Source
@@ -44,7 +43,25 @@ _HINT: Final = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _FOOTER: Final = re.compile(
     r"Copyright .{1,20}salesforce\.com|Confidential Information - Do Not Distribute", re.IGNORECASE
 )
-_FOOTER_LINES: Final = 20
+_MAX_FOOTER_LINES: Final = 20
+
+
+_Record: TypeAlias = tuple[int, list[str]]
+"""The number of a record's last line, and its cells. A blank line has none."""
+
+
+class _SampleRecord(NamedTuple):
+    lines_before: int
+    cells: list[str]
+
+
+class _Fit(NamedTuple):
+    """How well a separator fits: the more whole rows, the better."""
+
+    whole_rows: int
+    """Rows with as many cells as the header."""
+    near_rows: int
+    """Rows with several cells, and no more than the header. 1 if there are no rows to judge by."""
 
 
 class TextTable:
@@ -86,15 +103,10 @@ class TextTable:
             is_separator_known=bool(separator or hint), is_header_known=header_line is not None
         )
         self.footer_lines = 0
-        records = self._records()
-        self.columns = tuple(next((record for _, record in records), ()))
+        header = next(self._records(), None)
+        self.columns = tuple(header[1]) if header is not None else ()
         if not self.columns:
-            where = (
-                "is empty: there is no header"
-                if header_line is None
-                else f"has no header in line {header_line:,}"
-            )
-            raise InputError(f"{path.name} {where}; give it one line of column names")
+            raise _no_header(path, header_line)
         self.rows = sum(1 for _ in self._rows())
 
     @property
@@ -112,13 +124,12 @@ class TextTable:
         if self.separator not in (",", "\t"):
             notes.append(f"its cells are separated by {_named(self.separator)}")
         if (lines := self._skipped_lines - self._hint_lines) > 0:
-            notes.append(
-                f"{_lines(lines)} above the header {'is' if lines == 1 else 'are'} passed over; --header-line says otherwise"
-            )
+            are = "is" if lines == 1 else "are"
+            notes.append(f"{_lines(lines)} above the header {are} passed over; --header-line says otherwise")
         if self._nuls:
-            count = "1 NUL character" if self._nuls == 1 else f"{self._nuls:,} NUL characters"
+            characters = "1 NUL character" if self._nuls == 1 else f"{self._nuls:,} NUL characters"
             notes.append(
-                f"{count} in it (the first in line {self._first_nul:,}): passed through, but never asked"
+                f"{characters} in it (the first in line {self._first_nul:,}): passed through, but never asked"
             )
         if self.footer_lines:
             notes.append(f"the report's footer ({_lines(self.footer_lines)}) is left out")
@@ -139,56 +150,52 @@ class TextTable:
         return found
 
     def _batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        held: list[list[str]] = []
-        for row in self._rows():
-            held.append(row)
-            if len(held) == BATCH_ROWS:
-                yield _batch(held, schema)
-                held = []
-        if held:
-            yield _batch(held, schema)
+        rows = self._rows()
+        while batch := list(itertools.islice(rows, BATCH_ROWS)):
+            yield _batch(batch, schema)
 
     def _rows(self) -> Iterator[list[str]]:
         records = self._records()
         next(records, None)
         width = len(self.columns)
-        for line, record in self._without_footer(records):
-            if len(record) > width and any(record[width:]):
+        for line, cells in self._without_footer(records):
+            if len(cells) > width and any(cells[width:]):
                 raise InputError(
-                    f"{self._path.name}, line {line}: {len(record)} cells, and the header has {width}; "
+                    f"{self._path.name}, line {line}: {len(cells)} cells, and the header has {width}; "
                     f"put a cell that holds a {_named(self.separator)} in quotes, name another --separator, or say with "
                     "--header-line which line names the columns"
                 )
             # Spreadsheets leave out blank cells at the end of a row, and some tools add one.
-            yield (record + [""] * (width - len(record)))[:width]
+            yield (cells + [""] * (width - len(cells)))[:width]
 
-    def _without_footer(self, records: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:
-        held: list[tuple[int, list[str]]] = []
-        is_wide = len(self.columns) > 1
-        for one in records:
-            record = one[1]
-            if len(record) > 1 or len(held) == _FOOTER_LINES:
-                yield from (row for row in held if row[1])
-                held = []
+    def _without_footer(self, records: Iterable[_Record]) -> Iterator[_Record]:
+        """The records that have cells. A report's footer is left out, and its lines are counted."""
+        is_wide_table = len(self.columns) > 1
+        possible_footer: list[_Record] = []
+        for record in records:
+            cells = len(record[1])
+            if possible_footer and (cells > 1 or len(possible_footer) == _MAX_FOOTER_LINES):
+                yield from _without_blank_lines(possible_footer)
+                possible_footer = []
             # It begins with a blank line, or in a wide table with a line of one cell.
-            if held or not record or (is_wide and len(record) == 1):
-                held.append(one)
+            if possible_footer or not cells or (is_wide_table and cells == 1):
+                possible_footer.append(record)
             else:
-                yield one
-        if any(_FOOTER.search(cell) for _, record in held for cell in record):
-            self.footer_lines = sum(1 for _, record in held if record)
+                yield record
+        if _is_footer(possible_footer):
+            self.footer_lines = len(_without_blank_lines(possible_footer))
         else:
-            yield from (row for row in held if row[1])
+            yield from _without_blank_lines(possible_footer)
 
-    def _records(self) -> Generator[tuple[int, list[str]]]:
-        """Every record from the header on, with the number of its last line. A blank line has no cells."""
+    def _records(self) -> Generator[_Record]:
+        """Every record from the header on."""
         line = 0
         try:
             with self._open() as file:
                 reader = csv.reader(file, delimiter=self.separator, strict=True)
-                for record in reader:
+                for cells in reader:
                     line = reader.line_num
-                    yield line + self._skipped_lines, record
+                    yield line + self._skipped_lines, cells
         except csv.Error as error:
             raise InputError(_describe(self._path, line + 1 + self._skipped_lines, error)) from None
         except UnicodeError:
@@ -212,104 +219,62 @@ class TextTable:
     def _find_structure(self, *, is_separator_known: bool, is_header_known: bool) -> None:
         """Find what separates the cells, and which line is the header."""
         candidates = ("\t",) if self._path.suffix.lower() == ".tsv" else _SEPARATORS
-        fits: dict[str, tuple[int, int]] = {}
-        skipped: dict[str, int] = {}
-        for one in (self.separator,) if is_separator_known else candidates:
-            sample = self._sample(one)
-            at = 0 if is_header_known else find_header([record for _, record in sample])
-            skipped[one] = self._skipped_lines + (sample[at][0] if sample else 0)
-            header, *records = [record for _, record in sample[at:] if record] or [[]]
-            if len(header) < 2:
-                continue
-            lengths = [_length(record, len(header)) for record in records]
-            near = sum(1 < length <= len(header) for length in lengths)
-            fits[one] = (lengths.count(len(header)), near or not records)
+        fits: dict[str, _Fit] = {}
+        skipped_lines: dict[str, int] = {}
+        for separator in (self.separator,) if is_separator_known else candidates:
+            sample = self._sample(separator)
+            header_index = 0 if is_header_known else find_header([record.cells for record in sample])
+            lines_above = sample[header_index].lines_before if sample else 0
+            skipped_lines[separator] = self._skipped_lines + lines_above
+            header, *records = [record.cells for record in sample[header_index:] if record.cells] or [[]]
+            if len(header) > 1:
+                fits[separator] = _fit(header, records)
         if not is_separator_known:
-            # One column: nothing separates.
-            self.separator = self._best(fits) if fits else candidates[0]
-        self._skipped_lines = skipped[self.separator]
+            # If no separator gives several columns, there is only one.
+            self.separator = self._best_separator(fits) if fits else candidates[0]
+        self._skipped_lines = skipped_lines[self.separator]
 
-    def _best(self, fits: Mapping[str, tuple[int, int]]) -> str:
+    def _best_separator(self, fits: Mapping[str, _Fit]) -> str:
         best = max(fits.values())
-        found = [one for one, fit in fits.items() if fit == best]
-        if len(found) > 1 or not best[1]:
+        separators = [separator for separator, fit in fits.items() if fit == best]
+        if len(separators) > 1 or not best.near_rows:
             raise InputError(
                 f"{self._path.name}: its cells may be separated by {' or '.join(map(_named, fits))}, or its "
                 "header needs quotes; say which with --separator"
             )
-        return found[0]
+        return separators[0]
 
-    def _sample(self, separator: str) -> list[tuple[int, list[str]]]:
-        """The first records, each with the number of lines before it."""
-        records: list[tuple[int, list[str]]] = []
-        # What is wrong with it is told later, with the line.
+    def _sample(self, separator: str) -> list[_SampleRecord]:
+        """The first records. What is wrong with them is reported later, with the line."""
+        records: list[_SampleRecord] = []
         with contextlib.suppress(csv.Error, UnicodeError, OSError), self._open() as file:
             reader = csv.reader(file, delimiter=separator)
-            before = 0
-            for record in reader:
-                records.append((before, record))
-                before = reader.line_num
+            lines_before = 0
+            for cells in reader:
+                records.append(_SampleRecord(lines_before, cells))
+                lines_before = reader.line_num
                 if len(records) > _SAMPLE_RECORDS:
                     break
         return records
 
 
-# Which line is the header
-
-
-_LINES_ABOVE: Final = 40
-
-
-def find_header(records: Sequence[Sequence[str]]) -> int:
-    """Which record names the columns: below blank lines, a title, notes and comments, if there are any."""
-    filled = [sum(bool(cell.strip()) for cell in record) for record in records]
-    first = next((at for at, count in enumerate(filled) if count), 0)
-    if not records or (filled[first] > 1 and _names_columns(records[first])):
-        return first
-    some = range(first, min(first + _LINES_ABOVE, len(records)))
-    wide = next((at for at in some if filled[at] > 1 and not _is_comment(records[at])), first)
-    below = [count > 1 for count in filled[wide + 1 :] if count]
-    is_table = sum(below) * 2 > len(below) or _names_columns(records[wide])
-    if not is_table or any(map(_holds_value, records[first : wide + 1])):
-        wide = first
-    if wide != first and _names_columns(records[wide]):
-        return wide
-    # Notes may have several cells too. What names identifiers below a blank line, or below narrower
-    # lines, is the header: unless what stands above has names, or people.
-    for at in some:
-        if _holds_value(records[at]):
-            break
-        if _names_columns(records[at]):
-            is_apart = at > first and (not filled[at - 1] or _fits_better(records, first, at, filled))
-            return at if is_apart else wide
-    return wide
-
-
-def _fits_better(records: Sequence[Sequence[str]], first: int, at: int, filled: Sequence[int]) -> bool:
-    """Whether the rows below a record are more like it than like what stands above."""
-    if filled[at] == 1:
-        # A title above a list.
-        return at + 1 < len(records) and max(filled) == 1 and _holds_value(records[at + 1])
-    lengths = [len(record) for record in records[at + 1 :]]
-    is_alone = len(records[at]) in lengths and not any(len(record) in lengths for record in records[first:at])
-    return is_alone or max(filled[first:at]) < filled[at]
-
-
-def _is_comment(record: Sequence[str]) -> bool:
-    return record[0].lstrip().startswith("#") and not _names_columns(record)
-
-
-def _names_columns(record: Sequence[str]) -> bool:
-    return bool(suggest(record)) or {"field_type", "value"} <= set(record)
-
-
-def _holds_value(record: Sequence[str]) -> bool:
-    return any(isinstance(canonical(kind, cell), Identifier) for cell in record for kind in FIELD_TYPES)
+def _fit(header: Sequence[str], records: Sequence[Sequence[str]]) -> _Fit:
+    lengths = [_length(record, len(header)) for record in records]
+    near_rows = sum(1 < length <= len(header) for length in lengths)
+    return _Fit(lengths.count(len(header)), near_rows if records else 1)
 
 
 def _length(record: Sequence[str], width: int) -> int:
     """The cells of a record, without blank ones beyond the header."""
     return width if len(record) > width and not any(record[width:]) else len(record)
+
+
+def _without_blank_lines(records: Iterable[_Record]) -> list[_Record]:
+    return [record for record in records if record[1]]
+
+
+def _is_footer(records: Iterable[_Record]) -> bool:
+    return any(_FOOTER.search(cell) for _, cells in records for cell in cells)
 
 
 def read_separator(text: str | None) -> str | None:
@@ -327,6 +292,11 @@ def read_separator(text: str | None) -> str | None:
 
 def _lines(count: int) -> str:
     return "1 line" if count == 1 else f"{count:,} lines"
+
+
+def _no_header(path: Path, header_line: int | None) -> InputError:
+    what = "is empty: there is no header" if header_line is None else f"has no header in line {header_line:,}"
+    return InputError(f"{path.name} {what}; give it one line of column names")
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:
@@ -355,8 +325,7 @@ def _named(separator: str) -> str:
 
 def _batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
     columns = [pa.array([cell or None for cell in column], pa.string()) for column in zip(*rows, strict=True)]
-    # pyarrow-stubs leaves the type parameters of arrays unknown here.
-    return cast(Any, pa.RecordBatch).from_arrays(columns, schema=schema)
+    return pa.record_batch(columns, schema=schema)
 
 
 def _describe(path: Path, line: int, error: csv.Error) -> str:
@@ -383,28 +352,29 @@ def write_text(
 ) -> int:
     """Write batches as text that a spreadsheet opens without running it. Returns the rows.
 
-    The cells of our columns that look like formulas get an apostrophe; the user's stay as they
-    are. The file takes its place when it is whole, and only its owner can read it. Before, `revise` is
-    asked: if it gives a revision, the file is made once more through that.
+    Cells of our columns that look like formulas get an apostrophe; the user's stay as they are. The
+    file takes its place when it is whole, and only its owner can read it. Before that, `revise` is
+    asked: if it gives a revision, the file is written once more through it.
     """
-    ways: list[Callable[[object], str]] = [_safe_text if name in ours else _text for name in columns]
+    spellings: list[_Spelling] = [_safe_text if name in ours else _text for name in columns]
+    writer = _RowWriter(columns, spellings, separator)
     folder = tempfile.gettempdir() if isinstance(target, ObjectPath) else target.resolve().parent
     with (
         _published_text(target, encoding="utf-8-sig" if has_mark else "utf-8") as sink,
         contextlib.ExitStack() as stack,
     ):
         if revise is None:
-            return _write_rows(reader, sink, columns, ways, separator)
-        # Without a name: gone with the process, whatever becomes of it.
+            return writer.write(reader, sink)
+        # A file without a name is gone with the process, whatever becomes of it.
         kept = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-        rows = _write_rows(_keeping(reader, kept), sink, columns, ways, separator)
+        rows = writer.write(_keeping(reader, kept), sink)
         while (revision := revise()) is not None:
             before, kept = kept, stack.enter_context(tempfile.TemporaryFile(dir=folder))
             before.seek(0)
-            again = revision(cast("Any", pa.ipc).open_stream(before) if rows else ())
+            revised = revision(pa.ipc.open_stream(before) if rows else ())
             sink.seek(0)
             sink.truncate()
-            rows = _write_rows(_keeping(again, kept), sink, columns, ways, separator)
+            rows = writer.write(_keeping(revised, kept), sink)
     return rows
 
 
@@ -420,32 +390,42 @@ def _keeping(batches: Iterable[pa.RecordBatch], kept: Any) -> Iterator[pa.Record
         writer.close()
 
 
-def _write_rows(
-    batches: Iterable[pa.RecordBatch],
-    sink: TextIO,
-    columns: Sequence[str],
-    ways: Sequence[Callable[[object], str]],
-    separator: str,
-) -> int:
-    rows = 0
-    plain = csv.writer(sink, delimiter=separator, lineterminator="\n")
-    quoted = csv.writer(sink, delimiter=separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    (quoted if "\r" in "".join(columns) else plain).writerow(columns)
-    for batch in batches:
-        cells: list[list[Any]] = [_cells(column) for column in cast(Any, batch).columns]
-        texts = [[way(cell) for cell in column] for way, column in zip(ways, cells, strict=True)]
-        # The csv module leaves a lone carriage return bare, which would end the row.
-        has_returns = any("\r" in text for column in texts for text in column)
-        (quoted if has_returns else plain).writerows(zip(*texts, strict=True))
-        rows += batch.num_rows
-    return rows
+_Spelling: TypeAlias = Callable[[object], str]
 
 
-def _cells(column: Any) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class _RowWriter:
+    columns: Sequence[str]
+    spellings: Sequence[_Spelling]
+    """How the cells of each column are written."""
+    separator: str
+
+    def write(self, batches: Iterable[pa.RecordBatch], sink: TextIO) -> int:
+        """Write the names of the columns and the batches. Returns the rows."""
+        rows = 0
+        plain = csv.writer(sink, delimiter=self.separator, lineterminator="\n")
+        # The csv module does not quote a lone carriage return, which would end the row.
+        quoted = csv.writer(sink, delimiter=self.separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
+        (quoted if "\r" in "".join(self.columns) else plain).writerow(self.columns)
+        for batch in batches:
+            texts = self._texts(batch)
+            has_returns = any("\r" in text for column in texts for text in column)
+            (quoted if has_returns else plain).writerows(zip(*texts, strict=True))
+            rows += batch.num_rows
+        return rows
+
+    def _texts(self, batch: Any) -> list[list[str]]:
+        return [
+            [spell(cell) for cell in _cells(column)]
+            for spell, column in zip(self.spellings, batch.columns, strict=True)
+        ]
+
+
+def _cells(column: Any) -> list[object]:
     try:
         return column.to_pylist()
     except OverflowError:
-        # Years and durations that Python's own have no room for.
+        # Python's own types have no room for some years and durations.
         return column.cast(pa.string()).to_pylist()
 
 
@@ -461,7 +441,7 @@ def _published_text(target: Place, *, encoding: str) -> Generator[TextIO]:
             sink.detach()
 
 
-def _text(cell: object) -> str:
+def _text(cell: Any) -> str:
     if isinstance(cell, str):
         return cell
     if cell is None:
@@ -469,7 +449,7 @@ def _text(cell: object) -> str:
     if isinstance(cell, bool):
         return "true" if cell else "false"
     if hasattr(cell, "isoformat"):
-        return cast(Any, cell).isoformat()
+        return cell.isoformat()
     if isinstance(cell, bytes):
         return base64.b64encode(cell).decode()
     if isinstance(cell, list | Mapping):

@@ -1,10 +1,10 @@
 """Which encoding a text file is in, if that can be known; the only file that judges bytes.
 
-A file that says it (a mark), or that is valid UTF-8, is believed. Of any other, the words with letters
-beyond ASCII are read in every encoding that spreadsheets have saved. A reading in which words look like no
-words (a sign inside a word, two scripts in one, letters that no language has together) is not meant. If the
-rest agrees on one text, that is it. If it does not, charset-normalizer is asked, and where it does not tell
-them apart, nobody knows: the user has to say.
+A file that begins with a byte order mark, or that is valid UTF-8, is believed. Of any other, the words with
+letters beyond ASCII are read in every encoding that spreadsheets have saved. A reading whose words look like
+no words (a sign inside a word, two scripts in one, letters that no language has together) is wrong. If the
+other readings agree on one text, that is it. If they do not, charset-normalizer is asked, and if it cannot
+tell them apart, the user has to say.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _CHUNK_BYTES: Final = 2**20
 _SAMPLE_BYTES: Final = 2**16
 _MOST_CELLS: Final = 20_000
 _JUDGED_CELLS: Final = 2_000
-# What files begin with that are no text, whatever their name says.
+# The first bytes of files that are no text, whatever their names say.
 _SIGNATURES: Final = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"%PDF", b"\x1f\x8b", b"PAR1", b"SQLite format 3")
 _CONTROL: Final = re.compile(rb"[\x01-\x08\x0e-\x19\x1c-\x1f]")
 _ESCAPED: Final = re.compile("[\ud800-\udfff]")
@@ -89,19 +89,24 @@ def find_encoding(path: Path) -> str:
         start = file.read(_SAMPLE_BYTES)
     if b"\0" in start and (encoding := _without_mark(start)) is not None:
         return encoding
-    if start.startswith(_SIGNATURES) or len(_CONTROL.findall(start)) * 10 > len(start):
+    if _is_binary(start):
         raise InputError(f"{path.name} is not a text file; save it as CSV UTF-8")
     whole, odd = _count_utf8(path)
     if not odd:
-        return "iso2022_jp" if b"\x1b$" in start or b"\x1b(" in start else "utf-8"
+        has_escapes = b"\x1b$" in start or b"\x1b(" in start
+        return "iso2022_jp" if has_escapes else "utf-8"
     cells = _read_cells(path)
-    # By chance, a cell in another encoding may be UTF-8 too: seldom.
+    # A cell in another encoding is seldom UTF-8 too, by chance.
     if sum(map(_is_utf8, cells)) * 20 > len(cells):
         raise InputError(
             f"{path.name} is UTF-8 in {whole:,} places and not in {odd:,}: it is damaged, or joined from "
             "two files. Mend it, or say with --encoding how to read it"
         )
     return _judged(path, cells, is_old_mac=b"\r" in start and b"\n" not in start)
+
+
+def _is_binary(start: bytes) -> bool:
+    return start.startswith(_SIGNATURES) or len(_CONTROL.findall(start)) * 10 > len(start)
 
 
 def _is_utf8(cell: bytes) -> bool:
@@ -112,17 +117,21 @@ def _is_utf8(cell: bytes) -> bool:
 
 
 def _without_mark(start: bytes) -> str | None:
-    """UTF-16 or UTF-32 whose mark is missing: separators and line ends make part of it ASCII."""
+    """UTF-16 or UTF-32 without a mark. Their separators and line ends are ASCII characters."""
     for encoding in ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be"):
         width = 4 if "32" in encoding else 2
         try:
             text = start[: len(start) // width * width].decode(encoding)
         except UnicodeError:
             continue
-        plain = sum(one.isascii() and (one.isprintable() or one in "\t\r\n") for one in text)
+        plain = sum(map(_is_plain, text))
         if plain * 5 > len(text):
             return encoding
     return None
+
+
+def _is_plain(character: str) -> bool:
+    return character.isascii() and (character.isprintable() or character in "\t\r\n")
 
 
 def _count_utf8(path: Path) -> tuple[int, int]:
@@ -140,7 +149,7 @@ def _count_utf8(path: Path) -> tuple[int, int]:
     return whole, odd
 
 
-# What is in no code page's second byte separates.
+# A cell ends at bytes that are no part of a character in any code page.
 _CELL: Final = re.compile(rb"[^\r\n\t,;\"]*[\x80-\xff][^\r\n\t,;\"]*")
 
 
@@ -205,8 +214,8 @@ _EAST_ASIAN: Final = ("cp932", "gb18030", "big5", "cp949", "euc_jp")
 _USUAL: Final = (
     "cp1252", "cp1250", "iso8859_2", "cp1251", "koi8_u", "cp1253", "cp1254", "cp1255", "cp1256", *_EAST_ASIAN,
 )  # fmt: skip
-# Asked if none of the usual ones makes words.
-_SELDOM: Final = (
+# Tried if the cells are words in none of the usual ones.
+_RARE: Final = (
     "cp1257",
     "mac_roman",
     "cp850",
@@ -222,19 +231,26 @@ _SELDOM: Final = (
 def _judged(path: Path, cells: Sequence[bytes], *, is_old_mac: bool) -> str:
     cells = cells[:: 1 + len(cells) // _JUDGED_CELLS]
     cells = cells[:: 1 + len(cells) // _JUDGED_CELLS]
-    orders = ((("mac_roman",),) if is_old_mac else ()) + (_USUAL, _SELDOM)
-    for encodings in orders:
-        readings: dict[str, str] = {}
-        for encoding in encodings:
-            text = _reading(cells, encoding)
-            if text is not None:
-                # Of encodings that agree, the one that is named first.
-                readings.setdefault(text, encoding)
-        if len(readings) == 1:
-            return next(iter(readings.values()))
-        if readings:
-            return _second_opinion(path, cells, list(readings.values()))
-    raise InputError(f"{path.name} is not UTF-8, and in no other encoding do its words look like words; name it with --encoding")  # fmt: skip
+    groups = (("mac_roman",), _USUAL, _RARE) if is_old_mac else (_USUAL, _RARE)
+    for group in groups:
+        encodings = _readable(cells, group)
+        if len(encodings) == 1:
+            return encodings[0]
+        if encodings:
+            return _second_opinion(path, cells, encodings)
+    raise InputError(
+        f"{path.name} is not UTF-8, and in no other encoding do its words look like words; name it with --encoding"
+    )
+
+
+def _readable(cells: Sequence[bytes], encodings: Sequence[str]) -> list[str]:
+    """The encodings in which the cells are words. Of those that give the same text, the first."""
+    encoding_by_text: dict[str, str] = {}
+    for encoding in encodings:
+        text = _reading(cells, encoding)
+        if text is not None:
+            encoding_by_text.setdefault(text, encoding)
+    return list(encoding_by_text.values())
 
 
 def _reading(cells: Sequence[bytes], encoding: str) -> str | None:
@@ -244,18 +260,26 @@ def _reading(cells: Sequence[bytes], encoding: str) -> str | None:
     except UnicodeError:
         return None
     if encoding in _EAST_ASIAN:
-        good = _is_east_asian("".join(texts), encoding)
-        return "\n".join(texts) if good else None
-    script = _SCRIPTS[encoding]
-    # Quotes and dashes alone are those of many encodings.
-    if not script.languages and not any(one.isalpha() and not one.isascii() for one in "".join(texts)):
-        return None
+        is_readable = _is_east_asian("".join(texts), encoding)
+    else:
+        is_readable = _are_words(texts, _SCRIPTS[encoding])
+    return "\n".join(texts) if is_readable else None
+
+
+def _are_words(texts: Sequence[str], script: _Script) -> bool:
+    # Quotes and dashes alone are the same in many encodings.
+    if not script.languages and not any(map(_is_foreign_letter, "".join(texts))):
+        return False
     left = len(texts) // _CELLS_FOR_ONE_ODD
     for text in texts:
         left -= not _fits(text, script)
         if left < 0:
-            return None
-    return "\n".join(texts)
+            return False
+    return True
+
+
+def _is_foreign_letter(character: str) -> bool:
+    return character.isalpha() and not character.isascii()
 
 
 # A spreadsheet of any size has some nonsense in it.
@@ -270,7 +294,7 @@ def _fits(text: str, script: _Script) -> bool:
     text = _MEASURES.sub(" ", text)
     if not all(map(_is_written, text)) or _has_stray_sign(text):
         return False
-    letters = "".join(one if one.isalpha() else " " for one in text)
+    letters = "".join(character if character.isalpha() else " " for character in text)
     return all(word.isascii() or _is_word(word, script) for word in letters.split())
 
 
@@ -294,20 +318,28 @@ def _is_written(character: str) -> bool:
 
 
 def _has_stray_sign(text: str) -> bool:
-    for before, sign, after in zip(" " + text, text, text[1:] + " ", strict=False):
-        if sign.isascii() or sign.isalpha():
-            continue
-        if (before.isalpha() and sign not in _AFTER) or (after.isalpha() and sign not in _BEFORE):
-            return True
-        # An opening question mark wants the closing one.
-        if sign in "¿¡" and (before.isalpha() or {"¿": "?", "¡": "!"}[sign] not in text):
-            return True
-        # The Mac's letters are the quotes and dashes of Windows.
-        if sign in "„‚‡†‰ˆ˜¨¯¸¤¦" and before.isalpha():
-            return True
-        if sign in "‘“" and before.isalpha() and not after.isalpha():
-            return True
-    return False
+    triples = zip(" " + text, text, text[1:] + " ", strict=False)
+    return any(
+        _is_stray_sign(before, sign, after, text)
+        for before, sign, after in triples
+        if not sign.isascii() and not sign.isalpha()
+    )
+
+
+# An opening mark needs the closing one.
+_CLOSING: Final[Mapping[str, str]] = {"¿": "?", "¡": "!"}
+
+
+def _is_stray_sign(before: str, sign: str, after: str, text: str) -> bool:
+    """Whether a sign beyond ASCII stands where nobody writes it."""
+    if after.isalpha() and sign not in _BEFORE:
+        return True
+    if not before.isalpha():
+        return sign in _CLOSING and _CLOSING[sign] not in text
+    if sign not in _AFTER or sign in _CLOSING:
+        return True
+    # The Mac's letters are the quotes and dashes of Windows.
+    return sign in "„‚‡†‰ˆ˜¨¯¸¤¦" or (sign in "‘“" and not after.isalpha())
 
 
 def _is_badly_cased(word: str) -> bool:
@@ -329,18 +361,24 @@ _EVERYDAY: Final[Mapping[str, tuple[str, int, int]]] = {
 
 def _is_east_asian(text: str, encoding: str) -> bool:
     usual = other = 0
-    charset, first, last = _EVERYDAY[encoding]
     for before, letter, after in zip(" " + text, text, text[1:] + " ", strict=False):
         if letter.isascii():
             continue
-        code = letter.encode(charset, "ignore")
-        is_kana = "\u3040" <= letter <= "\u30ff" and encoding in ("cp932", "euc_jp")
-        is_usual = is_kana or (len(code) == 2 and first <= code[0] <= last)
-        if letter.isalpha() and is_usual and not _is_small(before) and not _is_small(after):
+        is_beside_latin = _is_small(before) or _is_small(after)
+        if letter.isalpha() and not is_beside_latin and _is_everyday(letter, encoding):
             usual += 1
         elif letter.isalpha() or unicodedata.category(letter) in _UNWRITTEN:
             other += 1
     return usual > 0 and other * 5 <= usual
+
+
+def _is_everyday(letter: str, encoding: str) -> bool:
+    if encoding in ("cp932", "euc_jp") and "\u3040" <= letter <= "\u30ff":
+        # Kana.
+        return True
+    charset, first, last = _EVERYDAY[encoding]
+    code = letter.encode(charset, "ignore")
+    return len(code) == 2 and first <= code[0] <= last
 
 
 def _is_small(letter: str) -> bool:
@@ -359,11 +397,11 @@ def _second_opinion(path: Path, cells: Sequence[bytes], encodings: list[str]) ->
     sample = b"\n".join(cells)
     found = from_bytes(sample, cp_isolation=encodings, threshold=1.0, preemptive_behaviour=False)
     ranked = sorted(
-        (one.chaos - one.coherence / 4, one.encoding) for one in found if one.encoding in encodings
+        (match.chaos - match.coherence / 4, match.encoding) for match in found if match.encoding in encodings
     )
     if len(sample) >= 100 and ranked and (len(ranked) == 1 or ranked[1][0] - ranked[0][0] >= _MARGIN):
         return ranked[0][1]
-    names = " or ".join(spoken(one) for one in encodings[:4])
+    names = " or ".join(map(spoken, encodings[:4]))
     raise InputError(
         f"{path.name} is not UTF-8, and may be {names}; say which with --encoding, such as --encoding {encodings[0]}"
     )

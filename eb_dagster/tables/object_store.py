@@ -1,6 +1,6 @@
-"""Tables in an object store, s3://bucket/folder/table.parquet, behind the few names that a path has here.
+"""Tables in an object store (s3://bucket/folder/table.parquet), with the part of a path's interface that is needed.
 
-pyarrow's own S3 does the work: keys, region and endpoint come from the environment, as for every tool
+pyarrow's S3 does the work: keys, region and endpoint come from the environment, as for every tool
 of Amazon's. Other stores are refused: only this one was seen to show an object whole or not at all.
 """
 
@@ -28,7 +28,7 @@ _REASON: Final = re.compile(r"AWS Error (\w+)")
 
 @dataclass(frozen=True, slots=True)
 class ObjectPath:
-    """An object, or what stands for a folder of them."""
+    """An object, or a prefix that stands for a folder of objects."""
 
     bucket: str
     key: str
@@ -77,7 +77,7 @@ class ObjectPath:
     def check_writable(self) -> None:
         """Raise `ConfigError` that says why no object can be written there.
 
-        An empty object is put beside it and taken away again: that is what tells. Its folder stays.
+        To find out, an empty object is written beside it and deleted again. Its folder stays.
         """
         with self._telling("be written"):
             is_folder = not self.key or self._info().type == pyarrow.fs.FileType.Directory
@@ -88,25 +88,25 @@ class ObjectPath:
         probe = type(self)(self.bucket, f"{folder}/.{name}.tmp".lstrip("/"))
         with self._telling("be written"):
             probe._store().open_output_stream(probe._place).close()
-        # Who may write need not be allowed to delete. The next one takes the same name.
+        # Whoever may write need not be allowed to delete. The next probe takes the same name.
         with contextlib.suppress(OSError):
             probe._store().delete_file(probe._place)
 
     def upload(self, local: Path) -> None:
         """Make the object of a local file, whole or not at all."""
-        # In a thread, in which no Ctrl-C is raised: a stream that is left early shows what it has.
+        # In a thread, because Ctrl-C is not raised there: closing a stream early would publish a part.
         with self._telling("be written"), ThreadPoolExecutor(max_workers=1) as thread:
             thread.submit(self._upload, local).result()
 
     def _upload(self, local: Path) -> None:
         with pa.memory_map(str(local)) as file:
-            # Mapped, so that nothing but the store can fail from here on. When a part of it does, pyarrow
-            # does not complete the object.
+            # Mapped, so that nothing but the store can fail from here on. If a part fails, pyarrow does not
+            # complete the object.
             whole = file.read_buffer()
             with self._store().open_output_stream(self._place) as target:
                 for start in range(0, len(whole), _PIECE):
                     target.write(whole[start : start + _PIECE])
-                    # Else all parts would wait in memory for the network.
+                    # Otherwise all parts would wait in memory for the network.
                     target.flush()
             del whole
 
@@ -138,11 +138,9 @@ Place: TypeAlias = Path | ObjectPath
 
 
 def place(path: object) -> Place:
-    """Where a path or an address of the user's leads.
+    """The place that a path or an address of the user's names. A path of universal-pathlib counts as its address.
 
-    Of universal-pathlib's kinds of paths, the address is taken.
-
-    Raises `ConfigError` if it is an address that no table can be at.
+    Raises `ConfigError` if no table can be at that address.
     """
     if isinstance(path, ObjectPath):
         return path
@@ -151,7 +149,7 @@ def place(path: object) -> Place:
         return Path(text)
     address = _ADDRESS.fullmatch(text)
     if address is None:
-        # It is not shown: whoever writes keys into an address is told here, too.
+        # The address is not shown: it may contain keys.
         raise ConfigError(
             "a table's address is s3://bucket/folder/table.parquet, without keys, and no other store is known; "
             "give such a one, or a path"
