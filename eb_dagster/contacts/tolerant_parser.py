@@ -72,7 +72,7 @@ _PROFILE_NAMES: Final = ("network", "url")
 
 
 class _Dump(Protocol):
-    def __call__(self, value: Any, *, is_sorted: bool = False) -> bytes: ...
+    def __call__(self, value: object, *, is_sorted: bool = False) -> bytes: ...
 
 
 class _OddContact:
