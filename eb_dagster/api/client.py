@@ -19,7 +19,7 @@ from http.client import HTTPException, HTTPResponse
 from io import BytesIO
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal
 
 import certifi
 import requests
@@ -37,8 +37,8 @@ CONNECT_SECONDS: Final = 10.0
 # A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
 MOST_WIRE_BYTES: Final = 64 * 2**20
 MOST_INTERIM_ANSWERS: Final = 100
-_PIECE: Final = 64 * 2**10
-# So long at least is the last byte held back, so that a server that refuses, hangs up or stops
+_PIECE_BYTES: Final = 64 * 2**10
+# The last byte is held back for at least so long, so that a server that refuses, hangs up or stops
 # reading in mid-request is noticed while the request is still incomplete, and so free.
 _HELD_BACK_SECONDS: Final = 0.02
 
@@ -79,19 +79,19 @@ class Client:
     ) -> None:
         self.url = base_url + PATH
         self._timeout = timeout
-        # Plain http goes to this very machine, so not by way of another.
+        # Plain http is for this machine only, so it never goes through a proxy.
         self._proxies = {"https": proxy} if proxy and self.url.startswith("https:") else {}
         self._ca_bundle = ca_bundle
         if ca_bundle is not None:
-            # A wrong one is told of before anything else happens.
+            # A bundle that cannot be read is refused before anything else happens.
             _add_certificates(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), ca_bundle, setting="ca_bundle")
         self._headers = {
             "X-API-Key": api_key,
             "Content-Type": CONTENT_TYPE,
             "Accept": "application/json",
             "Accept-Encoding": "gzip",
-            # A kept connection may be closed by the server just as we send, and then nobody knows
-            # whether the request was read. A fresh one cannot.
+            # The server may close a kept connection just as we send, and then nobody knows whether
+            # the request was read. That cannot happen to a fresh one.
             "Connection": "close",
         }
         self._trust: ssl.SSLContext | None = None
@@ -104,7 +104,7 @@ class Client:
         Raises `ConfigError` when the server's certificate cannot be trusted, or a proxy will not connect.
         """
         opened: list[socket.socket] = []
-        body = _Form(form, peer=lambda: _peer_of(opened[-1]) if opened else "ready")
+        body = _Form(form, read_peer_state=lambda: _peer_state(opened[-1]) if opened else "ready")
         try:
             session = _session(self._trusted())
             with self._deadline(opened) as deadline:
@@ -123,24 +123,19 @@ class Client:
             return NoReply(body.left, self._reason(error))
 
     def _reason(self, error: Exception) -> str:
-        """What went wrong, without its text, which may quote the request. Raises what no second try mends."""
+        """What went wrong, without its text, which may quote the request.
+
+        Raises `ConfigError` for what trying again does not change.
+        """
         causes = list(_causes(error))
-        if any(isinstance(one, ssl.SSLCertVerificationError | ssl.CertificateError) for one in causes):
+        if any(isinstance(cause, ssl.SSLCertVerificationError | ssl.CertificateError) for cause in causes):
             raise ConfigError(
                 f"the certificate of {self.url} cannot be trusted, so the key and the people stayed here. Check "
                 "base_url; for a certificate of your own, or a proxy that looks into TLS, name the PEM file of "
                 "its authority in ca_bundle"
             ) from None
         if (status := _refused_by_proxy(causes)) is not None:
-            if 400 <= status < 500 and status not in (408, 429):
-                advice = (
-                    "put its user name and password into the proxy's address, as in http://user:password@host:port"
-                    if status == 407
-                    else "ask whoever runs it to let this machine reach the API, or set another proxy"
-                )
-                raise ConfigError(
-                    f"the proxy refused to connect to the API (HTTP {status}); {advice}"
-                ) from None
+            _check_proxy_status(status)
             return f"the proxy answered HTTP {status}"
         if isinstance(error, requests.exceptions.SSLError):
             return "the TLS connection broke"
@@ -156,13 +151,14 @@ class Client:
         ignored = [name for name in _PROXY_VARIABLES if os.environ.get(name)]
         if not ignored or not self.url.startswith("https:"):
             return "Check base_url and the network, then run again"
+        verb = "is" if len(ignored) == 1 else "are"
         return (
-            f"{' and '.join(ignored)} {'is' if len(ignored) == 1 else 'are'} ignored here: if the API is reached "
+            f"{' and '.join(ignored)} {verb} ignored here: if the API is reached "
             "by way of a proxy, set proxy=… or EB_DAGSTER_PROXY; else check base_url and the network, then run again"
         )
 
     def _trusted(self) -> ssl.SSLContext | None:
-        # Reading the certificates takes longer than a request does: once is enough, for who sends.
+        # Reading the certificates takes longer than a request, so it is done once.
         with self._lock:
             if self._trust is None and self.url.startswith("https:"):
                 self._trust = _trusted_certificates(self._ca_bundle)
@@ -171,16 +167,17 @@ class Client:
     def abort(self) -> None:
         """Cut every connection that is open. What is cut off is in doubt."""
         with self._lock:
-            for one in self._sockets:
-                _cut(one)
+            for connection in self._sockets:
+                _cut(connection)
 
     @contextlib.contextmanager
     def _deadline(self, opened: list[socket.socket]) -> Generator[float]:
         """Cut the connection when time is up: a drip of bytes outlives any socket timeout."""
         token = _OPENED.set(_Opened(opened, self._sockets, self._lock))
-        # Before the timer starts: what ends because it cut must not pass for what ended in time.
+        # Taken before the timer starts, so that a reply which the timer cut off never looks as if it
+        # had ended in time.
         deadline = monotonic() + self._timeout
-        timer = threading.Timer(self._timeout, lambda: [_cut(one) for one in opened])
+        timer = threading.Timer(self._timeout, lambda: [_cut(connection) for connection in opened])
         timer.daemon = True
         timer.start()
         try:
@@ -190,21 +187,36 @@ class Client:
             _OPENED.reset(token)
             with self._lock:
                 self._sockets.difference_update(opened)
-            for one in opened:
-                one.close()
+            for connection in opened:
+                connection.close()
+
+
+def _check_proxy_status(status: int) -> None:
+    """Raise `ConfigError` if the proxy will refuse again."""
+    if not 400 <= status < 500 or status in (408, 429):
+        return
+    advice = "ask whoever runs it to let this machine reach the API, or set another proxy"
+    if status == 407:
+        advice = (
+            "put its user name and password into the proxy's address, as in http://user:password@host:port"
+        )
+    raise ConfigError(f"the proxy refused to connect to the API (HTTP {status}); {advice}") from None
+
+
+_PeerState = Literal["ready", "behind", "gone"]
 
 
 class _Form:
     """A request body that knows when all of it was handed to the socket.
 
-    urllib3 asks for the next piece only after the socket took the one before, so whoever is asked
-    when nothing remains knows that everything left. Exception types do not tell: one and the same
-    stands for "refused" and for "charged, then reset".
+    urllib3 asks for the next piece only after the socket took the one before. When it asks and nothing
+    remains, everything has left. Exception types do not tell: the same one stands for "refused" and for
+    "charged, then reset".
     """
 
-    def __init__(self, data: bytes, *, peer: Callable[[], str]) -> None:
+    def __init__(self, data: bytes, *, read_peer_state: Callable[[], _PeerState]) -> None:
         self._data = memoryview(data)
-        self._peer = peer
+        self._read_peer_state = read_peer_state
         self.left = False
 
     def __len__(self) -> int:
@@ -212,19 +224,19 @@ class _Form:
 
     def __iter__(self) -> Iterator[bytes]:
         last = max(len(self._data) - 1, 0)
-        for start in range(0, last, _PIECE):
-            yield bytes(self._data[start : min(start + _PIECE, last)])
+        for start in range(0, last, _PIECE_BYTES):
+            yield bytes(self._data[start : min(start + _PIECE_BYTES, last)])
         time.sleep(_HELD_BACK_SECONDS)
-        while (peer := self._peer()) == "behind":
+        while (peer_state := self._read_peer_state()) == "behind":
             time.sleep(_HELD_BACK_SECONDS / 10)
         # Without its last byte nobody can act on the request; what came back is read all the same.
-        if peer != "gone":
+        if peer_state != "gone":
             yield bytes(self._data[last:])
             self.left = True
 
 
-def _peer_of(one: socket.socket) -> Literal["ready", "behind", "gone"]:
-    """How far the other side is: has it taken all that was sent, or hung up? Told by Linux only."""
+def _peer_state(connection: socket.socket) -> _PeerState:
+    """Whether the other side has taken all that was sent, or hung up. Only Linux tells."""
     if sys.platform != "linux":
         return "ready"
     import fcntl
@@ -232,11 +244,11 @@ def _peer_of(one: socket.socket) -> Literal["ready", "behind", "gone"]:
 
     closed, half_closed = 7, 8
     try:
-        state = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+        state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
         if state in (closed, half_closed):
             return "gone"
         unacknowledged = array("i", [0])
-        fcntl.ioctl(one.fileno(), termios.TIOCOUTQ, unacknowledged)
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, unacknowledged)
     except OSError:
         return "gone"
     return "behind" if unacknowledged[0] > 0 else "ready"
@@ -246,32 +258,32 @@ def _peer_of(one: socket.socket) -> Literal["ready", "behind", "gone"]:
 class _Opened:
     """Where a new connection reports its socket."""
 
-    mine: list[socket.socket]
-    everyone: set[socket.socket]
+    of_request: list[socket.socket]
+    of_client: set[socket.socket]
     lock: threading.Lock
 
-    def add(self, one: socket.socket) -> None:
+    def add(self, connection: socket.socket) -> None:
         with self.lock:
-            self.mine.append(one)
-            self.everyone.add(one)
+            self.of_request.append(connection)
+            self.of_client.add(connection)
 
 
-_PROXY_VARIABLES: Final = (
-    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy",
-)  # fmt: skip
+_PROXY_VARIABLES: Final = tuple(
+    spelled for name in ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY") for spelled in (name, name.lower())
+)
 
 _OPENED: ContextVar[_Opened | None] = ContextVar("_OPENED", default=None)
 
 
-def _reported(one: socket.socket) -> socket.socket:
-    """The socket, a second handle of which is reported: TLS takes the first one away."""
+def _reported(connection: socket.socket) -> socket.socket:
+    """The socket, after a second handle of it is reported: TLS takes the first one away."""
     if opened := _OPENED.get():
-        opened.add(one.dup())
-    return one
+        opened.add(connection.dup())
+    return connection
 
 
 def _hide_our_headers(record: logging.LogRecord) -> bool:
-    """Let no warning about a malformed header through: it quotes it, and it may quote people."""
+    """Drop warnings about malformed headers of ours: they quote the header, which may quote people."""
     return _OPENED.get() is None or record.levelno < logging.WARNING
 
 
@@ -290,12 +302,12 @@ class _Final(HTTPResponse):
         for _ in range(MOST_INTERIM_ANSWERS):
             if not 100 <= self.status < 200 or self.status == 101:
                 return
-            # As before the first one, which is how http.client knows that nothing was read yet.
-            self.headers = self.msg = cast(Any, None)
+            # None, as before the first answer, tells http.client that nothing was read yet.
+            vars(self).update(headers=None, msg=None)
             super().begin()
 
 
-# As soon as there is a socket, before a proxy or TLS can make it wait.
+# A socket is reported as soon as there is one, before a proxy or TLS can make it wait.
 class _Plain(HTTPConnection):
     response_class = _Final
 
@@ -310,13 +322,17 @@ class _Secure(HTTPSConnection):
         return _reported(super()._new_conn())
 
 
+# pyright refuses urllib3's own connections there, too: their protocol's members are mutable.
+_plain_connection: Any = _Plain
+_secure_connection: Any = _Secure
+
+
 class _PlainPool(HTTPConnectionPool):
-    # pyright refuses urllib3's own HTTPConnection there too: its protocol's members are mutable.
-    ConnectionCls = cast(Any, _Plain)
+    ConnectionCls = _plain_connection
 
 
 class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = cast(Any, _Secure)
+    ConnectionCls = _secure_connection
 
 
 _POOLS: Final = {"http": _PlainPool, "https": _SecurePool}
@@ -338,9 +354,11 @@ class _Adapter(HTTPAdapter):
 
     def proxy_headers(self, proxy: str) -> dict[str, str]:
         user, password = get_auth_from_url(proxy)
-        # Told in UTF-8 (RFC 7617), where requests knows Latin-1 only.
-        told = f"{user}:{password}".encode().decode("latin-1")
-        return urllib3.make_headers(proxy_basic_auth=told) if user or password else {}
+        if not user and not password:
+            return {}
+        # They are sent as UTF-8 (RFC 7617), where requests knows Latin-1 only.
+        credentials = f"{user}:{password}".encode().decode("latin-1")
+        return urllib3.make_headers(proxy_basic_auth=credentials)
 
     def cert_verify(self, conn: Any, url: Any, verify: Any, cert: Any) -> None:
         # The context has the certificates; requests would read them from disk for each request.
@@ -351,30 +369,30 @@ class _Adapter(HTTPAdapter):
 def _trusted_certificates(ca_bundle: str | None) -> ssl.SSLContext:
     # Not `create_default_context`, which writes the keys of the session where SSLKEYLOGFILE says.
     trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # As browsers do, and RFC 9525: a host is named by the alternative names alone.
+    # Only the alternative names count, as in browsers and RFC 9525.
     trust.hostname_checks_common_name = False
     if sys.version_info >= (3, 13):
         trust.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
-    # The system's (or those of OpenSSL's own SSL_CERT_FILE and SSL_CERT_DIR), certifi's, what requests'
-    # users name, and ours.
+    # Those of the system (or of OpenSSL's own SSL_CERT_FILE and SSL_CERT_DIR), of certifi, of the variable
+    # that users of requests know, and of our own setting.
     trust.load_default_certs()
     trust.load_verify_locations(cafile=certifi.where())
-    if named := os.environ.get("REQUESTS_CA_BUNDLE"):
-        _add_certificates(trust, named, setting="REQUESTS_CA_BUNDLE")
+    if bundle := os.environ.get("REQUESTS_CA_BUNDLE"):
+        _add_certificates(trust, bundle, setting="REQUESTS_CA_BUNDLE")
     if ca_bundle is not None:
         _add_certificates(trust, ca_bundle, setting="ca_bundle")
     return trust
 
 
-def _add_certificates(trust: ssl.SSLContext, named: str, *, setting: str) -> None:
-    path = Path(named)
+def _add_certificates(trust: ssl.SSLContext, bundle: str, *, setting: str) -> None:
+    path = Path(bundle)
     try:
         if path.is_dir() and setting != "ca_bundle":
-            trust.load_verify_locations(capath=named)
+            trust.load_verify_locations(capath=bundle)
             return
-        # Anything else, such as a pipe, could be waited for without end.
+        # Reading anything else, such as a pipe, could block for ever.
         if path.is_file():
-            trust.load_verify_locations(cafile=named)
+            trust.load_verify_locations(cafile=bundle)
             return
     except (OSError, ValueError):
         pass
@@ -400,8 +418,8 @@ def _receive(response: requests.Response, *, request_left: bool, deadline: float
     # What came before the connection broke is kept: whole contacts in it were paid for.
     with contextlib.suppress(urllib3.exceptions.HTTPError, OSError):
         while body.tell() <= MOST_WIRE_BYTES and monotonic() < deadline:
-            # urllib3 documents read1; requests' stubs do not know it.
-            piece: bytes = response.raw.read1(_PIECE, decode_content=False)
+            # urllib3 documents `read1`, which the stubs of requests do not know.
+            piece: bytes = response.raw.read1(_PIECE_BYTES, decode_content=False)
             if not piece:
                 complete = monotonic() < deadline
                 break
@@ -418,9 +436,9 @@ def _receive(response: requests.Response, *, request_left: bool, deadline: float
     )
 
 
-def _cut(one: socket.socket) -> None:
+def _cut(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
-        one.shutdown(socket.SHUT_RDWR)
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -428,18 +446,20 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     seen: set[int] = set()
     pending: list[Any] = [error]
     while pending:
-        one = pending.pop()
-        if isinstance(one, BaseException) and id(one) not in seen:
-            seen.add(id(one))
-            pending += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
-            yield one
+        cause = pending.pop()
+        if isinstance(cause, BaseException) and id(cause) not in seen:
+            seen.add(id(cause))
+            pending += [cause.__cause__, cause.__context__, getattr(cause, "reason", None), *cause.args]
+            yield cause
 
 
-# http.client tells it in words only.
+# http.client tells the status in words only.
 _TUNNEL_REFUSED: Final = re.compile(r"Tunnel connection failed: (\d{3})\b")
 
 
 def _refused_by_proxy(causes: Iterable[BaseException]) -> int | None:
     """The status with which a proxy refused to connect, if that is what happened."""
-    told = [_TUNNEL_REFUSED.match(str(one)) for one in causes if type(one) is OSError]
-    return next((int(one[1]) for one in told if one), None)
+    for cause in causes:
+        if type(cause) is OSError and (refusal := _TUNNEL_REFUSED.match(str(cause))):
+            return int(refusal[1])
+    return None

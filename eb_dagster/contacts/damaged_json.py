@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Final, cast
+from typing import Final, cast
 
 _ESCAPE: Final = re.compile(
     r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
@@ -15,7 +15,7 @@ _ESCAPE: Final = re.compile(
 _LONGEST_INTEGER: Final = 400
 
 
-def decode_damaged(raw: bytes) -> tuple[Any, tuple[str, ...]]:
+def decode_damaged(raw: bytes) -> tuple[object, tuple[str, ...]]:
     """Decode what the standard library takes. Returns the value, and what was damaged.
 
     Raises `ValueError` if it is no JSON at all.
@@ -59,19 +59,19 @@ def _read_decimal(digits: str) -> float | str:
     return number if math.isfinite(number) else digits
 
 
-def dump_damaged(value: Any, *, is_sorted: bool = False) -> bytes:
+def dump_damaged(value: object, *, is_sorted: bool = False) -> bytes:
     """A value of `decode_damaged` as JSON."""
     return json.dumps(
         _as_finite(value), ensure_ascii=False, separators=(",", ":"), sort_keys=is_sorted
     ).encode()
 
 
-def _as_finite(value: Any) -> Any:
+def _as_finite(value: object) -> object:
     """The value with the text "NaN" or "Infinity" for what JSON has no number for."""
     if isinstance(value, float) and not math.isfinite(value):
         return json.dumps(value)
     if isinstance(value, list):
-        return [_as_finite(entry) for entry in cast("list[Any]", value)]
+        return [_as_finite(entry) for entry in cast("list[object]", value)]
     if isinstance(value, dict):
-        return {key: _as_finite(inner) for key, inner in cast("dict[str, Any]", value).items()}
+        return {key: _as_finite(inner) for key, inner in cast("dict[str, object]", value).items()}
     return value

@@ -42,7 +42,7 @@ class NotPlainError(Exception):
 NOT_PLAIN: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, NotPlainError)
 """Raised for a contact of another shape, or JSON that only a lenient reader takes."""
 
-_NO_KEYS: Final[Mapping[str, Any]] = MappingProxyType({})
+_NO_KEYS: Final[Mapping[str, object]] = MappingProxyType({})
 _decode_plain = msgspec.json.Decoder(PlainContact).decode
 _decode_open = msgspec.json.Decoder(OpenContact).decode
 decode_sections = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -69,7 +69,7 @@ def read_plain_contact(raw: bytes | msgspec.Raw, *, is_text: bool = False) -> Co
         return _from_plain(plain, new=_new_sections(raw), is_text=is_text)
 
 
-def _new_sections(raw: bytes | msgspec.Raw) -> dict[str, Any]:
+def _new_sections(raw: bytes | msgspec.Raw) -> dict[str, object]:
     return {
         name: msgspec.json.decode(section)
         for name, section in decode_sections(raw).items()
@@ -77,7 +77,7 @@ def _new_sections(raw: bytes | msgspec.Raw) -> dict[str, Any]:
     }
 
 
-def _from_plain(plain: PlainContact, *, new: Mapping[str, Any] = _NO_KEYS, is_text: bool) -> Contact:
+def _from_plain(plain: PlainContact, *, new: Mapping[str, object] = _NO_KEYS, is_text: bool) -> Contact:
     values = new_values()
     if plain.education is not ABSENT and (education := json_list(plain.education, is_text=is_text)):
         values.education = education
@@ -191,8 +191,8 @@ def _first_level(levels: list[Text] | Text) -> Text:
 # What no column takes
 
 
-def _left_over(plain: PlainContact, new: Mapping[str, Any]) -> Json:
-    rest: dict[str, Any] = {}
+def _left_over(plain: PlainContact, new: Mapping[str, object]) -> Json:
+    rest: dict[str, object] = {}
     if plain.employment and (left := _left_of_employment(plain.employment)):
         rest["employment"] = left
     if new:
@@ -201,8 +201,8 @@ def _left_over(plain: PlainContact, new: Mapping[str, Any]) -> Json:
 
 
 # These two write their keys in order, as if they were sorted.
-def _left_of_employment(employment: Employment) -> dict[str, Any]:
-    rest: dict[str, Any] = {}
+def _left_of_employment(employment: Employment) -> dict[str, object]:
+    rest: dict[str, object] = {}
     if employment.job and (left := _left_of_job(employment.job)):
         rest["job"] = left
     if employment.start_date:
@@ -212,8 +212,8 @@ def _left_of_employment(employment: Employment) -> dict[str, Any]:
     return rest
 
 
-def _left_of_job(job: Job) -> dict[str, Any]:
-    rest: dict[str, Any] = {}
+def _left_of_job(job: Job) -> dict[str, object]:
+    rest: dict[str, object] = {}
     if isinstance(job.levels, list) and len(job.levels) > 1:
         _, *further = [level for level in job.levels if level] or [None]
         if further:
@@ -227,12 +227,12 @@ _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
-def dump_json(value: Any, *, is_sorted: bool = False) -> bytes:
+def dump_json(value: object, *, is_sorted: bool = False) -> bytes:
     """As compact JSON; sorted, so that equal values give equal text."""
     return _encode_sorted(value) if is_sorted else _encode(value)
 
 
-def is_empty(value: Any) -> bool:
+def is_empty(value: object) -> bool:
     """Whether a value says nothing. 0 and false do say something."""
     return value is None or (isinstance(value, str | list | dict) and not value)
 

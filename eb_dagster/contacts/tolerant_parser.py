@@ -72,7 +72,7 @@ _PROFILE_NAMES: Final = ("network", "url")
 
 
 class _Dump(Protocol):
-    def __call__(self, value: Any, *, is_sorted: bool = False) -> bytes: ...
+    def __call__(self, value: object, *, is_sorted: bool = False) -> bytes: ...
 
 
 class _OddContact:
@@ -265,6 +265,8 @@ class _OddContact:
 
     def _text_in(self, entry: object, path: str, names: Sequence[str]) -> tuple[Text, bool]:
         """The text of a list's entry, and whether that is all it holds."""
+        if isinstance(entry, str):
+            return entry or None, True
         if _is_object(entry) and names:
             return self._text_in_object(entry, path, names)
         text = _as_text(entry)
@@ -282,19 +284,25 @@ class _OddContact:
         return (found[0] if found else None), is_all and None not in texts and len(found) < 2
 
     def _has_more(self, entry: Object, path: str, names: Sequence[str]) -> bool:
-        more = {key: value for key, value in entry.items() if key not in names}
-        for key in more:
-            self._unknown_keys[f"{path}[].{key_name(key)}"] = None
-        return not all(map(is_empty, more.values()))
+        has_more = False
+        for key, value in entry.items():
+            if key not in names:
+                self._unknown_keys[f"{path}[].{key_name(key)}"] = None
+                has_more = has_more or not is_empty(value)
+        return has_more
 
     def _note_unknown_keys(self, source: Object, shape: type[msgspec.Struct], path: str) -> None:
         for key, value in list(source.items()):
-            if key not in shape.__struct_encode_fields__:
+            if key not in _KNOWN_KEYS[shape]:
                 self._unknown_keys[path + key_name(key)] = None
             if is_empty(value):
                 del source[key]
 
 
+_SHAPES: Final[tuple[type[msgspec.Struct], ...]] = (PlainContact, Location, Employment, Job)
+_KNOWN_KEYS: Final[Mapping[type[msgspec.Struct], frozenset[str]]] = {
+    shape: frozenset(shape.__struct_encode_fields__) for shape in _SHAPES
+}
 # Texts of the plain shape that are not read one by one, or that no column takes.
 _OTHER_TEXTS: Final = ("current_work_email", "current_personal_email", "start_date")
 
@@ -305,7 +313,7 @@ _TEXT_KEYS: Final[Mapping[type[msgspec.Struct], tuple[str, ...]]] = {
         for field in msgspec.structs.fields(shape)
         if field.type in (Text, int | Text) and field.name not in _OTHER_TEXTS
     )
-    for shape in (PlainContact, Location, Employment, Job)
+    for shape in _SHAPES
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -13,6 +13,8 @@ from eb_dagster.errors import InputError
 from eb_dagster.identifiers.columns import listed
 
 # pyarrow-stubs leaves much of it unknown.
+Array: TypeAlias = Any
+ArrowType: TypeAlias = Any
 arrow: Any = pa
 compute: Any = pyarrow.compute
 
@@ -32,7 +34,7 @@ _REPLACED_TYPES: Final[dict[str, pa.DataType]] = {
 _UNITS_IN_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def loadable_type(type_: Any) -> pa.DataType:
+def loadable_type(type_: ArrowType) -> pa.DataType:
     """The type that a column has in the warehouse: text, where no other holds all of it."""
     if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
         return loadable_type(type_.value_type)
@@ -48,12 +50,12 @@ def loadable_type(type_: Any) -> pa.DataType:
     return pa.string() if is_text else type_
 
 
-def _loadable_decimal(type_: Any) -> pa.DataType:
+def _loadable_decimal(type_: ArrowType) -> pa.DataType:
     digits, scale = type_.precision + max(0, -type_.scale), max(0, type_.scale)
     return arrow.decimal128(digits, scale) if digits <= _MOST_DIGITS else pa.string()
 
 
-def as_loadable(name: str, column: Any) -> Any:
+def as_loadable(name: str, column: Array) -> Array:
     """The column in its loadable type. Raises `InputError` if one of its values has no place there."""
     try:
         return _converted(column)
@@ -66,7 +68,7 @@ def as_loadable(name: str, column: Any) -> Any:
         ) from None
 
 
-def _converted(column: Any) -> Any:
+def _converted(column: Array) -> Array:
     type_, target = column.type, loadable_type(column.type)
     if isinstance(type_, pa.BaseExtensionType) and not isinstance(type_, pa.UuidType):
         return _converted(column.storage)
@@ -82,13 +84,13 @@ def _converted(column: Any) -> Any:
     return column if type_ == target else column.cast(target)
 
 
-def _check_years(column: Any) -> None:
+def _check_years(column: Array) -> None:
     years = compute.min_max(compute.year(column)).as_py()
     if years["min"] is not None and not 1 <= years["min"] <= years["max"] <= _LAST_YEAR:
         raise ValueError
 
 
-def _text_writer(type_: Any) -> Callable[[Any], str] | None:
+def _text_writer(type_: ArrowType) -> Callable[[Any], str] | None:
     """What writes a value of this type as text; None if it needs no text, or Arrow itself can write it."""
     if isinstance(type_, pa.UuidType):
         return str
@@ -114,6 +116,6 @@ def _seconds(count: int, units_in_second: int) -> str:
     return f"{'-' if count < 0 else ''}{whole}{fraction}"
 
 
-def _values(column: Any) -> list[Any]:
+def _values(column: Array) -> list[Any]:
     # Python's own durations end at a microsecond.
     return (column.cast(pa.int64()) if pa.types.is_duration(column.type) else column).to_pylist()

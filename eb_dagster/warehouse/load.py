@@ -7,7 +7,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Generator, Iterable, Mapping
-from typing import Any, Final, Unpack
+from typing import Any, Final, TypeAlias, Unpack
 
 import dlt
 import pyarrow as pa
@@ -28,6 +28,10 @@ from eb_dagster.warehouse.source import (
     open_table,
 )
 from eb_dagster.warehouse.tables import CONTACTS, HISTORY
+
+# dlt types these only in part.
+Pipeline: TypeAlias = Any
+SqlClient: TypeAlias = Any
 
 ColumnTypes = Mapping[tuple[str, str], str]
 """dlt's type of each column, by table and column."""
@@ -86,8 +90,8 @@ def load_contacts(
     return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}
 
 
-def _pipeline(name: str, **settings: Any) -> Any:
-    pipeline: Any = dlt.pipeline(name, **settings)
+def _pipeline(name: str, **settings: Any) -> Pipeline:
+    pipeline: Pipeline = dlt.pipeline(name, **settings)
     # What dlt tells its makers of a load is made from its trace.
     pipeline.config.enable_runtime_trace = False
     return pipeline
@@ -179,7 +183,7 @@ def _declared_types(table: EnrichedTable, folder: str, settings: SourceSettings)
     return _known_types(pipeline)
 
 
-def _known_types(pipeline: Any) -> ColumnTypes:
+def _known_types(pipeline: Pipeline) -> ColumnTypes:
     return {
         (table["name"], name): column["data_type"]
         for schema in pipeline.schemas.values()
@@ -189,7 +193,7 @@ def _known_types(pipeline: Any) -> ColumnTypes:
     }
 
 
-def _refuse_bytes(pipeline: Any, types: ColumnTypes) -> None:
+def _refuse_bytes(pipeline: Pipeline, types: ColumnTypes) -> None:
     names = [name for (_, name), type_ in types.items() if type_ == "binary"]
     # For PostgreSQL, dlt writes Arrow tables as CSV.
     if names and pipeline.destination.destination_type.endswith(".postgres"):
@@ -214,7 +218,7 @@ def _refuse_other_types(known: ColumnTypes, types: ColumnTypes) -> None:
         )
 
 
-def _finish(pipeline: Any, *, with_history: bool) -> None:
+def _finish(pipeline: Pipeline, *, with_history: bool) -> None:
     """What dlt does not do: delete a forgotten person's history, and comment columns."""
     is_commented = pipeline.destination.destination_name in _COMMENTED_HERE
     if not with_history and not is_commented:
@@ -226,7 +230,7 @@ def _finish(pipeline: Any, *, with_history: bool) -> None:
             _comment_columns(client, pipeline.default_schema.data_tables())
 
 
-def _delete_history(client: Any) -> None:
+def _delete_history(client: SqlClient) -> None:
     contacts, history = (client.make_qualified_table_name(name) for name in (CONTACTS, HISTORY))
     # The names are quoted by dlt, and there are no values.
     client.execute_sql(
@@ -234,7 +238,7 @@ def _delete_history(client: Any) -> None:
     )
 
 
-def _comment_columns(client: Any, tables: Iterable[Any]) -> None:
+def _comment_columns(client: SqlClient, tables: Iterable[Any]) -> None:
     for table in tables:
         qualified_table = client.make_qualified_table_name(table["name"])
         for name, column in table["columns"].items():

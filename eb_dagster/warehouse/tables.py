@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeGuard
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 import dlt
 import msgspec
@@ -17,18 +17,20 @@ import pyarrow.compute
 from eb_dagster.contacts.schema import CONTACT_COLUMNS, JOB_COLUMNS, Column, EntryField
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers.columns import listed
-from eb_dagster.warehouse.column_types import as_loadable, loadable_type
+from eb_dagster.warehouse.column_types import Array, as_loadable, loadable_type
 
 # pyarrow-stubs leaves much of it unknown.
 arrow: Any = pa
 compute: Any = pyarrow.compute
+Batch: TypeAlias = Any
+Field: TypeAlias = Any
 
 CONTACTS: Final = "contacts"
 HISTORY: Final = "contact_job_history"
 _NEEDED_COLUMNS: Final = ("matched", "field_type", "query")
 
 
-def _field(name: str, description: str, type_: pa.DataType = pa.string()) -> Any:  # noqa: B008 - a constant
+def _field(name: str, description: str, type_: pa.DataType = pa.string()) -> Field:  # noqa: B008 - a constant
     return arrow.field(name, type_, metadata={"description": description})
 
 
@@ -100,7 +102,7 @@ class Layout:
         )
 
     def split(
-        self, batch: Any, seen: set[bytes], *, first_row: int, is_whole: bool
+        self, batch: Batch, seen: set[bytes], *, first_row: int, is_whole: bool
     ) -> Iterator[tuple[str, pa.Table]]:
         """The tables of one batch, of those rows that found somebody.
 
@@ -119,7 +121,7 @@ class Layout:
         yield HISTORY, _table(self.history, [ids, _job_ids(found.ids, jobs), *jobs])
 
     def _find_contacts(
-        self, batch: Any, columns: Mapping[str, Any], seen: set[bytes], *, first_row: int
+        self, batch: Batch, columns: Mapping[str, Array], seen: set[bytes], *, first_row: int
     ) -> _FoundContacts:
         is_matched = batch.column(self.prefix + "matched").fill_null(False)
         matched_rows = np.flatnonzero(np.asarray(is_matched))
@@ -154,7 +156,7 @@ def _digest(value: object) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(value), digest_size=16).digest()
 
 
-def _kept_fields(schema: Any, *, without: set[str]) -> list[Any]:
+def _kept_fields(schema: Any, *, without: set[str]) -> list[Field]:
     fields = [field.with_type(loadable_type(field.type)) for field in schema if field.name not in without]
     # A column without a type has no values either. It is added once it has some.
     return [field for field in fields if not pa.types.is_null(field.type)]
@@ -175,7 +177,7 @@ def _check_names(names: Sequence[str]) -> None:
         taken[loaded] = name
 
 
-def _as_declared(column: Column, values: Any) -> Any:
+def _as_declared(column: Column, values: Array) -> Array:
     """A column of lists in its declared type, though it was written as JSON or the table was rewritten since."""
     if values.type == column.type:
         return values
@@ -185,11 +187,11 @@ def _as_declared(column: Column, values: Any) -> Any:
     return arrow.array(cells, type=column.type)
 
 
-def _table(schema: Any, arrays: Sequence[Any]) -> pa.Table:
+def _table(schema: Any, arrays: Sequence[Array]) -> pa.Table:
     return arrow.Table.from_arrays([*arrays], schema=schema.remove_metadata())
 
 
-def _job_ids(contact_ids: Sequence[str], jobs: Sequence[Any]) -> Any:
+def _job_ids(contact_ids: Sequence[str], jobs: Sequence[Array]) -> Array:
     """A hash of each contact's job: dlt takes a row for new when it changes."""
     rows = zip(contact_ids, *(job.to_pylist() for job in jobs), strict=True)
     return arrow.array([_digest(row).hex() for row in rows], type=pa.string())
@@ -206,11 +208,11 @@ class _Entries:
     """The row of each."""
     positions: npt.NDArray[np.int64]
     """Where each stands in its list."""
-    columns: list[Any]
+    columns: list[Array]
     """An array for each of the fields."""
 
 
-def _part_table(part: Part, ids: Any, lists: Any, *, is_whole: bool) -> pa.Table:
+def _part_table(part: Part, ids: Array, lists: Array, *, is_whole: bool) -> pa.Table:
     is_json = part.column.is_json
     entries = _read_json_entries(part.column.entry_fields, lists) if is_json else _read_entries(lists)
     schema: Any = part.schema
@@ -230,7 +232,7 @@ def _part_table(part: Part, ids: Any, lists: Any, *, is_whole: bool) -> pa.Table
     )
 
 
-def _read_entries(lists: Any) -> _Entries:
+def _read_entries(lists: Array) -> _Entries:
     rows = np.asarray(compute.list_parent_indices(lists), dtype=np.int64)
     entries = compute.list_flatten(lists)
     # The entries of a row stand together.
@@ -239,7 +241,7 @@ def _read_entries(lists: Any) -> _Entries:
     return _Entries(rows, np.arange(len(rows)) - first_entries, columns)
 
 
-def _read_json_entries(fields: Sequence[EntryField], texts: Any) -> _Entries:
+def _read_json_entries(fields: Sequence[EntryField], texts: Array) -> _Entries:
     rows: list[int] = []
     positions: list[int] = []
     values: list[list[str | None]] = [[] for _ in fields]
