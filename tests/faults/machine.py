@@ -323,7 +323,7 @@ class Buying(RuleBasedStateMachine):
     def _finish(self) -> None:
         """In the end everybody is asked for, and after that nobody is."""
         # Without the shared address: its owner changes while the people who have it are bought.
-        everyone = [dict.fromkeys(KINDS, (person, 0)) for person in range(PEOPLE)]
+        everyone: list[dict[str, Any]] = [dict.fromkeys(KINDS, (person, 0)) for person in range(PEOPLE)]
         self._run(_table(everyone, shared=False), self._wire(()))
         self.nothing_is_charged_twice()
         again = self._wire(())
@@ -358,7 +358,7 @@ def _run_machine(machine: type[Buying], *, steps: int, seed: int, shrinks: bool 
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if shrinks else [])],
-        suppress_health_check=list(hypothesis.HealthCheck),
+        suppress_health_check=[*hypothesis.HealthCheck],
         print_blob=False,
     )
     with warnings.catch_warnings():
