@@ -15,7 +15,7 @@ from tests.benchmarks.goals import table
 
 Step = Callable[..., dict[str, float]]
 
-# What each form measures, in how many rounds and on how much.
+# What each form measures, in how many rounds, and on how much data.
 STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
     "tiny": [
         (flatten.measure, {"rounds": 1, "replies": 1}),
@@ -69,7 +69,7 @@ def main() -> None:
                 figures |= step(**given)
                 print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     finally:
-        # What was measured before a Ctrl-C is worth seeing, too.
+        # After Ctrl-C, what was measured before is shown too.
         print(table(figures, form=chosen.form))
 
 

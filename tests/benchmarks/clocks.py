@@ -21,7 +21,7 @@ def interleaved(
     for thing in things.values():
         thing()
     seconds: dict[str, list[float]] = {name: [] for name in things}
-    # What was imported is not what is measured.
+    # Imported modules are not what is measured.
     gc.collect()
     gc.freeze()
     names = list(things)
@@ -53,6 +53,6 @@ def forget_high_water_mark() -> None:
 
 
 def quick_folder() -> Path | None:
-    """A folder whose fsync costs nothing, for what is not about disks; None for the usual one."""
+    """A folder in memory, for measures that are not about disks; None for the usual one."""
     folder = Path("/dev/shm")
     return folder if folder.is_dir() and os.access(folder, os.W_OK) else None

@@ -156,7 +156,7 @@ def flatten_with_orjson(body: bytes) -> pa.Table:
 
 
 def _each(read: Callable[[bytes], Any], bodies: Sequence[bytes]) -> Callable[[], None]:
-    # Nothing is kept: what is measured is reading, not memory.
+    # Nothing is kept, because reading is measured, not memory.
     def run() -> None:
         for body in bodies:
             read(body)
@@ -190,7 +190,7 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
 def measure(*, rounds: int, replies: int) -> dict[str, float]:
     bodies = make_bodies(replies)
     odd = [spoil(body) for body in bodies]
-    # Through the same hands, so that only the odd records differ.
+    # Encoded by the same code, so that only the odd records differ.
     clean = [
         json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=b"\\u" in body).encode()
         for body in bodies

@@ -17,7 +17,7 @@ LAYOUT = Layout("wide", (("email", "email"),))
 
 
 def make_addresses(count: int) -> list[str]:
-    """Addresses of which a fifth come again, a tenth shout, and a few are wrapped or no addresses."""
+    """Addresses: a fifth are repeated, a tenth are in capitals, a few have text around them or are none."""
     chance = random.Random(4)
     made: list[str] = []
     for number in range(count):
@@ -37,7 +37,7 @@ def make_addresses(count: int) -> list[str]:
 
 
 def fold(addresses: pa.RecordBatch) -> set[Identifier]:
-    """What the package does, in pieces as it reads them."""
+    """What the package does, in batches of the size that it reads."""
     found: set[Identifier] = set()
     for start in range(0, addresses.num_rows, 8_192):
         for row in read_batch(addresses.slice(start, 8_192), LAYOUT, default_region=None):

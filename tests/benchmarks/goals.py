@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One row. `mark` is None for what is told and not judged; `form` is the first that measures it."""
+    """One row. `mark` is None for a figure that is shown and not judged; `form` is the first that measures it."""
 
     name: str
     what: str

@@ -60,7 +60,7 @@ def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[f
 
 
 def speed(url: str, where: str, known: int) -> dict[str, float]:
-    """Record so many, each reply as long as a real one that came with gzip."""
+    """Record that many identifiers, with replies as long as real ones that came with gzip."""
     from eb_dagster.ledger.ledger import Ledger
 
     echoes = [lead(number).encode() for number in range(1000)]
@@ -78,7 +78,7 @@ def speed(url: str, where: str, known: int) -> dict[str, float]:
 
 
 def build(url: str, where: str, known: int) -> dict[str, float]:
-    """Fill an empty ledger. The first and the last partitions tell what recording costs."""
+    """Fill an empty ledger. The first and the last partitions show what recording costs."""
     from eb_dagster.ledger.ledger import Ledger
 
     seconds: list[float] = []
@@ -89,7 +89,7 @@ def build(url: str, where: str, known: int) -> dict[str, float]:
         seconds.append(time.process_time() - begun)
     ledger.close()
     few = max(len(seconds) // 50, 3)
-    # Not the very first, which prepare the statements.
+    # The very first are left out, because they prepare the statements.
     return {"record": median(seconds[-few:]) / median(seconds[few : 2 * few])}
 
 
@@ -119,7 +119,7 @@ def small_run(url: str, where: str, known: int) -> dict[str, float]:
     from tests.benchmarks.runs import UNBOUND
 
     frame = pd.DataFrame({"email": [lead(known + number) for number in range(100)]})
-    # What the first run in a process imports is told by the start-up goals.
+    # The imports of the first run are measured by the start-up goals.
     with Enricher(base_url=url, ledger=f"{where}.other", **UNBOUND) as enricher:
         enricher.enrich_dataframe(frame[:1])
     begun = time.perf_counter()

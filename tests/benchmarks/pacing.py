@@ -9,8 +9,8 @@ from tests.benchmarks.goals import GOALS
 from tests.benchmarks.runs import fresh_folder, in_process, paced
 from tests.benchmarks.server import running
 
-# Small partitions, so that it is the pace that is measured. The clock is the real one, for a commit
-# takes as long as it takes.
+# Partitions are small, so that the pace is measured. The clock is the real one, because a commit takes
+# real time.
 PARTITION: Final = 100
 
 

@@ -130,7 +130,7 @@ _WORDS = [
 
 
 def lead(number: int) -> str:
-    """The e-mail address of a lead. All have one length, so that a reply can be made ready before."""
+    """The e-mail address of a lead. All have the same length, so that a reply can be prepared."""
     return f"lead{number:09d}@firm.example"
 
 
@@ -246,7 +246,7 @@ def make_template(seed: int) -> Template:
     packed: list[bytes] = []
     for piece in plain:
         packed.append(packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH))
-        # Where the echo will be. Bytes that JSON does not have, so that nothing refers to them.
+        # The echo will be here. JSON does not have these bytes, so no later block refers to them.
         packer.compress(bytes(chance.randrange(0xF8, 0x100) for _ in lead(0)))
         packer.flush(zlib.Z_SYNC_FLUSH)
     return Template(tuple(plain), tuple(packed), found)

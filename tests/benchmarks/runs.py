@@ -26,7 +26,7 @@ from tests.benchmarks.clocks import memory
 from tests.benchmarks.payloads import lead
 from tests.benchmarks.server import Running, running
 
-# Everything at once, so that it is the code that bounds the speed.
+# No limit on the pace, so that the code bounds the speed.
 UNBOUND: Final = {"requests_per_minute": 1e6, "progress": False, "timeout": 60.0, "api_key": "no key"}
 
 
@@ -46,7 +46,7 @@ def make_leads(path: Path, rows: int) -> None:
 
 def ours(url: str, folder: Path, rows: int) -> dict[str, float]:
     """Enrich the leads with a ledger."""
-    # As the vendor's job, which has imported it before the clock runs.
+    # The vendor's job has imported it before the clock runs, too.
     import pandas as pd  # noqa: F401
 
     from eb_dagster import Enricher
@@ -124,7 +124,7 @@ def vendor(url: str, folder: Path, rows: int) -> dict[str, float]:
             response = requests.post(endpoint, headers=headers, data=data)
             frames.append(pd.json_normalize(response.json(), "contacts"))
         table = pd.concat(frames, ignore_index=True)
-        # A size is a number here and a text there, which Parquet has no column for.
+        # A size is sometimes a number and sometimes a text, for which Parquet has no column.
         for name in [name for name, kind in table.dtypes.items() if pd.api.types.is_object_dtype(kind)]:
             table[name] = table[name].map(lambda value: None if value is None else json.dumps(value))
         table.to_parquet(folder / "naive.parquet")
@@ -133,7 +133,7 @@ def vendor(url: str, folder: Path, rows: int) -> dict[str, float]:
 
 
 def floors(url: str, folder: Path, rows: int) -> dict[str, float]:
-    """CPU of the least that has to be done for the same: after a run of ours in the same folder."""
+    """CPU of the least that any program has to do for the same. Needs a run of `ours` in the same folder."""
     import requests
 
     from tests.benchmarks.flatten import typed_decode

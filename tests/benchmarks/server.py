@@ -1,4 +1,4 @@
-"""A stand-in for the API that answers from replies made ready before, in a process of its own.
+"""A stand-in for the API that answers with prepared replies, in a process of its own.
 
 It bills nothing and checks nothing: it is only there to be faster than what is measured.
 """
@@ -95,13 +95,13 @@ class _Server(socketserver.ThreadingTCPServer):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server in a process of its own, and who vouches for it, if it has a certificate."""
+    """A server in a process of its own, and the authority of its certificate, if it has one."""
 
     url: str
     authority: Path | None
 
     def arrivals(self) -> list[float]:
-        """When each request was there, in seconds."""
+        """When each request had arrived, in seconds."""
         context = ssl.create_default_context(cafile=self.authority) if self.authority else None
         with urllib.request.urlopen(self.url + "/arrivals", context=context) as reply:
             return json.load(reply)
@@ -126,7 +126,7 @@ def running(
         port = int(process.stdout.readline())
         yield Running(f"http{'s' if tls else ''}://127.0.0.1:{port}", certificates.get("authority"))
     finally:
-        # It ends when its input does, so also when this process is killed.
+        # It ends when its input does, which is also the case when this process is killed.
         process.communicate()
 
 

@@ -81,16 +81,16 @@ class Account:
     bought: Counter[int] = field(default_factory=Counter[int])
     """Credits by person, in ordinary tables."""
     refreshed: Counter[int] = field(default_factory=Counter[int])
-    """The same, in refreshes."""
+    """Credits by person, in refreshes."""
     asked: set[Key] = field(default_factory=set[Key])
     """Identifiers that were sent, whatever their spelling."""
     requests: int = 0
     bill: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
-    """Requests that broke off since it was last settled: how many were asked, what was charged."""
+    """Requests that broke off since the last settlement: how many were asked, and what was charged."""
 
 
 class Knowledge:
-    """Whom the vendor knows, by what, since when, and what it says of them."""
+    """Who is known to the vendor, by which identifiers, since when, and what their contacts say."""
 
     def __init__(self, world: World, *, seed: int) -> None:
         self._draw = draw = random.Random(f"vendor {seed}")
@@ -144,7 +144,7 @@ class Knowledge:
         self._list_shared(person)
 
     def _list_shared(self, person: Person) -> None:
-        """What a contact also lists, and is not found by."""
+        """What a contact lists although it is not found by it."""
         draw, emails, job = self._draw, self._emails[person.number], person.jobs[0]
         if draw.random() < 0.25:
             self._phones[person.number].append(job.desk)
@@ -158,7 +158,7 @@ class Knowledge:
             for job in person.jobs[:1]:
                 for kind, value in (("phone", job.desk), *(("email", email) for email in job.company.roles)):
                     if (kind, value) not in self._index:
-                        # Of a third it does not know whose it is.
+                        # In a third of the cases it does not know the owner.
                         since = -100 if self._draw.random() < 0.6 else 10**6
                         self._index[kind, value] = (person.number, since)
             if person.family and ("email", person.family) not in self._index:
@@ -169,7 +169,7 @@ class Knowledge:
         emails = [(email, work) for since, email, work in self._emails[number] if since <= week]
         work = [email for email, is_work in emails if is_work][::-1]
         personal = [email for email, is_work in emails if not is_work]
-        # The newest vanity it knows, and no older one.
+        # The newest vanity name that it knows, and no older one.
         profiles = [one for since, one in self._profiles[number] if since <= week]
         linkedin = [profile for profile in profiles if profile.startswith("linkedin")][-1:]
         shown = [*linkedin, *(profile for profile in profiles if not profile.startswith("linkedin"))]
@@ -221,7 +221,7 @@ class Vendor:
         self._server.server_close()
 
     def begin(self, table: Table) -> None:
-        """From here on it is this table's week. The first request for its new row meets its crash."""
+        """Start this table's week. The first request for its new row meets its crash."""
         self._week, self._is_refresh, self._crash = table.week, table.is_refresh, table.crash
         self._crash_at = next((as_one(*pair) for pair in offers(table)[table.new_row]), None)
 

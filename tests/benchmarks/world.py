@@ -28,7 +28,7 @@ Crash = Literal["charged", "free", "torn"]
 CRASHES: Final[tuple[Crash, ...]] = ("charged", "torn", "free")
 
 COLUMNS: Final = {"social_profile": "LinkedIn", "email": "Email", "phone": "Phone"}
-"""Of a table, by what they hold, in the order of asking. A table may lack some."""
+"""The columns of a table, by what they hold, in the order of asking. A table may lack some."""
 
 _FIRST: Final = (  # noqa: SIM905 - as a list, three times the lines
     "Robert/Bob William/Bill Katherine/Kate Elizabeth/Liz Michael/Mike James/Jim Jennifer/Jenny Thomas/Tom "
@@ -57,9 +57,9 @@ class Company:
     switchboard: str
     roles: tuple[str, ...]
     desk_share: float
-    """Rows in which its people stand with a desk phone. Mostly all of an account do, or hardly anyone does."""
+    """The share of its people's rows with a desk phone. In most accounts nearly all have one, or hardly any."""
     role_share: float
-    """The same of a role mailbox."""
+    """The share of its people's rows with a role mailbox."""
     desks: list[str] = field(default_factory=list)
     staff: list[int] = field(default_factory=list)
     addresses: set[str] = field(default_factory=set)
@@ -110,7 +110,7 @@ class Table:
     required: tuple[str, ...]
     crash: Crash | None = None
     new_row: int = 0
-    """A row whose person stands in no table before: the request that asks for it meets the crash."""
+    """A row whose person was in no table before. The request that asks for it meets the crash."""
 
 
 Identifiers = tuple[str | None, str | None, str | None]
@@ -150,7 +150,7 @@ class World:
         draw = self._random
         first, _, nick = draw.choice(_FIRST).partition("/")
         last = draw.choice(_LAST)
-        # Some are bigger than others.
+        # Some companies are bigger than others.
         company = self.companies[int(len(self.companies) * draw.random() ** 1.6)]
         other = self.people[draw.choice(company.staff)] if company.staff else None
         if other is not None and draw.random() < 0.012:
@@ -232,7 +232,7 @@ class World:
 
 
 class _Rows:
-    """Makes tables: people who were in one before come again, mostly as they stood there."""
+    """Makes tables. People who were in one before come again, mostly with the same cells."""
 
     def __init__(self, world: World, draw: random.Random, *, share_new: float) -> None:
         self._world, self._draw, self._share_new = world, draw, share_new
@@ -269,7 +269,7 @@ class _Rows:
         )  # fmt: skip
 
     def _some(self, source: Source, *, is_refresh: bool) -> list[int]:
-        """Colleagues who stand in a table together, as accounts in a CRM do; to an event they go alone."""
+        """Colleagues who are in a table together, as accounts in a CRM are; to an event they go alone."""
         draw = self._draw
         is_new = not self._seen or (not is_refresh and draw.random() < self._share_new)
         if is_new and self._waiting:
@@ -320,7 +320,7 @@ class _Rows:
         return None, email, phone
 
     def _dialler(self, person: Person, week: int) -> Identifiers:
-        # Who has no mobile is reached at the desk.
+        # A person without a mobile is reached at the desk.
         phone = self._phone_of(person, week) or person.job(week).desk
         return None, None, phone if self._draw.random() < 0.98 else None
 

@@ -52,7 +52,7 @@ BEFORE: Final[Mapping[tuple[int, int], tuple[int, float]]] = {
 }
 
 _ROWS_A_PERSON: Final = 6
-# Longer than an enricher takes from being made to its first look at the clock.
+# This is longer than an enricher takes from its start to its first reading of the clock.
 _BETWEEN_AGES: Final = 0.3
 
 
@@ -62,15 +62,15 @@ class Answer(NamedTuple):
     status: str
     person: int | None = None
     query: Key | None = None
-    """The identifier that answered, if it is told."""
+    """The identifier that answered, if the contestant reports it."""
     is_from_ledger: bool = False
 
 
 class Contestant(Protocol):
-    """Whoever enriches tables. `cutoff` is the moment before which a refresh finds a contact old."""
+    """Enriches tables. `cutoff` is the time before which a contact is too old for a refresh."""
 
     told: Counter[str]
-    """What its own reports count of what is measured here."""
+    """What its own reports count of the same."""
 
     def enrich(self, together: Sequence[Table], *, cutoff: float | None) -> list[list[Answer]]: ...
 
@@ -139,7 +139,7 @@ class Ours:
         ]
 
     def _note(self, report: Mapping[str, Any]) -> None:
-        """Whatever the report counts under these names, as a figure or as a reason."""
+        """Add what the report counts under these names, as a figure or as a reason."""
         for name in ("shared", "role_mailbox", "contradicted"):
             for figure in (
                 report.get(name),
@@ -189,7 +189,7 @@ class _Plain:
         self.told: Counter[str] = Counter()
 
     def _ask(self, pairs: Sequence[Key], table: Table) -> Iterator[int | None]:
-        """For each identifier the person found, by position."""
+        """The person found for each identifier, by position."""
         import requests
 
         size = _partition_size(table)
@@ -231,7 +231,7 @@ class Sample(_Plain):
 
 
 class Cache(_Plain):
-    """A dict of lower-cased identifiers: any that is known answers; else they are asked in order."""
+    """A dict of lower-cased identifiers. Any known one answers; otherwise they are asked in order."""
 
     def __init__(self, url: str, folder: Path) -> None:
         super().__init__(url, folder)
@@ -265,7 +265,7 @@ class Cache(_Plain):
 
 
 def _partition_size(table: Table) -> int:
-    # A request that breaks off takes about as large a part of a table of any size.
+    # A request that breaks off takes about the same share of a table of any size.
     return min(1000, max(10, len(table.truth) // 5))
 
 
@@ -329,7 +329,7 @@ def live(contestant: Contestant, vendor: Vendor, year: Sequence[Sequence[Table]]
     refreshed: list[float] = []
     wall, cpu = time.perf_counter(), time.process_time()
     with warnings.catch_warnings():
-        # Broken requests are meant to be warned of.
+        # The warnings about broken requests are expected.
         warnings.simplefilter("ignore")
         for together in year:
             is_refresh = together[0].is_refresh
@@ -340,7 +340,7 @@ def live(contestant: Contestant, vendor: Vendor, year: Sequence[Sequence[Table]]
             for table, of_table in zip(together, answers, strict=True):
                 verdicts.judge(table, of_table, asked=vendor.account.asked)
             if is_refresh:
-                # The one after the next buys again what is older than this moment.
+                # The refresh after the next one buys again what is older than this.
                 refreshed.append(time.time())
                 time.sleep(_BETWEEN_AGES)
     verdicts.wall, verdicts.cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -351,7 +351,7 @@ def live(contestant: Contestant, vendor: Vendor, year: Sequence[Sequence[Table]]
 def run_year(
     *, rows: int = SHORT_ROWS, seed: int = SEED, only: Sequence[str] = tuple(CONTESTANTS), folder: Path | None = None
 ) -> dict[str, Verdicts]:  # fmt: skip
-    """The year of each contestant; one that cannot be measured yet is left out, with a word."""
+    """The year of each contestant. One that cannot be measured is left out, and this is printed."""
     world = World(people=max(30, rows // _ROWS_A_PERSON), seed=seed)
     year = list(world.year(rows=rows, seed=seed))
     lived: dict[str, Verdicts] = {}

@@ -323,7 +323,7 @@ class Buying(RuleBasedStateMachine):
     def _finish(self) -> None:
         """In the end everybody is asked for, and after that nobody is."""
         # Without the shared address: its owner changes while the people who have it are bought.
-        everyone: list[Any] = [dict.fromkeys(KINDS, (person, 0)) for person in range(PEOPLE)]
+        everyone: list[dict[str, Any]] = [dict.fromkeys(KINDS, (person, 0)) for person in range(PEOPLE)]
         self._run(_table(everyone, shared=False), self._wire(()))
         self.nothing_is_charged_twice()
         again = self._wire(())

@@ -54,14 +54,6 @@ class Tale(Counts):
     statuses: Counter[str] = field(default_factory=Counter[str])
     breaks: list[str] = field(default_factory=list[str])
 
-    def add(self, other: Tale) -> None:
-        for name in ("steps", "machines", "requests", "charges"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.most_doubt = max(self.most_doubt, other.most_doubt)
-        self.ends += other.ends
-        self.statuses += other.statuses
-        self.breaks += other.breaks
-
 
 _PERSON_BY_IDENTIFIER: Final = {
     identifier(person, kind): person for person in range(PEOPLE) for kind in KINDS

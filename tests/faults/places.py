@@ -161,6 +161,7 @@ def listening() -> Iterator[Heard]:
     root.addHandler(listener)
     root.setLevel(logging.DEBUG)
     out, err = io.StringIO(), io.StringIO()
+    caught: list[warnings.WarningMessage] | None = None
     try:
         with (
             warnings.catch_warnings(record=True) as caught,
@@ -172,7 +173,7 @@ def listening() -> Iterator[Heard]:
     finally:
         root.removeHandler(listener)
         root.setLevel(level)
-        heard.warnings = [str(warning.message) for warning in caught]
+        heard.warnings = [str(warning.message) for warning in caught or ()]
         heard.texts += [*heard.warnings, out.getvalue(), err.getvalue()]
 
 

@@ -106,6 +106,10 @@ def decide(**chosen: Any) -> Act:
     return act
 
 
+def suppress(pairs: Any) -> Act:
+    return lambda scene: scene.enricher().suppress(pairs)
+
+
 def answered_twice(scene: Scene) -> Any:
     scene.buy()
     with closing(Ledger(scene.ledger, endpoint="https://a.example")) as ledger:
@@ -155,10 +159,10 @@ PROVOCATIONS: Provocations = {
     "credits for a request that was not charged": decide(requests=[1], decision="resend", credits=1),
     "a decision about what is not in doubt": decide(requests=[7], decision="resend"),
     "more credits than are in doubt": decide(requests=[1], decision="charged", credits=99),
-    "suppressing what is nobody": lambda s: s.enricher().suppress([("email", "canary.example")]),
-    "suppressing with kind and text swapped": lambda s: s.enricher().suppress([("p@canary.example", "email")]),
-    "suppressing by what is no kind": lambda s: s.enricher().suppress([("mail", "p@canary.example")]),
-    "suppressing what is no text": lambda s: s.enricher().suppress([("email", 17)]),
-    "suppressing what is no list of pairs": lambda s: s.enricher().suppress(["p@canary.example"]),
+    "suppressing what is nobody": suppress([("email", "canary.example")]),
+    "suppressing with kind and text swapped": suppress([("p@canary.example", "email")]),
+    "suppressing by what is no kind": suppress([("mail", "p@canary.example")]),
+    "suppressing what is no text": suppress([("email", 17)]),
+    "suppressing what is no list of pairs": suppress(["p@canary.example"]),
     "forgetting what is nobody": lambda s: s.enricher().forget("email", "canary.example"),
 }  # fmt: skip

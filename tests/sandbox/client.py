@@ -5,8 +5,8 @@ import json
 import socket
 import sqlite3
 import time
-import urllib.parse
 from typing import Any
+from urllib.parse import urlencode
 
 import requests
 
@@ -36,7 +36,7 @@ def get(url: str) -> requests.Response:
 
 
 def raw_request(query: Any) -> bytes:
-    body = "&".join(f"{k}={urllib.parse.quote(v)}" for k, v in form(query).items()).encode()
+    body = urlencode(form(query)).encode()
     head = (
         "POST /v1/bulk-enrich HTTP/1.1\r\nHost: it\r\nX-API-Key: any\r\n"
         f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n"
