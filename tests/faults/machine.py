@@ -533,13 +533,15 @@ def run(*, steps: int, seed: int, machine: type[Buying] = Buying, shrinks: bool 
     global TALE
     TALE = Tale()
     long = 25
+    # Any: Hypothesis types the members of this enumeration as its metaclass.
+    every_check: Any = list(hypothesis.HealthCheck)
     settings = hypothesis.settings(
         max_examples=max(1, steps // long),
         stateful_step_count=long,
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if shrinks else [])],
-        suppress_health_check=[*hypothesis.HealthCheck],
+        suppress_health_check=every_check,
         print_blob=False,
     )
     with warnings.catch_warnings():

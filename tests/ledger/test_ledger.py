@@ -581,7 +581,8 @@ def test_a_network_file_system_is_told_by_the_mount_the_path_is_on(tmp_path):
     ],
 )
 def test_a_share_of_windows_is_told_by_its_name(path, kind):
-    assert network_file_system(PureWindowsPath(path), "") == kind
+    windows_path: Any = PureWindowsPath(path)
+    assert network_file_system(windows_path, "") == kind
 
 
 @pytest.mark.parametrize("text", ["mysql://x/y", "sqlite://", "nonsense://"])
