@@ -65,7 +65,7 @@ def materialize(defs: dg.Definitions, api, tmp_path, **keywords):
 
 
 def only_asset(defs: dg.Definitions) -> dg.AssetsDefinition:
-    (asset,) = defs.assets or ()
+    (asset,) = list(defs.assets or [])
     assert isinstance(asset, dg.AssetsDefinition)
     return asset
 

@@ -352,13 +352,15 @@ def run(*, steps: int, seed: int, machine: type[Buying] = Buying, shrinks: bool 
 
 
 def _run_machine(machine: type[Buying], *, steps: int, seed: int, shrinks: bool = False) -> None:
+    # Any: Hypothesis types the members of this enumeration as its metaclass.
+    every_check: Any = list(hypothesis.HealthCheck)
     settings = hypothesis.settings(
         max_examples=max(1, steps // STEPS_A_MACHINE),
         stateful_step_count=STEPS_A_MACHINE,
         deadline=None,
         database=None,
         phases=[hypothesis.Phase.generate, *([hypothesis.Phase.shrink] if shrinks else [])],
-        suppress_health_check=[*hypothesis.HealthCheck],
+        suppress_health_check=every_check,
         print_blob=False,
     )
     with warnings.catch_warnings():

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -74,7 +75,8 @@ def test_a_network_file_system_is_told_by_the_mount_the_path_is_on(tmp_path):
     ],
 )
 def test_a_share_of_windows_is_told_by_its_name(path, kind):
-    assert network_file_system(PureWindowsPath(path), "") == kind
+    windows_path: Any = PureWindowsPath(path)
+    assert network_file_system(windows_path, "") == kind
 
 
 def test_many_may_open_a_new_ledger_at_once(tmp_path):
