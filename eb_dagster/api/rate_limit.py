@@ -14,6 +14,9 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
+REQUESTS_PER_MINUTE: Final = 198.0
+"""The vendor refuses more than 200 a minute, and does not say how it counts them."""
+
 LONGEST_PAUSE: Final = 120.0
 """Seconds. Twice the vendor's window; a Retry-After beyond it is not believed."""
 
