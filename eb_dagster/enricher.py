@@ -123,10 +123,10 @@ class Enricher:
         default_region: Two-letter country of the phone numbers that have no country code. Default: those
             numbers are not used.
         max_credits: Credits that one run may spend. Default: no cap.
-        over_budget: What to do if the plan may cost more than max_credits: stop buys in order until they
-            are spent, refuse buys nothing.
+        over_budget: What to do if the plan may cost more than max_credits: stop buys in order up to it,
+            refuse buys nothing.
         max_age: Buy contacts again that are older than this. Default: never.
-        retry_misses_after: Ask again for identifiers that were not found if that was longer ago than
+        retry_misses_after: Ask again for identifiers that were not found, if that was longer ago than
             this. Default: never.
         partition_size: Identifiers in one request, 1 to 1000.
         requests_per_minute: Requests a minute, shared by all runs on one ledger. The vendor refuses more
@@ -137,8 +137,8 @@ class Enricher:
         max_credits_per_month: Credits that all runs on the ledger together may spend in a month of UTC. A
             cap that was set on the ledger itself holds as well. Default: no cap.
         timeout: Seconds that one request may take, from its first byte to the last byte of the reply.
-        in_doubt: What to do about identifiers that may have been paid for without an answer: hold never
-            asks for them again, resend does so in the next run, which may pay twice.
+        in_doubt: What to do about identifiers that may have been paid for without an answer: hold does
+            not ask for them again, resend does so in the next run, and may pay twice.
         accept_clock: Buy even if this machine's clock is far off the ledger's or the API's.
         aliases: Kinds of identifiers inside a bought contact that answer later rows at no cost.
         prefix: What the name of every added column starts with.

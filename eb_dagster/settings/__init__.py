@@ -119,6 +119,9 @@ class Settings:
     progress: bool | Callable[..., None] | None
 
 
+Check = WholeNumber | PositiveNumber | Choice | YesOrNo | Age | Callable[[str, Any], object]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """One setting, and how each place that offers it calls and explains it."""
@@ -126,7 +129,7 @@ class Setting:
     name: str
     """The keyword in Python."""
     help: str
-    check: Callable[[str, Any], object]
+    check: Check
     """Called with the name and what was given. Returns it as `Settings` holds it, or raises `ConfigError`."""
     default: object = None
     unset: str | None = None
@@ -250,8 +253,8 @@ _TABLE: Final = (
     ),
     Setting(
         name="over_budget",
-        help="What to do if the plan may cost more than max_credits: stop buys in order until they are spent, "
-        "refuse buys nothing.",
+        help="What to do if the plan may cost more than max_credits: stop buys in order up to it, refuse buys "
+        "nothing.",
         default="stop",
         check=Choice(("stop", "refuse")),
         flags=("--over-budget",),
@@ -267,7 +270,7 @@ _TABLE: Final = (
     ),
     Setting(
         name="retry_misses_after",
-        help="Ask again for identifiers that were not found if that was longer ago than this.",
+        help="Ask again for identifiers that were not found, if that was longer ago than this.",
         unset="never",
         check=Age(),
         flags=("--retry-misses-after-days",),
@@ -314,8 +317,8 @@ _TABLE: Final = (
     ),
     Setting(
         name="in_doubt",
-        help="What to do about identifiers that may have been paid for without an answer: hold never asks for them "
-        "again, resend does so in the next run, which may pay twice.",
+        help="What to do about identifiers that may have been paid for without an answer: hold does not ask for them "
+        "again, resend does so in the next run, and may pay twice.",
         default="hold",
         check=Choice(("hold", "resend")),
         flags=("--in-doubt",),

@@ -66,7 +66,7 @@ class YesOrNo:
 
     def __call__(self, name: str, given: object) -> bool:  # noqa: D102
         if not isinstance(given, bool):
-            raise ConfigError(f"{name} is {shown(given)}; choose from [True, False]")
+            raise ConfigError(f"{name} is {shown(given)}; choose True or False")
         return given
 
 
