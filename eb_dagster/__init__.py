@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from dagster_shared.libraries import DagsterLibraryRegistry
 
 if TYPE_CHECKING:
+    from eb_dagster.contacts.schema import EnrichedContacts as EnrichedContacts
     from eb_dagster.definitions.assets import build_enriched_contacts_asset as build_enriched_contacts_asset
     from eb_dagster.definitions.checks import EnrichmentChecks as EnrichmentChecks
     from eb_dagster.definitions.component import EnrichedContactsComponent as EnrichedContactsComponent
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from eb_dagster.errors import OutcomeUnknown as OutcomeUnknown
     from eb_dagster.errors import OverBudget as OverBudget
     from eb_dagster.errors import Refused as Refused
+    from eb_dagster.identifiers.model import ContactIdentifiers as ContactIdentifiers
     from eb_dagster.pipeline.plan import Plan as Plan
     from eb_dagster.pipeline.report import Report as Report
 
@@ -69,14 +71,17 @@ _PUBLIC = {
 __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _PUBLIC:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
+# Type checkers would take it that any name is there, and pass one that is misspelt.
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _PUBLIC:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_PUBLIC[name]}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_PUBLIC]
+    return [*__all__, "__version__"]
 
 
 DagsterLibraryRegistry.register("eb-dagster", __version__, is_dagster_package=False)

@@ -1,4 +1,4 @@
-"""A headless Chromium, told what to do over its own protocol."""
+"""A headless Chromium, driven over its own protocol."""
 
 import contextlib
 import json
@@ -22,7 +22,7 @@ def program() -> str | None:
 
 
 class Page:
-    """The one tab."""
+    """The only tab."""
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
@@ -47,11 +47,11 @@ class Page:
     def wait_for(self, *words: str) -> str:
         """The text of the page, once it holds all of these."""
         return self._until(
-            lambda: (shown := self.text()) and all(one in shown for one in words) and shown, words
+            lambda: (shown := self.text()) and all(word in shown for word in words) and shown, words
         )
 
     def click(self, words: str, *, with_shift: bool = False) -> None:
-        """Click on the innermost thing that reads so, once there is one."""
+        """Click on the innermost element with this text, once there is one."""
         find = (
             "[...document.querySelectorAll('button, a, [role=tab]')]"
             f".filter(one => one.innerText.trim() === {json.dumps(words)} && !one.disabled).pop()"
@@ -62,7 +62,7 @@ class Page:
         )
 
     def wait_until(self, script: str, what: str) -> None:
-        """Until the script says true."""
+        """Wait until the script gives a true value."""
         self._until(lambda: self.value(script), what)
 
     def _until(self, done: Callable[[], Any], what: Any) -> Any:
@@ -76,7 +76,7 @@ class Page:
 
 @contextlib.contextmanager
 def browser(folder: Path) -> Iterator[Page]:
-    """Start one with a profile of its own; it ends with the block."""
+    """Start a browser with a profile of its own; it ends with the block."""
     options = (
         "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
         "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage", "--window-size=1700,1500",
@@ -95,12 +95,12 @@ def browser(folder: Path) -> Iterator[Page]:
 
 
 def _address(folder: Path) -> str:
-    """Where the tab is spoken to: Chromium writes its port down once it listens."""
+    """The address of the tab. Chromium writes its port into a file once it listens."""
     ends = time.monotonic() + SECONDS
     while time.monotonic() < ends:
         with contextlib.suppress(OSError, ValueError, IndexError, StopIteration):
             port = int((folder / "DevToolsActivePort").read_text().split()[0])
             tabs = requests.get(f"http://127.0.0.1:{port}/json", timeout=10).json()
-            return next(one["webSocketDebuggerUrl"] for one in tabs if one["type"] == "page")
+            return next(tab["webSocketDebuggerUrl"] for tab in tabs if tab["type"] == "page")
         time.sleep(0.2)
     raise AssertionError("Chromium did not start")

@@ -12,36 +12,39 @@ from hypothesis import HealthCheck, settings
 from eb_dagster import Enricher, sandbox
 from tests.databases import PostgreSQL
 
-# A pipeline that a test runs beside ours would tell dlt's makers.
+# dlt would report each run of a pipeline to its makers.
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 
-# A loaded machine is no fault of the code: examples are counted, not timed.
+# Hundreds of processes import the package; only the first of them should have to compile it.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+# Examples have no deadline: a loaded machine is no fault of the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 
-# A shell starts what runs in the background with Ctrl-C ignored, and whatever that starts inherits it.
+# A shell starts background jobs with Ctrl-C ignored, and their children inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQL]:
-    """A real PostgreSQL, started when the first test asks for it. It stays up: others need it too."""
+    """A real PostgreSQL for all tests, started when the first of them asks for it. None may stop it."""
     with own_server() as server:
         yield server
 
 
 @pytest.fixture
 def own_postgresql() -> Iterator[PostgreSQL]:
-    """One for a test that takes it down, so that whatever becomes of it is that test's alone."""
+    """A real PostgreSQL for one test, which may stop it."""
     with own_server() as server:
         yield server
 
 
 @contextmanager
 def own_server() -> Iterator[PostgreSQL]:
-    # Not pytest's own folder: the path of a socket must be short, and another user has to get in.
+    # pytest's own folder will not do: the path of a socket must be short, and another user must reach it.
     with tempfile.TemporaryDirectory(prefix="ledger") as folder:
         server = PostgreSQL(Path(folder) / "data")
         try:
@@ -52,7 +55,7 @@ def own_server() -> Iterator[PostgreSQL]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Where a new ledger may be, on each kind of database in turn."""
+    """The address of a new ledger, on each kind of database in turn."""
     if request.param == "sqlite":
         return str(tmp_path / "ledger.db")
     return request.getfixturevalue("postgresql").new_database()

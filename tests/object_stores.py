@@ -40,7 +40,7 @@ class ObjectStore:
         return requests.get(f"{self.url}/{bucket}/{key}", timeout=10).content
 
     def uploads(self, bucket: str) -> int:
-        """How many are under way."""
+        """How many uploads are under way."""
         return requests.get(f"{self.url}/{bucket}?uploads", timeout=10).text.count("<UploadId>")
 
     def clear(self) -> None:
@@ -53,17 +53,17 @@ class ObjectStore:
 
 @contextmanager
 def running() -> Iterator[ObjectStore]:
-    # Not forked: the tests have threads.
+    # It is not forked, because the tests have threads.
     context = multiprocessing.get_context("spawn")
-    mine, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs,), daemon=True)
+    own_end, other_end = context.Pipe()
+    process = context.Process(target=_serve, args=(other_end,), daemon=True)
     process.start()
     try:
-        yield ObjectStore(mine.recv(), mine)
+        yield ObjectStore(own_end.recv(), own_end)
     finally:
         process.terminate()
         process.join()
-        mine.close()
+        own_end.close()
 
 
 def _serve(control: Connection) -> None:
@@ -71,7 +71,7 @@ def _serve(control: Connection) -> None:
     import threading
 
     os.environ.update(KEYS)
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import make_server
 
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)

@@ -17,7 +17,7 @@ FOUND = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
 
 @contextlib.contextmanager
 def pooled(url: str, folder: Path, *, mode: str = "transaction") -> Generator[str]:
-    """The address of the same database through a pooler that lends a session for a transaction at a time."""
+    """The address of the same database through a pooler that lends a session for one transaction at a time."""
     assert FOUND is not None
     parts = urlsplit(url)
     behind = parse_qs(parts.query)["host"][0]
@@ -33,9 +33,9 @@ def pooled(url: str, folder: Path, *, mode: str = "transaction") -> Generator[st
     )
     words = [FOUND, "-q", str(settings)]
     if os.geteuid() == 0:
-        # It refuses to be the superuser's, and the server's socket is its owner's alone.
-        for one in (folder, *folder.parents[:-1]):
-            one.chmod(one.stat().st_mode | 0o055)
+        # PgBouncer refuses to run as the superuser, and only its owner may use the server's socket.
+        for path in (folder, *folder.parents[:-1]):
+            path.chmod(path.stat().st_mode | 0o055)
         words += ["-u", Path(behind).owner()]
     process = subprocess.Popen(words, stderr=subprocess.DEVNULL)
     try:
@@ -51,5 +51,5 @@ def pooled(url: str, folder: Path, *, mode: str = "transaction") -> Generator[st
 
 
 def _listens(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -316,7 +316,7 @@ def test_lists_that_were_written_as_json_or_rewritten_since_make_the_same_tables
             for name, one in zip(table.column_names, table.columns, strict=True)
         ]
         load_contacts(
-            pa.table(dict(zip(table.column_names, arrays, strict=True))).to_reader(),
+            pa.Table.from_arrays(arrays, table.column_names).to_reader(),
             dlt.destinations.duckdb(database),
             dataset="crm",
             is_whole=True,

@@ -1,4 +1,4 @@
-"""An API whose replies a test writes itself."""
+"""An API whose replies are written by the test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Reply = Callable[[list[str]], Any]
 
 
 class Vendor:
-    """What was asked, by request, and where it can be asked."""
+    """Its address, and the values and the headers of each request."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -41,7 +41,7 @@ def answering(
             if len(raw) < length:
                 return
             form = parse_qs(raw.decode())
-            asked = [one["value"] for one in json.loads(form["query_list"][0])]
+            asked = [entry["value"] for entry in json.loads(form["query_list"][0])]
             vendor.asked.append(asked)
             vendor.heads.append(str(self.headers))
             body = reply(asked)
@@ -52,15 +52,20 @@ def answering(
             self.end_headers()
             self.wfile.write(body)
 
+        def do_CONNECT(self) -> None:
+            """Answer as a proxy."""
+            self.send_response(status)
+            self.end_headers()
+
         def log_message(self, *_: Any) -> None:
-            pass
+            """Say nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate)
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        server.handle_error = lambda *_: None
+        server.handle_error = lambda request, client_address: None  # noqa: ARG005 - they have names
     vendor = Vendor(f"http{'s' if certificate else ''}://{host}:{server.server_address[1]}")
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()
@@ -74,5 +79,5 @@ def answering(
 
 def records(*entries: dict[str, Any], count: Any = None, **beside: Any) -> dict[str, Any]:
     """A reply of these entries, which counts as enriched those that hold a contact."""
-    found = sum(bool(one.get("enriched_contact")) for one in entries)
+    found = sum(bool(entry.get("enriched_contact")) for entry in entries)
     return {"contacts": [*entries], "records_enriched": found if count is None else count, **beside}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,7 @@ def sandbox(port: int, bill: Path, credit_limit: int | None, faults: tuple[str, 
         with stand_in.running(port=port, bill=bill, credits=credit_limit, faults=parsed, **options) as server:
             click.echo(f"listening on {server.url}; every charge is in {bill}; stop with Ctrl-C")
             click.echo(f"  export EXACTBUYER_BASE_URL={server.url} EXACTBUYER_API_KEY=sandbox")
-            threading.Event().wait()
+            stand_in.wait_for_interrupt()
     except (ImportError, ValueError) as error:
         raise click.UsageError(str(error)) from None
     except OSError as error:

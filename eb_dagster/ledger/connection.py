@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sqlite3
 import stat
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
@@ -421,8 +422,14 @@ _NETWORK: Final = frozenset({
 })  # fmt: skip
 
 
-def network_file_system(path: Path, mounts: str) -> str | None:
-    """The kind of network file system that a path is on, by the text of Linux's mountinfo."""
+# `resolve` makes such a path of a drive's letter as well. What begins with \\?\C: is this machine's.
+_WINDOWS_SHARE: Final = re.compile(r"\\\\(\?\\UNC\\|[^?.\\])", re.IGNORECASE)
+
+
+def network_file_system(path: PurePath, mounts: str) -> str | None:
+    """The kind of network file system that a path is on, by Windows' name or the text of Linux's mountinfo."""
+    if _WINDOWS_SHARE.match(path.drive):
+        return "a Windows share"
     kinds: dict[str, str] = {}
     for line in mounts.splitlines():
         # mount id, parent, device, root, mount point, options … "-" file system …

@@ -64,13 +64,19 @@ class FileOwner:
         except filelock.Timeout:
             return False
         lock.release()
-        path.unlink(missing_ok=True)
+        _remove(path)
         return True
 
     def leave(self) -> None:
-        """Remove the file, then unlock it."""
-        (self._folder / f"{self.name}.lock").unlink(missing_ok=True)
+        """Unlock the file, then remove it: Windows removes no file that is open."""
         self._mine.release()
+        _remove(self._folder / f"{self.name}.lock")
+
+
+def _remove(path: Path) -> None:
+    # On Windows, another process may have it open to see whether it is locked; that one removes it.
+    with contextlib.suppress(PermissionError):
+        path.unlink(missing_ok=True)
 
 
 class DatabaseOwner:

@@ -1,6 +1,7 @@
 """Told to stop, a run first takes in what is in flight: it was paid for.
 
-While a run buys, SIGINT (Ctrl-C) and SIGTERM set a mark instead of tearing it apart in mid-step.
+While a run buys, SIGINT (Ctrl-C) and SIGTERM set a mark instead of tearing it apart in mid-step. So does
+Windows' SIGBREAK, which Dagster sends there.
 The run sees the mark, sends nothing more, stores what still arrives, and then lets the signal do
 what it would have done. The second one stops at once: what is cut off is in doubt.
 """
@@ -12,7 +13,11 @@ import signal
 import threading
 from collections.abc import Callable, Generator
 from types import FrameType
-from typing import Any
+from typing import Any, Final
+
+_MARKED_SIGNALS: Final = [
+    signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGBREAK") if name in signal.Signals.__members__
+]
 
 
 class Interruption:
@@ -52,10 +57,10 @@ class Interruption:
 
 @contextlib.contextmanager
 def marked() -> Generator[Interruption]:
-    """Mark SIGINT and SIGTERM, as far as this thread may; deliver the first at the end."""
+    """Mark the signals to stop, as far as this thread may; deliver the first at the end."""
     interruption = Interruption()
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _MARKED_SIGNALS:
             handler = signal.getsignal(number)
             # None: set by other than Python, so not ours to replace. Ignored: by choice.
             if handler is not None and handler != signal.SIG_IGN:

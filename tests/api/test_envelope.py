@@ -170,10 +170,10 @@ def test_the_cap_holds_over_all_members():
 
 
 def test_members_without_end_are_given_up_soon():
-    started = time.monotonic()
+    started = time.thread_time()
     found, is_whole = inflate(gzip.compress(b"") * 2_000_000, "gzip")
     assert (found, is_whole) == (b"", False)
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 5
 
 
 RESERVED_FLAGS = 0b1110_0000

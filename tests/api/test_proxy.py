@@ -206,7 +206,7 @@ def test_a_proxy_that_hangs_is_cut_off_at_the_deadline(client, proxy, api, then)
     outcome = client(timeout=1.0).send(FORM)
     assert isinstance(outcome, NoReply)
     assert not outcome.request_left
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 4
     assert api.asked == []
 
 
@@ -217,7 +217,7 @@ def test_a_tunnel_in_which_tls_drips_is_cut_off_at_the_deadline(client, proxy):
     outcome = client(timeout=1.0).send(FORM)
     assert isinstance(outcome, NoReply)
     assert not outcome.request_left
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 4
 
 
 def test_a_tunnel_that_is_cut_in_mid_body_leaves_nothing_in_doubt(client, proxy, api):

@@ -60,7 +60,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=chosen.folder) as folder:
             for step, settings in STEPS[chosen.form]:
                 name = f"{step.__module__.rpartition('.')[2]}.{step.__name__}"
-                if chosen.only and not any(one in (name, name.partition(".")[0]) for one in chosen.only):
+                if chosen.only and not any(
+                    wanted in (name, name.partition(".")[0]) for wanted in chosen.only
+                ):
                     continue
                 started = time.perf_counter()
                 given = {**settings, "folder": Path(folder)} if "folder" in settings else settings

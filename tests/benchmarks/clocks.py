@@ -37,7 +37,7 @@ def interleaved(
 
 def ratio(above: list[float], below: list[float]) -> float:
     """The median over the rounds of the ratio within a round."""
-    return statistics.median(one / other for one, other in zip(above, below, strict=True))
+    return statistics.median(upper / lower for upper, lower in zip(above, below, strict=True))
 
 
 def memory(what: str) -> float:

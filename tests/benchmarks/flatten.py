@@ -114,7 +114,7 @@ typed_decode = msgspec.json.Decoder(Envelope).decode
 def make_bodies(replies: int) -> list[bytes]:
     """Replies as text, half of them escaped to ASCII and half not."""
     return [
-        make_template(seed).reply([lead(1000 * seed + at).encode() for at in range(1000)])
+        make_template(seed).reply([lead(1000 * seed + number).encode() for number in range(1000)])
         for seed in range(replies)
     ]
 
@@ -122,7 +122,9 @@ def make_bodies(replies: int) -> list[bytes]:
 def spoil(body: bytes) -> bytes:
     """The same reply with one contact whose shape is odd in several places."""
     reply = json.loads(body)
-    contact = next(one["enriched_contact"] for one in reply["contacts"][500:] if one["enriched_contact"])
+    contact = next(
+        entry["enriched_contact"] for entry in reply["contacts"][500:] if entry["enriched_contact"]
+    )
     contact |= {
         "full_name": {"first": "Ada"},
         "phone_numbers": "+15125550100",
@@ -135,8 +137,8 @@ def flatten(body: bytes) -> list[pa.Array]:
     """What the package does with a reply."""
     is_text = is_utf8(body)
     return contact_arrays([
-        None if one.contact is None else read_contact(one.contact, is_text=is_text)
-        for one in parse_reply(body).records
+        None if record.contact is None else read_contact(record.contact, is_text=is_text)
+        for record in parse_reply(body).records
     ])  # fmt: skip
 
 
@@ -148,7 +150,7 @@ def flatten_with_orjson(body: bytes) -> pa.Table:
     """What a plain script does: a dict a row with the columns that are easy to reach."""
     import orjson
 
-    return pa.Table.from_pylist([_row(one) for one in orjson.loads(body)["contacts"]])
+    return pa.Table.from_pylist([_row(entry) for entry in orjson.loads(body)["contacts"]])
 
 
 def _each(read: Callable[[bytes], Any], bodies: Sequence[bytes]) -> Callable[[], None]:
@@ -170,7 +172,7 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
         "work_email": contact.get("current_work_email"),
         "personal_email": contact.get("current_personal_email"),
         "emails": [*contact.get("work_emails", ()), *contact.get("personal_emails", ())],
-        "phones": [one["E164"] for one in contact.get("phone_numbers", ())],
+        "phones": [phone["E164"] for phone in contact.get("phone_numbers", ())],
         "profiles": contact.get("social_profiles"),
         **{name: location.get(name) for name in ("city", "region", "country")},
         "company": employment.get("name"),

@@ -17,18 +17,18 @@ def make_addresses(count: int) -> list[str]:
     """Addresses of which a fifth come again, a tenth shout, and a few are wrapped or no addresses."""
     chance = random.Random(4)
     made: list[str] = []
-    for at in range(count):
+    for number in range(count):
         if made and chance.random() < 0.2:
             made.append(chance.choice(made))
             continue
-        text = f"{chance.choice(('ada', 'boris.b', 'chloe+x'))}.{at}@{chance.choice(('larch', 'maple'))}{at % 997}.example"
+        text = f"{chance.choice(('ada', 'boris.b', 'chloe+x'))}.{number}@{chance.choice(('larch', 'maple'))}{number % 997}.example"
         kind = chance.random()
         if kind < 0.1:
             text = text.upper()
         elif kind < 0.15:
             text = f" {text} "
         elif kind < 0.16:
-            text = chance.choice(("", "n/a", f"Ada <{text}>", f"ädä{at}@märkte.example"))
+            text = chance.choice(("", "n/a", f"Ada <{text}>", f"ädä{number}@märkte.example"))
         made.append(text)
     return made
 
@@ -47,7 +47,7 @@ def fold_with_dict(addresses: list[str], read: Callable[[str], Identifier | str]
     for text in addresses:
         if text not in known:
             known[text] = read(text)
-    return {one for one in known.values() if isinstance(one, Identifier)}
+    return {identifier for identifier in known.values() if isinstance(identifier, Identifier)}
 
 
 def measure(*, rounds: int, addresses: int) -> dict[str, float]:

@@ -28,7 +28,7 @@ ALIASES_OF_A_CONTACT: Final = 4
 def _identifiers(start: int, count: int, kind: Any = "email") -> list[Any]:
     from eb_dagster.identifiers.model import Identifier
 
-    return [Identifier(kind, lead(one)) for one in range(start, start + count)]
+    return [Identifier(kind, lead(number)) for number in range(start, start + count)]
 
 
 def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[float, float]:
@@ -37,12 +37,12 @@ def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[f
     from eb_dagster.ledger.entries import pack_aliases, pack_outcomes
     from eb_dagster.ledger.ledger import Limits
 
-    keys = [ledger.key(one) for one in _identifiers(start, 1000)]
-    found = [at for at in range(1000) if at % 10 < FOUND * 10]
+    keys = [ledger.key(identifier) for identifier in _identifiers(start, 1000)]
+    found = [index for index in range(1000) if index % 10 < FOUND * 10]
     held = pack_fields(("email", "work_email"))
     count = ALIASES_OF_A_CONTACT * len(found)
     noise = random.Random(start).randbytes(16 * count)
-    positions = [at if at % 10 < FOUND * 10 else MISSED for at in range(1000)]
+    positions = [index if index % 10 < FOUND * 10 else MISSED for index in range(1000)]
     begun = time.perf_counter()
     last = ledger.last_request()
     claim = ledger.claim(keys, run="benchmark", required=0, limits=Limits(None, 10**9), seen=last)
@@ -51,8 +51,8 @@ def _record(ledger: Any, start: int, body: bytes, encoding: str = "") -> tuple[f
     ledger.apply(
         claim.request_id, outcomes=pack_outcomes(positions, [held] * 1000), records_enriched=len(found),
         aliases=pack_aliases(
-            [noise[16 * at : 16 * at + 16] for at in range(count)],
-            [found[at // ALIASES_OF_A_CONTACT] for at in range(count)],
+            [noise[16 * index : 16 * index + 16] for index in range(count)],
+            [found[index // ALIASES_OF_A_CONTACT] for index in range(count)],
             [held] * count, list(range(count)),
         ),
     )  # fmt: skip
@@ -63,14 +63,14 @@ def speed(url: str, where: str, known: int) -> dict[str, float]:
     """Record so many, each reply as long as a real one that came with gzip."""
     from eb_dagster.ledger.ledger import Ledger
 
-    echoes = [lead(at).encode() for at in range(1000)]
+    echoes = [lead(number).encode() for number in range(1000)]
     bodies = [gzip.compress(make_template(seed).reply(echoes), 6) for seed in range(4)]
     ledger = Ledger(where, endpoint=url + "/v1/bulk-enrich")
     seconds = [
         _record(ledger, start, bodies[start // 1000 % len(bodies)], "gzip") for start in range(0, known, 1000)
     ]
     ledger.close()
-    durable = sorted(one for one, _ in seconds)
+    durable = sorted(seconds_until_durable for seconds_until_durable, _ in seconds)
     return {
         "rate": known / sum(whole for _, whole in seconds),
         "p99": 1000 * durable[int(0.99 * (len(durable) - 1))],
@@ -99,8 +99,8 @@ def look_up(url: str, where: str, known: int) -> dict[str, float]:
 
     ledger = Ledger(where, endpoint=url + "/v1/bulk-enrich")
     many = known // 10
-    numbers = [2 * known * at // many for at in range(many)]
-    keys = [ledger.key(one) for number in numbers for one in _identifiers(number, 1)]
+    numbers = [2 * known * index // many for index in range(many)]
+    keys = [ledger.key(identifier) for number in numbers for identifier in _identifiers(number, 1)]
     random.Random(1).shuffle(keys)
     before = memory("VmRSS")
     forget_high_water_mark()
@@ -118,7 +118,7 @@ def small_run(url: str, where: str, known: int) -> dict[str, float]:
     from eb_dagster import Enricher
     from tests.benchmarks.runs import UNBOUND
 
-    frame = pd.DataFrame({"email": [lead(known + at) for at in range(100)]})
+    frame = pd.DataFrame({"email": [lead(known + number) for number in range(100)]})
     # What the first run in a process imports is told by the start-up goals.
     with Enricher(base_url=url, ledger=f"{where}.other", **UNBOUND) as enricher:
         enricher.enrich_dataframe(frame[:1])
@@ -153,7 +153,7 @@ def measure_speed(*, requests: int, folder: Path, with_postgresql: bool = True) 
     known = 1000 * requests
     with tempfile.TemporaryDirectory(dir=folder) as place:
         told = _in_process(speed, "http://127.0.0.1:9", f"{place}/ledger.db", known)
-        size = sum(one.stat().st_size for one in Path(place).glob("ledger.db*") if one.is_file())
+        size = sum(file.stat().st_size for file in Path(place).glob("ledger.db*") if file.is_file())
         figures |= {f"sqlite_{name}": figure for name, figure in told.items()}
         figures["sqlite_bytes"] = size / known
     if not with_postgresql:
@@ -182,7 +182,7 @@ def _in_process(job: Callable[..., Any], url: str, where: str, known: int) -> di
     return json.loads(done.stdout)
 
 
-JOBS: Final[dict[str, Any]] = {one.__name__: one for one in (build, look_up, small_run, speed)}
+JOBS: Final[dict[str, Any]] = {job.__name__: job for job in (build, look_up, small_run, speed)}
 
 if __name__ == "__main__":
     job, url, where, known = sys.argv[1:]

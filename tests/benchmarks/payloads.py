@@ -140,22 +140,22 @@ def contact(chance: random.Random) -> dict[str, Any]:
     number = chance.randrange(10**7)
     tree = chance.choice(_TREES)
     firm = f"{tree}{number % 9973}.example"
-    mine = f"{tree}.{number}"
+    handle = f"{tree}.{number}"
     city, region, country = chance.choice(_CITIES)
     made: dict[str, Any] = {
         "full_name": f"{first} {last}",
         "first_name": first,
         "last_name": last,
         "gender": chance.choice(("female", "male", None)),
-        "current_work_email": f"{mine}@{firm}",
-        "current_personal_email": f"{mine}@mail.example" if chance.random() < 0.6 else None,
-        "work_emails": [f"{mine}@{firm}", f"{tree}@{firm}"],
-        "personal_emails": [f"{mine}@mail.example"] if chance.random() < 0.6 else [],
+        "current_work_email": f"{handle}@{firm}",
+        "current_personal_email": f"{handle}@mail.example" if chance.random() < 0.6 else None,
+        "work_emails": [f"{handle}@{firm}", f"{tree}@{firm}"],
+        "personal_emails": [f"{handle}@mail.example"] if chance.random() < 0.6 else [],
         "phone_numbers": [{"E164": f"+1512{chance.randrange(10**7):07d}"} for _ in range(chance.randrange(4))],
         "social_profiles": [
-            {"network": "linkedin", "url": f"linkedin.com/in/{mine}"},
+            {"network": "linkedin", "url": f"linkedin.com/in/{handle}"},
             {"network": "twitter", "url": f"twitter.com/{tree}{number}"},
-            {"network": "facebook", "url": f"facebook.com/{mine}"},
+            {"network": "facebook", "url": f"facebook.com/{handle}"},
         ][: chance.randrange(1, 4)],
         "location": {"city": city, "region": region, "country": country} if chance.random() < 0.9 else None,
         "employment": {
@@ -178,14 +178,14 @@ def contact(chance: random.Random) -> dict[str, Any]:
         ],
         "experiences": [
             {
-                "company": {"name": f"{chance.choice(_TREES).title()} {at}", "size": "11-50", "industry": "forestry"},
+                "company": {"name": f"{chance.choice(_TREES).title()} {index}", "size": "11-50", "industry": "forestry"},
                 "title": chance.choice(_TITLES),
-                "start_date": f"{1990 + at}-01",
+                "start_date": f"{1990 + index}-01",
                 "end_date": None,
                 "location": {"city": chance.choice(_CITIES)[0]},
                 "summary": " ".join(chance.choices(_WORDS, k=chance.randrange(12, 34))),
             }
-            for at in range(chance.randrange(2, 8))
+            for index in range(chance.randrange(2, 8))
         ],
     }  # fmt: skip
     if chance.random() < 0.3:

@@ -36,7 +36,9 @@ def make_leads(path: Path, rows: int) -> None:
     with pq.ParquetWriter(path, schema) as writer:
         for start in range(0, rows, 100_000):
             numbers = range(start, min(start + 100_000, rows))
-            writer.write_table(pa.table([list(numbers), [lead(one) for one in numbers]], schema=schema))
+            writer.write_table(
+                pa.table({"id": list(numbers), "email": [lead(number) for number in numbers]}, schema=schema)
+            )
 
 
 # Jobs, each in a process of its own
@@ -91,8 +93,8 @@ def replay(url: str, folder: Path, rows: int, rounds: str) -> dict[str, float]:
         assert report.rows == rows
 
     def flatten_as_many() -> None:
-        for at in range(rows // 1000):
-            flatten(bodies[at % 4])
+        for index in range(rows // 1000):
+            flatten(bodies[index % 4])
 
     ours(url, folder, rows)
     seconds = interleaved(
@@ -139,10 +141,10 @@ def floors(url: str, folder: Path, rows: int) -> dict[str, float]:
     forms = [
         {
             "query_list": json.dumps(
-                [{"field_type": "email", "value": lead(one)} for one in range(at, at + 1000)]
+                [{"field_type": "email", "value": lead(number)} for number in range(start, start + 1000)]
             )
         }
-        for at in range(0, rows, 1000)
+        for start in range(0, rows, 1000)
     ]
     packed: list[bytes] = []
     plain: list[bytes] = []
@@ -180,12 +182,12 @@ def receive(url: str, _folder: Path, rows: int) -> dict[str, float]:
     """CPU of our client for each reply, and of requests' `.content`, by turns."""
     import requests
 
-    from eb_dagster.api.client import Client
+    from eb_dagster.api.client import Client, Reply
     from eb_dagster.api.envelope import encode_form
     from eb_dagster.identifiers.model import Identifier
     from tests.benchmarks.clocks import interleaved, ratio
 
-    form = encode_form([Identifier("email", lead(one)) for one in range(1000)], required_fields=[])
+    form = encode_form([Identifier("email", lead(number)) for number in range(1000)], required_fields=[])
     client = Client(base_url=url, api_key="no key", timeout=60.0)
     session = requests.Session()
     headers = {"X-API-Key": "no key", "Content-Type": "application/x-www-form-urlencoded"}
@@ -194,9 +196,12 @@ def receive(url: str, _folder: Path, rows: int) -> dict[str, float]:
         assert session.post(url + "/v1/bulk-enrich", data=form, headers=headers).content
 
     def with_ours() -> None:
-        assert len(client.send(form).body) > 10_000
+        reply = client.send(form)
+        assert isinstance(reply, Reply)
+        assert len(reply.body) > 10_000
 
-    with_requests(), with_ours()
+    with_requests()
+    with_ours()
     seconds = interleaved({"ours": with_ours, "requests": with_requests}, rounds=max(rows // 1000, 5))
     return {"receive": ratio(seconds["ours"], seconds["requests"])}
 
@@ -248,14 +253,14 @@ def measure(
             wall, cpu, floor, speed = [], [], [], []
             for _ in range(rounds):
                 with fresh_folder(folder, rows) as place:
-                    mine = in_process(ours, server, place, rows)
-                    theirs = in_process(vendor, server, place, rows)
-                    wall.append(theirs["wall"] / mine["wall"])
-                    cpu.append(theirs["cpu"] / mine["cpu"])
-                    speed.append(rows / mine["wall"])
+                    own_figures = in_process(ours, server, place, rows)
+                    vendor_figures = in_process(vendor, server, place, rows)
+                    wall.append(vendor_figures["wall"] / own_figures["wall"])
+                    cpu.append(vendor_figures["cpu"] / own_figures["cpu"])
+                    speed.append(rows / own_figures["wall"])
                     if encoding == "gzip":
                         least = in_process(floors, server, place, rows)
-                        floor.append(mine["cpu"] / sum(least.values()))
+                        floor.append(own_figures["cpu"] / sum(least.values()))
             figures |= {f"wall_{encoding}": median(wall), f"cpu_{encoding}": median(cpu)}
             if encoding == "gzip":
                 figures |= {"floors": median(floor), "rows_a_second": median(speed)}
@@ -324,7 +329,7 @@ def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-JOBS: Final[dict[str, Any]] = {one.__name__: one for one in (ours, vendor, floors, receive, replay, paced)}
+JOBS: Final[dict[str, Any]] = {job.__name__: job for job in (ours, vendor, floors, receive, replay, paced)}
 
 if __name__ == "__main__":
     job, url, folder, rows, *more = sys.argv[1:]

@@ -34,7 +34,7 @@ def test_a_goal_is_judged_by_its_mark():
 
 
 def test_replies_are_seeded_and_the_same_packed():
-    echoes = [lead(at).encode() for at in range(REPLY_RECORDS)]
+    echoes = [lead(number).encode() for number in range(REPLY_RECORDS)]
     template = make_template(7)
     plain = template.reply(echoes)
     assert plain == make_template(7).reply(echoes)
@@ -43,20 +43,24 @@ def test_replies_are_seeded_and_the_same_packed():
 
 
 def test_replies_are_shaped_as_the_vendors():
-    reply = json.loads(make_template(1).reply([lead(at).encode() for at in range(REPLY_RECORDS)]))
-    found = [one["enriched_contact"] for one in reply["contacts"] if one["enriched_contact"]]
-    assert [one["value"] for one in reply["contacts"]] == [lead(at) for at in range(REPLY_RECORDS)]
+    reply = json.loads(make_template(1).reply([lead(number).encode() for number in range(REPLY_RECORDS)]))
+    found = [entry["enriched_contact"] for entry in reply["contacts"] if entry["enriched_contact"]]
+    assert [entry["value"] for entry in reply["contacts"]] == [
+        lead(number) for number in range(REPLY_RECORDS)
+    ]
     assert reply["records_enriched"] == len(found)
     assert 650 < len(found) < 750
-    size = sum(len(json.dumps(one, separators=(",", ":"), ensure_ascii=False).encode()) for one in found)
+    size = sum(
+        len(json.dumps(contact, separators=(",", ":"), ensure_ascii=False).encode()) for contact in found
+    )
     assert 2_200 < size / len(found) < 2_600
-    assert any("seniority_score" in one for one in found)
-    assert any(one["location"] is None for one in found)
-    assert any("education" not in one for one in found)
+    assert any("seniority_score" in contact for contact in found)
+    assert any(contact["location"] is None for contact in found)
+    assert any("education" not in contact for contact in found)
 
 
 def test_a_moving_window_refuses_what_is_too_fast():
-    quick, even = ([interval * at for at in range(500)] for interval in (0.29, 0.303))
+    quick, even = ([interval * number for number in range(500)] for interval in (0.29, 0.303))
     assert refused(quick, most=200, window=60) == 300
     assert refused(even, most=200, window=60) == 0
     assert round(rate(even)) == 198

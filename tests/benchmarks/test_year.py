@@ -1,5 +1,4 @@
 from collections import Counter
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -7,6 +6,9 @@ import pytest
 from tests.benchmarks.vendor import Account, Knowledge, Vendor, as_one
 from tests.benchmarks.world import PAIRS, REFRESH_WEEKS, WEEKS, World
 from tests.benchmarks.year import Answer, Cache, Sample, Verdicts, live, run_year
+
+# One year is lived for all.
+pytestmark = pytest.mark.xdist_group("year")
 
 ROWS = 3_000
 
@@ -24,7 +26,7 @@ def lived() -> dict[str, Verdicts]:
 def test_a_year_is_the_same_for_the_same_seed():
     def texts(seed: int) -> list[str]:
         tables = World(people=200, seed=seed).year(rows=1_500, seed=seed)
-        return [one.frame.to_csv() + str(one.truth) for together in tables for one in together]
+        return [table.frame.to_csv() + str(table.truth) for together in tables for table in together]
 
     assert texts(1) == texts(1)
     assert texts(1) != texts(2)
@@ -32,15 +34,15 @@ def test_a_year_is_the_same_for_the_same_seed():
 
 def test_a_year_has_every_kind_of_table(world):
     year_of = list(world.year(rows=6_000, seed=1))
-    tables = [one for together in year_of for one in together]
+    tables = [table for together in year_of for table in together]
     assert len(tables) == WEEKS + PAIRS + WEEKS // REFRESH_WEEKS
-    assert {one.source for one in tables} == {"crm", "event", "dialler"}
-    assert {one.crash for one in tables} == {None, "charged", "free", "torn"}
-    assert sum(one.is_refresh for one in tables) == 13
-    assert any(one.required for one in tables)
+    assert {table.source for table in tables} == {"crm", "event", "dialler"}
+    assert {table.crash for table in tables} == {None, "charged", "free", "torn"}
+    assert sum(table.is_refresh for table in tables) == 13
+    assert any(table.required for table in tables)
     assert sum(len(together) == 2 for together in year_of) == PAIRS
-    assert all(len(one.truth) == len(one.frame) == len(one.shared) for one in tables)
-    share = np.mean([is_shared for one in tables for is_shared in one.shared])
+    assert all(len(table.truth) == len(table.frame) == len(table.shared) for table in tables)
+    share = np.mean([is_shared for table in tables for is_shared in table.shared])
     assert 0.02 < share < 0.25
 
 
@@ -84,11 +86,12 @@ def test_whoever_knew_everybody_would_have_no_wrong_row(world):
     tables = [list(together) for together in world.year(rows=1_500, seed=1)]
 
     class Seer:
-        told: ClassVar = Counter[str]()
+        def __init__(self) -> None:
+            self.told = Counter[str]()
 
         def enrich(self, together, *, cutoff):
             del cutoff
-            return [[Answer("matched", one) for one in table.truth] for table in together]
+            return [[Answer("matched", person) for person in table.truth] for table in together]
 
         def settle(self, account: Account) -> None:
             assert not account.bill
@@ -102,14 +105,17 @@ def test_whoever_knew_everybody_would_have_no_wrong_row(world):
 
 def test_every_credit_is_on_the_bill_by_person(world, tmp_path):
     table = next(
-        one for together in world.year(rows=6_000, seed=1) for one in together if one.source == "crm"
+        candidate
+        for together in world.year(rows=6_000, seed=1)
+        for candidate in together
+        if candidate.source == "crm"
     )
     with Vendor(Knowledge(world, seed=1)) as vendor:
         for contestant in (Sample(vendor.url, tmp_path), Cache(vendor.url, tmp_path)):
             vendor.account = Account()
             vendor.begin(table)
             (answers,) = contestant.enrich([table], cutoff=None)
-            found = {one.person for one in answers} - {None}
+            found = {answer.person for answer in answers} - {None}
             assert found
             assert found <= vendor.account.bought.keys()
             assert vendor.account.bought.total() >= len(found)
@@ -125,8 +131,8 @@ def test_a_year_with_the_ledger_costs_less_and_finds_more_than_plain_scripts(liv
 @pytest.mark.parametrize(("name", "wrong", "credits"), [("keys", 0.4, 1.27), ("person", 0.1, 1.11)])
 def test_a_year_keeps_its_bounds(name, wrong, credits, lived):  # noqa: A002 - the field's word
     # In so short a year, one row is 0.04 %.
-    one = lived[name]
-    assert one.wrong_share < wrong
-    assert one.wrong_aliases <= 1
-    assert one.credits_a_person < credits
-    assert one.right > 0.47 * one.rows
+    verdicts = lived[name]
+    assert verdicts.wrong_share < wrong
+    assert verdicts.wrong_aliases <= 1
+    assert verdicts.credits_a_person < credits
+    assert verdicts.right > 0.47 * verdicts.rows

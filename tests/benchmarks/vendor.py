@@ -68,8 +68,10 @@ def as_one(kind: str, value: str) -> Key:
 def offers(table: Table) -> list[list[Key]]:
     """What each row offers, as it is written, in the order of asking."""
     columns = [(kind, table.frame[name]) for kind, name in COLUMNS.items() if name in table.frame]
-    cells = [[(kind, one) for one in column] for kind, column in columns]
-    return [[(kind, one) for kind, one in row if isinstance(one, str)] for row in zip(*cells, strict=True)]
+    cells = [[(kind, value) for value in column] for kind, column in columns]
+    return [
+        [(kind, value) for kind, value in row if isinstance(value, str)] for row in zip(*cells, strict=True)
+    ]
 
 
 @dataclass(slots=True)
@@ -98,7 +100,7 @@ class Knowledge:
         self._phones: dict[int, list[str]] = {}
         self._profiles: dict[int, list[tuple[int, str]]] = {}
         self._texts: dict[tuple[int, tuple[int, ...]], tuple[bytes, frozenset[str]]] = {}
-        self._known = [one for one in world.people if draw.random() < _KNOWN_PEOPLE]
+        self._known = [person for person in world.people if draw.random() < _KNOWN_PEOPLE]
         for person in self._known:
             self._learn(person)
         self._learn_shared()
@@ -122,7 +124,7 @@ class Knowledge:
         emails = [
             (job.since + draw.randint(2, 10), job.email, True) for job in person.jobs if draw.random() < 0.68
         ]
-        emails += [(-100, one, False) for one in person.personal if draw.random() < 0.5]
+        emails += [(-100, email, False) for email in person.personal if draw.random() < 0.5]
         phones = [person.mobile] if person.mobile and draw.random() < 0.55 else []
         profiles = [
             (since + draw.randint(2, 10), f"linkedin.com/in/{vanity}")
@@ -131,9 +133,9 @@ class Knowledge:
         ]
         if person.twitter and draw.random() < 0.6:
             profiles.append((-100, f"twitter.com/{person.twitter}"))
-        found_by = [(since, "email", one) for since, one, _ in emails]
-        found_by += [(-100, "phone", one) for one in phones]
-        found_by += [(since, "social_profile", one) for since, one in profiles]
+        found_by = [(since, "email", email) for since, email, _ in emails]
+        found_by += [(-100, "phone", phone) for phone in phones]
+        found_by += [(since, "social_profile", profile) for since, profile in profiles]
         if person.opaque and draw.random() < 0.5:
             found_by.append((-100, "social_profile", f"linkedin.com/in/{person.opaque}"))
         for since, kind, value in found_by:
@@ -154,7 +156,7 @@ class Knowledge:
     def _learn_shared(self) -> None:
         for person in self._draw.sample(self._known, len(self._known)):
             for job in person.jobs[:1]:
-                for kind, value in (("phone", job.desk), *(("email", one) for one in job.company.roles)):
+                for kind, value in (("phone", job.desk), *(("email", email) for email in job.company.roles)):
                     if (kind, value) not in self._index:
                         # Of a third it does not know whose it is.
                         since = -100 if self._draw.random() < 0.6 else 10**6
@@ -169,8 +171,8 @@ class Knowledge:
         personal = [email for email, is_work in emails if not is_work]
         # The newest vanity it knows, and no older one.
         profiles = [one for since, one in self._profiles[number] if since <= week]
-        linkedin = [one for one in profiles if one.startswith("linkedin")][-1:]
-        shown = [*linkedin, *(one for one in profiles if not one.startswith("linkedin"))]
+        linkedin = [profile for profile in profiles if profile.startswith("linkedin")][-1:]
+        shown = [*linkedin, *(profile for profile in profiles if not profile.startswith("linkedin"))]
         hears_of = [job for job in person.jobs if job.since + _HEARS_LATE <= week]
         company = hears_of[-1].company
         text = json.dumps({
@@ -182,8 +184,8 @@ class Knowledge:
             "work_emails": work,
             "current_personal_email": personal[0] if personal else None,
             "personal_emails": personal,
-            "phone_numbers": [{"E164": one} for one in self._phones[number]],
-            "social_profiles": [{"network": one.partition(".")[0], "url": f"https://www.{one}"} for one in shown],
+            "phone_numbers": [{"E164": phone} for phone in self._phones[number]],
+            "social_profiles": [{"network": profile.partition(".")[0], "url": f"https://www.{profile}"} for profile in shown],
             "location": {"city": "Chicago", "region": "Illinois", "country": "United States"},
             "employment": {"name": company.name, "domain": company.domain, "job": {"title": "Buyer"}},
         })  # fmt: skip
@@ -221,21 +223,21 @@ class Vendor:
     def begin(self, table: Table) -> None:
         """From here on it is this table's week. The first request for its new row meets its crash."""
         self._week, self._is_refresh, self._crash = table.week, table.is_refresh, table.crash
-        self._crash_at = next((as_one(*one) for one in offers(table)[table.new_row]), None)
+        self._crash_at = next((as_one(*pair) for pair in offers(table)[table.new_row]), None)
 
     def _answer(self, form: Mapping[str, list[str]]) -> tuple[bytes, Crash | None]:
         query: list[dict[str, str]] = json.loads(form["query_list"][0])
-        required = {one["field_type"] for one in json.loads(form.get("required_fields", ["[]"])[0])}
+        required = {entry["field_type"] for entry in json.loads(form.get("required_fields", ["[]"])[0])}
         entries: list[bytes] = []
         found: list[int] = []
         with self._lock:
-            asked = [as_one(one["field_type"], one["value"]) for one in query]
+            asked = [as_one(entry["field_type"], entry["value"]) for entry in query]
             self.account.asked.update(asked)
             crash = None
             if self._crash_at in asked:
                 crash, self._crash = self._crash, None
-            for one in query:
-                kind, value = one["field_type"], one["value"]
+            for entry in query:
+                kind, value = entry["field_type"], entry["value"]
                 person = self._knowledge.find(kind, value, week=self._week)
                 text = b"null"
                 if person is not None:

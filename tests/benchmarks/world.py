@@ -89,7 +89,7 @@ class Person:
     mobile: str | None
 
     def job(self, week: int) -> Job:
-        return [one for one in self.jobs if one.since <= week][-1]
+        return [job for job in self.jobs if job.since <= week][-1]
 
     def profile(self, week: int) -> str | None:
         return next((name for since, name in reversed(self.profiles) if since <= week), None)
@@ -139,7 +139,7 @@ class World:
         domain = f"{name.split()[0].lower()}{name.split()[1].lower()}{number}.com"
         roles = ("info", "sales", *(("office",) if draw.random() < 0.2 else ()))
         company = Company(
-            name, domain, draw.randrange(3), self._phone(), tuple(f"{one}@{domain}" for one in roles),
+            name, domain, draw.randrange(3), self._phone(), tuple(f"{role}@{domain}" for role in roles),
             desk_share=0.75 if number % 6 == 3 else 0.02,
             role_share=0.3 if number % 10 == 6 else 0.01,
         )  # fmt: skip
@@ -253,8 +253,8 @@ class _Rows:
             people += some
         del people[size:]
         rows, shared = [], []
-        for one in people:
-            cells, is_shared = self._row(self._world.people[one], source, week)
+        for number_of_person in people:
+            cells, is_shared = self._row(self._world.people[number_of_person], source, week)
             rows.append(cells)
             shared.append(is_shared)
         names = {
@@ -289,9 +289,9 @@ class _Rows:
             if source == "crm":
                 self._records[person.number] = list(plain)
         shared = {job.desk, *job.company.roles, person.family}
-        shared |= {one for past in person.jobs for one in (past.desk, *past.company.roles)}
-        offered = [one for one in (profile, email, phone) if one is not None]
-        is_shared = bool(offered) and all(one in shared for one in offered)
+        shared |= {value for past in person.jobs for value in (past.desk, *past.company.roles)}
+        offered = [value for value in (profile, email, phone) if value is not None]
+        is_shared = bool(offered) and all(value in shared for value in offered)
         cells = [
             _spelled(profile, _profile, draw),
             _spelled(email, _email, draw),
@@ -360,7 +360,7 @@ def _groups(world: World, draw: random.Random) -> list[list[int]]:
     """People by first employer, up to a dozen together, in any order."""
     groups: list[list[int]] = []
     for company in world.companies:
-        staff = [one for one in company.staff if world.people[one].jobs[0].company is company]
+        staff = [number for number in company.staff if world.people[number].jobs[0].company is company]
         staff = draw.sample(list(dict.fromkeys(staff)), len(set(staff)))
         while staff:
             size = draw.randint(2, 12)

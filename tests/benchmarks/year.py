@@ -143,7 +143,7 @@ class Ours:
         for name in ("shared", "role_mailbox", "contradicted"):
             for figure in (
                 report.get(name),
-                *(report.get(one, {}).get(name) for one in ("invalid", "unusable")),
+                *(report.get(group, {}).get(name) for group in ("invalid", "unusable")),
             ):
                 if isinstance(figure, int):
                     self.told[name] += figure
@@ -159,8 +159,8 @@ class Ours:
         booked = dict(zip(*receipts.to_pydict().values(), strict=True))
         for doubt in doubts:
             # What is not on the bill was not charged.
-            line = next((one for one in bill if one[0] == doubt["asked"]), (0, 0))
-            bill = [one for one in bill if one is not line]
+            line = next((line for line in bill if line[0] == doubt["asked"]), (0, 0))
+            bill = [entry for entry in bill if entry is not line]
             request, charged = doubt["request"], line[1]
             if charged:
                 more = min(charged - booked[request], doubt["at_risk"])
@@ -198,7 +198,7 @@ class _Plain:
                 "query_list": json.dumps(
                     [{"field_type": kind, "value": value} for kind, value in pairs[start : start + size]]
                 ),
-                "required_fields": json.dumps([{"field_type": one} for one in table.required]),
+                "required_fields": json.dumps([{"field_type": name} for name in table.required]),
             }
             for attempt in range(2):
                 try:
@@ -207,7 +207,7 @@ class _Plain:
                     assert not attempt
                 else:
                     break
-            yield from ((one["enriched_contact"] or {}).get("id") for one in contacts)
+            yield from ((contact["enriched_contact"] or {}).get("id") for contact in contacts)
 
     def settle(self, account: Account) -> None:
         account.bill.clear()
@@ -221,10 +221,12 @@ class Sample(_Plain):
         answers: list[list[Answer]] = []
         for table in together:
             there = offers(table)
-            asked = self._ask([one for row in there for one in row], table)
+            asked = self._ask([pair for row in there for pair in row], table)
             rows = [[next(asked) for _ in row] for row in there]
-            people = [next((one for one in row if one is not None), None) for row in rows]
-            answers.append([Answer("not_found" if one is None else "matched", one) for one in people])
+            people = [next((person for person in row if person is not None), None) for row in rows]
+            answers.append(
+                [Answer("not_found" if person is None else "matched", person) for person in people]
+            )
         return answers
 
 
@@ -239,26 +241,26 @@ class Cache(_Plain):
         return [self._enrich(table, cutoff or 0.0) for table in together]
 
     def _enrich(self, table: Table, cutoff: float) -> list[Answer]:
-        there = [[(kind, one.strip().lower()) for kind, one in row] for row in offers(table)]
+        there = [[(kind, value.strip().lower()) for kind, value in row] for row in offers(table)]
         for step in range(len(COLUMNS)):
             waiting = [
                 row[step] for row in there
-                if step < len(row) and not any(self._person(one, cutoff) for one in row)
+                if step < len(row) and not any(self._person(key, cutoff) for key in row)
             ]  # fmt: skip
             asked = [
-                one for one in dict.fromkeys(waiting) if self._age(one) < cutoff or one[1] not in self._known
+                key for key in dict.fromkeys(waiting) if self._age(key) < cutoff or key[1] not in self._known
             ]
             for (_, value), person in zip(asked, self._ask(asked, table), strict=True):
                 self._known[value] = (person, time.time())
-        people = [[self._person(one, 0.0) for one in row] for row in there]
-        found = [next((one for one in row if one), None) for row in people]
-        return [Answer("not_found" if one is None else "matched", one and one[0]) for one in found]
+        people = [[self._person(key, 0.0) for key in row] for row in there]
+        found = [next((known for known in row if known), None) for row in people]
+        return [Answer("not_found" if known is None else "matched", known and known[0]) for known in found]
 
-    def _age(self, one: Key) -> float:
-        return self._known.get(one[1], (None, 0.0))[1]
+    def _age(self, key: Key) -> float:
+        return self._known.get(key[1], (None, 0.0))[1]
 
-    def _person(self, one: Key, cutoff: float) -> tuple[int] | None:
-        person, since = self._known.get(one[1], (None, 0.0))
+    def _person(self, key: Key, cutoff: float) -> tuple[int] | None:
+        person, since = self._known.get(key[1], (None, 0.0))
         return None if person is None or since < cutoff else (person,)
 
 
@@ -362,8 +364,8 @@ def run_year(
             Vendor(Knowledge(world, seed=seed)) as vendor,
         ):
             lived[name] = live(CONTESTANTS[name](vendor.url, Path(place)), vendor, year)
-        one = lived[name]
-        print(f"{name}: {one.wall:.0f} s, {one.cpu:.0f} s of CPU", file=sys.stderr, flush=True)
+        verdicts = lived[name]
+        print(f"{name}: {verdicts.wall:.0f} s, {verdicts.cpu:.0f} s of CPU", file=sys.stderr, flush=True)
     return lived
 
 
@@ -372,13 +374,16 @@ def measure(
 ) -> dict[str, float]:  # fmt: skip
     """The goals of the year."""
     figures: dict[str, float] = {}
-    for name, one in run_year(rows=rows, seed=seed, only=only, folder=folder).items():
-        figures |= {f"year_{name}_wrong": one.wrong_share, f"year_{name}_aliases": one.wrong_aliases}
+    for name, verdicts in run_year(rows=rows, seed=seed, only=only, folder=folder).items():
+        figures |= {
+            f"year_{name}_wrong": verdicts.wrong_share,
+            f"year_{name}_aliases": verdicts.wrong_aliases,
+        }
         if (rows, seed) in BEFORE:
             right, spent = BEFORE[rows, seed]
             figures |= {
-                f"year_{name}_right": one.right / right,
-                f"year_{name}_credits": one.credits_a_person / spent,
+                f"year_{name}_right": verdicts.right / right,
+                f"year_{name}_credits": verdicts.credits_a_person / spent,
             }
     return figures
 
@@ -386,33 +391,33 @@ def measure(
 # Telling
 
 LINES: Final[tuple[tuple[str, Callable[[Verdicts], float], str], ...]] = (
-    ("rows", lambda one: one.rows, ""),
-    ("of those that offer something of one person's own", lambda one: one.rows - one.shared, ""),
-    ("  with the right person", lambda one: one.right, ""),
-    ("  **with another person's contact**", lambda one: one.wrong, ""),
-    ("  the same", lambda one: one.wrong_share, "%"),
-    ("rows that offer only what is shared (not judged)", lambda one: one.shared, ""),
-    ("  with the right person", lambda one: one.right_shared, ""),
-    ("  with another person's contact", lambda one: one.wrong_shared, ""),
+    ("rows", lambda verdicts: verdicts.rows, ""),
+    ("of those that offer something of one person's own", lambda verdicts: verdicts.rows - verdicts.shared, ""),
+    ("  with the right person", lambda verdicts: verdicts.right, ""),
+    ("  **with another person's contact**", lambda verdicts: verdicts.wrong, ""),
+    ("  the same", lambda verdicts: verdicts.wrong_share, "%"),
+    ("rows that offer only what is shared (not judged)", lambda verdicts: verdicts.shared, ""),
+    ("  with the right person", lambda verdicts: verdicts.right_shared, ""),
+    ("  with another person's contact", lambda verdicts: verdicts.wrong_shared, ""),
     *(
-        (f"rows {status.replace('_', ' ')}", lambda one, status=status: one.ended[status], "")
+        (f"rows {status.replace('_', ' ')}", lambda verdicts, status=status: verdicts.ended[status], "")
         for status in ("not_found", "invalid", "not_asked", "in_doubt", "unreadable", "stopped")
     ),
-    ("rows answered by an alias", lambda one: one.aliases, ""),
-    ("  with another person's contact", lambda one: one.wrong_aliases, ""),
+    ("rows answered by an alias", lambda verdicts: verdicts.aliases, ""),
+    ("  with another person's contact", lambda verdicts: verdicts.wrong_aliases, ""),
     *(
-        (f"counted as {name}", lambda one, name=name: one.told[name], "")
+        (f"counted as {name}", lambda verdicts, name=name: verdicts.told[name], "")
         for name in ("shared", "role_mailbox", "contradicted")
     ),
-    ("requests", lambda one: one.account.requests, ""),
-    ("credits, refreshes apart", lambda one: one.account.bought.total(), ""),
-    ("persons bought", lambda one: len(one.account.bought), ""),
-    ("**credits for each person bought**", lambda one: one.credits_a_person, ""),
-    ("credits of refreshes", lambda one: one.account.refreshed.total(), ""),
+    ("requests", lambda verdicts: verdicts.account.requests, ""),
+    ("credits, refreshes apart", lambda verdicts: verdicts.account.bought.total(), ""),
+    ("persons bought", lambda verdicts: len(verdicts.account.bought), ""),
+    ("**credits for each person bought**", lambda verdicts: verdicts.credits_a_person, ""),
+    ("credits of refreshes", lambda verdicts: verdicts.account.refreshed.total(), ""),
     ("  for each person in them",
-     lambda one: one.account.refreshed.total() / max(len(one.account.refreshed), 1), ""),
-    ("seconds", lambda one: one.wall, "s"),
-    ("seconds of CPU, the vendor's too", lambda one: one.cpu, "s"),
+     lambda verdicts: verdicts.account.refreshed.total() / max(len(verdicts.account.refreshed), 1), ""),
+    ("seconds", lambda verdicts: verdicts.wall, "s"),
+    ("seconds of CPU, the vendor's too", lambda verdicts: verdicts.cpu, "s"),
 )  # fmt: skip
 
 
@@ -420,8 +425,10 @@ def table_of(lived: Mapping[str, Verdicts]) -> str:
     """One column for each contestant, as Markdown."""
     lines = [f"| | {' | '.join(lived)} |", f"|---|{'--:|' * len(lived)}"]
     for what, figure, unit in LINES:
-        values = [figure(one) for one in lived.values()]
-        shown = [f"{one:,}" if isinstance(one, int) else f"{one:.4f} {unit}".strip() for one in values]
+        values = [figure(verdicts) for verdicts in lived.values()]
+        shown = [
+            f"{value:,}" if isinstance(value, int) else f"{value:.4f} {unit}".strip() for value in values
+        ]
         lines.append(f"| {what} | {' | '.join(shown)} |")
     return "\n".join(lines)
 
@@ -442,10 +449,10 @@ def main() -> None:
     if (chosen.rows, chosen.seed) in BEFORE:
         right, spent = BEFORE[chosen.rows, chosen.seed]
         for name in lived.keys() & {"keys", "person"}:
-            one = lived[name]
+            verdicts = lived[name]
             print(
-                f"\n{name}, against 2026-11-29: rows with the right person {one.right / right:.4f} (goal ≥ 1.01), "
-                f"credits for each person bought {one.credits_a_person / spent:.4f} (goal ≤ 0.985)"
+                f"\n{name}, against 2026-11-29: rows with the right person {verdicts.right / right:.4f} (goal ≥ 1.01), "
+                f"credits for each person bought {verdicts.credits_a_person / spent:.4f} (goal ≤ 0.985)"
             )
 
 

@@ -101,7 +101,7 @@ def test_a_run_that_is_stopped_tells_what_it_spent_and_is_finished_by_the_next(s
     short = stand_in(match_rate=1.0, credits=1200)
     stopped = shell(
         short, "enrich", "leads.csv", "-o", "out.csv", "--price", "1", "--report", "report.html",
-        "--requests-per-minute", "200",
+        "--requests-per-minute", "60",
     )  # fmt: skip
     assert stopped.code == 1
     assert "Refused: the API refused with HTTP 403" in stopped.said

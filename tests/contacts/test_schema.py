@@ -668,7 +668,7 @@ def text(value: object) -> str | None:
     return str(value) if isinstance(value, str | int | float) else None
 
 
-def texts(value: object, *keys: str) -> list[str]:
+def texts(value: object, *keys: str) -> list[object]:
     found = [
         first([text(entry.get(key)) for key in keys if text(entry.get(key))])
         if isinstance(entry, dict)
@@ -724,7 +724,7 @@ def as_text(leaf):
 def leaves_of_columns(contact):
     for name, value in named(contact).items():
         is_json = name in ("education", "experiences", "other") and value is not None
-        yield from leaves(json.loads(value) if is_json else value)
+        yield from leaves(json.loads(str(value)) if is_json else value)
 
 
 def strict_json(text):

@@ -409,10 +409,9 @@ def test_its_defaults_spend_nothing_by_themselves():
     ],
 )
 def test_a_wrong_keyword_is_found_when_the_definitions_load(keywords, words):
+    wrong: dict[str, Any] = {"name": "enriched", "source": "leads", "path": "x.parquet", **keywords}
     with pytest.raises(ConfigError, match=re.escape(words)):
-        build_enriched_contacts_asset(
-            **{"name": "enriched", "source": "leads", "path": "x.parquet", **keywords}
-        )
+        build_enriched_contacts_asset(**wrong)
 
 
 # What a launch may choose

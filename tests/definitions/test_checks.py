@@ -193,7 +193,9 @@ def test_the_history_of_a_day_is_that_of_the_other_days_each_once(tmp_path, stan
             )  # fmt: skip
             found = {one.check_name: one for one in result.get_asset_check_evaluations()}
             one = found["match_rate_history"]
-            return one.passed, one.metadata["runs"].value
+            runs = one.metadata["runs"].value
+            assert isinstance(runs, int)
+            return one.passed, runs
 
         assert shown(good, "2026-01-01") == (True, 0)
         assert [shown(good, "2026-01-01") for _ in range(3)] == [(True, 0)] * 3

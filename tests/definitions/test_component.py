@@ -58,9 +58,16 @@ def materialize(defs: dg.Definitions, api, tmp_path, **keywords):
     resource = ExactBuyerResource(
         api_key="key", base_url=api.url, ledger=str(tmp_path / "l.db"), requests_per_minute=60_000
     )
+    enriched: Any = defs.assets
     return dg.materialize(
-        [leads, *defs.assets], resources={"exactbuyer": resource, "sandbox": resource}, **keywords
+        [leads, *enriched], resources={"exactbuyer": resource, "sandbox": resource}, **keywords
     )
+
+
+def only_asset(defs: dg.Definitions) -> dg.AssetsDefinition:
+    (asset,) = defs.assets or ()
+    assert isinstance(asset, dg.AssetsDefinition)
+    return asset
 
 
 def test_it_buys_into_a_parquet_table_of_the_project(stand_in, tmp_path):
@@ -96,7 +103,7 @@ def test_every_attribute_reaches_the_asset():
         "max_retries": 3,
     }  # fmt: skip
     with loaded(attributes) as (_, defs):
-        (asset,) = defs.assets
+        asset = only_asset(defs)
     (spec,) = asset.specs
     assert spec.key == dg.AssetKey(["crm", "enriched"])
     assert {one.asset_key.to_user_string() for one in spec.deps} == {"crm/leads", "other"}
@@ -139,7 +146,7 @@ def test_several_live_in_one_project_and_bring_no_resource(stand_in, tmp_path):
 def test_execute_and_the_spec_can_be_overridden(stand_in, tmp_path):
     attributes = {**LEAST, "identifiers": {"email": "Mail"}}
     with loaded(attributes, component=OnlyTheFirstFive) as (root, defs):
-        (asset,) = defs.assets
+        asset = only_asset(defs)
         assert next(iter(asset.specs)).tags["trial"] == "yes"
         assert materialize(defs, stand_in(), tmp_path).success
         assert pq.read_metadata(root / "out.parquet").num_rows == 5

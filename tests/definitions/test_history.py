@@ -1,3 +1,5 @@
+from collections.abc import Sequence
+
 import dagster as dg
 import pytest
 
@@ -14,7 +16,7 @@ KINDS = {
 }
 
 
-def like(kind: str, made: list[str | None], partitions: list[str]) -> list[int]:
+def like(kind: str, made: Sequence[str | None], partitions: list[str]) -> list[int]:
     """Which of the materializations `made`, the newest first, count for a run of these partitions."""
     every = [Earlier(partition, {"at": at}) for at, partition in enumerate(made)]
     found = comparable(every, partitions=partitions, definition=KINDS[kind])

@@ -40,14 +40,14 @@ def test_our_own_errors_are_told_in_their_own_words():
 
 
 def test_the_text_of_a_foreign_error_is_withheld():
-    told = failure(raised(ValueError("jane@canary.example")), {}).description
+    told = str(failure(raised(ValueError("jane@canary.example")), {}).description)
     assert "ValueError at test_materialize.py:" in told
     assert "canary" not in told
 
 
 def test_what_the_system_says_is_told():
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/jane@canary.example")
-    told = failure(raised(full), {}).description
+    told = str(failure(raised(full), {}).description)
     assert "No space left on device" in told
     assert "canary" not in told
 

@@ -1,5 +1,6 @@
 import base64
 from collections import Counter
+from typing import Any
 from xml.etree import ElementTree
 
 from eb_dagster import Report
@@ -14,7 +15,14 @@ from eb_dagster.definitions.metadata import (
     spent_figures,
 )
 
-ROWS = {"matched": 700, "not_found": 100, "suppressed": 20, "not_asked": 50, "in_doubt": 70, "unreadable": 10}
+ROWS: dict[str, Any] = {
+    "matched": 700,
+    "not_found": 100,
+    "suppressed": 20,
+    "not_asked": 50,
+    "in_doubt": 70,
+    "unreadable": 10,
+}
 
 
 def drawn(report: Report) -> ElementTree.Element:

@@ -1,6 +1,7 @@
 import json
 import re
 import warnings
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -49,8 +50,9 @@ def test_its_repr_shows_no_key(resource):
 
 
 def test_a_ledger_has_to_be_named():
+    without: dict[str, Any] = {"api_key": KEY}
     with pytest.raises(ValueError, match="ledger"):
-        ExactBuyerResource(api_key=KEY)
+        ExactBuyerResource(**without)
 
 
 def test_it_works_outside_a_run(resource):
@@ -121,7 +123,7 @@ def test_a_mask_whose_variable_is_not_set_names_the_variable(resource, monkeypat
 
 @pytest.mark.parametrize("name", ["api_key", "ledger"])
 def test_a_mask_that_was_copied_into_the_code_is_no_setting(tmp_path, name):
-    written = {"api_key": KEY, "ledger": str(tmp_path / "l.db"), name: MASK}
+    written: dict[str, Any] = {"api_key": KEY, "ledger": str(tmp_path / "l.db"), name: MASK}
     with pytest.raises(ConfigError, match=f"{name} is .*dg.EnvVar"):
         ExactBuyerResource(**written).enricher()
 
@@ -149,7 +151,7 @@ def used(**written):
     return warned
 
 
-FROM_VARIABLES = {"api_key": dg.EnvVar("SOME_KEY"), "ledger": dg.EnvVar("SOME_LEDGER")}
+FROM_VARIABLES: dict[str, Any] = {"api_key": dg.EnvVar("SOME_KEY"), "ledger": dg.EnvVar("SOME_LEDGER")}
 
 
 @pytest.mark.parametrize(
@@ -190,10 +192,10 @@ def test_dagster_does_keep_what_is_written_in_code(tmp_path):
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
         assert dg.materialize([looked_at], resources={"exactbuyer": resource}, instance=instance).success
         (run,) = instance.get_runs()
-        assert KEY in str(instance.get_job_snapshot(run.job_snapshot_id))
+        assert KEY in str(instance.get_job_snapshot(str(run.job_snapshot_id)))
 
 
-KEY_FROM_VARIABLE = {"api_key": dg.EnvVar("SOME_KEY")}
+KEY_FROM_VARIABLE: dict[str, Any] = {"api_key": dg.EnvVar("SOME_KEY")}
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "sqlite:///", "sqlite+pysqlite:///"])

@@ -19,6 +19,9 @@ import yaml
 from eb_dagster import sandbox
 from tests.browser import browser, program
 
+# One `dg dev`, and what is done there, for all.
+pytestmark = pytest.mark.xdist_group("webserver")
+
 PROJECT = Path(__file__).parents[2] / "example_project"
 KEY = "canary-key-9876"
 ROWS = 1_500

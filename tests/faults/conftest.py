@@ -7,9 +7,10 @@ import pytest
 
 from tests.databases import PostgreSQL
 
-from .campaign import Place, Verdict, run_cases
+from .campaign import run_cases
+from .cases import Place, Verdict
 from .certificates import make_certificates
-from .places import Vendor
+from .places import VendorProcess
 from .table import Fault
 
 
@@ -19,11 +20,11 @@ def faults_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def vendor(faults_folder: Path) -> Iterator[Vendor]:
+def vendor(faults_folder: Path) -> Iterator[VendorProcess]:
     """The vendor's process, one for all."""
-    one = Vendor(faults_folder / "vendor")
-    yield one
-    one.stop()
+    process = VendorProcess(faults_folder / "vendor")
+    yield process
+    process.stop()
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +44,7 @@ class Verdicts:
 
 @pytest.fixture(scope="session")
 def verdicts(
-    request: pytest.FixtureRequest, vendor: Vendor, postgresql: PostgreSQL, faults_folder: Path,
+    request: pytest.FixtureRequest, vendor: VendorProcess, postgresql: PostgreSQL, faults_folder: Path,
     certificates: dict[str, Path],
 ) -> Verdicts:  # fmt: skip
     cases: dict[tuple[str, str], tuple[Fault, Place]] = {}
@@ -62,14 +63,14 @@ def verdicts(
 
 
 @pytest.fixture(scope="session")
-def sqlite(vendor: Vendor, faults_folder: Path, certificates: dict[str, Path]) -> Place:
-    """Where cases are run that need no particular database."""
+def on_sqlite(vendor: VendorProcess, faults_folder: Path, certificates: dict[str, Path]) -> Place:
+    """Where cases are run that do not depend on the database."""
     return Place(vendor, None, faults_folder / "sqlite", certificates)
 
 
 @pytest.fixture(scope="session")
 def on_postgresql(
-    vendor: Vendor, postgresql: PostgreSQL, faults_folder: Path, certificates: dict[str, Path]
+    vendor: VendorProcess, postgresql: PostgreSQL, faults_folder: Path, certificates: dict[str, Path]
 ) -> Place:
     """Where cases are run on PostgreSQL."""
     return Place(vendor, postgresql, faults_folder / "postgresql", certificates)
@@ -77,7 +78,7 @@ def on_postgresql(
 
 @pytest.fixture
 def seed(capsys: pytest.CaptureFixture[str]) -> int:
-    # The test command is the same each time; EB_DAGSTER_SEED=0 draws anew, as the long form does.
+    # The tests draw the same each time; EB_DAGSTER_SEED=0 draws anew, as the long form does.
     seed = int(os.environ.get("EB_DAGSTER_SEED", "20261124")) or random.SystemRandom().randrange(1, 2**32)
     with capsys.disabled():
         print(f" [EB_DAGSTER_SEED={seed}]", end="")

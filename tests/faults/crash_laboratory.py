@@ -1,4 +1,4 @@
-"""Where processes are made to die: a stand-in that counts, a source of victims, and `strace`."""
+"""What is needed to let processes die: a stand-in that counts, a source of victims, and `strace`."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ KILLED = -signal.SIGKILL
 PATIENCE = 60.0
 LASTING_PATIENCE = 3.0
 
-# Answers that leave nobody unaccounted for.
+# The statuses that account for a charge.
 KEPT = ("matched", "in_doubt", "unreadable")
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a victim is busy with when it dies."""
+    """What a victim does when it dies."""
 
     name: str
     runs: tuple[tuple[str, str], ...]
@@ -63,12 +63,12 @@ SEVERAL_AT_ONCE = Scene(
     3,
     9,
 )
-# Afterwards: finish, and run once more. What is in doubt must not stop that.
+# What follows a death: finish, and run once more. What is in doubt must not stop these runs.
 FINISH = Scene("finish", (("all.parquet", "table.parquet"), ("all.parquet", "table.parquet")), 4, 1000)
 
 
 class Victims:
-    """A process that forks a warm victim for each order."""
+    """A process that has imported everything and forks a victim for each order."""
 
     def __init__(self, *, errors: Path) -> None:
         quiet = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
@@ -147,7 +147,7 @@ class Victim:
         return self.status is not None
 
     def kill(self) -> None:
-        # Not yet waited for, so the number is still this process's own.
+        # The process was not waited for yet, so its number is not used again.
         if not self.has_ended():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -156,7 +156,7 @@ class Victim:
 
 @dataclass(frozen=True)
 class Death:
-    """What befalls a victim, at the n-th call of one name by any one thread, or at its n-th step."""
+    """What happens to a victim, at the n-th call of one name by any one thread, or at its n-th step."""
 
     name: str
     nth: int
@@ -166,9 +166,9 @@ class Death:
     lasts: bool = False
 
     def __str__(self) -> str:
-        who = "a sender" if self.senders_only else "any thread"
+        thread = "a sender" if self.senders_only else "any thread"
         and_on = " and all after it" if self.lasts else ""
-        return f"{self.scene.name}: {self.name} number {self.nth}{and_on} of {who} ({self.result})"
+        return f"{self.scene.name}: {self.name} number {self.nth}{and_on} of {thread} ({self.result})"
 
 
 @dataclass
@@ -193,14 +193,14 @@ class Aftermath:
         return len(set(self.charged) - self.kept)
 
     @property
-    def sins(self) -> list[str]:
-        """The two that must never be."""
+    def broken_promises(self) -> list[str]:
+        """The two things that must never happen."""
         counts = {"charged twice": self.charged_twice, "charged and forgotten": self.forgotten}
-        return [f"{count} {sin}" for sin, count in counts.items() if count]
+        return [f"{count} {what}" for what, count in counts.items() if count]
 
 
 class Laboratory:
-    """Makes cases, each with a ledger and people of its own, before one stand-in that counts."""
+    """Makes cases, each with a ledger and people of its own. One stand-in counts for all."""
 
     def __init__(self, folder: Path, api: sandbox.Sandbox, victims: Victims, *, naive: bool = False) -> None:
         self.folder, self.api, self.victims = folder, api, victims
@@ -227,10 +227,13 @@ class Laboratory:
         folder = self.folder / name
         folder.mkdir(mode=0o700)
         people = [
-            {"social_profile": f"linkedin.com/in/lead-{at}-{name}", "email": f"lead-{at}@{name}.example"}
-            for at in range(scene.leads)
+            {
+                "social_profile": f"linkedin.com/in/lead-{number}-{name}",
+                "email": f"lead-{number}@{name}.example",
+            }
+            for number in range(scene.leads)
         ]
-        # One asked twice, and one row that can never be asked.
+        # One person is asked for twice, and one row can never be asked.
         people += [people[0], {"social_profile": None, "email": "no address"}]
         table = pa.Table.from_pylist(people)
         pq.write_table(table, folder / "all.parquet")
@@ -298,7 +301,7 @@ class Laboratory:
             try:
                 victim.wait(LASTING_PATIENCE if death.lasts else PATIENCE)
             except TimeoutError:
-                # It may wait for a disk that is full to become free. This one does not.
+                # It may wait for a full disk to become free, which this one never does.
                 victim.kill()
         return folder, victim
 
@@ -324,7 +327,7 @@ class Laboratory:
     # After death
 
     def examine(self, folder: Path, scene: Scene, death: object, victim: Victim) -> Aftermath:
-        """Let the next process finish, run once more, and hold both against the bill."""
+        """Let the next process finish and run once more, and compare both with the bill."""
         after = Aftermath(death, folder, died=victim.status == KILLED, status=victim.status or 0)
         self._check_table(folder, scene, after)
         finish = self.victims.start(self.order(folder, FINISH, reports=True))
@@ -373,7 +376,7 @@ class Laboratory:
 
 
 def _is_right_person(row: dict[str, Any]) -> bool:
-    profiles = [one["url"] for one in row["eb_social_profiles"] or []]
+    profiles = [profile["url"] for profile in row["eb_social_profiles"] or []]
     return row["eb_query"] in [*(row["eb_emails"] or []), *profiles]
 
 
@@ -383,10 +386,10 @@ def last_line(path: Path) -> str:
 
 
 def open_gate(gate: Path, victim: Victim) -> None:
-    """Let a victim go on that waits at its gate."""
+    """Let a victim that waits at its gate go on."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and not victim.has_ended():
-        # Refused until somebody reads.
+        # Opening fails until the victim reads.
         with contextlib.suppress(OSError):
             os.close(os.open(gate, os.O_WRONLY | os.O_NONBLOCK))
             return
@@ -411,9 +414,9 @@ def wait_until(is_so: Callable[[], bool], timeout: float = PATIENCE) -> None:
 
 @contextlib.contextmanager
 def attached(options: Sequence[str], threads: Iterable[int]) -> Generator[None]:
-    """`strace` on these threads; its counts start here. It ends with them."""
+    """Attach `strace` to these threads; its counts start here. It ends when they do."""
     numbers = list(threads)
-    places = [part for one in numbers for part in ("-p", str(one))]
+    places = [part for number in numbers for part in ("-p", str(number))]
     tracer = subprocess.Popen(
         ["strace", "-qq", *options, *places], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )

@@ -52,7 +52,7 @@ def _asks(row: dict[str, Any], step: str, stored: dict[str, Any]) -> str | None:
 
 
 def _ask(url: str, kind: str, values: list[str], store: sqlite3.Connection) -> None:
-    form = {"query_list": json.dumps([{"field_type": kind, "value": one} for one in values])}
+    form = {"query_list": json.dumps([{"field_type": kind, "value": value} for value in values])}
     for _ in range(5):
         try:
             reply = requests.post(
@@ -67,18 +67,18 @@ def _ask(url: str, kind: str, values: list[str], store: sqlite3.Connection) -> N
     with store:
         store.executemany(
             "INSERT INTO answers VALUES (?, ?)",
-            [(one["value"], json.dumps(one["enriched_contact"])) for one in entries],
+            [(entry["value"], json.dumps(entry["enriched_contact"])) for entry in entries],
         )
 
 
 def _tell(row: dict[str, Any], stored: dict[str, Any]) -> dict[str, Any]:
     values = [row["social_profile"], row["email"]]
-    answered = next((one for one in values if one and stored.get(one)), None)
+    answered = next((value for value in values if value and stored.get(value)), None)
     contact = stored[answered] if answered else {}
     invalid = not row["social_profile"]
     return {
         "eb_status": "matched" if answered else "invalid" if invalid else "not_found",
         "eb_query": answered,
-        "eb_emails": [one if isinstance(one, str) else next(iter(one.values())) for one in contact.get("emails", [])],
+        "eb_emails": [email if isinstance(email, str) else next(iter(email.values())) for email in contact.get("emails", [])],
         "eb_social_profiles": contact.get("social_profiles"),
     }  # fmt: skip

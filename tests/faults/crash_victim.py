@@ -32,8 +32,8 @@ from tests.faults import crash_imports, crash_naive
 
 Order = dict[str, Any]
 
-# What a process does to the world outside goes through one of these, so dying before or after each
-# of them is dying at every step of its own.
+# A process reaches files and sockets by these calls only. So a death before or after each of them is a
+# death at every step of its own.
 STEPS = frozenset(
     {
         "execute",
@@ -133,8 +133,8 @@ def live(order: Order, folder: Path) -> int:
         (folder / "steps.json").write_text(json.dumps(countdown.taken))
     if order.get("reports"):
         (folder / "outcome.json").write_text(json.dumps(outcomes))
-    errors = [one["error"] for one in outcomes if one["error"]]
-    # The last error tells: the ledger's, the system's, or another one of the package.
+    errors = [outcome["error"] for outcome in outcomes if outcome["error"]]
+    # The last error decides: the ledger's, the system's, or another one of the package.
     return {"LedgerError": 3, "OSError": 4}.get(errors[-1], 5) if errors else 0
 
 
@@ -210,7 +210,7 @@ def _endpoint(url: str) -> str:
 
 
 def _tell() -> None:
-    """What went wrong, by a call that no test lets fail: `write` may be the one that it was about."""
+    """Write what went wrong, by a call that no test lets fail: `write` may be what failed."""
     os.writev(2, [traceback.format_exc().encode()])
 
 
@@ -222,7 +222,7 @@ def _look(url: str, folder: Path, table: Path) -> dict[str, Any]:
     with contextlib.closing(Ledger(folder / "ledger.db", endpoint=_endpoint(url))) as ledger:
         spent = ledger.spending()
     seen["credits"], seen["in_doubt"], seen["unreadable"] = spent.credits, spent.in_doubt, spent.unreadable
-    seen["files"] = sorted(one.name for one in folder.iterdir())
+    seen["files"] = sorted(file.name for file in folder.iterdir())
     return seen
 
 
@@ -243,8 +243,10 @@ class _StopBeforeSenders:
         if self._done or not report.requests:
             return
         self._done = True
-        mine = threading.get_native_id()
-        senders = [int(one.name) for one in Path("/proc/self/task").iterdir() if int(one.name) != mine]
+        own_number = threading.get_native_id()
+        senders = [
+            int(task.name) for task in Path("/proc/self/task").iterdir() if int(task.name) != own_number
+        ]
         written = self._folder / "senders.part"
         written.write_text(json.dumps(senders))
         written.rename(self._folder / "senders.json")
@@ -254,8 +256,8 @@ class _StopBeforeSenders:
 class _Countdown:
     """Counts the steps of all threads and dies at one of them: before it, or just after."""
 
-    def __init__(self, at: int) -> None:
-        self._at = at
+    def __init__(self, fatal_step: int) -> None:
+        self._fatal_step = fatal_step
         self.taken = 0
 
     def start(self) -> None:
@@ -269,7 +271,7 @@ class _Countdown:
     def _profile(self, _frame: FrameType, event: str, function: Callable[..., Any]) -> None:
         if event in ("c_call", "c_return") and function.__name__ in STEPS:
             self.taken += 1
-            if self.taken == self._at:
+            if self.taken == self._fatal_step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,11 +1,10 @@
-"""Kill processes that buy, at every call and at random times, and look what the next one finds.
+"""Kill processes that buy, at every call and at random times, and look at what the next one finds.
 
 Long form: `python -m tests.faults.crashes --long`.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import random
@@ -14,8 +13,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Self, TypeVar
 
+from tests.faults import command
+from tests.faults.counts import Counts
 from tests.faults.crash_laboratory import (
     ONE_AT_A_TIME,
     SEVERAL_AT_ONCE,
@@ -28,7 +29,7 @@ from tests.faults.crash_laboratory import (
 )
 from tests.faults.progress import told
 
-# Whatever can change a file, a socket or what is known of them. `fcntl` is SQLite's locks.
+# All that can change a file or a socket, or read from it. `fcntl` is how SQLite locks.
 CALLS = (
     "write",
     "pwrite64",
@@ -56,17 +57,17 @@ CALLS = (
     "connect",
     "socket",
 )
-# Hundreds of these happen in each run and only take or drop a lock.
+# Each run makes hundreds of these calls, which only take or drop a lock, so only each fourth is tried.
 STRIDES = {"fcntl": 4}
-# The naive client's own calls of interest: to send, to hear, to store.
+# The calls by which the naive client sends, receives and stores.
 NAIVE_CALLS = ("sendto", "recvfrom", "pwrite64", "fdatasync", "connect")
 ATTEMPTS = 6
 T = TypeVar("T")
 
 
 @dataclass
-class Toll:
-    """What a series of deaths came to."""
+class Toll(Counts):
+    """What a series of deaths or errors came to."""
 
     planned: int = 0
     died: int = 0
@@ -78,21 +79,18 @@ class Toll:
     faults: list[str] = field(default_factory=list[str])
     seconds: float = 0.0
 
-    def __add__(self, other: Toll) -> Toll:
-        return Toll(*(getattr(self, name) + getattr(other, name) for name in Toll.__dataclass_fields__))
-
-    @staticmethod
-    def of(lab: Laboratory, aftermaths: Sequence[Aftermath], seconds: float) -> Toll:
-        toll = Toll(planned=len(aftermaths), seconds=seconds)
+    @classmethod
+    def of(cls, lab: Laboratory, aftermaths: Sequence[Aftermath], seconds: float) -> Self:
+        toll = cls(planned=len(aftermaths), seconds=seconds)
         for after in aftermaths:
-            # Once more, now that all is quiet: the stand-in may have charged after the next run began.
+            # Counted again now that all is quiet: the stand-in may have charged after the next run began.
             after.charged = lab.charged(after.folder)
             toll.died += after.died
             toll.charged += len(after.charged)
             toll.charged_twice += after.charged_twice
             toll.forgotten += after.forgotten
             toll.in_doubt += after.in_doubt
-            toll.faults += [f"{after.death}: {fault}" for fault in [*after.faults, *after.sins]]
+            toll.faults += [f"{after.death}: {fault}" for fault in [*after.faults, *after.broken_promises]]
         return toll
 
 
@@ -104,7 +102,7 @@ def plan_deaths(lab: Laboratory, *, naive: bool = False) -> list[Death]:
     for scene, senders_only in kinds[:1] if naive else kinds:
         runs = [lab.trace(scene, senders_only=senders_only) for _ in range(2)]
         for name in CALLS:
-            # Counted for each thread alone; what is in both runs can be reached again.
+            # Calls are counted for each thread. A count that both runs reached can be reached again.
             most = min(max((calls[name] for calls in run.values()), default=0) for run in runs)
             places = range(1, most + 1, STRIDES.get(name, 1))
             deaths += [Death(name, nth, senders_only, scene) for nth in places]
@@ -112,17 +110,17 @@ def plan_deaths(lab: Laboratory, *, naive: bool = False) -> list[Death]:
 
 
 def plan_steps(lab: Laboratory, scene: Scene, most: int | None = None) -> list[Death]:
-    """Deaths at a process's own steps, evenly spread; needs no help from outside."""
-    # Threads take turns as they like, so that the last few steps may not be reached.
+    """Deaths at a process's own steps, evenly spread. They need no `strace`."""
+    # Threads take turns in any order, so the last few steps may not be reached.
     steps = int(lab.count_steps(scene) * 0.95)
     wanted = steps if most is None else min(most, steps)
-    return [Death("step", 1 + at * steps // wanted, scene=scene) for at in range(wanted)]
+    return [Death("step", 1 + index * steps // wanted, scene=scene) for index in range(wanted)]
 
 
 def sweep(lab: Laboratory, deaths: Iterable[Death]) -> Toll:
     """Run into each death and see what is left."""
 
-    def one(death: Death) -> Aftermath:
+    def run_into(death: Death) -> Aftermath:
         attempts = ATTEMPTS
         while True:
             folder, victim = lab.die(death)
@@ -130,22 +128,22 @@ def sweep(lab: Laboratory, deaths: Iterable[Death]) -> Toll:
             attempts -= 1
             if after.died or after.faults or not attempts:
                 return after
-            # Threads share their work anew in each run, and none got that far in this one.
+            # Threads share their work differently in each run, and none got that far in this one.
             death = replace(death, nth=max(1, death.nth - 1))
 
     planned = list(deaths)
-    toll = _all_of(lab, one, planned)
+    toll = _all_of(lab, run_into, planned)
     toll.calls = Counter(death.name for death in planned)
     return toll
 
 
 def kill_at_random(lab: Laboratory, *, seed: int, times: int) -> Toll:
-    """Kill at any moment, wherever the process happens to be."""
+    """Kill at a random time, wherever the process happens to be."""
     lots = random.Random(seed)
     scenes = (ONE_AT_A_TIME, SEVERAL_AT_ONCE)
     usual = {scene.name: _usual_seconds(lab, scene) for scene in scenes}
 
-    def one(plan: tuple[Scene, float]) -> Aftermath:
+    def kill(plan: tuple[Scene, float]) -> Aftermath:
         scene, share = plan
         attempts = ATTEMPTS
         while True:
@@ -159,14 +157,15 @@ def kill_at_random(lab: Laboratory, *, seed: int, times: int) -> Toll:
             attempts -= 1
             if after.died or after.faults or not attempts:
                 return after
-            # On a machine that is less busy than before, the time was up too late.
+            # The machine may have been less busy than before, and the process faster.
             share *= 0.7
 
-    return _all_of(lab, one, [(lots.choice(scenes), lots.random()) for _ in range(times)])
+    plans = [(lots.choice(scenes), lots.random()) for _ in range(times)]
+    return _all_of(lab, kill, plans)
 
 
 def _usual_seconds(lab: Laboratory, scene: Scene) -> float:
-    def one() -> float:
+    def clean_run() -> float:
         folder = lab.new_case(scene)
         victim = lab.victims.start(lab.order(folder, scene, waits=True))
         open_gate(folder / "start", victim)
@@ -174,13 +173,13 @@ def _usual_seconds(lab: Laboratory, scene: Scene) -> float:
         victim.wait()
         return time.monotonic() - started
 
-    return min(one() for _ in range(3))
+    return min(clean_run() for _ in range(3))
 
 
-def _all_of(lab: Laboratory, one: Callable[[T], Aftermath], plans: Sequence[T]) -> Toll:
+def _all_of(lab: Laboratory, act: Callable[[T], Aftermath], plans: Sequence[T]) -> Toll:
     started = time.monotonic()
     with ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="undertaker") as pool:
-        aftermaths = list(told(pool.map(one, plans), what="deaths", of=len(plans)))
+        aftermaths = list(told(pool.map(act, plans), what="deaths", of=len(plans)))
     return Toll.of(lab, aftermaths, time.monotonic() - started)
 
 
@@ -190,7 +189,7 @@ def short_form(*, seed: int) -> dict[str, Toll]:
 
 
 def long_form(*, seed: int) -> dict[str, Toll]:
-    """Every call, and 500 moments."""
+    """Every call, and 500 random times."""
     return _campaign(seed=seed, calls=None, steps=200, moments=500, naive=None)
 
 
@@ -212,8 +211,8 @@ def _campaign(
         tolls["moments"] = kill_at_random(lab, seed=seed, times=moments)
     with Laboratory.opened(naive=True) as lab:
         if reason is None:
-            # Where the careful client has to prove itself: between the reply and the store.
-            deaths = [one for one in plan_deaths(lab, naive=True) if one.name in NAIVE_CALLS]
+            # The careful client has to prove itself between the reply and the store.
+            deaths = [death for death in plan_deaths(lab, naive=True) if death.name in NAIVE_CALLS]
         else:
             deaths = plan_steps(lab, ONE_AT_A_TIME)
         tolls["naive"] = sweep(lab, some(deaths, naive, lots))
@@ -221,31 +220,32 @@ def _campaign(
 
 
 def some(deaths: list[Death], most: int | None, lots: random.Random) -> list[Death]:
-    """All, or as many as wanted with every name of a call among them."""
+    """All, or as many as wanted, with every name of a call among them."""
     if most is None or most >= len(deaths):
         return deaths
     by_name: dict[str, list[Death]] = {}
     for death in deaths:
         by_name.setdefault(death.name, []).append(death)
     chosen = [lots.choice(group) for group in by_name.values()]
-    rest = [one for one in deaths if one not in chosen]
+    rest = [death for death in deaths if death not in chosen]
     return [*chosen, *lots.sample(rest, max(0, most - len(chosen)))]
 
 
-def figures(long: bool = False, *, seed: int | None = None) -> list[tuple[str, str]]:
+def figures(long: bool = False, *, seed: int | None = None) -> command.Rows:
     """The rows of the campaign's table."""
-    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    seed = command.chosen_seed(seed)
     tolls = long_form(seed=seed) if long else short_form(seed=seed)
-    ours = sum((toll for name, toll in tolls.items() if name != "naive"), Toll())
-    naive = tolls["naive"]
-    where = why_no_strace()
+    naive = tolls.pop("naive")
+    ours = Toll()
+    for toll in tolls.values():
+        ours.add(toll)
+    reason = why_no_strace()
     rows = [
         ("crashes: seed", str(seed)),
-        ("crashes: traced by", "strace" if where is None else f"own steps only ({where})"),
+        ("crashes: traced by", "strace" if reason is None else f"own steps only ({reason})"),
         *(
             (f"crashes: killed of planned, {name}", f"{toll.died:,} of {toll.planned:,}")
             for name, toll in tolls.items()
-            if name != "naive"
         ),
         ("crashes: charged", f"{ours.charged:,}"),
         ("crashes: charged twice", str(ours.charged_twice)),
@@ -259,9 +259,4 @@ def figures(long: bool = False, *, seed: int | None = None) -> list[tuple[str, s
 
 
 if __name__ == "__main__":
-    asked = argparse.ArgumentParser(description=__doc__)
-    asked.add_argument("--long", action="store_true")
-    asked.add_argument("--seed", type=int)
-    given = asked.parse_args()
-    for name, value in figures(given.long, seed=given.seed):
-        print(f"{name:<45} {value}")
+    command.main(__doc__, figures)

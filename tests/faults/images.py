@@ -1,22 +1,21 @@
-"""Rebuild the ledger as a power cut would have left it, over and over, and look what it remembers.
+"""Rebuild the ledger as a power cut would have left it, many times, and look at what it remembers.
 
 A purchase is recorded at its calls to the system. Of each file, all that was there at its last
-fsync is in an image; of what was written later, any part may be, torn at the sectors of a disk.
+fsync is in an image; of what was written later, any part may be there, torn at the sectors of a disk.
 
 Long form: `python -m tests.faults.images --long`.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
+import math
 import multiprocessing
 import os
 import random
 import re
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -33,6 +32,8 @@ import pyarrow.parquet as pq
 
 import eb_dagster
 from eb_dagster.api.client import Reply
+from tests.faults import command
+from tests.faults.counts import Counts
 from tests.faults.crash_laboratory import (
     KEPT,
     ONE_AT_A_TIME,
@@ -45,7 +46,7 @@ from tests.faults.progress import told
 
 SECTOR = 512
 LEDGER = "ledger.db"
-# The shared index is rebuilt by whoever comes first, so nothing in it has to be kept.
+# The first process to open the ledger rebuilds the shared index, so nothing in it has to be kept.
 FILES = (LEDGER, f"{LEDGER}-wal", f"{LEDGER}-journal")
 CALLS = "openat,pwrite64,write,fsync,fdatasync,ftruncate,unlink,sendto,sendmsg,write,writev"
 
@@ -66,7 +67,7 @@ class Event:
 
 @dataclass(frozen=True)
 class Recording:
-    """A purchase as its calls tell it: the events, whom the stand-in charged, and the input."""
+    """A purchase as its system calls show it: the events, who was charged for, and the input."""
 
     scene: str
     url: str
@@ -77,11 +78,12 @@ class Recording:
     def without_syncs(self, synchronous: Promise) -> Recording:
         """The same purchase with a ledger that was opened with a weaker promise."""
         kept: list[Event] = []
-        for at, event in enumerate(self.events):
+        for index, event in enumerate(self.events):
             if event.kind == "sync":
-                after = next((one for one in self.events[at + 1 :] if one.kind in ("write", "sync")), None)
+                later = self.events[index + 1 :]
+                after = next((other for other in later if other.kind in ("write", "sync")), None)
                 checkpoints = after is not None and after.kind == "write" and after.name == LEDGER
-                # NORMAL still syncs the log before it copies it into the database, and the database.
+                # NORMAL still syncs the log before it copies it into the database, and then the database.
                 if synchronous == "OFF" or (event.name.endswith("-wal") and not checkpoints):
                     continue
             kept.append(event)
@@ -89,7 +91,7 @@ class Recording:
 
 
 @dataclass
-class Tally:
+class Tally(Counts):
     """What a series of images came to."""
 
     images: int = 0
@@ -101,12 +103,6 @@ class Tally:
     refused: int = 0
     faults: list[str] = field(default_factory=list[str])
     seconds: float = 0.0
-
-    def add(self, other: Tally) -> None:
-        for name in ("images", "left", "forgotten", "charged_twice", "in_doubt", "refused"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.distinct |= other.distinct
-        self.faults += other.faults
 
 
 # Recording
@@ -127,7 +123,7 @@ def record(lab: Laboratory, scene: Scene) -> Recording:
         lab.api.url,
         events,
         frozenset(lab.charged(folder)),
-        tuple((one["social_profile"], one["email"]) for one in leads),
+        tuple((lead["social_profile"], lead["email"]) for lead in leads),
     )
 
 
@@ -145,7 +141,7 @@ def _read_trace(log: Path, folder: Path) -> Iterator[Event]:
             if not (match := _LINE.match(line)):
                 continue
             if match["resumed"]:
-                # Durable only once the call has returned.
+                # It is durable only once the call has returned.
                 if (place := pending.pop(match["thread"], None)) and match["end"].endswith("= 0"):
                     yield from _sync(place, folder)
                 continue
@@ -263,7 +259,7 @@ def _apply_torn(content: bytearray, event: Event, lots: random.Random) -> None:
 
 
 class Disk:
-    """The ledger's folder while the events of a recording pass."""
+    """The ledger's folder, event by event."""
 
     def __init__(self) -> None:
         self._certain: dict[str, _File] = {}
@@ -303,7 +299,7 @@ class Disk:
     def left_by_a_power_cut(self, lots: random.Random) -> dict[str, bytes]:
         files = dict(self._certain)
         for name, changes in self._names.items():
-            # Names that nobody synced: as they were, or as they became.
+            # Names that were not synced may be as they were, or as they became.
             reached = changes[: lots.randint(0, len(changes))]
             if reached:
                 files.pop(name, None)
@@ -322,33 +318,33 @@ def images(
 ) -> Iterator[tuple[int, dict[str, bytes], set[str]]]:
     """That many cuts: where each one fell, the files it left, and whose request had left by then."""
     lots = random.Random(seed)
-    # Each place at least once, if there are enough.
+    # Each place is cut at least once, if there are enough cuts.
     places = list(range(1, len(recording.events) + 1))
-    cuts = Counter(
-        places[at] if count >= len(places) and at < len(places) else lots.choice(places)
-        for at in range(count)
-    )
+    cuts = Counter(places if count >= len(places) else ())
+    cuts.update(lots.choice(places) for _ in range(count - cuts.total()))
     disk = Disk()
-    for at, event in enumerate(recording.events, 1):
+    for event_number, event in enumerate(recording.events, 1):
         disk.pass_event(event)
-        for _ in range(cuts[at]):
-            yield at, disk.left_by_a_power_cut(lots), set(disk.left)
+        for _ in range(cuts[event_number]):
+            yield event_number, disk.left_by_a_power_cut(lots), set(disk.left)
 
 
 # What an image remembers
 
 
 class ScriptedClient:
-    """Takes the client's place: notes who is asked for, and finds everybody."""
+    """Takes the client's place: it notes who is asked for, and finds everybody."""
 
     def __init__(self) -> None:
         self.values: list[str] = []
 
     def send(self, form: bytes) -> Reply:
         query = json.loads(parse_qs(form.decode())["query_list"][0])
-        values = [one["value"] for one in query]
+        values = [entry["value"] for entry in query]
         self.values += values
-        contacts = [{"value": one, "enriched_contact": {"full_name": f"Tamsin {one}"}} for one in values]
+        contacts = [
+            {"value": value, "enriched_contact": {"full_name": f"Tamsin {value}"}} for value in values
+        ]
         body = json.dumps({"contacts": contacts, "records_enriched": len(contacts)}).encode()
         return Reply(
             status=200, body=body, encoding="", complete=True, request_left=True, retry_after=None
@@ -358,7 +354,9 @@ class ScriptedClient:
         """Nothing is open."""
 
 
-def look(recording: Recording, at: int, image: dict[str, bytes], left: set[str], place: Path) -> Tally:
+def look(
+    recording: Recording, event_number: int, image: dict[str, bytes], left: set[str], place: Path
+) -> Tally:
     """Open an image with the package and finish the purchase."""
     tally = Tally(images=1, left=len(left))
     tally.distinct.add(_digest(image))
@@ -369,29 +367,30 @@ def look(recording: Recording, at: int, image: dict[str, bytes], left: set[str],
         path.parent.mkdir(exist_ok=True, mode=0o700)
         path.write_bytes(content)
         path.chmod(0o600)
-    asked = ScriptedClient()
+    client = ScriptedClient()
+    cut = f"{recording.scene}, cut at event {event_number}"
     frame = pd.DataFrame(recording.leads, columns=["social_profile", "email"])
     try:
         with eb_dagster.Enricher(
             api_key="canary-key", base_url=recording.url, ledger=place / LEDGER, progress=False,
             requests_per_minute=600_000, partition_size=100,
         ) as enricher:  # fmt: skip
-            enricher._client = asked  # pyright: ignore
+            enricher._client = client  # pyright: ignore
             enriched = enricher.enrich_dataframe(frame)
     except eb_dagster.LedgerError as error:
         tally.refused = 1
         if left:
-            tally.faults.append(f"{recording.scene}, cut at event {at}: refused after a purchase: {error}")
+            tally.faults.append(f"{cut}: refused after a purchase: {error}")
         return tally
-    again = set(asked.values) & left
+    again = set(client.values) & left
     tally.forgotten = len(again)
     tally.charged_twice = len(again & recording.charged)
     tally.in_doubt = int((enriched["eb_status"] == "in_doubt").sum())
-    told = dict(zip(enriched["eb_query"], enriched["eb_status"], strict=True))
-    lost = {one for one in left & recording.charged if told.get(one) not in KEPT}
+    statuses = dict(zip(enriched["eb_query"], enriched["eb_status"], strict=True))
+    lost = {value for value in left & recording.charged if statuses.get(value) not in KEPT}
     if again or lost:
         tally.forgotten = len(again | lost)
-        tally.faults.append(f"{recording.scene}, cut at event {at}: {len(again | lost)} forgotten")
+        tally.faults.append(f"{cut}: {len(again | lost)} forgotten")
     return tally
 
 
@@ -408,8 +407,8 @@ def look_at_all(recording: Recording, *, seed: int, count: int) -> Tally:
     warnings.simplefilter("ignore")
     place = Path(tempfile.mkdtemp(prefix="eb-images-"))
     try:
-        for at, image, left in images(recording, seed=seed, count=count):
-            tally.add(look(recording, at, image, left, place / "image"))
+        for event_number, image, left in images(recording, seed=seed, count=count):
+            tally.add(look(recording, event_number, image, left, place / "image"))
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return tally
@@ -418,16 +417,17 @@ def look_at_all(recording: Recording, *, seed: int, count: int) -> Tally:
 def look_in_parallel(recordings: Sequence[Recording], *, seed: int, count: int) -> Tally:
     """Share the images of some recordings among the processors."""
     started = time.monotonic()
-    lanes = os.cpu_count() or 1
-    parts = [(one, share) for one in recordings for share in range(lanes)]
+    processors = os.cpu_count() or 1
+    shares = [recording for recording in recordings for _ in range(processors)]
+    images_a_share = math.ceil(count / len(shares))
     tally = Tally()
-    with ProcessPoolExecutor(lanes, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processors, multiprocessing.get_context("spawn")) as pool:
         running = [
-            pool.submit(look_at_all, one, seed=seed + number, count=-(-count // len(parts)))
-            for number, (one, _) in enumerate(parts)
+            pool.submit(look_at_all, recording, seed=seed + number, count=images_a_share)
+            for number, recording in enumerate(shares)
         ]
-        for one in told(running, what="images, in shares", of=len(parts)):
-            tally.add(one.result())
+        for future in told(running, what="images, in shares", of=len(shares)):
+            tally.add(future.result())
     tally.seconds = time.monotonic() - started
     return tally
 
@@ -437,11 +437,11 @@ def record_all() -> list[Recording]:
         return [record(lab, scene) for scene in (ONE_AT_A_TIME, SEVERAL_AT_ONCE)]
 
 
-def figures(long: bool = False, *, seed: int | None = None) -> list[tuple[str, str]]:
+def figures(long: bool = False, *, seed: int | None = None) -> command.Rows:
     """The rows of the campaign's table."""
     if (reason := why_no_strace()) is not None:
         return [("power cuts", f"not simulated: {reason}")]
-    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    seed = command.chosen_seed(seed)
     recordings = record_all()
     ours = look_in_parallel(recordings, seed=seed, count=2_400 if long else 200)
     rows = [
@@ -455,7 +455,7 @@ def figures(long: bool = False, *, seed: int | None = None) -> list[tuple[str, s
     ]
     promises: tuple[Promise, ...] = ("NORMAL", "OFF")
     for promise in promises:
-        weaker = [one.without_syncs(promise) for one in recordings]
+        weaker = [recording.without_syncs(promise) for recording in recordings]
         control = look_in_parallel(weaker, seed=seed, count=400 if long else 40)
         forgot = len(control.faults)
         rows.append(
@@ -466,9 +466,4 @@ def figures(long: bool = False, *, seed: int | None = None) -> list[tuple[str, s
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--long", action="store_true")
-    options.add_argument("--seed", type=int)
-    given = options.parse_args()
-    for name, value in figures(given.long, seed=given.seed):
-        sys.stdout.write(f"{name:<45} {value}\n")
+    command.main(__doc__, figures)

@@ -12,17 +12,17 @@ from pathlib import Path
 from tests.databases import PostgreSQL
 
 from . import naive, pace, workers
-from .campaign import Figures, Place, Verdict, run_cases
+from .campaign import run_cases
+from .cases import Figures, Place, Verdict
 from .certificates import make_certificates
-from .orchestrated import UNDER_DAGSTER
-from .places import Vendor
+from .command import Rows
+from .places import VendorProcess
 from .progress import told
+from .scenes import ON_BOTH, ON_POSTGRESQL, ON_SQLITE, UNDER_DAGSTER
 from .table import FAULTS, Fault
-from .together import ON_BOTH, ON_POSTGRESQL, ON_SQLITE
 
-Rows = list[tuple[str, str]]
 AT_ONCE = 3
-"""Cases side by side; most of them wait most of the time."""
+"""How many cases run side by side. Most of them wait most of the time."""
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def both_places() -> Iterator[tuple[Place, Place]]:
     """The same vendor, with SQLite and with PostgreSQL."""
     with tempfile.TemporaryDirectory(prefix="faults") as name:
         folder = Path(name)
-        vendor = Vendor(folder / "vendor")
+        vendor = VendorProcess(folder / "vendor")
         postgresql = PostgreSQL(folder / "pg")
         certificates = make_certificates(folder / "certificates")
         try:
@@ -44,7 +44,7 @@ def both_places() -> Iterator[tuple[Place, Place]]:
 
 
 def can_be_naive(fault: Fault) -> bool:
-    """Whether the control can be put through it: it follows no rule of ours about addresses and sizes."""
+    """Whether the naive client can be put through it: it follows no rule of ours about addresses and sizes."""
     return not (
         fault.heavy
         or fault.alone
@@ -58,7 +58,7 @@ def can_be_naive(fault: Fault) -> bool:
 def fault_figures(long: bool = True) -> Rows:
     """Every fault of the table on both databases, and the naive client beside it."""
     with both_places() as (sqlite, postgresql):
-        return _fault_figures(sqlite, postgresql, [one for one in FAULTS if long or one.basic])
+        return _fault_figures(sqlite, postgresql, [fault for fault in FAULTS if long or fault.basic])
 
 
 def _fault_figures(sqlite: Place, postgresql: Place, chosen: list[Fault]) -> Rows:
@@ -75,7 +75,7 @@ def _fault_figures(sqlite: Place, postgresql: Place, chosen: list[Fault]) -> Row
         verdict = future.result()
         ours.add(verdict.figures)
         names.add(fault.name)
-        faults += [f"{fault.name}, {place.database}: {one}" for one in verdict.complaints]
+        faults += [f"{fault.name}, {place.database}: {complaint}" for complaint in verdict.complaints]
     theirs = Figures()
     control = [(fault, sqlite) for fault in chosen if can_be_naive(fault)]
     futures = run_cases(control, at_once=AT_ONCE, client=naive.enrich)
@@ -94,7 +94,7 @@ def _fault_figures(sqlite: Place, postgresql: Place, chosen: list[Fault]) -> Row
         ("faults: the naive client, wrong rows", f"{theirs.wrong_rows:,}"),
         ("faults: the naive client, key or person said", f"{theirs.leaks:,} times"),
         ("faults: seconds", f"{time.monotonic() - started:.0f}"),
-        *[("faults: FAULT", one) for one in faults],
+        *[("faults: FAULT", text) for text in faults],
     ]
 
 
@@ -107,13 +107,13 @@ def together_figures(long: bool = True) -> Rows:
         scenes += [(name, postgresql) for name in [*both, *ON_POSTGRESQL]]
         if not long:
             scenes = [(name, place) for name, place in scenes if name.startswith(("98", "71"))]
-        # Those that take a minute first, so that nothing waits for them in the end.
-        scenes.sort(key=lambda one: not one[0].startswith(("76", "83", "95")))
+        # Scenes that take a minute come first, so that nothing waits for them in the end.
+        scenes.sort(key=lambda scene: not scene[0].startswith(("76", "83", "95")))
         # A scene has up to five processes of its own.
         with ProcessPoolExecutor(2, mp_context=workers.CONTEXT) as pool:
             running = [pool.submit(_play, name, place) for name, place in scenes]
             done = told(running, what="scenes", of=len(scenes))
-            verdicts: list[Verdict] = [one.result() for one in done]
+            verdicts: list[Verdict] = [future.result() for future in done]
     ours = Figures()
     for verdict in verdicts:
         ours.add(verdict.figures)
@@ -122,9 +122,9 @@ def together_figures(long: bool = True) -> Rows:
         *_rows("together", ours),
         ("together: seconds", f"{time.monotonic() - started:.0f}"),
         *[
-            ("together: FAULT", f"{verdict.name}: {one}")
+            ("together: FAULT", f"{verdict.name}: {complaint}")
             for verdict in verdicts
-            for one in verdict.complaints
+            for complaint in verdict.complaints
         ],
     ]
 

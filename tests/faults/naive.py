@@ -1,4 +1,4 @@
-"""The control: the client that people write in an afternoon.
+"""A client for comparison, such as people write in an afternoon.
 
 It asks in batches with `requests.post`, tries again after any error or 5xx, up to five times, reads
 the answers by position, and stores them at the end. It has to fail the campaign; a campaign that it
@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 import requests
 
-from .campaign import Phase
+from .cases import Phase
 from .places import Heard
-from .server import Pair
+from .server.people import Pair
 
 ATTEMPTS = 5
 _stores: dict[str, dict[Pair, Any]] = {}
@@ -30,7 +30,7 @@ def enrich(frame: pd.DataFrame, settings: dict[str, Any], heard: Heard) -> Phase
     fetched: dict[Pair, Any] = {}
     pairs = [(kind, value) for _, kind, value in _questions(frame)]
     try:
-        todo = [one for one in pairs if one not in store]
+        todo = [pair for pair in pairs if pair not in store]
         for start in range(0, len(todo), settings["partition_size"]):
             batch = todo[start : start + settings["partition_size"]]
             fetched.update(zip(batch, _ask(batch, settings), strict=False))
@@ -41,7 +41,7 @@ def enrich(frame: pd.DataFrame, settings: dict[str, Any], heard: Heard) -> Phase
         store.update(fetched)
     return Phase(
         None if ended else _frame(frame, store), ended,
-        {"credits_charged": sum(one is not None for one in fetched.values()) if not ended else 0},
+        {"credits_charged": sum(contact is not None for contact in fetched.values()) if not ended else 0},
         time.monotonic() - started,
     )  # fmt: skip
 
@@ -49,7 +49,7 @@ def enrich(frame: pd.DataFrame, settings: dict[str, Any], heard: Heard) -> Phase
 def _questions(frame: pd.DataFrame) -> list[tuple[int, str, str]]:
     kinds = {"email": "email", "linkedin_url": "social_profile", "phone": "phone"}
     column = frame.columns[0]
-    return [(at, kinds[column], value) for at, value in enumerate(frame[column])]
+    return [(index, kinds[column], value) for index, value in enumerate(frame[column])]
 
 
 def _ask(batch: list[Pair], settings: dict[str, Any]) -> list[Any]:
@@ -64,7 +64,7 @@ def _ask(batch: list[Pair], settings: dict[str, Any]) -> list[Any]:
                 timeout=settings["timeout"],
             )
             response.raise_for_status()
-            return [one["enriched_contact"] for one in response.json()["contacts"]]
+            return [entry["enriched_contact"] for entry in response.json()["contacts"]]
         except Exception:
             if attempt == ATTEMPTS - 1:
                 raise

@@ -1,4 +1,4 @@
-"""Send as fast as is allowed, from several processes, and be refused by no window.
+"""Send as fast as is allowed, from several processes, without being refused by any window.
 
 The vendor's 429 page is the stock page of Flask-Limiter, so the windows are those of the library
 under it. The short form is scaled down in time; the jitter of the network is scaled with it.
@@ -15,9 +15,11 @@ from typing import Any
 import pandas as pd
 
 from . import workers
-from .campaign import Place, enrich
+from .campaign import enrich
+from .cases import Place
 from .places import listening
-from .server import KEY, WINDOWS
+from .server.limits import WINDOWS
+from .server.people import KEY
 
 ALLOWED = 200
 SHARE = 0.99
@@ -26,7 +28,7 @@ SHARE = 0.99
 
 @dataclass(frozen=True)
 class Pace:
-    """What came of a run against one window."""
+    """The result of a run against one window."""
 
     window: str
     database: str
@@ -63,7 +65,7 @@ def run_at_pace(
                 case,
                 limit={"window": window, "amount": allowed, "seconds": window_seconds},
                 latency=(0.0, 0.01 * window_seconds),
-                hit=0.5,
+                match_rate=0.5,
             )
             for number in range(processes):
                 settings = {
@@ -71,7 +73,7 @@ def run_at_pace(
                     "requests_per_minute": SHARE * allowed * 60 / window_seconds, "timeout": 30.0, "progress": False,
                 }  # fmt: skip
                 frame = pd.DataFrame(
-                    {"email": [f"canary.pace{number}n{at}@firm.example" for at in range(each)]}
+                    {"email": [f"canary.pace{number}n{index}@firm.example" for index in range(each)]}
                 )
                 result = Path(folder) / f"{window}{number}"
                 running.append((window, workers.start(_work, frame, settings, result), result))
@@ -81,7 +83,7 @@ def run_at_pace(
                 process.kill()
                 process.join()
         return [
-            _judge(place, window, case, tuple(_ended(path) for one, _, path in running if one == window))
+            _judge(place, window, case, tuple(_ended(path) for other, _, path in running if other == window))
             for window, case in cases.items()
         ]
 
@@ -99,8 +101,8 @@ def _ended(result: Path) -> str:
 def _judge(place: Place, window: str, case: str, ended: tuple[str, ...]) -> Pace:
     events = place.vendor.events(case)
     limit = place.vendor.limit(case)
-    arrived = sorted(event["at"] for event in events if event["what"] == "arrived")
-    charged = [tuple(one) for event in events if event["what"] == "charged" for one in event["values"]]
+    arrived = sorted(event["time"] for event in events if event["what"] == "arrived")
+    charged = [tuple(pair) for event in events if event["what"] == "charged" for pair in event["values"]]
     rate = (len(arrived) - 1) / (arrived[-1] - arrived[0]) if len(arrived) > 1 else 0.0
     return Pace(
         window, place.database, len(arrived), sum(event["what"] == "refused" for event in events),
@@ -119,12 +121,12 @@ def figures(
     rows: list[tuple[str, str]] = []
     # 198 of 200 is 99.0 %; the first and the last request may each be late by the jitter.
     least = 0.9885 if minutes >= 6 else 0.5
-    for one in paces:
-        name = f"pace: {one.window} window, {one.database}, {processes} processes, {minutes:g} minutes"
+    for pace in paces:
+        name = f"pace: {pace.window} window, {pace.database}, {processes} processes, {minutes:g} minutes"
         rows.append(
-            (name, f"{one.requests:,} requests, {one.refused_of_ten_thousand:.1f} refused of 10,000, "
-             f"{one.share:.1%} of the allowed rate")
+            (name, f"{pace.requests:,} requests, {pace.refused_of_ten_thousand:.1f} refused of 10,000, "
+             f"{pace.share:.1%} of the allowed rate")
         )  # fmt: skip
-        if one.refused or one.share < least or one.charged_twice or set(one.ended) != {"done"}:
-            rows.append(("pace: FAULT", f"{one}"))
+        if pace.refused or pace.share < least or pace.charged_twice or set(pace.ended) != {"done"}:
+            rows.append(("pace: FAULT", f"{pace}"))
     return [*rows, ("pace: seconds", f"{time.monotonic() - started:.0f}")]

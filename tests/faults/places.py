@@ -1,4 +1,4 @@
-"""Where a campaign takes place: the vendor's process, the ledgers, and what everybody said."""
+"""The vendor's process, and all that is logged, printed or raised during a case."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from .server import KEY
+from .server.people import KEY
 
+ROOT = Path(__file__).parents[2]
 CANARIES = re.compile(r"canary|\+?1?773-?474-?\d{4}", re.IGNORECASE)
-"""What must not be said anywhere: the key and every made-up person hold one of these."""
+"""What must not appear anywhere: the key and every made-up person contain one of these."""
 
 
-class Vendor:
-    """The server's process: scripts go in, journals come out. Can be handed to other processes."""
+class VendorProcess:
+    """The server's process: scripts go in, journals come out. It can be handed to other processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "netrc").write_text("machine 127.0.0.1 login canary password canary\n")
         self._process: subprocess.Popen[str] | None = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("server.py")), str(folder)],
+            [sys.executable, "-m", "tests.faults.server", str(folder.resolve())],
+            cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -40,7 +42,7 @@ class Vendor:
         self._control = int(self._process.stdout.readline())
         self.port = self.open()
         self.elsewhere = self.open(name="elsewhere")
-        """The port of another host, where nobody should ever come."""
+        """The port of another host, to which nobody should connect."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_process": None}
@@ -78,7 +80,7 @@ class Vendor:
         return f"{scheme}://127.0.0.1:{port or self.port}/{case}"
 
     def script(self, case: str, **script: Any) -> None:
-        """Say what happens from now on; without anything, all goes well."""
+        """Set what happens from now on; without settings, all goes well."""
         draft = self.folder / f"{case}.draft"
         draft.write_text(json.dumps(script))
         draft.rename(self.folder / f"{case}.json")
@@ -90,7 +92,7 @@ class Vendor:
         path = self.folder / f"{case}.jsonl"
         if not path.exists():
             return []
-        # Without the last: it is empty, or still being written.
+        # The last line is left out: it is empty, or still being written.
         *lines, _ = path.read_bytes()[since:].split(b"\n")
         return [json.loads(line) for line in lines if line]
 
@@ -113,7 +115,7 @@ class Vendor:
 
 
 class Heard:
-    """Everything that was said to anybody: logs, warnings, streams, exceptions."""
+    """Everything that was logged, warned of, printed or raised."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -124,15 +126,15 @@ class Heard:
         pending: list[BaseException | None] = [error]
         seen: set[int] = set()
         while pending:
-            one = pending.pop()
-            if one is None or id(one) in seen:
+            current = pending.pop()
+            if current is None or id(current) in seen:
                 continue
-            seen.add(id(one))
-            self.texts.append(f"{one} {one!r} {getattr(one, '__notes__', '')}")
-            pending += [one.__cause__, one.__context__]
+            seen.add(id(current))
+            self.texts.append(f"{current} {current!r} {getattr(current, '__notes__', '')}")
+            pending += [current.__cause__, current.__context__]
 
     def leaks(self) -> list[str]:
-        """What was said of the key or of people, cut out of its surroundings."""
+        """Where the key or people appear in it, each with the text around it."""
         found: list[str] = []
         for text in self.texts:
             found += [text[max(0, hit.start() - 60) : hit.end() + 20] for hit in CANARIES.finditer(text)]
@@ -152,7 +154,7 @@ class _Listener(logging.Handler):
 
 @contextlib.contextmanager
 def listening() -> Iterator[Heard]:
-    """Hear whatever this process says meanwhile, at the most talkative level."""
+    """Collect what this process says during the block, at the most verbose level."""
     heard = Heard()
     root = logging.getLogger()
     level, listener = root.level, _Listener(heard.texts)
@@ -170,7 +172,7 @@ def listening() -> Iterator[Heard]:
     finally:
         root.removeHandler(listener)
         root.setLevel(level)
-        heard.warnings = [str(one.message) for one in caught]
+        heard.warnings = [str(warning.message) for warning in caught]
         heard.texts += [*heard.warnings, out.getvalue(), err.getvalue()]
 
 
@@ -179,12 +181,12 @@ def names_below(folder: Path) -> str:
 
 
 def holds_key(folder: Path) -> bool:
-    """Whether the API key stands in any file below."""
+    """Whether the API key is in any file below this folder."""
     return any(KEY.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
 
 
 def wait_for(condition: Callable[[], Any], *, seconds: float = 60.0) -> Any:
-    """Wait until something is true; gives what it is."""
+    """Wait until the condition gives a true value, and return it."""
     until = time.monotonic() + seconds
     while not (value := condition()):
         if time.monotonic() > until:

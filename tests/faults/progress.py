@@ -15,8 +15,8 @@ EVERY = 20.0
 def told(things: Iterable[T], *, what: str, of: int) -> Iterator[T]:
     """Pass things on as they come, and say from time to time how many have."""
     started = last = time.monotonic()
-    for at, thing in enumerate(things, 1):
+    for count, thing in enumerate(things, 1):
         yield thing
         if (now := time.monotonic()) - last > EVERY:
             last = now
-            print(f"  {what}: {at:,} of {of:,} after {now - started:.0f} s", file=sys.stderr, flush=True)
+            print(f"  {what}: {count:,} of {of:,} after {now - started:.0f} s", file=sys.stderr, flush=True)

@@ -1,16 +1,15 @@
-"""Let the disk fail while a purchase is under way, and spoil what is on it, and look what comes of it.
+"""Let the disk fail during a purchase, or damage what is on it, and look at what comes of it.
 
 Long form: `python -m tests.faults.storage --long`.
 """
 
 from __future__ import annotations
 
-import argparse
+import math
 import multiprocessing
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
 import warnings
@@ -24,6 +23,8 @@ from typing import Any
 import pandas as pd
 
 import eb_dagster
+from tests.faults import command
+from tests.faults.counts import Counts
 from tests.faults.crash_laboratory import (
     ONE_AT_A_TIME,
     SEVERAL_AT_ONCE,
@@ -33,30 +34,25 @@ from tests.faults.crash_laboratory import (
     last_line,
     why_no_strace,
 )
+from tests.faults.crashes import Toll
 from tests.faults.images import LEDGER, ScriptedClient
 from tests.faults.progress import told
 
-# Where a full disk and a dying one make themselves felt.
+# The calls that fail on a full or a dying disk.
 CALLS = ("write", "pwrite64", "fsync", "fdatasync", "ftruncate", "openat", "rename", "unlink", "mkdir")
 ERRORS = ("ENOSPC", "EIO")
-# How a victim says that it met an error it has a name for.
+# The exit codes of a victim that met an error it has a name for.
 LEDGER_ERROR = 3
 # 5: another error of ours, such as a table that cannot be read before anything is sent.
 SAID_SO = (0, LEDGER_ERROR, 4, 5)
 
 
 @dataclass
-class Losses:
+class Losses(Toll):
     """What a series of storage errors came to."""
 
-    planned: int = 0
-    charged: int = 0
-    charged_twice: int = 0
-    forgotten: int = 0
-    in_doubt: int = 0
     said: Counter[str] = field(default_factory=Counter[str])
-    faults: list[str] = field(default_factory=list[str])
-    seconds: float = 0.0
+    """What the victims said, counted by its first words."""
 
 
 def plan_errors(lab: Laboratory) -> list[Death]:
@@ -78,9 +74,9 @@ def plan_errors(lab: Laboratory) -> list[Death]:
 
 def run_into(lab: Laboratory, plans: Sequence[Death]) -> Losses:
     """Run into each error; then the next process finishes on a disk that works again."""
-    losses, started = Losses(planned=len(plans)), time.monotonic()
+    started = time.monotonic()
 
-    def one(plan: Death) -> tuple[Aftermath, str]:
+    def run(plan: Death) -> tuple[Aftermath, str]:
         folder, victim = lab.die(plan)
         said = last_line(folder / "errors.txt") if victim.status else "nothing"
         after = lab.examine(folder, plan.scene, plan, victim)
@@ -91,16 +87,9 @@ def run_into(lab: Laboratory, plans: Sequence[Death]) -> Losses:
         return after, said.split(":")[0]
 
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        results = list(told(pool.map(one, plans), what="storage errors", of=len(plans)))
-    for after, said in results:
-        after.charged = lab.charged(after.folder)
-        losses.charged += len(after.charged)
-        losses.charged_twice += after.charged_twice
-        losses.forgotten += after.forgotten
-        losses.in_doubt += after.in_doubt
-        losses.said[said] += 1
-        losses.faults += [f"{after.death}: {fault}" for fault in [*after.faults, *after.sins]]
-    losses.seconds = time.monotonic() - started
+        results = list(told(pool.map(run, plans), what="storage errors", of=len(plans)))
+    losses = Losses.of(lab, [after for after, _ in results], time.monotonic() - started)
+    losses.said = Counter(said for _, said in results)
     return losses
 
 
@@ -108,7 +97,7 @@ def run_into(lab: Laboratory, plans: Sequence[Death]) -> Losses:
 
 
 @dataclass
-class Spoiled:
+class Spoiled(Counts):
     """What a series of flipped bits came to."""
 
     flips: int = 0
@@ -120,17 +109,13 @@ class Spoiled:
     faults: list[str] = field(default_factory=list[str])
     seconds: float = 0.0
 
-    def add(self, other: Spoiled) -> None:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
-
 
 PEOPLE = 40
 
 
 def make_ledger(folder: Path) -> tuple[Path, pd.DataFrame, pd.DataFrame]:
-    """A ledger in which everything there is to ask has been answered; also the input and the result."""
-    frame = pd.DataFrame({"email": [f"lead-{at}@flips.example" for at in range(PEOPLE)]})
+    """A ledger in which all of the input has been answered, the input and the result."""
+    frame = pd.DataFrame({"email": [f"lead-{number}@flips.example" for number in range(PEOPLE)]})
     with open_enricher(folder / LEDGER, ScriptedClient(), partition_size=8) as enricher:
         enriched = enricher.enrich_dataframe(frame)
     return folder / LEDGER, frame, enriched
@@ -147,26 +132,26 @@ def open_enricher(ledger: Path, client: Any, **settings: Any) -> eb_dagster.Enri
 
 
 def flip_bits(*, seed: int, count: int) -> Spoiled:
-    """Flip a bit of a ledger, use it, and compare; over and over, a fresh copy each time."""
+    """Flip a bit of a ledger, use it, and compare the result. Each flip has a fresh copy."""
     lots, spoiled, started = random.Random(seed), Spoiled(), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="eb-flips-"))
     try:
         ledger, frame, expected = make_ledger(folder)
         whole = ledger.read_bytes()
-        used = [at for at, byte in enumerate(whole) if byte]
+        used = [position for position, byte in enumerate(whole) if byte]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for number in range(count):
-                # Most of a small database is nothing; every other flip falls on something.
-                at = lots.choice(used) if number % 4 else lots.randrange(len(whole))
+                # Most bytes of a small database are zero; three flips of four fall on one that is not.
+                position = lots.choice(used) if number % 4 else lots.randrange(len(whole))
                 bit = lots.randrange(8)
                 damaged = bytearray(whole)
-                damaged[at] ^= 1 << bit
+                damaged[position] ^= 1 << bit
                 copy = folder / f"copy{number}"
                 copy.mkdir(mode=0o700)
                 (copy / LEDGER).write_bytes(damaged)
                 (copy / LEDGER).chmod(0o600)
-                _use(copy / LEDGER, frame, expected, spoiled, f"byte {at:,}, bit {bit}")
+                _use(copy / LEDGER, frame, expected, spoiled, f"byte {position:,}, bit {bit}")
                 shutil.rmtree(copy)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -176,12 +161,14 @@ def flip_bits(*, seed: int, count: int) -> Spoiled:
 
 def flip_in_parallel(*, seed: int, count: int) -> Spoiled:
     """Share the flips among the processors, a few at a time; each share has a seed of its own."""
-    started, few = time.monotonic(), 50
-    spoiled, shares = Spoiled(), -(-count // few)
+    started = time.monotonic()
+    flips_a_share = 50
+    shares = math.ceil(count / flips_a_share)
+    spoiled = Spoiled()
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as pool:
-        running = [pool.submit(flip_bits, seed=seed + at, count=few) for at in range(shares)]
-        for one in told(running, what=f"flips, in shares of {few}", of=shares):
-            spoiled.add(one.result())
+        running = [pool.submit(flip_bits, seed=seed + share, count=flips_a_share) for share in range(shares)]
+        for future in told(running, what=f"flips, in shares of {flips_a_share}", of=shares):
+            spoiled.add(future.result())
     spoiled.seconds = time.monotonic() - started
     return spoiled
 
@@ -191,22 +178,23 @@ def _use(ledger: Path, frame: pd.DataFrame, expected: pd.DataFrame, spoiled: Spo
     client = ScriptedClient()
     try:
         with open_enricher(ledger, client) as enricher:
-            told = enricher.enrich_dataframe(frame)
+            enriched = enricher.enrich_dataframe(frame)
     except eb_dagster.LedgerError:
         spoiled.refused += 1
-        told = None
+        enriched = None
     except Exception as error:
         spoiled.faults.append(f"{where}: no LedgerError but {type(error).__name__}")
-        told = None
+        enriched = None
     if client.values:
         spoiled.bought_again += 1
         spoiled.faults.append(f"{where}: {len(client.values)} bought again")
-    if told is None:
+    if enriched is None:
         return
-    same = told["eb_status"].eq(expected["eb_status"]) & told["eb_full_name"].eq(expected["eb_full_name"])
+    has_same_status = enriched["eb_status"].eq(expected["eb_status"])
+    same = has_same_status & enriched["eb_full_name"].eq(expected["eb_full_name"])
     if bool(same.all()):
         spoiled.unharmed += 1
-    elif set(told.loc[~same.fillna(False), "eb_status"]) <= {"unreadable", "in_doubt"}:
+    elif set(enriched.loc[~same.fillna(False), "eb_status"]) <= {"unreadable", "in_doubt"}:
         spoiled.told_unreadable += 1
     elif not client.values:
         spoiled.wrong_answers += 1
@@ -216,9 +204,9 @@ def _use(ledger: Path, frame: pd.DataFrame, expected: pd.DataFrame, spoiled: Spo
 # Figures
 
 
-def figures(long: bool = False, *, seed: int | None = None) -> list[tuple[str, str]]:
+def figures(long: bool = False, *, seed: int | None = None) -> command.Rows:
     """The rows of the campaign's table."""
-    seed = random.SystemRandom().randrange(2**32) if seed is None else seed
+    seed = command.chosen_seed(seed)
     rows = [("storage: seed", str(seed))]
     faults: list[str] = []
     if (reason := why_no_strace()) is None:
@@ -253,9 +241,4 @@ def figures(long: bool = False, *, seed: int | None = None) -> list[tuple[str, s
 
 
 if __name__ == "__main__":
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--long", action="store_true")
-    options.add_argument("--seed", type=int)
-    given = options.parse_args()
-    for name, value in figures(given.long, seed=given.seed):
-        sys.stdout.write(f"{name:<45} {value}\n")
+    command.main(__doc__, figures)

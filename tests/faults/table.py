@@ -8,30 +8,36 @@ from typing import Any
 
 import pandas as pd
 
-# What may be tried at once, by the number of identifiers in a request.
-ONE = 40
-MANY = 240
+REQUEST_SIZE = 40
+LEADS_COUNT = 240
+"""Six requests."""
 
 
-def emails(count: int = MANY) -> pd.DataFrame:
-    return pd.DataFrame({"email": [f"canary.lead{at}@firm.example" for at in range(count)]})
+def emails(count: int = LEADS_COUNT) -> pd.DataFrame:
+    return pd.DataFrame({"email": [f"canary.lead{number}@firm.example" for number in range(count)]})
 
 
 def long_profiles() -> pd.DataFrame:
-    """Requests of some 5 MB, which no socket swallows whole."""
-    return pd.DataFrame({"linkedin_url": [f"linkedin.com/in/canary-{at}-{'ü' * 600}" for at in range(1_000)]})
+    """Requests of about 5 MB, which no socket buffer holds whole."""
+    return pd.DataFrame(
+        {"linkedin_url": [f"linkedin.com/in/canary-{number}-{'ü' * 600}" for number in range(1_000)]}
+    )
 
 
 def profiles() -> pd.DataFrame:
-    return pd.DataFrame({"linkedin_url": [f"linkedin.com/in/canary-lead-{at}" for at in range(MANY)]})
+    return pd.DataFrame(
+        {"linkedin_url": [f"linkedin.com/in/canary-lead-{number}" for number in range(LEADS_COUNT)]}
+    )
 
 
 def phones() -> pd.DataFrame:
-    return pd.DataFrame({"phone": [f"+1773474{at + 1000}" for at in range(MANY)]})
+    return pd.DataFrame({"phone": [f"+1773474{number + 1000}" for number in range(LEADS_COUNT)]})
 
 
 def unicode_emails() -> pd.DataFrame:
-    return pd.DataFrame({"email": [f"canary.zo\u00eb.m\u00fcller{at}@firm.example" for at in range(MANY)]})
+    return pd.DataFrame(
+        {"email": [f"canary.zo\u00eb.m\u00fcller{number}@firm.example" for number in range(LEADS_COUNT)]}
+    )
 
 
 def wide() -> pd.DataFrame:
@@ -41,10 +47,10 @@ def wide() -> pd.DataFrame:
 
 def variants() -> pd.DataFrame:
     """Each of 80 people three times, in three spellings."""
-    one = [f"canary.lead{at}@firm.example" for at in range(80)]
-    return pd.DataFrame(
-        {"email": one + [f" {each.upper()} " for each in one] + [f"mailto:{each}" for each in one]}
-    )
+    plain = [f"canary.lead{number}@firm.example" for number in range(80)]
+    shouted = [f" {email.upper()} " for email in plain]
+    links = [f"mailto:{email}" for email in plain]
+    return pd.DataFrame({"email": plain + shouted + links})
 
 
 def thousand_and_one() -> pd.DataFrame:
@@ -72,18 +78,19 @@ class Fault:
     args: dict[str, Any] = field(default_factory=dict)
     then: str = "in_doubt"
     ends: tuple[str, ...] = ("",)
-    """Names of the errors that may end the run; "" is a frame."""
-    at: tuple[int, ...] = (2,)
+    """Names of the errors that may end the run; "" is no error."""
+    requests: tuple[int, ...] = (2,)
+    """The numbers of the requests at which it happens."""
     since: int = 0
-    """From which request on it always happens, instead of `at`."""
-    doubt: int = ONE
+    """From which request on it always happens, instead of `requests`."""
+    doubt: int = REQUEST_SIZE
     stops: bool = False
     within: float = 0.0
     """Seconds that the run may take."""
     leads: str = "emails"
     settings: dict[str, Any] = field(default_factory=dict)
     more: dict[str, Any] = field(default_factory=dict)
-    """More of the vendor's script."""
+    """More settings of the vendor's script."""
     door: dict[str, Any] = field(default_factory=dict)
     address: str = ""
     environment: dict[str, str] = field(default_factory=dict)
@@ -97,14 +104,14 @@ class Fault:
     later: dict[str, Any] = field(default_factory=dict)
     """Settings of the later runs."""
     often: float = 1.0
-    """How often it happens where it may."""
+    """The share of those requests at which it happens."""
     absurd: bool = False
-    """Takes minutes, so it is run once only."""
+    """Takes minutes, so it is run on one database only."""
     short: bool = True
     outside: int = 0
     """How many may be charged twice because the vendor does what docs/assumptions.md assumes it does not."""
     basic: bool = False
-    """Even the short form runs it on both databases."""
+    """Run on both databases, even in the short form."""
     heavy: bool = False
     """Run in a process of its own, whose memory is watched."""
 
@@ -115,18 +122,18 @@ class Fault:
             name: value.replace("{elsewhere}", str(elsewhere)) if isinstance(value, str) else value
             for name, value in self.args.items()
         }
-        when: dict[str, Any] = {"since": self.since} if self.since else {"at": self.at}
+        when: dict[str, Any] = {"since": self.since} if self.since else {"requests": self.requests}
         return {
-            # Right answers take longer than wrong ones, so that it shows who sends on regardless.
-            **({"work": (0.15, 0.15)} if self.stops else {}),
+            # Right answers take longer than wrong ones, so that a client that goes on sending is noticed.
+            **({"processing": (0.15, 0.15)} if self.stops else {}),
             "faults": [{"kind": self.kind, "args": args, "share": self.often, **when}],
             **self.more,
         }
 
 
 def row(number: int, name: str, kind: str = "", then: str = "in_doubt", /, **facts: Any) -> Fault:
-    """A row of the table; what is no column of it is an argument of the fault."""
-    known = {one: facts.pop(one) for one in list(facts) if one in Fault.__dataclass_fields__}
+    """A row of the table. A keyword that is no column is an argument of the fault."""
+    known = {name: facts.pop(name) for name in list(facts) if name in Fault.__dataclass_fields__}
     ends = known.pop("ends", ("",))
     return Fault(
         number, f"{number} {name}", kind, facts, then, (ends,) if isinstance(ends, str) else ends, **known
@@ -164,7 +171,7 @@ def _odd_addresses() -> list[Fault]:
 
 
 def _retry_afters() -> list[Fault]:
-    """Retry-After in every form; + is a date so many seconds from now."""
+    """Retry-After in every form; + is a date that many seconds from now."""
     forms = {"1": True, "+1": False, "0": False, "-1": True, "rubbish": False, "": False, "nan": True,
              "1, 2": False, "0x10": False, "1.5": False, "+-10": False, "-inf": False, "1e-9": False,
              "Thu, 01 Jan 1970 00:00:00 GMT": False, "Mon, 99 Foo 2026 99:99:99 GMT": True,
@@ -223,42 +230,42 @@ def _damages() -> list[Fault]:
 def _arrangements() -> list[Fault]:
     """How the records of a reply may differ from what was asked."""
 
-    def one(number: int, how: str, then: str, **facts: Any) -> Fault:
+    def arranged(number: int, how: str, then: str, **facts: Any) -> Fault:
         return row(number, how if "leads" not in facts else f"{how}, {facts['leads']}", "rearranged", then,
                    how=how, **facts)  # fmt: skip
 
     return [
-        one(38, "other order", "matched", **MATCHED, basic=True),
-        one(38, "shifted", "matched", **MATCHED, **LATER),
-        one(39, "fewer", "saved", basic=True),
-        one(39, "none", "kept", **LATER),
-        one(40, "never asked", "matched", **MATCHED, report={"extra_records": 5}),
-        one(41, "one twice", "matched", **MATCHED),
-        one(41, "two contacts", "saved", **LATER),
-        one(42, "one contact for two", "matched", **MATCHED, own=False),
-        one(43, "other case", "matched", **MATCHED),
-        one(43, "other case", "matched", **MATCHED, leads="profiles", **LATER),
-        one(43, "other Unicode form", "matched", **MATCHED, leads="unicode"),
-        one(43, "spaces", "matched", **MATCHED, **LATER),
-        one(43, "spaces", "matched", **MATCHED, leads="phones", **LATER),
-        one(44, "no echo", "unreadable", **UNREAD),
-        one(44, "echo missing in some", "saved", doubt=0, stops=True),
-        one(44, "echo null", "unreadable", **UNREAD, **LATER),
-        one(44, "echo in an object", "unreadable", **UNREAD, **LATER),
-        one(45, "no contact field", "kept", **UNREAD),
-        one(45, "required missing", "matched", **MATCHED,
+        arranged(38, "other order", "matched", **MATCHED, basic=True),
+        arranged(38, "shifted", "matched", **MATCHED, **LATER),
+        arranged(39, "fewer", "saved", basic=True),
+        arranged(39, "none", "kept", **LATER),
+        arranged(40, "never asked", "matched", **MATCHED, report={"extra_records": 5}),
+        arranged(41, "one twice", "matched", **MATCHED),
+        arranged(41, "two contacts", "saved", **LATER),
+        arranged(42, "one contact for two", "matched", **MATCHED, own=False),
+        arranged(43, "other case", "matched", **MATCHED),
+        arranged(43, "other case", "matched", **MATCHED, leads="profiles", **LATER),
+        arranged(43, "other Unicode form", "matched", **MATCHED, leads="unicode"),
+        arranged(43, "spaces", "matched", **MATCHED, **LATER),
+        arranged(43, "spaces", "matched", **MATCHED, leads="phones", **LATER),
+        arranged(44, "no echo", "unreadable", **UNREAD),
+        arranged(44, "echo missing in some", "saved", doubt=0, stops=True),
+        arranged(44, "echo null", "unreadable", **UNREAD, **LATER),
+        arranged(44, "echo in an object", "unreadable", **UNREAD, **LATER),
+        arranged(45, "no contact field", "kept", **UNREAD),
+        arranged(45, "required missing", "matched", **MATCHED,
             settings={"required_fields": ["phone"], "timeout": 5.0}),
-        one(46, "new fields", "matched", **MATCHED),
-        one(47, "changed types", "matched", **MATCHED),
-        one(47, "contact a text", "settled", **LATER),
-        one(47, "contact an empty object", "settled", **LATER),
-        one(47, "contact false", "settled", **LATER),
-        one(48, "wrong count", "matched", **MATCHED, report={"wrong_counts": 1}),
-        one(48, "count a text", "matched", **MATCHED, **LATER),
-        one(48, "count huge", "matched", **MATCHED, **LATER),
-        one(51, "formula", "matched", **MATCHED),
-        one(51, "NUL", "matched", **MATCHED),
-        one(51, "megabyte", "matched", **MATCHED, **LATER),
+        arranged(46, "new fields", "matched", **MATCHED),
+        arranged(47, "changed types", "matched", **MATCHED),
+        arranged(47, "contact a text", "settled", **LATER),
+        arranged(47, "contact an empty object", "settled", **LATER),
+        arranged(47, "contact false", "settled", **LATER),
+        arranged(48, "wrong count", "matched", **MATCHED, report={"wrong_counts": 1}),
+        arranged(48, "count a text", "matched", **MATCHED, **LATER),
+        arranged(48, "count huge", "matched", **MATCHED, **LATER),
+        arranged(51, "formula", "matched", **MATCHED),
+        arranged(51, "NUL", "matched", **MATCHED),
+        arranged(51, "megabyte", "matched", **MATCHED, **LATER),
     ]  # fmt: skip
 
 
@@ -281,10 +288,10 @@ FAULTS: tuple[Fault, ...] = (
         door={"certificate": "expired"}, within=1, **LATER),
     row(5, "handshake cut twice", "", "free", **FREE,
         door={"manner": "cut handshake", "first": 2, "certificate": "good"}),
-    row(6, "reset in mid-body", "reset_in_mid_body", "free", at=(1,), **FREE, leads="long", settings=LARGE,
+    row(6, "reset in mid-body", "reset_in_mid_body", "free", requests=(1,), **FREE, leads="long", settings=LARGE,
         door={"manner": "narrow"}, **LATER),
     row(6, "reset in a body so small that the socket took it whole", "reset_in_mid_body", "settled", **LATER),
-    row(7, "stops reading in mid-body", "stops_reading", "free", at=(1,), **FREE, leads="long",
+    row(7, "stops reading in mid-body", "stops_reading", "free", requests=(1,), **FREE, leads="long",
         settings={**LARGE, "timeout": 3.0}, door={"manner": "narrow"}, within=6, **LATER),
     row(7, "never reads a small body", "stops_reading", "settled", **SOON, **LATER),
     # After the request is out
@@ -299,7 +306,7 @@ FAULTS: tuple[Fault, ...] = (
     row(10, "no reply before the deadline", "silent", **SOON),
     row(10, "no reply and no charge", "silent", charged=False, **SOON, **LATER),
     row(11, "a reply after the deadline", "late", "settled", pause=0.5, **SOON, basic=True),
-    row(12, "keep-alive closed as we send", "kept_alive_then_closed", "matched", at=(1, 2, 3), **MATCHED),
+    row(12, "keep-alive closed as we send", "kept_alive_then_closed", "matched", requests=(1, 2, 3), **MATCHED),
     row(13, "502", "status", status=502, **LATER),
     row(13, "502 while it charges", "status", status=502, charged=True),
     row(14, "504 while it charges", "status", status=504, charged=True, basic=True),
@@ -352,7 +359,7 @@ FAULTS: tuple[Fault, ...] = (
     row(37, "one header of 64 kB", "many_headers", "settled", count=1, size=65_536, **LATER),
     # Meaning
     *_arrangements(),
-    row(49, "1001 identifiers", "none", "matched", at=(1,), leads="1001", settings=LARGE, **MATCHED),
+    row(49, "1001 identifiers", "none", "matched", requests=(1,), leads="1001", settings=LARGE, **MATCHED),
     row(49, "a partition of 1001", "", "nothing sent", ends="ConfigError", doubt=0, alone=True,
         settings={"partition_size": 1001}),
     row(50, "duplicates and spelling variants", "none", "matched", leads="variants", **MATCHED),
@@ -364,12 +371,12 @@ FAULTS: tuple[Fault, ...] = (
     row(55, "403 after part was processed, with the part", "partly_processed", "settled", ends=("", "Refused 403")),
     row(55, "403 after part was processed, with their number", "partly_processed", shown="number", stops=True),
     row(55, "403 that breaks off in the first contact", "partly_processed", shown="torn", stops=True, **LATER),
-    # Nothing tells it from a plain 403, which is free, so that a top-up can go on where it stopped.
+    # Nothing distinguishes it from a plain 403, which is free, so the run after a top-up asks again.
     row(55, "403 that charged a part and hides it, against our assumption: bought again", "partly_processed", "free",
-        shown="nothing", ends="Refused 403", outside=ONE // 2, **REFUSED),
-    row(56, "400 for one bad value", "status", "free", at=(3,), ends="Refused 400", status=400, **REFUSED),
-    row(57, "413", "status", "free", at=(1,), ends="Refused 413", status=413, **REFUSED),
-    row(57, "413 before the body was read", "early_refusal", "settled", at=(1,), ends=("Refused 413", "Busy", ""),
+        shown="nothing", ends="Refused 403", outside=REQUEST_SIZE // 2, **REFUSED),
+    row(56, "400 for one bad value", "status", "free", requests=(3,), ends="Refused 400", status=400, **REFUSED),
+    row(57, "413", "status", "free", requests=(1,), ends="Refused 413", status=413, **REFUSED),
+    row(57, "413 before the body was read", "early_refusal", "settled", requests=(1,), ends=("Refused 413", "Busy", ""),
         leads="long", settings=LARGE, doubt=1000, **LATER),
     *[
         row(57, str(status), "status", "free", ends=f"Refused {status}", status=status, **REFUSED, **LATER)

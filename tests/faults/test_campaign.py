@@ -3,17 +3,22 @@
 import pytest
 
 from . import naive
-from .campaign import Figures, Place, run_case
+from .campaign import run_case
+from .cases import Figures, Place
 from .conftest import Verdicts
 from .table import FAULTS, Fault
 
+# One worker runs all cases, several at once.
+pytestmark = pytest.mark.xdist_group("campaign")
+
 DATABASES = ("SQLite", "PostgreSQL")
-# Each fault on one database in turn, and what is basic on both.
+# Each fault runs on one database in turn; the basic ones run on both.
+SHORT_FAULTS = [fault for fault in FAULTS if fault.short]
 SHORT = [
     (fault, database)
-    for at, fault in enumerate(one for one in FAULTS if one.short)
+    for index, fault in enumerate(SHORT_FAULTS)
     for database in DATABASES
-    if fault.basic or DATABASES[at % 2] == database
+    if fault.basic or DATABASES[index % 2] == database
 ]
 
 
@@ -22,12 +27,12 @@ def test_the_promises_hold(verdicts: Verdicts, case: tuple[Fault, str]):
     assert verdicts.on(*case).complaints == []
 
 
-def test_the_naive_client_breaks_them(sqlite: Place):
-    """The control: what catches nobody proves nothing."""
+def test_the_naive_client_breaks_them(on_sqlite: Place):
+    """A campaign that the naive client passed would prove nothing."""
     figures = Figures()
     for fault in FAULTS:
         if fault.basic:
-            figures.add(run_case(fault, sqlite, client=naive.enrich).figures)
+            figures.add(run_case(fault, on_sqlite, client=naive.enrich).figures)
     assert figures.charged_twice > 100
     assert figures.wrong_rows > 10
     assert figures.lost > 0

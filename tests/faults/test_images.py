@@ -10,6 +10,9 @@ import pytest
 from tests.faults import images
 from tests.faults.crash_laboratory import why_no_strace
 
+# What is recorded takes longer than what looks at it.
+pytestmark = pytest.mark.xdist_group("images")
+
 
 @pytest.fixture(scope="module")
 def recordings() -> Sequence[images.Recording]:
@@ -20,7 +23,7 @@ def recordings() -> Sequence[images.Recording]:
 
 def test_a_recording_tells_every_request_and_every_promise(recordings: Sequence[images.Recording]):
     for recording in recordings:
-        sent = {one for event in recording.events for one in event.people}
+        sent = {person for event in recording.events for person in event.people}
         assert recording.charged <= sent
         kinds = {event.kind for event in recording.events}
         assert kinds >= {"create", "write", "sync", "sync_folder", "unlink", "leave", "owner"}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
 from eb_dagster.api.client import NoReply, Reply
 from tests.faults import machine
+from tests.faults.machine_vendor import Wire
 
 
 def test_whatever_the_vendor_does_nobody_is_paid_for_twice_and_nobody_is_forgotten(seed: int):
@@ -18,7 +20,7 @@ def test_whatever_the_vendor_does_nobody_is_paid_for_twice_and_nobody_is_forgott
     assert len(tale.ends) > 15
 
 
-class Liar(machine.Wire):
+class Liar(Wire):
     """A client that calls a request free whose bytes had left."""
 
     def send(self, form: bytes) -> Reply | NoReply:
@@ -27,9 +29,10 @@ class Liar(machine.Wire):
 
 
 class BuyingWithALiar(machine.Buying):
-    def _wire(self, script: Iterable[str], *, in_doubt: str = "hold", buys_again: bool = False) -> Liar:
-        fates = ["reset after", *script]
-        return Liar(self._vendor, fates, is_resending=in_doubt == "resend", buys_again=buys_again)
+    wire_type = Liar
+
+    def _wire(self, script: Iterable[str], **settings: Any) -> Wire:
+        return super()._wire(["reset after", *script], **settings)
 
 
 def test_a_client_that_calls_a_charged_request_free_is_found_out(seed: int):

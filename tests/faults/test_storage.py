@@ -85,7 +85,7 @@ def test_what_a_killed_writer_left_behind_is_cleared_by_the_next_one(lab: Labora
 
 
 def test_a_reader_sees_the_old_table_or_the_new_one_and_nothing_between(tmp_path: Path):
-    frame = pd.DataFrame({"email": [f"lead-{at}@readers.example" for at in range(2_000)]})
+    frame = pd.DataFrame({"email": [f"lead-{number}@readers.example" for number in range(2_000)]})
     pq.write_table(pa.Table.from_pandas(frame), tmp_path / "all.parquet")
     pq.write_table(pa.Table.from_pandas(frame[:1_000]), tmp_path / "first.parquet")
     seen: Counter[int] = Counter()
@@ -115,7 +115,7 @@ def test_a_reader_sees_the_old_table_or_the_new_one_and_nothing_between(tmp_path
 
 
 def test_a_reader_that_opened_the_old_table_keeps_it(tmp_path: Path):
-    frame = pd.DataFrame({"email": [f"lead-{at}@readers.example" for at in range(20)]})
+    frame = pd.DataFrame({"email": [f"lead-{number}@readers.example" for number in range(20)]})
     pq.write_table(pa.Table.from_pandas(frame), tmp_path / "all.parquet")
     with storage.open_enricher(tmp_path / "ledger.db", ScriptedClient()) as enricher:
         enricher.enrich_parquet(tmp_path / "all.parquet", tmp_path / "table.parquet")

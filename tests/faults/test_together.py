@@ -2,22 +2,23 @@
 
 import pytest
 
-from . import together
-from .campaign import Place
+from . import scenes
+from .cases import Place
 from .pace import run_at_pace
+from .scenes import postgresql, processes, sqlite
 
 SHORT = {
-    "97 overlapping input, one killed": lambda place: together.overlapping(
+    "97 overlapping input, one killed": lambda place: processes.overlapping(
         place, processes=3, people=240, killed=1
     ),
-    "caps": lambda place: together.caps(place, processes=2, daily=False),
-    "98 claim taken over, late reply": together.late_reply,
+    "caps": lambda place: processes.caps(place, processes=2, daily=False),
+    "98 claim taken over, late reply": processes.late_reply,
 }
-# On one database here, on both in the long form: what does not depend on it.
+# What does not depend on the database runs on one of them here, and on both in the long form.
 ON_SQLITE = {
     **SHORT,
     **{
-        name: together.ON_BOTH[name]
+        name: scenes.ON_BOTH[name]
         for name in (
             "73, 92 stopped, then continued",
             "71 SIGTERM",
@@ -26,13 +27,13 @@ ON_SQLITE = {
             "91 daylight saving begins",
         )
     },
-    **together.ON_SQLITE,
-    "83 locked": lambda place: together.locked(place, seconds=2.0),
+    **scenes.ON_SQLITE,
+    "83 locked": lambda place: sqlite.locked(place, seconds=2.0),
 }
 ON_POSTGRESQL = {
     "97 overlapping input, one killed": SHORT["97 overlapping input, one killed"],
     **{
-        name: together.ON_BOTH[name]
+        name: scenes.ON_BOTH[name]
         for name in (
             "75 the second waits",
             "98 claim taken over, late reply",
@@ -40,14 +41,14 @@ ON_POSTGRESQL = {
             "84, 96 an older copy",
         )
     },
-    **together.ON_POSTGRESQL,
-    "95 down with replies in flight": lambda place: together.server_down(place, seconds=2.0),
+    **scenes.ON_POSTGRESQL,
+    "95 down with replies in flight": lambda place: postgresql.server_down(place, seconds=2.0),
 }
 
 
 @pytest.mark.parametrize("name", ON_SQLITE)
-def test_the_promises_hold_on_sqlite(sqlite: Place, name: str):
-    assert ON_SQLITE[name](sqlite).complaints == []
+def test_the_promises_hold_on_sqlite(on_sqlite: Place, name: str):
+    assert ON_SQLITE[name](on_sqlite).complaints == []
 
 
 @pytest.mark.parametrize("name", ON_POSTGRESQL)
@@ -55,8 +56,10 @@ def test_the_promises_hold_on_postgresql(on_postgresql: Place, name: str):
     assert ON_POSTGRESQL[name](on_postgresql).complaints == []
 
 
-def test_two_processes_send_as_fast_as_is_allowed_and_are_not_refused(sqlite: Place):
-    (pace,) = run_at_pace(sqlite, windows=("moving",), processes=2, allowed=40, window_seconds=4, seconds=8)
+def test_two_processes_send_as_fast_as_is_allowed_and_are_not_refused(on_sqlite: Place):
+    (pace,) = run_at_pace(
+        on_sqlite, windows=("moving",), processes=2, allowed=40, window_seconds=4, seconds=8
+    )
     assert pace.ended == ("done", "done")
     assert pace.charged_twice == 0
     # Scaled down, the margin for jitter is 40 ms; a busy machine may be late by more.

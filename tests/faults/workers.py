@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-# The validation backends that pandera loads at first use are imports as well.
+# pandera imports its validation backends at first use, so they are named too.
 CONTEXT.set_forkserver_preload(
     ["pandas", "pyarrow.parquet", "pandera.pandas", "pandera.backends.pandas.register", "sqlalchemy",
      "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "psycopg", "requests", "tqdm.auto",
@@ -27,17 +27,17 @@ def start(target: Callable[..., Any], *given: Any) -> BaseProcess:
 
 def call(target: Callable[..., Any], *given: Any, seconds: float = 180.0) -> Any:
     """Run a function in a process of its own and give what it returns."""
-    mine, theirs = CONTEXT.Pipe(duplex=False)
-    process = start(_answer, theirs, target, given)
-    theirs.close()
+    receiver, sender = CONTEXT.Pipe(duplex=False)
+    process = start(_answer, sender, target, given)
+    sender.close()
     try:
-        if not mine.poll(seconds):
+        if not receiver.poll(seconds):
             raise TimeoutError("the process gave no answer")
-        return mine.recv()
+        return receiver.recv()
     finally:
         process.kill()
         process.join()
-        mine.close()
+        receiver.close()
 
 
 def _answer(pipe: Connection, target: Callable[..., Any], given: tuple[Any, ...]) -> None:

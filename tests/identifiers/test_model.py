@@ -8,6 +8,7 @@ import time
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -388,10 +389,10 @@ def test_nothing_but_wrapping_is_blank(field_type: FieldType, text: str) -> None
 def test_what_is_too_long_is_refused(field_type: FieldType, text: str, reason: str) -> None:
     assert spelled(field_type, text) == f"({reason})"
     megabytes = text * 10_000
-    started = time.perf_counter()
+    started = time.thread_time()
     assert spelled(field_type, megabytes) == f"({reason})"
     assert against(field_type, megabytes) == (reason,)
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5
 
 
 # What is nearly a value
@@ -753,7 +754,7 @@ def test_a_named_column_that_is_not_there_is_a_fault_of_the_table() -> None:
         ({"email": ["E", "E"]}, "twice: 'E'"),
     ],
 )
-def test_a_wrong_mapping_is_a_fault_of_the_settings(chosen: dict[str, object], words: str) -> None:
+def test_a_wrong_mapping_is_a_fault_of_the_settings(chosen: dict[Any, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         find_layout(["E"], chosen)
 
@@ -833,7 +834,7 @@ if int(pd.__version__.partition(".")[0]) >= 3:
 
 
 @pytest.mark.parametrize("dtype", TEXT_DTYPES, ids=str)
-def test_every_text_dtype_is_read(dtype: object) -> None:
+def test_every_text_dtype_is_read(dtype: Any) -> None:
     column = pd.Series(pa.array(["a@x.example", None, "a@x.example"]).to_pandas(), dtype=dtype)
     frame = pd.DataFrame({"email": column})
     first, second, third = read_rows(frame, EMAIL, default_region=None)
@@ -912,7 +913,7 @@ def test_a_full_dictionary_with_a_null_is_read() -> None:
 @pytest.mark.parametrize(
     "column",
     [
-        pa.RunEndEncodedArray.from_arrays([1, 2, 4], [FIRST, None, SECOND]),
+        pa.RunEndEncodedArray.from_arrays(pa.array([1, 2, 4]), pa.array([FIRST, None, SECOND])),
         pa.array([FIRST, None, SECOND, SECOND], pa.json_()),
         pa.array([FIRST, None, SECOND, SECOND]).dictionary_encode(),
     ],
@@ -969,7 +970,7 @@ def test_a_column_of_nulls_is_blank_whatever_its_dtype(column: pd.Series) -> Non
         (pd.Series([[["5550199"]]]), "1 of 1 values are lists of lists"),
         (pd.Series([np.array([5550199])]), "lists of numbers"),
         (
-            pd.Series([[{"n": "5550199"}]], dtype=pd.ArrowDtype(pa.list_(pa.struct({"n": pa.string()})))),
+            pd.Series([[{"n": "5550199"}]], dtype=pd.ArrowDtype(pa.list_(pa.struct([("n", pa.string())])))),
             "lists",
         ),
         (pd.Series(pd.arrays.SparseArray([5550199.0, np.nan])), "1 of 2 values are numbers"),
@@ -1011,7 +1012,7 @@ def test_the_schema_of_the_long_form_is_public() -> None:
     assert list(model.ContactIdentifiers.columns) == ["field_type", "value"]
     assert list(schema(WIDE.names).columns) == ["linkedin_url", "email", "phone"]
     with pytest.raises(AttributeError, match="nothing_like_it"):
-        _ = model.nothing_like_it
+        _ = getattr(model, "nothing_like_it")  # noqa: B009 - no type checker has to know it
 
 
 def test_reading_leaves_the_frame_alone() -> None:
@@ -1035,17 +1036,17 @@ def test_importing_the_module_imports_neither_pandera_nor_dagster() -> None:
 def test_a_million_blank_rows_are_quick() -> None:
     blank = pd.DataFrame({"email": [""] * 1_000_000, "phone": None, "linkedin_url": np.nan})
     read_rows(blank[:1], WIDE, default_region=None)
-    started = time.perf_counter()
+    started = time.process_time()
     rows = read_rows(blank, WIDE, default_region=None)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert rows[-1].reasons == ("blank",)
 
 
 def test_repeated_cells_are_read_once() -> None:
     frame = pd.DataFrame({"email": ["jane@firm.example"] * 300_000})
-    started = time.perf_counter()
+    started = time.process_time()
     rows = read_rows(frame, EMAIL, default_region=None)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
     assert rows[0].identifiers[0] is rows[-1].identifiers[0]
 
 
@@ -1102,10 +1103,10 @@ def test_the_short_cut_knows_every_numbering_plan() -> None:
 @pytest.mark.parametrize("text", ["jane@firm.example", " Jane.Doe+x@FIRM.co.uk\n", "a@1.b-c.io"])
 def test_plain_addresses_take_the_short_cut(text: str) -> None:
     # Without it this would take seconds, on any machine.
-    started = time.perf_counter()
+    started = time.thread_time()
     for _ in range(100_000):
         canonical("email", text)
-    assert time.perf_counter() - started < 1.5
+    assert time.thread_time() - started < 1.5
 
 
 # Arrow tables
@@ -1170,9 +1171,9 @@ def test_an_arrow_table_without_the_column_is_refused() -> None:
 def test_a_million_blank_arrow_rows_are_quick() -> None:
     blank = pa.DictionaryArray.from_arrays(pa.nulls(1_000_000, pa.int8()), pa.array([], pa.string()))
     for column in (blank, pa.array([""] * 1_000_000).dictionary_encode(), pa.nulls(1_000_000)):
-        started = time.perf_counter()
+        started = time.process_time()
         rows = read_batch(pa.record_batch({"email": column}), EMAIL, default_region=None)
-        assert time.perf_counter() - started < 2
+        assert time.process_time() - started < 2
         assert rows[-1].reasons == ("blank",)
 
 

@@ -153,6 +153,6 @@ def test_redirects_end() -> None:
     text = "linkedin.com/in/ada"
     for _ in range(20):
         text = f"google.com/url?q={text}"
-    started = time.perf_counter()
+    started = time.thread_time()
     assert spelled(text).startswith("(")
-    assert time.perf_counter() - started < 0.5
+    assert time.thread_time() - started < 0.5

@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -48,7 +49,7 @@ with closing(Ledger(where, endpoint=endpoint)) as ledger:
 """
 
 
-def claim(ledger: Ledger, *addresses: str, seen: int | None = None):
+def claim(ledger: Ledger, *addresses: str, seen: int | None = None) -> Any:
     keys = [ledger.key(Identifier("email", one)) for one in addresses]
     newest = ledger.last_request() if seen is None else seen
     return ledger.claim(keys, run="r", required=0, limits=PLENTY, seen=newest)

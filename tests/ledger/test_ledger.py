@@ -8,7 +8,8 @@ import time
 import traceback
 from contextlib import closing
 from datetime import timedelta
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
+from typing import Any
 
 import pytest
 
@@ -33,13 +34,14 @@ def ledger(where):
         yield it
 
 
-def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more):
+def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more) -> Any:
+    # Any: a claim has no request where nothing was granted, and each test knows which it is.
     keys = [ledger.key(one) for one in identifiers]
     seen = more.pop("seen") if "seen" in more else ledger.last_request()
     return ledger.claim(keys, run=run, required=more.pop("required", 0), limits=limits, seen=seen, **more)
 
 
-def known(ledger: Ledger, identifier: Identifier, *, required: int = 0):
+def known(ledger: Ledger, identifier: Identifier, *, required: int = 0) -> Any:
     key = ledger.key(identifier)
     return ledger.lookup([key], required=required, alias_keys=[key])[0].get(key)
 
@@ -566,6 +568,20 @@ def test_a_network_file_system_is_told_by_the_mount_the_path_is_on(tmp_path):
     assert network_file_system(root / "mnt" / "team share" / "local" / "l.db", mounts) is None
     assert network_file_system(root / "home" / "l.db", mounts) is None
     assert network_file_system(root / "home" / "l.db", "") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        (r"\\server\team share\ledger.db", "a Windows share"),
+        (r"\\?\UNC\server\team\ledger.db", "a Windows share"),
+        (r"\\wsl$\Ubuntu\home\ada\ledger.db", "a Windows share"),
+        (r"C:\data\ledger.db", None),
+        (r"\\?\C:\data\ledger.db", None),
+    ],
+)
+def test_a_share_of_windows_is_told_by_its_name(path, kind):
+    assert network_file_system(PureWindowsPath(path), "") == kind
 
 
 @pytest.mark.parametrize("text", ["mysql://x/y", "sqlite://", "nonsense://"])

@@ -11,7 +11,7 @@ from eb_dagster import LedgerError
 from eb_dagster.contacts.schema import arrow_schema, flatten, read_contact
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.ledger import Ledger, Limits
-from eb_dagster.ledger.lookup import Known
+from eb_dagster.ledger.lookup import Known, Standing
 from eb_dagster.pipeline import output
 from eb_dagster.pipeline.plan import Block, Question, Row
 from eb_dagster.pipeline.report import Report
@@ -25,7 +25,7 @@ def answers_of(asked: list[list[bool]]) -> list[tuple[str | None, Known]]:
     made: list[tuple[str | None, Known]] = []
     for number, is_found in enumerate(asked, start=1):
         names = [f"{number}/{at}" if found else None for at, found in enumerate(is_found)]
-        contacts = [one and read_contact(json.dumps({"full_name": one}).encode()) for one in names]
+        contacts = [read_contact(json.dumps({"full_name": one}).encode()) if one else None for one in names]
         flattened = flatten(contacts)
         made += [
             (
@@ -163,10 +163,12 @@ def test_a_row_that_nobody_answered_is_given_nobody_of_a_reply(tmp_path):
     ledger = Ledger(tmp_path / "ledger.db", endpoint="https://api.example")
     someone = {"email": "a@b.example", "enriched_contact": {"full_name": "Ada"}}
     claim = ledger.claim([b"k" * 16], run="run", required=0, limits=Limits(None, 1000), seen=0)
+    assert claim.request_id is not None
     body = json.dumps({"contacts": [someone]}).encode()
     ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
     with output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher:
-        for standing, position, name in (("matched", 0, "Ada"), ("missed", -1, None)):
+        answers: list[tuple[Standing, int, str | None]] = [("matched", 0, "Ada"), ("missed", -1, None)]
+        for standing, position, name in answers:
             answer = Known(standing, claim.request_id, "run", 1.0, position)
             question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
             row = Row((question,), status="matched", question=question)

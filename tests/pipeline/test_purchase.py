@@ -125,9 +125,9 @@ def test_an_identifier_that_another_process_had_is_asked_once_though_its_first_r
         claim = other.claim(
             [other.key(profile)], run="other", required=0, limits=Limits(None, 10), seen=other.last_request()
         )
-        released = threading.Timer(
-            1.0, lambda: other.release(claim.request_id, state="free", note="HTTP 429")
-        )
+        request_id = claim.request_id
+        assert request_id is not None
+        released = threading.Timer(1.0, lambda: other.release(request_id, state="free", note="HTTP 429"))
         released.start()
         told = one.enrich_dataframe(
             pd.DataFrame({"email": ["jane@firm.example", None], "social_profile": [profile.value] * 2}),
@@ -194,6 +194,7 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
         )
         lookup = buying.look_up([jane], [key])
         claim = ledger.claim([key], run="other", required=0, limits=Limits(None, 10), seen=1)
+        assert claim.request_id is not None
         body = json.dumps({"contacts": [{"value": jane.value, "enriched_contact": None}]}).encode()
         apply_reply(
             ledger,

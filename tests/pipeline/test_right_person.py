@@ -1,6 +1,6 @@
 """A row gets its own person, or nobody."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -264,7 +264,7 @@ def test_a_plan_reads_what_the_ledger_remembers_and_writes_nothing(api, enrich, 
 
 
 def test_rows_that_say_nothing_new_add_nothing_to_the_ledger(enrich, where):
-    def remembered() -> list[tuple]:
+    def remembered() -> Sequence[tuple]:
         with (
             Enricher(api_key="key", base_url="http://127.0.0.1:1", ledger=where, progress=False) as enricher,
             enricher._ledger.reading() as connection,
@@ -430,8 +430,8 @@ def test_who_is_forgotten_stands_beside_nobody_any_more(api, enrich, where):
             [Identifier("social_profile", "linkedin.com/in/ann"), Identifier("email", "ann@corp.example")]
         )
         assert all(key in stands_beside() for key in keys)
-        for kind, text in (("social_profile", "linkedin.com/in/ann"), ("email", "ann@corp.example")):
-            enricher.forget(kind, text)
+        enricher.forget("social_profile", "linkedin.com/in/ann")
+        enricher.forget("email", "ann@corp.example")
         assert not any(key in stands_beside() for key in keys)
         assert ledger.key(Identifier("social_profile", "linkedin.com/in/bob")) in stands_beside()
 
@@ -469,7 +469,9 @@ def test_in_dagster_the_share_of_other_names_is_checked_and_shown(api, where, tm
     assert not checked.passed
     assert checked.severity == dg.AssetCheckSeverity.WARN
     (event,) = done.asset_materializations_for_node("enriched")
-    columns = [one.name for one in event.metadata["dagster/column_schema"].value.columns]
+    described = event.metadata["dagster/column_schema"].value
+    assert isinstance(described, dg.TableSchema)
+    columns = [one.name for one in described.columns]
     assert columns[:9] == ["name", "email", *schema.arrow_schema(with_agrees=True).names[:7]]
 
 

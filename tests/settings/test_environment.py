@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from eb_dagster import ConfigError, Enricher
@@ -49,11 +51,13 @@ def test_the_address_that_is_called_is_the_one_that_was_given():
 def test_an_age_of_zero_is_refused_with_what_to_give_instead(setting, tmp_path):
     from datetime import timedelta
 
+    zero: dict[str, Any] = {setting: timedelta(0)}
     with pytest.raises(ConfigError, match=rf"{setting} is zero.*timedelta\(minutes=1\)"):
-        Enricher(api_key="k", ledger=tmp_path / "l.db", **{setting: timedelta(0)})
+        Enricher(api_key="k", ledger=tmp_path / "l.db", **zero)
     assert not (tmp_path / "l.db").exists()
 
 
 def test_whether_a_clock_is_accepted_is_yes_or_no(tmp_path):
+    yes: Any = "yes"
     with pytest.raises(ConfigError, match="accept_clock"):
-        Enricher(api_key="k", ledger=tmp_path / "l.db", accept_clock="yes")
+        Enricher(api_key="k", ledger=tmp_path / "l.db", accept_clock=yes)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from typing import Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 from pydantic_core import PydanticUndefined
@@ -60,7 +60,7 @@ def shell_options():
     return {max(option.opts, key=len): option for option in options}
 
 
-def is_member(value: object, kind: object) -> bool:
+def is_member(value: object, kind: Any) -> bool:
     """Whether a default has the type that is declared, as far as that can be told."""
     if get_origin(kind) is Literal:
         return value in get_args(kind)
@@ -145,8 +145,9 @@ def test_a_number_of_days_has_the_same_name_everywhere():
 
 
 def test_a_misspelt_keyword_is_refused_with_the_right_spelling():
+    misspelt: Any = {"max_credit": 5}
     with pytest.raises(TypeError, match="no setting 'max_credit'; did you mean max_credits"):
-        Enricher(api_key="k", max_credit=5)
+        Enricher(api_key="k", **misspelt)
 
 
 def test_no_repr_of_settings_shows_a_secret():

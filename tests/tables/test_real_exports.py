@@ -15,6 +15,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -120,7 +121,7 @@ def through_pandas(stand_in, enricher):
     return run
 
 
-def rewritten(text: str, *, quoting: int = csv.QUOTE_ALL, **dialect) -> str:
+def rewritten(text: str, *, quoting: Any = csv.QUOTE_ALL, **dialect) -> str:
     sink = io.StringIO()
     csv.writer(sink, quoting=quoting, **dialect).writerows(csv.reader(io.StringIO(text)))
     return sink.getvalue()

@@ -6,15 +6,14 @@ import dagster as dg
 import pandas as pd
 
 from eb_dagster import ExactBuyerResource, build_enriched_contacts_asset
-
-from .campaign import Place, Verdict
-from .places import listening
-from .server import KEY
-from .together import Play, Scene, leads
+from tests.faults.cases import Place, Verdict
+from tests.faults.places import listening
+from tests.faults.scenes.scene import Play, Scene, leads
+from tests.faults.server.people import KEY
 
 
 class _Fragile(dg.IOManager):
-    """Stands for the user's own code behind the purchase; fails as often as it is told to."""
+    """Stands for the user's own code after the purchase; fails as often as it is told to."""
 
     def __init__(self, fails: int = 0) -> None:
         self.fails = fails
@@ -69,7 +68,7 @@ def retried(place: Place) -> Verdict:
 def backfill(place: Place, *, partitions: int = 50) -> Verdict:
     """Each partition is a run; nine in ten of its people are in the one before as well."""
     scene = Scene(f"76 a backfill of {partitions} partitions that share people", place)
-    keys = [f"{at:02}" for at in range(partitions)]
+    keys = [f"{number:02}" for number in range(partitions)]
 
     @dg.asset(name="leads", partitions_def=dg.StaticPartitionsDefinition(keys))
     def upstream(context: dg.AssetExecutionContext) -> pd.DataFrame:
@@ -84,7 +83,8 @@ def backfill(place: Place, *, partitions: int = 50) -> Verdict:
             done = _materialize(scene, [upstream, enriched], _Fragile(), instance, partition_key=key)
             scene.expect(done, f"the run of partition {key} failed")
     everybody = 2 * partitions + 18
-    asked = sum(len(one["values"]) for one in scene.vendor.events(scene.case) if one["what"] == "asked")
+    events = scene.vendor.events(scene.case)
+    asked = sum(len(event["values"]) for event in events if event["what"] == "asked")
     scene.expect(asked == everybody, f"{asked} were asked, there are {everybody}")
     return scene.close(leads(0, everybody))
 

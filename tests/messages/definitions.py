@@ -1,0 +1,55 @@
+"""What Dagster's resource, runs and assets refuse."""
+
+from typing import Any
+
+import dagster as dg
+
+from eb_dagster import ExactBuyerResource, LaunchConfig, build_enriched_contacts_asset
+from tests.messages.scene import KEY, Act, Provocations, Scene
+
+
+def launched(**chosen: str) -> Act:
+    """A run that brings settings of its own for the resource."""
+
+    def act(scene: Scene) -> Any:
+        @dg.asset
+        def uses(exactbuyer: ExactBuyerResource) -> None:
+            exactbuyer.enricher()
+
+        # Not in the environment once the definitions have loaded.
+        resource = ExactBuyerResource(api_key=dg.EnvVar("CANARY_KEY"), ledger=str(scene.ledger))
+        dg.materialize(
+            [uses], resources={"exactbuyer": resource},
+            run_config={"resources": {"exactbuyer": {"config": chosen}}},
+        )  # fmt: skip
+
+    return act
+
+
+def masked(scene: Scene) -> Any:
+    return ExactBuyerResource(api_key="********", ledger=str(scene.ledger)).enricher()
+
+
+def asset(**chosen: Any) -> Act:
+    return lambda _: build_enriched_contacts_asset(source="leads", **chosen)
+
+
+PROVOCATIONS: Provocations = {
+    "a ledger set at launch": lambda s: (
+        s.monkeypatch.setenv("CANARY_KEY", KEY),
+        launched(api_key=KEY, ledger="/other.db")(s),
+    ),
+    "a mask for a variable that is not set": launched(api_key="********", ledger="********"),
+    "a mask for nothing that is known": masked,
+    "a relative ledger for Dagster": lambda _: ExactBuyerResource(api_key=KEY, ledger="l.db"),
+    "a launch with less than no credits": lambda _: LaunchConfig(max_credits=-1),
+    "a launch with no age": lambda _: LaunchConfig(max_age_days=0),
+    "an asset with a path and an I/O manager": asset(name="a", path="a", io_manager_key="b"),
+    "an asset with an unknown keyword": asset(path="a", name="a", max_credit=5),
+    "an asset with a spec and a name": asset(path="a", name="a", spec=dg.AssetSpec("a")),
+    "an asset without a name": asset(path="a"),
+    "an asset with a check that is none": asset(path="a", name="a", checks={"match_rte": {}}),
+    "an asset with bounds in the wrong order": asset(
+        path="a", name="a", min_match_rate=0.9, max_match_rate=0.1
+    ),
+}

@@ -1,0 +1,46 @@
+"""Tables and streams that cannot be enriched as they come."""
+
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+
+from eb_dagster.definitions import upstream
+from eb_dagster.identifiers import model
+from tests.messages.scene import Provocations, Scene, leads
+
+
+def publish(scene: Scene, column: pa.Array, name: str) -> None:
+    table = pa.Table.from_arrays([pa.array(["+12025550100"]), pa.nulls(1), column], ["phone", "email", name])
+    enricher = scene.enricher(identifiers={"phone": "phone"})
+    enricher.write(enricher.enrich_batches(table), scene.folder / "table.parquet")
+
+
+PROVOCATIONS: Provocations = {
+    "no table at all": lambda s: s.enrich(3),
+    "no identifier columns": lambda s: s.enrich(leads().rename(columns={"email": "Work mail"})),
+    "a column that is not there": lambda s: s.enrich(identifiers={"email": "E-mail"}),
+    "two columns of one name": lambda s: s.enrich(pd.concat([leads(), leads()], axis="columns")),
+    "numbers for addresses": lambda s: s.enrich(pd.DataFrame({"email": [1, 2]})),
+    "numbers in an Arrow table": lambda _: model.read_batch(
+        pa.record_batch({"email": [1]}), model.find_layout(["email"], None), default_region=None
+    ),
+    "a clash of names": lambda s: s.enrich(leads().assign(eb_status=1)),
+    "a column and no table": lambda s: s.enrich(pl.Series("email", ["jane@canary.example"])),
+    "Python objects in Polars": lambda s: s.enrich(
+        pl.DataFrame({"email": pl.Series([{1}], dtype=pl.Object)})
+    ),
+    "a type that Parquet lacks": lambda s: publish(s, pa.nulls(1, pa.month_day_nano_interval()), "since"),
+    "two columns of one name for Parquet": lambda s: publish(s, pa.nulls(1), "email"),
+    "a path for a stream": lambda s: s.enricher().enrich_batches("leads.parquet"),
+    "a number for a stream": lambda s: s.enricher().enrich_batches(3),
+    "a stream of nothing": lambda s: s.enricher().enrich_batches([]),
+    "an asset that gives a number": lambda _: upstream.read_upstream(3),
+    "an asset that gives many partitions": lambda _: upstream.read_upstream({"a": leads(), "b": leads()}),
+    "an asset with two columns of one name": lambda _: upstream.read_upstream(
+        pd.concat([leads(), leads()], axis="columns")
+    ),
+    "an asset with a mixed column": lambda _: upstream.read_upstream(
+        leads(2).assign(x=[1, "canary.example"])
+    ),
+    "a plan above the cap": lambda s: s.enrich(max_credits=5, over_budget="refuse"),
+}
