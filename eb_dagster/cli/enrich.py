@@ -11,12 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from eb_dagster.cli.inputs import InputTable, ParquetTable, check_column_names, is_parquet, open_table
+from eb_dagster.cli.inputs import (
+    InputTable,
+    ParquetTable,
+    Reading,
+    check_column_names,
+    is_parquet,
+    open_table,
+)
 from eb_dagster.cli.options import (
     PlaceType,
     enricher_options,
     force_option,
-    take_reading_options,
     with_enrichment_options,
     with_output_options,
 )
@@ -34,6 +40,7 @@ from eb_dagster.cli.targets import (
 if TYPE_CHECKING:
     from eb_dagster.enricher import Enricher
     from eb_dagster.identifiers.model import FieldType, Layout
+    from eb_dagster.pipeline.plan import Plan
     from eb_dagster.settings import EnricherOptions
     from eb_dagster.tables.csv import TextTable
     from eb_dagster.tables.object_store import Place
@@ -50,10 +57,19 @@ _MOST_ROWS_PLANNED: Final = 1_000_000
     "--explain", is_flag=True, help="List every cell that is not used or not asked, and why; no values."
 )
 @with_enrichment_options
-def plan(file: Place, explain: bool, price: float | None, as_json: bool, **values: Any) -> None:
+def plan(
+    file: Place,
+    explain: bool,
+    encoding: str | None,
+    separator: str | None,
+    header_line: int | None,
+    price: float | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
     with Outcome(as_json=as_json, price=price, ledger=values["ledger"]) as outcome:
-        table = open_table(file, take_reading_options(values))
+        table = open_table(file, Reading(encoding, separator, header_line))
         options = enricher_options(values)
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
@@ -93,6 +109,9 @@ def enrich(
     file: Place,
     output: Place,
     page: Path | None,
+    encoding: str | None,
+    separator: str | None,
+    header_line: int | None,
     price: float | None,
     as_json: bool,
     confirm_above: int,
@@ -107,7 +126,7 @@ def enrich(
         check_targets(file, output, page, ledger=ledger_file(ledger))
         if not force:
             check_replaced(output, page, ledger=ledger, asks=asks)
-        table = open_table(file, take_reading_options(values))
+        table = open_table(file, Reading(encoding, separator, header_line))
         if is_parquet(output):
             check_column_names(table)
         options = enricher_options(values)
@@ -120,21 +139,25 @@ def enrich(
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
                 bar.forecast.plan = outcome.plan = enricher.plan(table.reader())
             if asks:
-                most = table.rows if outcome.plan is None else outcome.plan.spends_at_most
-                _confirm(most if cap is None else min(most, cap), above=confirm_above, price=price)
+                most = _most_credits(outcome.plan, rows=table.rows, cap=cap)
+                _confirm(most, above=confirm_above, price=price)
             try:
                 with bar, adding_what_was_spent(enricher):
                     enricher.on_stopping = bar.say
                     _write(enricher, table, output, prefix=values["prefix"])
                 outcome.output = output
             finally:
-                outcome.report = enricher.report
-                # Closed before the report is shown, because requests that were in flight when a signal came
-                # are still to be counted.
-                enricher.close()
-                if page is not None and (outcome.output or outcome.report.requests):
-                    with adding_what_was_spent(enricher):
-                        outcome.write_page(page)
+                _finish(enricher, outcome, page)
+
+
+def _finish(enricher: Enricher, outcome: Outcome, page: Path | None) -> None:
+    outcome.report = enricher.report
+    # Closed before the report is shown, because requests that were in flight when a signal came are still to be
+    # counted.
+    enricher.close()
+    if page is not None and (outcome.output or outcome.report.requests):
+        with adding_what_was_spent(enricher):
+            outcome.write_page(page)
 
 
 def _open_enricher(table: InputTable, options: EnricherOptions) -> Enricher:
@@ -183,6 +206,11 @@ def _quoted(name: str) -> str:
         return name
     # Every shell understands double quotes, but not what these characters mean inside them.
     return shlex.quote(name) if re.search(r'["$`\\!%]', name) else f'"{name}"'
+
+
+def _most_credits(plan: Plan | None, *, rows: int, cap: int | None) -> int:
+    most = rows if plan is None else plan.spends_at_most
+    return most if cap is None else min(most, cap)
 
 
 def _confirm(most_credits: int, *, above: int, price: float | None) -> None:

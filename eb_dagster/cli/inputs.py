@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -14,6 +14,7 @@ from eb_dagster.cli.spelling import counted
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from eb_dagster.tables.csv import TextTable
     from eb_dagster.tables.object_store import Place
     from eb_dagster.tables.source import Source
 
@@ -46,6 +47,21 @@ class InputTable(Protocol):
     def samples(self) -> dict[str, list[str]]:
         """The first texts of each column."""
         ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a CSV is to be read. None means that it is detected."""
+
+    encoding: str | None = None
+    separator: str | None = None
+    header_line: int | None = None
+
+    def open(self, file: Path) -> TextTable:
+        """The table in a CSV, TSV or text file."""
+        from eb_dagster.tables.csv import TextTable
+
+        return TextTable(file, encoding=self.encoding, separator=self.separator, header_line=self.header_line)
 
 
 @dataclass(frozen=True)
@@ -89,25 +105,26 @@ class ParquetTable:
         return {name: [cell for cell in cells if cell is not None] for name, cells in texts.items()}
 
 
-def open_table(file: Place, reading: Mapping[str, Any]) -> InputTable:
-    """Open a file of leads, and tell what was detected. `reading` says how a CSV is to be read."""
+def open_table(file: Place, reading: Reading) -> InputTable:
+    """Open a file of leads, and tell what was detected."""
     from eb_dagster.errors import InputError
-    from eb_dagster.tables.csv import TextTable
 
     if isinstance(file, Path) and file.is_dir():
         raise InputError(f"{file} is a folder; name a file in it")
     check_suffix(file)
     if not file.is_file():
         raise InputError(f"there is no file {file.name}; check the path")
-    table: InputTable
-    if isinstance(file, Path) and not is_parquet(file):
-        table = TextTable(file, **reading)
-    else:
-        table = ParquetTable.open(file)
+    table = _open(file, reading)
     click.echo(f"{file.name}: {counted(table.rows, 'row')}", err=True)
     for note in table.notes:
         click.echo(f"  {note}", err=True)
     return table
+
+
+def _open(file: Place, reading: Reading) -> InputTable:
+    if isinstance(file, Path) and not is_parquet(file):
+        return reading.open(file)
+    return ParquetTable.open(file)
 
 
 def is_parquet(file: Place) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -14,8 +15,8 @@ from eb_dagster.settings.checks import Age, Choice, PositiveNumber, WholeNumber,
 if TYPE_CHECKING:
     from eb_dagster.identifiers.model import FieldType
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-Option = Callable[[Command], Command]
+# click types a command by what it decorates, which a list of options cannot keep.
+Option = Callable[[Any], Any]
 
 _COLUMN_HELP: Final = {
     "--social-profile": "Column of profile URLs; repeatable.",
@@ -42,7 +43,7 @@ class PlaceType(click.Path):
             self.fail(str(error), param, ctx)
 
 
-def setting_option(name: str, **attributes: Any) -> Option[Any]:
+def setting_option(name: str, **attributes: Any) -> Option:
     """The option for a setting that has a single one. `attributes` are those of `click.option`."""
     setting = SETTINGS[name]
     (flag,) = setting.flags
@@ -77,7 +78,7 @@ def _attributes(setting: Setting) -> dict[str, Any]:
     return attributes
 
 
-def _column_options(name: str, *, multiple: bool) -> list[Option[Any]]:
+def _column_options(name: str, *, multiple: bool) -> list[Option]:
     setting = SETTINGS[name]
     return [
         click.option(flag, metavar=setting.metavar, multiple=multiple, help=_COLUMN_HELP[flag])
@@ -126,18 +127,12 @@ def _read_separator(_: click.Context, param: click.Parameter, value: str | None)
         raise click.BadParameter(str(error), param=param) from None
 
 
-def with_options(options: Sequence[Option[Any]]) -> Option[Any]:
+def with_options(options: Sequence[Option]) -> Option:
     """Several options in one decorator; help shows them in this order."""
-
-    def decorate(command: Any) -> Any:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
+    return lambda command: reduce(lambda decorated, option: option(decorated), reversed(options), command)
 
 
-_READING_OPTIONS: Final[Sequence[Option[Any]]] = (
+_READING_OPTIONS: Final[Sequence[Option]] = (
     click.option("--encoding", help="Encoding of a CSV or TSV. Default: detected."),
     click.option(
         "--separator",
@@ -151,11 +146,10 @@ _READING_OPTIONS: Final[Sequence[Option[Any]]] = (
         help="Line of a CSV that names the columns. Default: detected.",
     ),
 )
-_READING_NAMES: Final = ("encoding", "separator", "header_line")
 
-with_reading_options: Option[Any] = with_options(_READING_OPTIONS)
+with_reading_options: Option = with_options(_READING_OPTIONS)
 
-with_enrichment_options: Option[Any] = with_options(
+with_enrichment_options: Option = with_options(
     [
         click.argument("file", type=PlaceType()),
         *_column_options("identifiers", multiple=True),
@@ -188,7 +182,7 @@ with_enrichment_options: Option[Any] = with_options(
     ]
 )
 
-with_output_options: Option[Any] = with_options(
+with_output_options: Option = with_options(
     [
         setting_option("columns", multiple=True, callback=_split_names, shell_complete=_complete_columns),
         setting_option("lists"),
@@ -196,25 +190,24 @@ with_output_options: Option[Any] = with_options(
     ]
 )
 
-force_option: Option[Any] = click.option(
+force_option: Option = click.option(
     "--force", is_flag=True, help="Replace files that exist and that this ledger did not write."
 )
 
 
-def take_reading_options(values: dict[str, Any]) -> dict[str, Any]:
-    """How a CSV is to be read; taken out of the values of all options."""
-    return {name: values.pop(name) for name in _READING_NAMES}
+def _in_python(setting: Setting, value: Any) -> Any:
+    return days(setting.plain_name, value) if isinstance(setting.check, Age) else value
 
 
 def enricher_options(values: Mapping[str, Any]) -> EnricherOptions:
     """The keywords of `Enricher` from the values of the shell's options."""
     from eb_dagster.identifiers.model import FIELD_TYPES
 
-    options: dict[str, Any] = {}
-    for name, setting in SETTINGS.items():
-        if setting.plain_name in values:
-            value = values[setting.plain_name]
-            options[name] = days(setting.plain_name, value) if isinstance(setting.check, Age) else value
+    options = {
+        setting.name: _in_python(setting, values[setting.plain_name])
+        for setting in SETTINGS.values()
+        if setting.plain_name in values
+    }
     # In the shell, no columns means all of them.
     options["columns"] = options.get("columns") or None
     # The options may come in any order, so they are asked in the default order.

@@ -6,10 +6,11 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress as ignoring
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from eb_dagster.cli.inputs import Reading
 from eb_dagster.cli.ledger import named_ledger, opened_ledger, reporting_errors
 from eb_dagster.cli.options import with_reading_options
 from eb_dagster.cli.people_files import is_identifier, kind_of, read_people
@@ -57,20 +58,22 @@ def forget(
 
 
 def _print_forgotten(results: Sequence[Forgotten], *, is_unused: bool) -> None:
-    identifiers = counted(sum(result.identifiers for result in results), "identifier")
-    rows = sum(result.rows for result in results)
-    if is_unused and not rows:
+    def total(name: str) -> int:
+        return sum(getattr(result, name) for result in results)
+
+    identifiers = counted(total("identifiers"), "identifier")
+    rows = counted(total("rows"), "row")
+    if is_unused and not total("rows"):
         click.echo(
             f"nothing was bought with this ledger, so nothing is removed; {identifiers} can no longer be bought"
         )
         return
-    contacts = counted(sum(result.contacts for result in results), "contact")
-    tables = counted(sum(result.tables for result in results), "published table")
+    contacts = counted(total("contacts"), "contact")
+    tables = counted(total("tables"), "published table")
     click.echo(
-        f"removed {contacts} from replies and {counted(rows, 'row')} from {tables}; {identifiers} can no longer be "
-        "bought"
+        f"removed {contacts} from replies and {rows} from {tables}; {identifiers} can no longer be bought"
     )
-    if torn_files := sum(result.torn_files for result in results):
+    if torn_files := total("torn_files"):
         click.echo(f"removed {counted(torn_files, 'file')} that a crash had left behind")
     if missing := max(result.missing_tables for result in results):
         click.echo(f"{counted(missing, 'published table')} not where it was written: look for copies")
@@ -127,7 +130,9 @@ def suppress(
     kind: FieldType | None,
     region: str | None,
     remove: bool,
-    **reading: Any,
+    encoding: str | None,
+    separator: str | None,
+    header_line: int | None,
 ) -> None:
     """Keep the people in FILE from ever being sent: CSV, TSV, text (one a line) or Parquet.
 
@@ -136,6 +141,7 @@ def suppress(
     from eb_dagster.ledger import privacy
 
     _refuse_no_file(file)
+    reading = Reading(encoding, separator, header_line)
     with reporting_errors():
         people = read_people(file, column=column, kind=kind, region=region, reading=reading)
     with opened_ledger(context, must_exist=remove) as ledger:

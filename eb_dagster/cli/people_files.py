@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import click
+
+from eb_dagster.cli.inputs import Reading
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,9 +47,9 @@ def read_people(
     column: str | None,
     kind: FieldType | None,
     region: str | None,
-    reading: Mapping[str, Any],
+    reading: Reading,
 ) -> list[tuple[FieldType, str]]:
-    """Every person in a file, once. `reading` says how a CSV is to be read.
+    """Every person in a file, once.
 
     Raises:
         InputError: some values are not identifiers; their rows are counted.
@@ -75,7 +77,7 @@ def read_people(
     return list(people)
 
 
-def _cells(file: Path, column: str | None, reading: Mapping[str, Any]) -> Iterator[_Cell]:
+def _cells(file: Path, column: str | None, reading: Reading) -> Iterator[_Cell]:
     names, batches, samples = _open(file, reading)
     chosen = _chosen_columns(file, names, column, samples)
     if chosen is None:
@@ -92,16 +94,15 @@ def _cells(file: Path, column: str | None, reading: Mapping[str, Any]) -> Iterat
 
 
 def _open(
-    file: Path, reading: Mapping[str, Any]
+    file: Path, reading: Reading
 ) -> tuple[list[str], Iterable[pa.RecordBatch], Mapping[str, Sequence[str]] | None]:
     """The names of the columns, the batches, and samples of each column if they help to tell its kind."""
-    from eb_dagster.tables.csv import TextTable
     from eb_dagster.tables.parquet import open_parquet, read_batches
 
     if file.suffix.lower() == ".parquet":
         opened = open_parquet(file)
         return list(opened.schema_arrow.names), read_batches(opened, _BATCH_ROWS), None
-    table = TextTable(file, **reading)
+    table = reading.open(file)
     for note in table.notes:
         click.echo(f"  {note}", err=True)
     return list(table.columns), table.reader(), table.samples()

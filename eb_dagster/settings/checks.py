@@ -55,9 +55,10 @@ class Choice:
     choices: tuple[str, ...]
 
     def __call__(self, name: str, given: object) -> str:  # noqa: D102
-        if given not in self.choices:
-            raise ConfigError(f"{name} is {shown(given)}; choose from {list(self.choices)}")
-        return cast("str", given)
+        for choice in self.choices:
+            if given == choice:
+                return choice
+        raise ConfigError(f"{name} is {shown(given)}; choose from {list(self.choices)}")
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def read_region(_: str, given: object) -> str:
     """A country that phone numbers can belong to."""
     from eb_dagster.identifiers.model import check_region
 
-    return check_region(cast("str", given))
+    return check_region(str(given))
 
 
 def read_partition_size(name: str, given: object) -> int:

@@ -94,11 +94,14 @@ def read_proxy(given: str | None) -> str | None:
     has_scheme = "://" in text
     if has_scheme and parts.scheme != "http":
         raise ConfigError(f"{setting} has another scheme than http; {_PROXY_SHAPE}")
-    has_more = parts.path not in ("", "/") or parts.query or parts.fragment
-    if not has_scheme or port is None or has_more or not _HOST.fullmatch(host):
+    if not has_scheme or port is None or _has_path(parts) or not _HOST.fullmatch(host):
         raise ConfigError(f"{setting} is not the address of a proxy; {_PROXY_SHAPE}")
     address = f"[{host}]" if ":" in host else host
     return f"http://{_user_of(parts)}{address}:{port}"
+
+
+def _has_path(parts: SplitResult) -> bool:
+    return parts.path not in ("", "/") or bool(parts.query or parts.fragment)
 
 
 def _user_of(parts: SplitResult) -> str:
