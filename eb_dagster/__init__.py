@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from eb_dagster.errors import OutcomeUnknown as OutcomeUnknown
     from eb_dagster.errors import OverBudget as OverBudget
     from eb_dagster.errors import Refused as Refused
-    from eb_dagster.identifiers.model import ContactIdentifiers as ContactIdentifiers
+    from eb_dagster.identifiers.contract import ContactIdentifiers as ContactIdentifiers
     from eb_dagster.pipeline.plan import Plan as Plan
     from eb_dagster.pipeline.report import Report as Report
 
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Busy": "errors",
     "ConfigError": "errors",
-    "ContactIdentifiers": "identifiers.model",
+    "ContactIdentifiers": "identifiers.contract",
     "EnrichError": "errors",
     "EnrichedContacts": "contacts.schema",
     "EnrichedContactsComponent": "definitions.component",

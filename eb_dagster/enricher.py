@@ -24,19 +24,10 @@ from eb_dagster.api.client import Client
 from eb_dagster.api.envelope import pack_fields
 from eb_dagster.contacts import schema as contact_columns
 from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget, shown_list
-from eb_dagster.identifiers.model import (
-    Candidates,
-    FieldType,
-    Identifier,
-    Layout,
-    Trait,
-    check_person_columns,
-    find_layout,
-    read_batch,
-    read_blocks,
-    texts_of,
-    with_persons,
-)
+from eb_dagster.identifiers.columns import Layout, find_layout
+from eb_dagster.identifiers.model import Candidates, FieldType, Identifier, Trait
+from eb_dagster.identifiers.rows import check_person_columns, read_batch, read_blocks, with_persons
+from eb_dagster.identifiers.texts import texts_of
 from eb_dagster.ledger import privacy
 from eb_dagster.ledger.companions import Companions
 from eb_dagster.ledger.ledger import Ledger

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from eb_dagster.enricher import Enricher
 from eb_dagster.errors import ConfigError, InputError, LedgerError, shown_list
-from eb_dagster.identifiers.model import find_layout
+from eb_dagster.identifiers.columns import find_layout
 from eb_dagster.ledger.connection import database_url, file_of
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.settings import read_base_url

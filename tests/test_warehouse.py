@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from eb_dagster.contacts.schema import arrow_schema, as_json, contact_arrays, read_contact
+from eb_dagster.contacts.flatten import as_json, contact_arrays
+from eb_dagster.contacts.schema import arrow_schema
+from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.errors import ConfigError, InputError, Refused
 from eb_dagster.tables.parquet import write_parquet
 from tests.databases import PostgreSQL

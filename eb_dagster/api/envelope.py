@@ -1,19 +1,31 @@
-"""The request form and the parsed reply. The only file that knows the API's JSON envelope."""
+"""The request form and the parsed reply. The only file that knows the API's JSON envelope.
+
+An envelope of another vendor offers what this one does:
+
+- where to send (`PATH`, `CONTENT_TYPE`), how many identifiers a request may ask (`MOST_IDENTIFIERS`), and
+  what it may require of a contact (`RequiredField`);
+- `encode_form`: identifiers as the body of a request;
+- `parse_reply`: the body of a reply as `Record`s, without ever raising; and `encode_reply`, its reverse;
+- `tells_of_contacts`: whether the bytes of a damaged body still tell of contacts;
+- `align` and `made_apart`: which record answers which identifier, by what the vendor makes of an echo.
+
+`outcome`, the ledger and the pipeline know the API by these alone. How a contact itself is read, whatever
+the vendor, is up to `contacts/`.
+"""
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntFlag
 from functools import cache
-from typing import Any, Final, cast
+from typing import Final, TypeGuard
 from urllib.parse import quote_plus
 
 import msgspec
-from zlib_ng import gzip_ng, zlib_ng
 
 from eb_dagster.identifiers.model import Identifier
 
@@ -22,27 +34,28 @@ CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
 MOST_IDENTIFIERS: Final = 1000
 """The vendor's documented limit for one request."""
 
-REQUIRED_FIELDS: Final = ("email", "work_email", "personal_email", "phone", "social_profile")
 
-# Its stubs leave the types of its functions partly unknown.
-_zlib: Any = zlib_ng
-# 32 + 15: told apart by the header.
-_GZIP_OR_ZLIB: Final = 47
-_NEXT_MEMBER: Final = re.compile(rb"\0*(\x1f(?:\x8b|\Z)|\x78[\x01\x5e\x9c\xda])")
-# A server that flushes after each contact sends a thousand.
-_MOST_MEMBERS: Final = 10_000
-_FIRST_FEED: Final = 2**10
-_LARGEST_FEED: Final = 2**20
+class RequiredField(IntFlag):
+    """What a request may require of a contact. The bits are kept in ledgers: never change one."""
 
-# A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
-MOST_DECODED_BYTES: Final = 64 * 2**20
+    EMAIL = 1
+    WORK_EMAIL = 2
+    PERSONAL_EMAIL = 4
+    PHONE = 8
+    SOCIAL_PROFILE = 16
+
+
+REQUIRED_FIELDS: Final = tuple(name.lower() for name in RequiredField.__members__)
+"""As the API spells them."""
 
 MISSED: Final = -1
 IN_DOUBT: Final = -2
 UNREADABLE: Final = -3
 FAILED: Final = -8
-"""The vendor says that it could not look: nobody was charged, and it may be asked again. Those between are
-decisions, of `packed`."""
+"""The vendor says that it could not look: nobody was charged, and it may be asked again.
+
+The numbers between are decisions of a person, in `ledger/entries.py`.
+"""
 
 
 def pack_fields(names: Iterable[str]) -> int:
@@ -52,7 +65,7 @@ def pack_fields(names: Iterable[str]) -> int:
 
 @cache
 def _pack_fields(names: frozenset[str]) -> int:
-    return sum(1 << REQUIRED_FIELDS.index(name) for name in names)
+    return sum(RequiredField[name.upper()].value for name in names)
 
 
 def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[str]) -> bytes:
@@ -60,9 +73,11 @@ def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[
     if not 1 <= len(identifiers) <= MOST_IDENTIFIERS:
         raise ValueError(f"a request asks 1 to {MOST_IDENTIFIERS} identifiers")
     # What `json.dumps` gives for a list of dicts, at a third of the time.
-    query = ", ".join([
-        f'{{"field_type": "{one.field_type}", "value": {_as_json(one.value)}}}' for one in identifiers
-    ])  # fmt: skip
+    questions = [
+        f'{{"field_type": "{identifier.field_type}", "value": {_as_json(identifier.value)}}}'
+        for identifier in identifiers
+    ]
+    query = ", ".join(questions)
     required = [{"field_type": name} for name in required_fields]
     fields = {"query_list": f"[{query}]", "required_fields": json.dumps(required)}
     return b"&".join(
@@ -146,11 +161,11 @@ _decode_envelope = msgspec.json.Decoder(_Envelope).decode
 _decode_sections = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_entries = msgspec.json.Decoder(list[dict[str, msgspec.Raw]]).decode
 _NULL: Final = msgspec.Raw(b"null")
-# Other ways to say that nobody was found. An empty object is a contact: somebody, of whom nothing is known.
-_NOBODY: Final = frozenset({b"null", b"false", b"0", b'""', b"[]"})
+# Ways to say that nobody was found. An empty object is a contact: somebody, of whom nothing is known.
+_NOBODY: Final = tuple(map(msgspec.Raw, (b"null", b"false", b"0", b'""', b"[]")))
 _EMPTY_CONTACT: Final = re.compile(rb"\s*\{\s*\}\s*")
 
-# An error, by the name of its key; else by what is said under a key that speaks of how it went.
+# An error is told by the name of its key, or by the value of a key that tells how the look-up went.
 _ERROR_KEY: Final = re.compile(
     r"(?<![a-z])(?:err|error(?:s|ed)?|exceptions?|fail(?:ed|ures?)?|faults?|timed_?out)(?![a-z])"
 )
@@ -168,80 +183,6 @@ _WENT_WELL: Final = re.compile(
 )
 
 
-def inflate(body: bytes, encoding: str) -> tuple[bytes, bool]:
-    """Undo the content encoding as far as it goes. Returns the bytes, and whether that was all."""
-    layers = [layer.strip().lower() for layer in encoding.split(",")]
-    whole = True
-    # Applied in the order they are listed, so undone from the last. More than two is no accident.
-    for layer in reversed([one for one in layers if one not in ("", "identity")][:2]):
-        if layer not in ("gzip", "x-gzip", "deflate"):
-            return b"", False
-        body, fine = _inflate_once(body)
-        whole = whole and fine
-    return body, whole
-
-
-def _inflate_once(body: bytes) -> tuple[bytes, bool]:
-    data = _inflated_at_once(body)
-    return (data, True) if data is not None else _inflate_members(body)
-
-
-def _inflate_members(body: bytes) -> tuple[bytes, bool]:
-    """All members of a body, one after the other (RFC 1952, 2.2), as far as they can be read."""
-    pieces: list[bytes] = []
-    room, start = MOST_DECODED_BYTES, 0
-    for _ in range(_MOST_MEMBERS):
-        data, end = _inflate_member(body, start, room)
-        pieces.append(data)
-        room -= len(data)
-        if end is None:
-            break
-        # Behind the last one, padding is allowed, and other bytes are ignored as every reader of gzip does.
-        if (more := _NEXT_MEMBER.match(body, end)) is None:
-            return b"".join(pieces), True
-        start = more.start(1)
-    return b"".join(pieces), False
-
-
-def _inflate_member(body: bytes, start: int, room: int) -> tuple[bytes, int | None]:
-    """What can be inflated of the member that begins there, and where it ends, if it does."""
-    machine, size, pieces = _zlib.decompressobj(wbits=_GZIP_OR_ZLIB), _FIRST_FEED, list[bytes]()
-    while not machine.eof:
-        if room <= 0 or start >= len(body):
-            return b"".join(pieces), None
-        before = machine.copy()
-        try:
-            data: bytes = machine.decompress(body[start : start + size], room)
-        except _zlib.error:
-            if size == 1:
-                return b"".join(pieces), None
-            # Byte by byte in the end: a wrong checksum does not take the data with it.
-            machine, size = before, size // 2
-            continue
-        pieces.append(data)
-        room -= len(data)
-        start = min(start + size, len(body)) - len(machine.unused_data or machine.unconsumed_tail)
-        size = min(2 * size, _LARGEST_FEED)
-    return b"".join(pieces), start
-
-
-def _inflated_at_once(body: bytes) -> bytes | None:
-    """A whole gzip body in room that is made ready for it; None if its last bytes do not tell how much it takes.
-
-    Room that grows bit by bit takes longer, and lets go of the interpreter each time.
-    """
-    size = int.from_bytes(body[-4:], "little")
-    if not 0 < len(body) <= size <= MOST_DECODED_BYTES:
-        return None
-    try:
-        with gzip_ng.GzipNGFile(fileobj=io.BytesIO(body), mode="rb") as file:
-            # One more than there should be: only at its end the checksum is looked at.
-            data = file.read(size + 1)
-    except (OSError, EOFError, _zlib.error):
-        return None
-    return data if len(data) == size else None
-
-
 def parse_reply(body: bytes) -> ParsedReply:
     """Read a decoded reply. Never raises: what cannot be read is simply not in it."""
     try:
@@ -251,19 +192,20 @@ def parse_reply(body: bytes) -> ParsedReply:
             return _parse_odd(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return _parse_leniently(body.decode("utf-8", "replace"))
-    records = tuple([
-        Record(entry.value, None if _is_nobody(entry.enriched_contact) else entry.enriched_contact)
+    records = [
+        Record(entry.value, None if entry.enriched_contact in _NOBODY else entry.enriched_contact)
         for entry in envelope.contacts
-    ])  # fmt: skip
-    return ParsedReply(records, envelope.records_enriched, whole=True)
+    ]
+    return ParsedReply(tuple(records), envelope.records_enriched, whole=True)
 
 
 def _parse_odd(body: bytes) -> ParsedReply:
     """A reply in which a key is missing, new or of another type."""
     sections = _decode_sections(body)
-    records = tuple([_odd_record(entry) for entry in _decode_entries(sections.pop("contacts", _NULL))])
+    entries = _decode_entries(sections.pop("contacts", _NULL))
+    records = tuple([_odd_record(entry) for entry in entries])
     count = _count(_decode(sections.pop("records_enriched", _NULL)))
-    return _with_its_error(ParsedReply(records, count, whole=True), _decoded(sections))
+    return _apply_error(ParsedReply(records, count, whole=True), _decoded(sections))
 
 
 def _odd_record(entry: dict[str, msgspec.Raw]) -> Record:
@@ -277,19 +219,23 @@ def _decoded(sections: Mapping[str, msgspec.Raw]) -> dict[str, object]:
 
 
 def _record(echo: str | None, contact: msgspec.Raw | None, beside: Mapping[str, object]) -> Record:
-    is_miss = contact is None or _is_nobody(contact)
-    holds_nothing = is_miss or _EMPTY_CONTACT.fullmatch(contact or b"")
-    if holds_nothing and any(_is_error(name, value) for name, value in beside.items()):
+    is_miss = contact is None or contact in _NOBODY
+    is_empty = is_miss or _EMPTY_CONTACT.fullmatch(contact or b"")
+    if is_empty and any(_is_error(name, value) for name, value in beside.items()):
         return Record(echo, None, failed=True)
     return Record(echo, None if is_miss else contact, readable=contact is not None)
 
 
-def _with_its_error(parsed: ParsedReply, beside: Mapping[str, object]) -> ParsedReply:
-    """The reply, in which nobody was missed if all of it carries an error."""
-    # What it says in words may be a sum of what was found.
-    if not any(_is_error(name, value) for name, value in beside.items() if name not in _MESSAGE_KEYS):
+def _apply_error(parsed: ParsedReply, beside: Mapping[str, object]) -> ParsedReply:
+    """The reply as parsed, but with failures in place of misses if the whole reply carries an error."""
+    # A message may sum up how many were found, which is no error.
+    telling = {name: value for name, value in beside.items() if name not in _MESSAGE_KEYS}
+    if not any(_is_error(name, value) for name, value in telling.items()):
         return parsed
-    records = [Record(one.echo, None, failed=True) if one.contact is None else one for one in parsed.records]
+    records = [
+        Record(record.echo, None, failed=True) if record.contact is None else record
+        for record in parsed.records
+    ]
     return ParsedReply(tuple(records), parsed.records_enriched, parsed.whole)
 
 
@@ -307,21 +253,15 @@ def _is_error(name: str, value: object) -> bool:
     """Whether a key beside a contact, or beside all of them, says that something went wrong."""
     name = _spelled(name)
     text = str(value).strip() if isinstance(value, str | int | float) else None
-    is_nothing = not value or (text is not None and text.lower() in _NO_ERROR)
+    says_nothing = not value or (text is not None and text.lower() in _NO_ERROR)
     if name in _SUCCESS_KEYS or value is False:
-        return is_nothing and value is not None and name in _SUCCESS_KEYS | _STATUS_KEYS
-    if is_nothing:
+        # "success": false is an error, "error": false is none.
+        return says_nothing and value is not None and name in _SUCCESS_KEYS | _STATUS_KEYS
+    if says_nothing:
         return False
     if _ERROR_KEY.search(name):
         return True
     return name in _KEYS_OF_OUTCOME and not (text is not None and _WENT_WELL.fullmatch(text))
-
-
-def _is_nobody(contact: msgspec.Raw) -> bool:
-    if contact == _NULL:
-        return True
-    raw = memoryview(contact)
-    return len(raw) < 8 and raw.tobytes().strip() in _NOBODY
 
 
 def _echo(value: object) -> str | None:
@@ -334,7 +274,7 @@ def _echo(value: object) -> str | None:
 
 
 def _count(value: object) -> int | None:
-    # It is told as carelessly as an echo.
+    # Like an echo, a count may come as text.
     text = _echo(value)
     return int(text) if text is not None and _DIGITS.fullmatch(text) else None
 
@@ -343,27 +283,32 @@ def _parse_leniently(text: str) -> ParsedReply:
     """What the standard library can read of it: all (it takes NaN), else the records one by one."""
     try:
         envelope = json.loads(text)
-        entries = envelope.pop("contacts")
-        if isinstance(entries, list):
-            listed = cast("list[object]", entries)
-            if all(isinstance(entry, dict) for entry in listed):
-                records = tuple([_lenient_record(cast("dict[str, Any]", entry)) for entry in listed])
+        if _is_object(envelope):
+            entries = envelope.pop("contacts", None)
+            if _is_list(entries) and all(isinstance(entry, dict) for entry in entries):
+                records = tuple([_lenient_record(entry) for entry in entries if _is_object(entry)])
                 count = _count(envelope.pop("records_enriched", None))
-                return _with_its_error(ParsedReply(records, count, whole=True), envelope)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                return _apply_error(ParsedReply(records, count, whole=True), envelope)
+    except (ValueError, RecursionError):
         pass
     return ParsedReply(tuple(_salvage(text)), None, whole=False)
 
 
-def _lenient_record(entry: dict[str, Any]) -> Record:
+def _lenient_record(entry: dict[str, object]) -> Record:
     echo = _echo(entry.pop("value", None))
-    # ASCII, so that lone surrogates survive until `contacts` deals with them.
-    contact = (
-        msgspec.Raw(json.dumps(entry.pop("enriched_contact")).encode("ascii"))
-        if "enriched_contact" in entry
-        else None
-    )
+    contact = None
+    if "enriched_contact" in entry:
+        # ASCII, so that lone surrogates survive until `contacts` deals with them.
+        contact = msgspec.Raw(json.dumps(entry.pop("enriched_contact")).encode("ascii"))
     return _record(echo, contact, entry)
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict)
+
+
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)
 
 
 _DIGITS: Final = re.compile(r"\s*-?[0-9]{1,40}\s*")
@@ -388,15 +333,32 @@ def _salvage(text: str) -> Iterator[Record]:
 
 def encode_reply(records: Sequence[Record], records_enriched: int | None) -> bytes:
     """A reply with these records at the same positions, as `parse_reply` reads it."""
-    entries: list[bytes] = []
-    for record in records:
-        contact = (
-            b"" if not record.readable else b'"enriched_contact":' + bytes(record.contact or _NULL) + b","
-        )
-        contact += b'"error":true,' if record.failed else b""
-        entries.append(b"{" + contact + b'"value":' + json.dumps(record.echo).encode("ascii") + b"}")
-    count = b"null" if records_enriched is None else str(records_enriched).encode("ascii")
-    return b'{"contacts":[' + b",".join(entries) + b'],"records_enriched":' + count + b"}"
+    entries = b",".join(map(_encode_record, records))
+    count = json.dumps(records_enriched).encode("ascii")
+    return b'{"contacts":[' + entries + b'],"records_enriched":' + count + b"}"
+
+
+def _encode_record(record: Record) -> bytes:
+    members: list[bytes] = []
+    if record.readable:
+        members.append(b'"enriched_contact":' + bytes(record.contact or _NULL))
+    if record.failed:
+        members.append(b'"error":true')
+    members.append(b'"value":' + json.dumps(record.echo).encode("ascii"))
+    return b"{" + b",".join(members) + b"}"
+
+
+_COUNT_ABOVE_ZERO: Final = re.compile(rb'"records_enriched"\s*:\s*"?0*[1-9]')
+
+
+def has_contacts_key(body: bytes) -> bool:
+    """Whether a body may be an envelope at all."""
+    return b'"contacts"' in body
+
+
+def tells_of_contacts(body: bytes) -> bool:
+    """Whether a body holds a contact, or what is left of one, or counts some as enriched."""
+    return b'"enriched_contact"' in body or _COUNT_ABOVE_ZERO.search(body) is not None
 
 
 def align(
@@ -408,89 +370,106 @@ def align(
     false when the reply broke off: what is missing from it is then in doubt rather than unreadable.
     """
     records = parsed.records
-    places: dict[int, list[int]] = {}
+    positions, is_unclear, extra = _positions_by_question(records, find)
     # Something is there that may answer what is not answered otherwise.
-    is_murky = complete and not parsed.whole
-    extra = 0
-    for at, record in enumerate(records):
-        meant = None if record.echo is None else find(record.echo)
-        if meant is None or len(meant) > 1:
-            is_murky = True
-        elif meant:
-            places.setdefault(next(iter(meant)), []).append(at)
-        else:
-            extra += 1
+    is_unclear = is_unclear or (complete and not parsed.whole)
     outcomes: dict[int, int] = {}
-    for question, there in places.items():
-        extra += len(there) - 1
-        agree = all(records[at].says_the_same(records[there[0]]) for at in there[1:])
-        if agree and not (len(records) == asked and _may_be_others(question, places)):
-            outcomes[question] = _outcome(records[there[0]], there[0])
+    for question, answering in positions.items():
+        extra += len(answering) - 1
+        first = records[answering[0]]
+        do_agree = all(records[position].says_the_same(first) for position in answering[1:])
+        if do_agree and not (len(records) == asked and _may_be_of_others(question, positions)):
+            outcomes[question] = _outcome(first, answering[0])
         else:
             # There is no telling whose they are.
             outcomes[question] = UNREADABLE
-            is_murky = True
-    absent = UNREADABLE if is_murky else IN_DOUBT
+            is_unclear = True
+    absent = UNREADABLE if is_unclear else IN_DOUBT
     return Alignment(tuple([outcomes.get(question, absent) for question in range(asked)]), extra)
 
 
-def _may_be_others(question: int, places: Mapping[int, Sequence[int]]) -> bool:
-    """Whether an echo may have been made of those of others: of those in whose places its records stand.
+def _positions_by_question(
+    records: Sequence[Record], find: Callable[[str], Collection[int]]
+) -> tuple[dict[int, list[int]], bool, int]:
+    """Where the records of each question stand; whether some may be of any, and how many are of none."""
+    positions: dict[int, list[int]] = {}
+    is_unclear = False
+    extra = 0
+    for position, record in enumerate(records):
+        questions = None if record.echo is None else find(record.echo)
+        if questions is None or len(questions) > 1:
+            is_unclear = True
+        elif questions:
+            positions.setdefault(next(iter(questions)), []).append(position)
+        else:
+            extra += 1
+    return positions, is_unclear, extra
 
-    For a reply with a record for each question. Where those are answered elsewhere, it is in another order.
+
+def _may_be_of_others(question: int, positions: Mapping[int, Sequence[int]]) -> bool:
+    """Whether an echo may have been made of those of other questions, in whose places its records stand.
+
+    It matters for a reply with a record for each question. Where the others are answered elsewhere, the reply
+    is in another order.
     """
-    return all(at != question and at not in places for at in places[question])
+    return all(position != question and position not in positions for position in positions[question])
 
 
-def _outcome(record: Record, at: int) -> int:
+def _outcome(record: Record, position: int) -> int:
     if not record.readable:
         return UNREADABLE
     if record.failed:
         return FAILED
-    return MISSED if record.contact is None else at
+    return MISSED if record.contact is None else position
 
 
 def counts_more(parsed: ParsedReply) -> bool:
-    """Whether more are counted as enriched than there are contacts: one may be charged under an error."""
+    """Whether more are counted as enriched than there are contacts: an error may then have been charged."""
     if parsed.records_enriched is None:
         return False
-    contacts = {(one.echo, bytes(one.contact)) for one in parsed.records if one.contact is not None}
+    contacts = {
+        (record.echo, bytes(record.contact)) for record in parsed.records if record.contact is not None
+    }
     return parsed.records_enriched > len(contacts)
 
 
 def made_apart(identifiers: Sequence[Identifier]) -> list[bool]:
-    """Which of these can be told from those before them by whatever an API may make of an echo.
+    """Which of these can be told from those before them, whatever the API makes of them in its echo.
 
     `p+tag@firm.com` that comes back as `p@firm.com` proves nothing if that was asked, too.
     """
-    as_asked: set[tuple[str, str]] = set()
-    as_made: set[tuple[str, str]] = set()
+    asked: set[tuple[str, str]] = set()
+    possible_echoes: set[tuple[str, str]] = set()
     apart: list[bool] = []
-    for one in identifiers:
-        kind, mine = one.field_type, (one.field_type, one.value)
-        made = {(kind, text) for text in _what_may_be_made_of(one)} - {mine}
-        is_apart = mine not in as_made and as_asked.isdisjoint(made)
+    for identifier in identifiers:
+        kind, own = identifier.field_type, (identifier.field_type, identifier.value)
+        echoes = {(kind, text) for text in _possible_echoes(identifier)} - {own}
+        is_apart = own not in possible_echoes and asked.isdisjoint(echoes)
         apart.append(is_apart)
         if is_apart:
-            as_asked.add(mine)
-            as_made |= made
+            asked.add(own)
+            possible_echoes |= echoes
     return apart
 
 
-def _what_may_be_made_of(one: Identifier) -> set[str]:
+def _possible_echoes(identifier: Identifier) -> set[str]:
     """An address without its tag or dots, a phone without its country, a profile without its accents."""
-    text = one.value
-    if one.field_type == "email":
-        local, _, domain = text.rpartition("@")
-        locals_ = {local, local.partition("+")[0]}
-        locals_ |= {each.replace(".", "") for each in locals_}
-        return {f"{each}@{domain.replace('googlemail.', 'gmail.')}" for each in locals_}
-    if one.field_type == "phone":
+    text = identifier.value
+    if identifier.field_type == "email":
+        return _possible_addresses(text)
+    if identifier.field_type == "phone":
         # Mobile and trunk digits that some countries write, and some leave out.
-        shorter = {text.replace(old, old[:-1], 1) for old in ("+549", "+390")}
+        shorter = {text.replace(prefix, prefix[:-1], 1) for prefix in ("+549", "+390")}
         return shorter | {f"+{text[length + 1 :]}" for length in (1, 2, 3)}
     if not text.isascii():
-        text = "".join(
-            char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char)
-        )
+        characters = unicodedata.normalize("NFKD", text)
+        text = "".join(char for char in characters if not unicodedata.combining(char))
     return {text, text.replace(".", "")}
+
+
+def _possible_addresses(address: str) -> set[str]:
+    local, _, domain = address.rpartition("@")
+    domain = domain.replace("googlemail.", "gmail.")
+    local_parts = {local, local.partition("+")[0]}
+    local_parts |= {part.replace(".", "") for part in local_parts}
+    return {f"{part}@{domain}" for part in local_parts}

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from typing import Final, Literal
+from typing import Literal
 
 from eb_dagster.api.client import NoReply, Reply
-from eb_dagster.api.envelope import ParsedReply, inflate, parse_reply
-
-_CONTACTS_KEY: Final = b'"contacts"'
-_COUNTED: Final = re.compile(rb'"records_enriched"\s*:\s*"?0*[1-9]')
+from eb_dagster.api.compression import inflate
+from eb_dagster.api.envelope import ParsedReply, has_contacts_key, parse_reply, tells_of_contacts
 
 Verdict = Literal["answered", "free", "busy", "doubt", "refused"]
 
@@ -18,11 +15,10 @@ def judge(outcome: Reply | NoReply) -> Verdict:
     """Whether money may be gone, by what left and what came back."""
     if isinstance(outcome, NoReply):
         return "doubt" if outcome.request_left else "free"
-    status, is_success = outcome.status, 200 <= outcome.status < 300
-    if is_success and outcome.request_left:
+    if 200 <= outcome.status < 300 and outcome.request_left:
         return "answered"
     body, _ = inflate(outcome.body, outcome.encoding)
-    parsed = parse_reply(body) if _CONTACTS_KEY in body else None
+    parsed = parse_reply(body) if has_contacts_key(body) else None
     if parsed is None or not says_nobody_was_looked_for(parsed):
         # A body with contacts is an answer whatever its status: they were paid for.
         if parsed is not None and parsed.records:
@@ -30,25 +26,20 @@ def judge(outcome: Reply | NoReply) -> Verdict:
         # A refusal is free unless it says itself that somebody was enriched.
         if outcome.request_left and tells_of_contacts(body):
             return "doubt"
+    return _judge_status(outcome.status, request_left=outcome.request_left)
+
+
+def _judge_status(status: int, *, request_left: bool) -> Verdict:
     if status == 429:
         return "busy"
     # 1xx: another protocol (101), or interim answers without end.
     if status < 300 or status == 408 or status >= 500:
         # Without its last byte, nobody can have acted on the request.
-        return "doubt" if outcome.request_left else "free"
+        return "doubt" if request_left else "free"
     return "refused"
-
-
-def tells_of_contacts(body: bytes) -> bool:
-    """Whether a body holds a contact, or what is left of one, or counts some as enriched."""
-    return b'"enriched_contact"' in body or _COUNTED.search(body) is not None
 
 
 def says_nobody_was_looked_for(parsed: ParsedReply) -> bool:
     """Whether a whole reply says of each record that it failed, and counts nobody as enriched."""
-    return (
-        parsed.whole
-        and bool(parsed.records)
-        and all(one.failed for one in parsed.records)
-        and not parsed.records_enriched
-    )
+    has_failed = bool(parsed.records) and all(record.failed for record in parsed.records)
+    return parsed.whole and has_failed and not parsed.records_enriched

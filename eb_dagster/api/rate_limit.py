@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from typing import Final, Protocol
 
 REQUESTS_PER_MINUTE: Final = 198.0
-"""The vendor refuses more than 200 a minute, and does not say how it counts them."""
+"""Just below the 200 that the vendor allows."""
 
 LONGEST_PAUSE: Final = 120.0
 """Seconds. Twice the vendor's window; a Retry-After beyond it is not believed."""
@@ -24,7 +24,7 @@ _FIRST_PAUSE: Final = 1.0
 
 
 class Slots(Protocol):
-    """Where the next free moment to send is kept; the ledger, so that all processes share it."""
+    """Where the next free time to send is kept: the ledger, so that all processes share it."""
 
     def reserve_slot(self, *, interval: float) -> float:
         """Take the next slot and return how many seconds it is away."""
@@ -36,7 +36,7 @@ class Slots(Protocol):
 
 
 class Pacer:
-    """Hands out moments to send, evenly spaced. Sleeps for nobody."""
+    """Hands out times to send, evenly spaced. It does not sleep itself."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Pacer:
     def seconds_to_wait(self) -> float:
         """Seconds until this process may send; 0 or less when it may send now."""
         now = self._clock()
-        # A slot that was not used in time is let go: others stand close behind it.
+        # A slot that was not used in time is given up: those of others follow closely.
         if self._slot is None or now > self._slot + self._interval:
             self._slot = now + self._slots.reserve_slot(interval=self._interval)
         return self._slot - now
@@ -68,7 +68,7 @@ class Pacer:
         `refusals` counts the 429s in a row; without a usable Retry-After, the pause doubles.
         """
         asked = read_retry_after(retry_after, now=time.time())
-        # Not random for security: so that several processes do not come back at once.
+        # Several processes must not come back at the same time. It is not for security.
         jitter = 1 + random.random() / 4  # noqa: S311
         backoff = _FIRST_PAUSE * 2 ** min(refusals, 6) * jitter
         seconds = min(backoff if asked is None else max(asked, 0.1), LONGEST_PAUSE)
@@ -84,18 +84,18 @@ def read_retry_after(text: str | None, *, now: float) -> float | None:
     try:
         seconds = float(text)
     except ValueError:
-        moment = read_date(text)
-        if moment is None:
+        time_to_retry = read_date(text)
+        if time_to_retry is None:
             return None
-        seconds = moment - now
-    # Zero or less is no answer to "too many", nor is not-a-number; an hour is taken for a mistake.
+        seconds = time_to_retry - now
+    # Zero or less is no answer to "too many", nor is not-a-number. An hour is taken for a mistake.
     return seconds if 0 < seconds <= LONGEST_PAUSE else None
 
 
 def read_date(text: str | None) -> float | None:
     """A date in a header (RFC 9110, 5.6.7) as seconds since the epoch, or None if it is none."""
     try:
-        moment = parsedate_to_datetime(text or "")
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        date = parsedate_to_datetime(text or "")
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None

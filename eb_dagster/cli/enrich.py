@@ -39,7 +39,8 @@ from eb_dagster.cli.targets import (
 
 if TYPE_CHECKING:
     from eb_dagster.enricher import Enricher
-    from eb_dagster.identifiers.model import FieldType, Layout
+    from eb_dagster.identifiers.columns import Layout
+    from eb_dagster.identifiers.model import FieldType
     from eb_dagster.pipeline.plan import Plan
     from eb_dagster.settings import EnricherOptions
     from eb_dagster.tables.csv import TextTable
@@ -163,7 +164,8 @@ def _finish(enricher: Enricher, outcome: Outcome, page: Path | None) -> None:
 def _open_enricher(table: InputTable, options: EnricherOptions) -> Enricher:
     """The enricher for a table. Tells which columns it asks, and whether the ledger is new."""
     from eb_dagster.enricher import Enricher
-    from eb_dagster.identifiers.model import check_person_columns, find_layout, suggest
+    from eb_dagster.identifiers.columns import find_layout, suggest
+    from eb_dagster.identifiers.rows import check_person_columns
 
     samples = table.samples()
 
@@ -186,7 +188,7 @@ def _named_ledger(options: EnricherOptions) -> str | None:
 
 
 def _tell_columns(table: InputTable, layout: Layout, samples: Mapping[str, Sequence[str]]) -> None:
-    from eb_dagster.identifiers.model import suggest
+    from eb_dagster.identifiers.columns import suggest
 
     columns = [f"{name!r} ({kind})" for kind, name in layout.columns] or ["'value' of each row"]
     click.echo(f"  asks {', then '.join(columns)}", err=True)

@@ -150,7 +150,7 @@ def check_suffix(file: Place) -> None:
 def check_column_names(table: InputTable) -> None:
     """Refuse repeated column names, which a Parquet table cannot have."""
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.model import listed
+    from eb_dagster.identifiers.columns import listed
 
     repeated = sorted({name for name in table.columns if table.columns.count(name) > 1})
     if repeated:

@@ -196,7 +196,8 @@ def _refuse_no_file(file: Path) -> None:
 def check_identifiers(people: Sequence[tuple[FieldType, str]], region: str | None) -> None:
     """Refuse all values if one of them is not an identifier, before anything is removed."""
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.model import Identifier, canonical
+    from eb_dagster.identifiers.canonical import canonical
+    from eb_dagster.identifiers.model import Identifier
 
     faulty_positions = [
         str(position)

@@ -56,7 +56,7 @@ def read_people(
 
     """
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.model import read_cell
+    from eb_dagster.identifiers.cells import read_cell
 
     people: dict[tuple[FieldType, str], None] = {}
     faulty_rows: dict[int, None] = {}
@@ -130,7 +130,7 @@ def _chosen_columns(
 ) -> dict[str, FieldType | None] | None:
     """The columns to read, with their kinds; None if the file is a list without a header."""
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.model import find_layout, listed, suggest
+    from eb_dagster.identifiers.columns import find_layout, listed, suggest
 
     suggested = suggest(names, samples)
     likely: dict[str, FieldType | None] = {
@@ -155,6 +155,7 @@ def _chosen_columns(
 
 def is_identifier(text: str) -> bool:
     """Whether a text is an identifier of any kind."""
-    from eb_dagster.identifiers.model import FIELD_TYPES, Identifier, canonical
+    from eb_dagster.identifiers.canonical import canonical
+    from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 
     return any(isinstance(canonical(kind, text), Identifier) for kind in FIELD_TYPES)

@@ -12,7 +12,7 @@ from eb_dagster.definitions.checks import EnrichmentChecks, NamesAgree
 from eb_dagster.definitions.materialize import Enrichment, Event, LaunchConfig, failure
 from eb_dagster.definitions.metadata import column_schema, storage_kind
 from eb_dagster.errors import ConfigError, shown, shown_list
-from eb_dagster.identifiers.model import find_layout
+from eb_dagster.identifiers.columns import find_layout
 from eb_dagster.settings import VENDOR_URL, AssetOptions, read_settings
 from eb_dagster.tables.object_store import ObjectPath, place
 from eb_dagster.tables.parquet import SCHEMA_VERSION

@@ -38,7 +38,8 @@ from eb_dagster.definitions.resource import ExactBuyerResource
 from eb_dagster.definitions.upstream import Upstream, read_upstream
 from eb_dagster.enricher import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
-from eb_dagster.identifiers.model import check_text, find_layout
+from eb_dagster.identifiers.columns import find_layout
+from eb_dagster.identifiers.contract import check_text
 from eb_dagster.pipeline.forecast import Forecast
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report

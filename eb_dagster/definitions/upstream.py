@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
-from eb_dagster.identifiers.model import listed
+from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import open_parquet, read_batches
 from eb_dagster.tables.source import Source, collected, is_polars, is_readable, read_table

@@ -7,8 +7,11 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any, Final, cast
 
-from eb_dagster.contacts.schema import Contact, Flattened
-from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, canonical_values, is_vanity, key_forms
+from eb_dagster.contacts.contact import Contact
+from eb_dagster.contacts.flatten import Flattened
+from eb_dagster.identifiers.canonical import canonical_values, key_forms
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
+from eb_dagster.identifiers.profile import is_vanity
 from eb_dagster.identifiers.role_mailboxes import is_role_mailbox
 from eb_dagster.ledger.entries import PROFILED, VANITY, pack_aliases
 from eb_dagster.ledger.ledger import Ledger

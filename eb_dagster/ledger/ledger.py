@@ -30,7 +30,8 @@ from sqlalchemy import exc
 
 from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
 from eb_dagster.errors import ConfigError, LedgerError
-from eb_dagster.identifiers.model import FIELD_TYPES, KEY_FORMS, FieldType, Identifier
+from eb_dagster.identifiers.kinds import KINDS
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.ledger import connection as database
 from eb_dagster.ledger.connection import damaged
 from eb_dagster.ledger.encryption import OLD_VARIABLE, SEALED, VARIABLE, Vault
@@ -351,7 +352,7 @@ class Ledger:
             start = f"{place[0]}\0{field_type}\0".encode("utf-8", "surrogatepass")
             # What it begins with is hashed once: that is half of the work.
             begun = blake2b(start, key=self._secret, digest_size=KEY_BYTES)
-            key_form = _as_it_is if field_type == "name" else KEY_FORMS[field_type]
+            key_form = _as_it_is if field_type == "name" else KINDS[field_type].key_form
 
             def hash_of(value: str) -> bytes:
                 one = begun.copy()

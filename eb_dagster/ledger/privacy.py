@@ -22,15 +22,10 @@ import sqlalchemy as sa
 
 from eb_dagster.api.envelope import IN_DOUBT, MISSED, UNREADABLE, ParsedReply, Record, parse_reply
 from eb_dagster.errors import InputError
-from eb_dagster.identifiers.model import (
-    FIELD_TYPES,
-    FieldType,
-    Identifier,
-    canonical,
-    identifiers_in,
-    is_role,
-    read_cell,
-)
+from eb_dagster.identifiers.canonical import canonical, identifiers_in
+from eb_dagster.identifiers.cells import read_cell
+from eb_dagster.identifiers.kinds import is_role
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.ledger import companions, rejections
 from eb_dagster.ledger import connection as database
 from eb_dagster.ledger.entries import (

@@ -9,6 +9,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from eb_dagster.api.compression import inflate
 from eb_dagster.api.envelope import (
     FAILED,
     IN_DOUBT,
@@ -18,11 +19,14 @@ from eb_dagster.api.envelope import (
     align,
     counts_more,
     encode_reply,
-    inflate,
     parse_reply,
 )
-from eb_dagster.contacts.schema import Contact, Flattened, flatten, is_utf8, read_contact
-from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier, canonical, identifiers_in
+from eb_dagster.contacts.contact import Contact
+from eb_dagster.contacts.flatten import Flattened, flatten
+from eb_dagster.contacts.parser import is_utf8
+from eb_dagster.contacts.tolerant_parser import read_contact
+from eb_dagster.identifiers.canonical import canonical, identifiers_in
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.ledger.aliases import inside_contacts
 from eb_dagster.ledger.entries import FORGOTTEN, NO_KEY, pack_outcomes
 from eb_dagster.ledger.ledger import Ledger, StoredReply, SuppressionList, Withheld

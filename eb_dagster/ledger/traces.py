@@ -18,7 +18,9 @@ import phonenumbers
 import pyarrow as pa
 import pyarrow.compute
 
-from eb_dagster.identifiers.model import FieldType, Identifier, canonical, read_cell
+from eb_dagster.identifiers.canonical import canonical
+from eb_dagster.identifiers.cells import read_cell
+from eb_dagster.identifiers.model import FieldType, Identifier
 
 # pyarrow-stubs leaves much of it unknown.
 compute: Any = pyarrow.compute

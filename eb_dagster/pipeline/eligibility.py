@@ -11,8 +11,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.identifiers.mail_providers import company_domain
-from eb_dagster.identifiers.model import Candidates, Identifier, Trait, is_role, is_weak
+from eb_dagster.identifiers.company_domains import company_domain
+from eb_dagster.identifiers.kinds import is_role, is_weak
+from eb_dagster.identifiers.model import Candidates, Identifier, Trait
 from eb_dagster.pipeline.rows import Offers
 
 SHARED = "shared"

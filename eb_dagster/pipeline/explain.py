@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pyarrow as pa
 
-from eb_dagster.identifiers.model import Candidates, Identifier, is_role
+from eb_dagster.identifiers.kinds import is_role
+from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.pipeline.eligibility import ROLE_MAILBOX, SHARED
 from eb_dagster.pipeline.plan import reason_in_words
 

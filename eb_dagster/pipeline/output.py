@@ -19,19 +19,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eb_dagster.api.envelope import Record, parse_reply
-from eb_dagster.contacts.schema import (
-    AGREES,
-    STATUS_COLUMNS,
-    Contact,
-    Flattened,
-    as_json,
-    flatten,
-    is_utf8,
-    read_contact,
-    select,
-)
+from eb_dagster.contacts.contact import Contact
+from eb_dagster.contacts.flatten import Flattened, as_json, flatten
+from eb_dagster.contacts.parser import is_utf8
+from eb_dagster.contacts.schema import AGREES, STATUS_COLUMNS, select
+from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.errors import LedgerError
-from eb_dagster.identifiers.model import Candidates, FieldType, Identifier, identifiers_in, is_weak
+from eb_dagster.identifiers.canonical import identifiers_in
+from eb_dagster.identifiers.kinds import is_weak
+from eb_dagster.identifiers.model import Candidates, FieldType, Identifier
 from eb_dagster.identifiers.names import agrees
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.ledger import Ledger, SuppressionList

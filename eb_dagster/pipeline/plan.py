@@ -19,7 +19,10 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from eb_dagster.identifiers.model import Candidates, Identifier, identifiers_in, is_vanity, is_weak, key_form
+from eb_dagster.identifiers.canonical import identifiers_in, key_form
+from eb_dagster.identifiers.kinds import is_weak
+from eb_dagster.identifiers.model import Candidates, Identifier
+from eb_dagster.identifiers.profile import is_vanity
 from eb_dagster.pipeline.rows import Settled, Status
 
 State = Literal[

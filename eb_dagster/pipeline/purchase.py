@@ -29,10 +29,7 @@ from eb_dagster.api.envelope import (
 from eb_dagster.api.outcome import Verdict, judge
 from eb_dagster.api.rate_limit import Pacer
 from eb_dagster.errors import Busy, ConfigError, EnrichError, LedgerError, OutcomeUnknown, Refused
-from eb_dagster.identifiers.model import (
-    FieldType,
-    Identifier,
-)
+from eb_dagster.identifiers.model import FieldType, Identifier
 from eb_dagster.ledger.entries import FORGOTTEN
 from eb_dagster.ledger.ledger import Ledger, Limits, Short
 from eb_dagster.ledger.lookup import Freshness, Known, KnownKeys

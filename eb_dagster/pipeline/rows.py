@@ -14,7 +14,8 @@ from typing import Final, Literal, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.identifiers.model import Candidates, FieldType, Identifier, Trait, trait_of
+from eb_dagster.identifiers.kinds import trait_of
+from eb_dagster.identifiers.model import Candidates, FieldType, Identifier, Trait
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.lookup import STANDINGS, KnownKeys
 

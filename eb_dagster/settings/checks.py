@@ -113,7 +113,7 @@ def read_text(name: str, given: object) -> str:
 
 def read_region(_: str, given: object) -> str:
     """A country that phone numbers can belong to."""
-    from eb_dagster.identifiers.model import check_region
+    from eb_dagster.identifiers.phone import check_region
 
     return check_region(str(given))
 
@@ -161,7 +161,7 @@ def read_identifiers(_: str, given: object) -> Mapping[Any, Any]:
 
 def read_person(_: str, given: object) -> Mapping[Any, Any]:
     """Columns with the name and the company of the person a row is about."""
-    from eb_dagster.identifiers.model import listed
+    from eb_dagster.identifiers.columns import listed
     from eb_dagster.identifiers.names import check_installed
 
     if not isinstance(given, Mapping):

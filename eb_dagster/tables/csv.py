@@ -22,7 +22,9 @@ from typing import Any, Final, TextIO, cast
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
-from eb_dagster.identifiers.model import FIELD_TYPES, Identifier, canonical, suggest
+from eb_dagster.identifiers.canonical import canonical
+from eb_dagster.identifiers.columns import suggest
+from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 from eb_dagster.tables import encodings
 from eb_dagster.tables.atomic_file import published, telling_of
 from eb_dagster.tables.object_store import ObjectPath, Place

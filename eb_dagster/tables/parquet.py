@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eb_dagster.errors import ConfigError, InputError
-from eb_dagster.identifiers.model import listed
+from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.atomic_file import moved_aside, published
 from eb_dagster.tables.object_store import Place
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
-from eb_dagster.identifiers.model import listed
+from eb_dagster.identifiers.columns import listed
 
 
 class Source:

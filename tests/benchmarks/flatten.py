@@ -11,7 +11,9 @@ import pandas as pd
 import pyarrow as pa
 
 from eb_dagster.api.envelope import parse_reply
-from eb_dagster.contacts.schema import contact_arrays, is_utf8, read_contact
+from eb_dagster.contacts.flatten import contact_arrays
+from eb_dagster.contacts.parser import is_utf8
+from eb_dagster.contacts.tolerant_parser import read_contact
 from tests.benchmarks.clocks import interleaved, ratio
 from tests.benchmarks.payloads import lead, make_template
 

@@ -7,7 +7,10 @@ from collections.abc import Callable
 
 import pyarrow as pa
 
-from eb_dagster.identifiers.model import Identifier, Layout, canonical, canonical_thoroughly, read_batch
+from eb_dagster.identifiers.canonical import canonical, canonical_thoroughly
+from eb_dagster.identifiers.columns import Layout
+from eb_dagster.identifiers.model import Identifier
+from eb_dagster.identifiers.rows import read_batch
 from tests.benchmarks.clocks import interleaved, ratio
 
 LAYOUT = Layout("wide", (("email", "email"),))

@@ -31,7 +31,8 @@ def load() -> None:
         importlib.import_module(name)
     import pandas as pd
 
-    from eb_dagster.identifiers.model import find_layout, read_rows
+    from eb_dagster.identifiers.columns import find_layout
+    from eb_dagster.identifiers.rows import read_rows
 
     # The checks of a dataframe load their engine when they are first used.
     frame = pd.DataFrame({"email": ["nobody@crash.example"]})

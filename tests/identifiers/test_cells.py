@@ -1,11 +1,17 @@
 """What one cell offers: the cases from the field, and more of each kind."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from eb_dagster.identifiers.model import FieldType, read_cell
+from eb_dagster.identifiers.canonical import key_form
+from eb_dagster.identifiers.cells import read_cell
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
+from tests.identifiers.spellings import NEAR, TEXTS, reasons, values
 
 CASES = [
     json.loads(line)
@@ -13,14 +19,10 @@ CASES = [
 ]
 
 
-def values(kind: FieldType, cell: str, region: str | None = None) -> list[str]:
-    return [one.value for one in read_cell(kind, cell, default_region=region)[0]]
-
-
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['kind']} {case['cell']}")
 def test_a_case_from_the_field_offers_what_it_should(case: dict) -> None:
     identifiers, reasons = read_cell(case["kind"], case["cell"], default_region=case["region"])
-    assert [one.value for one in identifiers] == case["expected"]
+    assert [identifier.value for identifier in identifiers] == case["expected"]
     assert identifiers or reasons
 
 
@@ -211,3 +213,136 @@ def test_half_of_a_broken_number_is_nobody(cell: str, region: str | None) -> Non
 )
 def test_a_whole_number_is_found_in_its_company(cell: str, region: str | None, expected: list[str]) -> None:
     assert values("phone", cell, region) == expected
+
+
+@pytest.mark.parametrize("field_type", FIELD_TYPES)
+@pytest.mark.parametrize(
+    "unit",
+    [
+        " ",
+        ",",
+        "a,",
+        "<",
+        "mailto:",
+        "/",
+        "https://",
+        "a.",
+        "\u0315\u0300",
+        "@",
+        "a@b ",
+        "+1 ",
+        "&amp;",
+        "&#39;",
+        "(",
+        "()",
+        "[",
+        "[]",
+        "[a](",
+        '"',
+        '"a",',
+        "'",
+        "{",
+        "<a ",
+        "<a href=x ",
+        '="',
+        '=HYPERLINK("',
+        "=HYPERLINK( ",
+        ";",
+        "|",
+        "\n",
+        "a\n",
+        " / ",
+        ":::",
+        " or ",
+        "a: ",
+        "1 or ",
+        "a b ",
+        "a@b.example,",
+        "in/a ",
+        "linkedin.com/in/a,",
+        "x.com/a ",
+        "0 / ",
+        "1,",
+        "12 / 3 ",
+        "x500:",
+        "?a=",
+        "&a=",
+        "google.com/url?q=",
+        "%2F",
+        "urldefense.com/v3/__",
+    ],
+)
+def test_no_cell_takes_long(field_type: FieldType, unit: str) -> None:
+    cells = [unit * (8192 // len(unit)), "a@b.example " + unit * (8179 // len(unit)) + "]"]
+    # Of this thread alone, and the quicker of two: the machine may be busy, and Python may collect its garbage.
+    seconds = [0.0, 0.0]
+    for turn in range(2):
+        started = time.thread_time()
+        for cell in cells:
+            read_cell(field_type, cell, default_region="US")
+        seconds[turn] = time.thread_time() - started
+    assert min(seconds) < 0.5
+
+
+@given(st.sampled_from(FIELD_TYPES), st.data())
+@settings(max_examples=600, deadline=None)
+def test_of_a_cells_identifiers_each_is_a_cell_of_its_own(field_type: FieldType, data: st.DataObject) -> None:
+    near = NEAR[field_type]
+    some = data.draw(st.lists(near | TEXTS, max_size=4))
+    cell = data.draw(st.sampled_from([";", ",", " ", "\n", " ::: ", ""])).join(some)
+    for identifier in read_cell(field_type, cell, default_region="DE")[0]:
+        assert read_cell(field_type, identifier.value, default_region="DE")[0] == (identifier,)
+        assert key_form(field_type, key_form(field_type, identifier.value)) == key_form(
+            field_type, identifier.value
+        )
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "a@x.example; b@y.example",
+        "a@x.example,b@y.example",
+        "a@x.example\nb@y.example",
+        "a@x.example\r\n\r\nb@y.example",
+        "a@x.example | b@y.example",
+        "a@x.example b@y.example",
+        "a@x.example;;b@y.example;a@x.example;",
+        "Ann <a@x.example>, Bo <b@y.example>",
+        "<a@x.example><b@y.example>",
+        '"Doe, Ann" <a@x.example>; "Bo" <mailto:b@y.example>',
+        "mailto:a@x.example,b%40y.example?subject=hi&cc=c@z.example",
+    ],
+)
+def test_a_cell_may_hold_several_emails(cell: str) -> None:
+    assert values("email", cell) == ["a@x.example", "b@y.example"]
+    assert reasons("email", cell) == ()
+
+
+def test_a_name_before_an_address_in_brackets_is_no_fault() -> None:
+    assert values("email", "Jane van Doe <Jane@x.example>") == ["jane@x.example"]
+    assert reasons("email", "Jane van Doe <Jane@x.example>") == ()
+    assert reasons("email", "Jane van Doe <jane at x>") == ("email_syntax",)
+
+
+def test_invalid_parts_only_give_reasons() -> None:
+    assert values("email", "n/a; b@y.example; nobody") == ["b@y.example"]
+    assert reasons("email", "n/a; b@y.example; nobody") == ("email_syntax",)
+    assert reasons("phone", "773 474 9362; n/a") == ("phone_no_region", "phone_syntax")
+
+
+@pytest.mark.parametrize("between", [";", "; ", ",", "|", "\n", " / ", " or ", " OR "])
+def test_a_cell_may_hold_several_phones(between: str) -> None:
+    cell = f"+1 773 474 9362{between}+49 30 1234567"
+    assert values("phone", cell) == ["+17734749362", "+49301234567"]
+
+
+@pytest.mark.parametrize("between", [";", "; ", ",", ", ", "|", "\n", " "])
+def test_a_cell_may_hold_several_profiles(between: str) -> None:
+    cell = f"linkedin.com/in/jane{between}https://x.com/jane"
+    assert values("social_profile", cell) == ["linkedin.com/in/jane", "twitter.com/jane"]
+
+
+@pytest.mark.parametrize("cell", ["linkedin.com/in/jane doe", "linkedin.com/in/jane,doe phd"])
+def test_half_of_a_broken_profile_is_not_taken_for_another_person(cell: str) -> None:
+    assert values("social_profile", cell) == []
+    assert reasons("social_profile", cell) == ("profile_syntax",)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from eb_dagster.identifiers.canonical import canonical_values, identifiers_in, key_form, key_forms
 from eb_dagster.identifiers.mailboxes import PROVIDERS
-from eb_dagster.identifiers.model import canonical_values, identifiers_in, key_form, key_forms
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_an_address_is_asked_without_its_tag_and_remembered_without_its_dots(
 
 def test_of_a_contacts_spellings_the_first_is_kept() -> None:
     found = identifiers_in({"email": ["b.ob@gmail.com", "bo.b+x@gmail.com", "ann@x.example"]})
-    assert [one.value for one in found] == ["b.ob@gmail.com", "ann@x.example"]
+    assert [identifier.value for identifier in found] == ["b.ob@gmail.com", "ann@x.example"]
 
 
 def test_each_provider_names_its_source_and_has_its_domains_alone() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from eb_dagster.identifiers.model import Identifier, canonical
+from eb_dagster.identifiers.canonical import canonical
+from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger.traces import Traces
 
 

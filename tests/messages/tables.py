@@ -5,7 +5,8 @@ import polars as pl
 import pyarrow as pa
 
 from eb_dagster.definitions import upstream
-from eb_dagster.identifiers import model
+from eb_dagster.identifiers.columns import find_layout
+from eb_dagster.identifiers.rows import read_batch
 from tests.messages.scene import Provocations, Scene, leads
 
 
@@ -21,8 +22,8 @@ PROVOCATIONS: Provocations = {
     "a column that is not there": lambda s: s.enrich(identifiers={"email": "E-mail"}),
     "two columns of one name": lambda s: s.enrich(pd.concat([leads(), leads()], axis="columns")),
     "numbers for addresses": lambda s: s.enrich(pd.DataFrame({"email": [1, 2]})),
-    "numbers in an Arrow table": lambda _: model.read_batch(
-        pa.record_batch({"email": [1]}), model.find_layout(["email"], None), default_region=None
+    "numbers in an Arrow table": lambda _: read_batch(
+        pa.record_batch({"email": [1]}), find_layout(["email"], None), default_region=None
     ),
     "a clash of names": lambda s: s.enrich(leads().assign(eb_status=1)),
     "a column and no table": lambda s: s.enrich(pl.Series("email", ["jane@canary.example"])),

@@ -8,7 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eb_dagster import LedgerError
-from eb_dagster.contacts.schema import arrow_schema, flatten, read_contact
+from eb_dagster.contacts.flatten import flatten
+from eb_dagster.contacts.schema import arrow_schema
+from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.ledger import Ledger, Limits
 from eb_dagster.ledger.lookup import Known, Standing

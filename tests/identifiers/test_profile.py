@@ -4,14 +4,8 @@ import time
 
 import pytest
 
-from eb_dagster.identifiers.model import Identifier, canonical, key_form, key_forms
-
-MEMBER = "ACwAAAAbCdEfGhIjKlMnOpQrStUvWxYz01234"
-
-
-def spelled(text: str) -> str:
-    one = canonical("social_profile", text)
-    return one.value if isinstance(one, Identifier) else f"({one})"
+from eb_dagster.identifiers.canonical import key_form, key_forms
+from tests.identifiers.spellings import MEMBER, spelled, values
 
 
 @pytest.mark.parametrize(
@@ -57,8 +51,8 @@ def spelled(text: str) -> str:
     ],
 )
 def test_a_profile_is_spelled_as_its_network_has_it(text: str, value: str) -> None:
-    assert spelled(text) == value
-    assert spelled(value) == value
+    assert spelled("social_profile", text) == value
+    assert spelled("social_profile", value) == value
 
 
 @pytest.mark.parametrize(
@@ -84,7 +78,7 @@ def test_a_profile_is_spelled_as_its_network_has_it(text: str, value: str) -> No
     ],
 )
 def test_a_link_that_leads_to_a_profile_is_that_profile(text: str) -> None:
-    assert spelled(text) == "linkedin.com/in/ada"
+    assert spelled("social_profile", text) == "linkedin.com/in/ada"
 
 
 @pytest.mark.parametrize(
@@ -130,15 +124,17 @@ def test_a_link_that_leads_to_a_profile_is_that_profile(text: str) -> None:
     ],
 )
 def test_what_may_be_another_page_is_no_profile(text: str, reason: str) -> None:
-    assert spelled(text) == f"({reason})"
+    assert spelled("social_profile", text) == f"({reason})"
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("first", "second"),
     [("fb.com/Jane.Doe", "m.facebook.com/janedoe"), ("facebook.com/j.anedoe", "facebook.com/janedoe")],
 )
-def test_spellings_of_one_profile_share_a_key(one: str, other: str) -> None:
-    assert key_form("social_profile", spelled(one)) == key_form("social_profile", spelled(other))
+def test_spellings_of_one_profile_share_a_key(first: str, second: str) -> None:
+    assert key_form("social_profile", spelled("social_profile", first)) == key_form(
+        "social_profile", spelled("social_profile", second)
+    )
 
 
 @pytest.mark.parametrize(
@@ -154,5 +150,119 @@ def test_redirects_end() -> None:
     for _ in range(20):
         text = f"google.com/url?q={text}"
     started = time.thread_time()
-    assert spelled(text).startswith("(")
+    assert spelled("social_profile", text).startswith("(")
     assert time.thread_time() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "linkedin.com/in/jane-doe",
+        "https://www.linkedin.com/in/jane-doe/",
+        "http://linkedin.com/in/jane-doe",
+        "HTTPS://WWW.LinkedIn.com/in/Jane-Doe",
+        "https://https://www.linkedin.com/in/jane-doe",
+        "//www.linkedin.com/in/jane-doe",
+        "www.linkedin.com/in/jane-doe//",
+        "de.linkedin.com/in/jane-doe",
+        "uk.linkedin.com/in/jane-doe",
+        "https://m.linkedin.com/in/jane-doe",
+        "linkedin.com./in/jane-doe",
+        "linkedin.com/in/jane-doe?trk=people&utm_source=x",
+        "linkedin.com/in/jane-doe/?originalSubdomain=de#about",
+        "linkedin.com/in/jane-doe#top",
+        "de.linkedin.com/in/jane-doe/en",
+        "linkedin.com/in/jane-doe/en-US/",
+        "linkedin.com/in/jane-doe/details/experience/",
+        "linkedin.com/in/jane-doe/overlay/contact-info/",
+        "linkedin.com/mwlite/in/jane-doe",
+        "linkedin.com/mwlite/profile/in/jane-doe",
+        "linkedin.com/comm/in/jane-doe",
+        "linkedin.com/in/jane%2Ddoe",
+        "in/jane-doe",
+        "/in/jane-doe",
+        "/in/Jane-Doe/",
+        '"<https://www.linkedin.com/in/jane-doe>"',
+        "\u200blinkedin.com/in/jane-doe\u00a0",
+    ],
+)
+def test_spellings_of_one_profile_are_one(text: str) -> None:
+    assert spelled("social_profile", text) == "linkedin.com/in/jane-doe"
+    assert values("social_profile", text) == ["linkedin.com/in/jane-doe"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("linkedin.com/in/ren%C3%A9-roy", "linkedin.com/in/ren\u00e9-roy"),
+        ("linkedin.com/in/REN%C3%89-roy", "linkedin.com/in/ren\u00e9-roy"),
+        ("linkedin.com/in/rene\u0301-roy", "linkedin.com/in/ren\u00e9-roy"),
+        (f"linkedin.com/in/{MEMBER}", f"linkedin.com/in/{MEMBER}"),
+        ("linkedin.com/pub/Jane-Doe/1A/2b/3c/de", "linkedin.com/pub/jane-doe/1a/2b/3c"),
+        ("https://www.Twitter.com/JaneDoe/?lang=en", "twitter.com/janedoe"),
+        ("x.com/JaneDoe", "twitter.com/janedoe"),
+        ("https://GitHub.com/JaneDoe#readme", "github.com/janedoe"),
+        ("https://facebook.com/jane.doe", "facebook.com/jane.doe"),
+        ("facebook.com/profile.php?id=100012345&ref=x", "facebook.com/100012345"),
+        ("notfacebook.com/profile.php", "notfacebook.com/profile.php"),
+        ("https://medium.com/@jane", "medium.com/@jane"),
+        ("https://firm.example/team/Jane%20Doe", "firm.example/team/Jane%20Doe"),
+    ],
+)
+def test_a_profile_has_one_spelling(text: str, value: str) -> None:
+    assert spelled("social_profile", text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://www.linkedin.com/company/firm",
+        "linkedin.com/school/firm",
+        "linkedin.com/jobs/view/1",
+        "linkedin.com/posts/jane-doe_activity-1",
+        "linkedin.com/groups/1",
+        "linkedin.com/feed/",
+        "linkedin.com/feed/update/urn:li:activity:1",
+        "linkedin.com/sales/lead/ACwAAA,NAME_SEARCH",
+        "linkedin.com/pub/dir/Jane/Doe",
+        "linkedin.com/profile/view?id=1",
+        "linkedin.com/in/me",
+        "business.linkedin.com/in/jane-doe",
+    ],
+)
+def test_a_linkedin_page_that_is_no_person_is_never_asked(text: str) -> None:
+    assert spelled("social_profile", text) == "(profile_not_a_person)"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "n/a",
+        "none",
+        "jane-doe",
+        "3.5/5",
+        "linkedin.com",
+        "linkedin.com/",
+        "linkedin.com/in/",
+        "linkedin.com/in/-",
+        "linkedin.com/in/jane doe",
+        "linkedin.com/in/jane%20doe",
+        "linkedin.com/in/jane%2Fdoe",
+        "linkedin.com/in/jane%00",
+        "linkedin.com/in/100%2525",
+        "linkedin.com/in/jos%E9",
+        "linkedin.com/pub/jane-doe",
+        "jane@firm.example",
+        "mailto:jane@firm.example",
+        "jane:secret@x.com/jane",
+        "x.com:8080/jane",
+        "ftp://x.com/jane",
+        "x.com",
+        "https://x.com/",
+        "localhost/jane",
+        "facebook.com/profile.php",
+        "http://[::1/jane",
+    ],
+)
+def test_what_is_no_profile_is_never_asked(text: str) -> None:
+    assert spelled("social_profile", text) == "(profile_syntax)"

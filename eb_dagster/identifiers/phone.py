@@ -1,0 +1,213 @@
+"""Phone numbers: their one spelling, which is E.164, and how cells and columns hold them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from functools import cache
+from itertools import pairwise
+from typing import Final
+from urllib.parse import unquote
+
+import phonenumbers
+
+from eb_dagster.errors import ConfigError
+from eb_dagster.identifiers.characters import WRAPPING
+from eb_dagster.identifiers.grammar import (
+    LINE_BREAKS,
+    MAX_PARTS,
+    HalfOfAValue,
+    is_blank,
+    list_items,
+    without_wrapping,
+)
+from eb_dagster.identifiers.model import Kind, NotAnIdentifier, Trait
+
+
+def check_region(region: str) -> str:
+    """Give back a country code that phonenumbers knows, in upper case, or raise `ConfigError`."""
+    known = str(region).strip().upper()
+    if known == "UK":
+        raise ConfigError('default_region: the two-letter code of the United Kingdom is "GB"; use that')
+    if known not in phonenumbers.SUPPORTED_REGIONS:
+        raise ConfigError('default_region is no country: choose a two-letter code such as "US" or "DE"')
+    return known
+
+
+def _without_scheme(text: str) -> str:
+    scheme, colon, rest = text.partition(":")
+    return unquote(rest.lstrip("/")) if colon and scheme.lower() == "tel" else text
+
+
+# ---- plain numbers ------------------------------------------------------------------------------
+
+_INTERNATIONAL: Final = re.compile(r"\+[1-9][0-9]{6,14}\Z", re.ASCII)
+
+
+def _plain_form(text: str) -> str | None:
+    """The number itself, if phonenumbers would give it back as it is, by its own tables."""
+    if not _INTERNATIONAL.match(text):
+        return None
+    for digits in (1, 2, 3):
+        # No calling code is the beginning of another.
+        if (plan := _numbering_plan(int(text[1 : digits + 1]))) is not None:
+            lengths, national_prefix = plan
+            national = text[digits + 1 :]
+            has_prefix = national_prefix is not None and national_prefix.match(national) is not None
+            return text if len(national) in lengths and not has_prefix else None
+    return None
+
+
+@cache
+def _numbering_plan(calling_code: int) -> tuple[frozenset[int], re.Pattern[str] | None] | None:
+    """The lengths of national numbers, and what the library would remove from their start."""
+    region = phonenumbers.region_code_for_country_code(calling_code)
+    plan = phonenumbers.PhoneMetadata.metadata_for_region(region, None)
+    if plan is None or plan.general_desc is None:
+        return None
+    prefix = plan.national_prefix_for_parsing
+    return frozenset(plan.general_desc.possible_length), re.compile(prefix) if prefix else None
+
+
+# ---- every number -------------------------------------------------------------------------------
+
+# A spreadsheet has rounded these: the last digits are gone.
+_SPREADSHEET_NUMBER: Final = re.compile(r"[\d.,]\s?[eE]\s?\+?\d")
+_FLOAT: Final = re.compile(r"(\+?\d{5,})\.0\Z")
+# "773 474 9362 (office)", "773 474 9362 mobile"; but "1 800 FLOWERS" is all number.
+_LABEL: Final = re.compile(r"(?<=\d\d\d\d)\s*(?:\([^()\d]+\)|\s[^\W\d_]\D*)\Z")
+_START: Final = re.compile(r"[+＋\d]")
+# Other people's addresses, masked digits (773-474-XXXX, 030 1234**), and URLs that contain a number.
+# The library would skip the odd characters and give somebody else's number.
+# "901820/21" are two numbers, of which the second is given by its end only.
+_NOT_A_PHONE: Final = re.compile(r"[@_*?…\r\n\u2028\u2029]|x{2}|\A[^\d+＋]*[/=]|/\s?\d{1,3}\Z", re.IGNORECASE)
+_LETTER: Final = re.compile(r"[^\W\d_]")
+_PUNCTUATION: Final = re.compile(r"[\s().\-/‐-―]")
+_VANITY: Final = re.compile(r"[+＋]?1?\d{3,7}[a-z]{3,7}\d{0,4}", re.IGNORECASE)
+
+
+def _canonical_form(text: str, default_region: str | None) -> str:
+    region = None if default_region is None else check_region(default_region)
+    if _SPREADSHEET_NUMBER.search(text):
+        raise NotAnIdentifier("phone_spreadsheet_number")
+    number = _parse(_FLOAT.sub(r"\1", _LABEL.sub("", text.replace("\t", " "))), region)
+    if not _is_possible(number):
+        raise NotAnIdentifier("phone_not_possible")
+    value = _e164(number)
+    # A number that the library reads differently once it is written out has two readings.
+    again = phonenumbers.parse(value, None)
+    if _e164(again) != value or not _is_possible(again):
+        raise NotAnIdentifier("phone_not_possible")
+    return value
+
+
+def _parse(text: str, region: str | None) -> phonenumbers.PhoneNumber:
+    start = _START.search(text)
+    if start is None or _NOT_A_PHONE.search(text):
+        raise NotAnIdentifier("phone_syntax")
+    try:
+        number = phonenumbers.parse(text, region)
+    except phonenumbers.NumberParseException as error:
+        has_no_country = error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE
+        names_country = start[0] in "+＋" or "phone-context" in text
+        lacks_region = has_no_country and region is None and not names_country
+        raise NotAnIdentifier("phone_no_region" if lacks_region else "phone_syntax") from None
+    if number.extension is None and _has_stray_letters(text[start.start() :], number):
+        raise NotAnIdentifier("phone_syntax")
+    return number
+
+
+def _has_stray_letters(text: str, number: phonenumbers.PhoneNumber) -> bool:
+    # The library dials all letters: "+49 30 1234-home" would be another subscriber. Letters count as
+    # digits only in numbers like 1-800-FLOWERS, in the one country code with one length of number.
+    text = text.partition(";")[0]
+    if not _LETTER.search(text):
+        return False
+    vanity = _VANITY.fullmatch(_PUNCTUATION.sub("", text))
+    return number.country_code != 1 or vanity is None
+
+
+def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
+    reason = phonenumbers.is_possible_number_with_reason(number)
+    return reason == phonenumbers.ValidationResult.IS_POSSIBLE
+
+
+def _e164(number: phonenumbers.PhoneNumber) -> str:
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+# ---- cells --------------------------------------------------------------------------------------
+
+# Not at the ";" of "tel:030123;ext=5", nor at the decimal comma of a number that was rounded.
+_BOUNDARY: Final = re.compile(
+    rf"(?:,(?!\d++E\+\d)|[|{LINE_BREAKS}])++|;(?!\s?(?:ext|isub|phone-context)=)"
+    rf"|\s(?:or|and|oder|und|ou|et|o|y|e|&)\s|(?<=\d)\s++(?=[+])|(?<=[\d)])\s++(?=\(\+)",
+    re.IGNORECASE,
+)
+_SLASH: Final = re.compile(r"\s/\s")
+_EXTENSION: Final = re.compile(
+    r"\W*+(?:extension|extn?|x|durchwahl|dw|app|int|poste|anexo|ramal|nebenstelle)\W*+\d{1,7}\W*+\Z",
+    re.IGNORECASE,
+)
+_DIGITS_OF_A_NUMBER: Final = 7
+_INTERNATIONAL_START: Final = re.compile(r"\W*+(?:\+|00|tel:)", re.IGNORECASE)
+_TRUNK_START: Final = re.compile(r"[^\w+]*+0")
+
+
+def _split_cell(cell: str, is_phone: Callable[[str], bool]) -> list[str]:
+    text = without_wrapping(cell, _looks_like_a_phone)
+    parts = [part for item in list_items(text) for part in _split_item(item.replace(":::", "\n"))]
+    if len(parts) > MAX_PARTS or any(_could_be_one(*pair, is_phone) for pair in pairwise(parts)):
+        raise HalfOfAValue
+    return parts
+
+
+def _looks_like_a_phone(text: str) -> bool:
+    return "@" not in text and "://" not in text and _count_digits(text) >= _DIGITS_OF_A_NUMBER
+
+
+def _split_item(item: str) -> list[str]:
+    parts = [part for group in _BOUNDARY.split(item) for part in _split_at_slash(group)]
+    # An extension belongs to the number before it, which is asked without it.
+    return [part for part in parts if part.strip(WRAPPING) and not _EXTENSION.match(part)]
+
+
+def _split_at_slash(text: str) -> list[str]:
+    # "0170 / 5550145" is one number, and so may be "030 901820 / 21".
+    parts = _SLASH.split(text)
+    return parts if all(_count_digits(part) >= _DIGITS_OF_A_NUMBER for part in parts) else [text]
+
+
+def _count_digits(text: str) -> int:
+    return sum(map(str.isdigit, text))
+
+
+def _could_be_one(first: str, second: str, is_phone: Callable[[str], bool]) -> bool:
+    """Whether two parts could be the halves of one number."""
+    if _INTERNATIONAL_START.match(second) or is_blank(first) or is_blank(second):
+        return False
+    fewest_digits = min(_count_digits(first), _count_digits(second))
+    if fewest_digits == 0:
+        return False
+    are_long = fewest_digits >= _DIGITS_OF_A_NUMBER
+    if are_long and _TRUNK_START.match(second) and is_phone(first) and is_phone(second):
+        return False
+    return is_phone(f"{first.strip(WRAPPING)} {second.strip(WRAPPING)}")
+
+
+KIND: Final = Kind(
+    field_type="phone",
+    slug="phone",
+    max_length=64,
+    without_scheme=_without_scheme,
+    plain_form=_plain_form,
+    canonical_form=_canonical_form,
+    key_form=str,
+    trait=lambda _value: Trait.PHONE,
+    split_cell=_split_cell,
+    recognized_columns=("phone",),
+    likely_column=re.compile(
+        r"phone|(?<!auto)mobile|(?:^|[^a-z])(?:cell|tel|direct dial)(?:[^a-z]|$)|telefon"
+    ),
+    likely_value=re.compile(r"(?:\d\D{0,3}){6}"),
+)

@@ -1,0 +1,247 @@
+"""One load into a warehouse. It leaves no trace of people in files, logs or dlt's other pipelines."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import tempfile
+from collections.abc import Generator, Iterable, Mapping
+from typing import Any, Final, Unpack
+
+import dlt
+import pyarrow as pa
+from dlt.common import logger as dlt_logger
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.exceptions import ConfigFieldMissingException
+from dlt.common.destination.exceptions import DestinationException
+from dlt.common.pipeline import PipelineContext
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError, InputError
+from eb_dagster.identifiers.columns import listed
+from eb_dagster.warehouse.source import (
+    EnrichedTable,
+    SourceSettings,
+    contacts_source,
+    is_whole_by_default,
+    open_table,
+)
+from eb_dagster.warehouse.tables import CONTACTS, HISTORY
+
+ColumnTypes = Mapping[tuple[str, str], str]
+"""dlt's type of each column, by table and column."""
+
+_PIPELINE: Final = "exactbuyer"
+# Of this pipeline alone. Otherwise dlt would keep the staged people in a schema beside theirs.
+_TRUNCATE_STAGING: Final = f"{_PIPELINE.upper()}__LOAD__TRUNCATE_STAGING_DATASET"
+# dlt itself hands descriptions to Snowflake, BigQuery and Databricks. These three share one statement.
+_COMMENTED_HERE: Final = ("duckdb", "postgres", "redshift")
+
+
+def load_contacts(
+    table: EnrichedTable,
+    destination: Any,
+    *,
+    dataset: str,
+    folder: str | os.PathLike[str] | None = None,
+    **settings: Unpack[SourceSettings],
+) -> Mapping[str, int]:
+    """Load the contacts, and return how many rows each table was given.
+
+    `destination` is dlt's name of one or one of its `dlt.destinations`; `dataset` is the schema there.
+    While it runs, dlt keeps the people in files: in a new folder inside `folder` (by default the
+    system's for temporary files), which only its owner may read, and which is removed afterwards, also
+    after an error. The other settings are those of `contacts_source`.
+
+    Raises:
+        ConfigError, InputError: as `contacts_source`; ConfigError also if the warehouse refused.
+        EnrichError: what stopped the enrichment that is loaded.
+
+    """
+    source = contacts_source(table, **settings)
+    try:
+        with (
+            _errors_without_values(),
+            _isolated_dlt(),
+            tempfile.TemporaryDirectory(prefix="eb_dagster-", dir=folder) as private,
+        ):
+            pipeline = _pipeline(
+                _PIPELINE, destination=destination, dataset_name=dataset, pipelines_dir=private
+            )
+            pipeline.sync_destination()
+            # Before the first batch: a table that is loaded as it streams buys it.
+            types = _declared_types(table, f"{private}/declared", settings)
+            _refuse_bytes(pipeline, types)
+            _refuse_other_types(_known_types(pipeline), types)
+            pipeline.extract(source)
+            counts: dict[str, int] = pipeline.normalize().row_counts
+            pipeline.load()
+            _finish(pipeline, with_history=bool(settings.get("history")))
+    except EnrichError as error:
+        if error.spent == NOTHING_SENT:
+            # An enrichment that is loaded as it streams may have bought before the load failed.
+            error.spent = BOUGHT if isinstance(table, pa.RecordBatchReader) else "Nothing was bought"
+        raise
+    return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}
+
+
+def _pipeline(name: str, **settings: Any) -> Any:
+    pipeline: Any = dlt.pipeline(name, **settings)
+    # What dlt tells its makers of a load is made from its trace.
+    pipeline.config.enable_runtime_trace = False
+    return pipeline
+
+
+@contextlib.contextmanager
+def _isolated_dlt() -> Generator[None]:
+    """Leave dlt to other pipelines of this process as it was.
+
+    Until then, dlt's log is silent: it would show the values that a warehouse refused.
+    """
+    context: Any = Container()[PipelineContext]
+    active_before = context.pipeline() if context.is_active() else None
+    log: logging.Logger = dlt_logger.LOGGER or logging.getLogger("dlt")
+    setting_before = os.environ.get(_TRUNCATE_STAGING)
+    os.environ[_TRUNCATE_STAGING] = "true"
+    log.addFilter(_drop_record)
+    try:
+        yield
+    finally:
+        log.removeFilter(_drop_record)
+        if setting_before is None:
+            del os.environ[_TRUNCATE_STAGING]
+        else:
+            os.environ[_TRUNCATE_STAGING] = setting_before
+        context.deactivate()
+        if active_before is not None:
+            # A pipeline whose folder is gone by now is not used any more.
+            with contextlib.suppress(FileNotFoundError):
+                context.activate(active_before)
+
+
+def _drop_record(_: logging.LogRecord) -> bool:
+    return False
+
+
+@contextlib.contextmanager
+def _errors_without_values() -> Generator[None]:
+    try:
+        yield
+    except PipelineStepFailed as failure:
+        raise _error_of(failure) from None
+    except DestinationException as error:
+        # Its text may hold values of the row that was refused.
+        raise ConfigError(
+            f"the warehouse refused ({type(error).__name__}); check its address, rights and disk"
+        ) from None
+
+
+# By the name of the database's own error. Its text may hold values.
+_ADVICE: Final = {
+    "BinderException": "something in the warehouse has another form than expected: choose another dataset",
+    "CatalogException": "something in the warehouse has another form than expected: choose another dataset",
+    "IOException": "its file cannot be opened: check the path, and that no other program has it open, then run it again",
+    "OperationalError": "the database cannot be reached, or refuses the login: check its address, then run it again",
+}
+
+
+def _error_of(failure: PipelineStepFailed) -> EnrichError:
+    """What stopped the load, without dlt's own text: it may hold values of the row that was refused."""
+    cause: BaseException = failure
+    while inner := getattr(cause, "exception", None) or cause.__cause__ or cause.__context__:
+        cause = inner
+        if isinstance(cause, EnrichError):
+            return cause
+        if isinstance(cause, ConfigFieldMissingException):
+            return ConfigError(
+                f"dlt has no {sorted(cause.fields)} for this destination; set them in .dlt/secrets.toml or the environment"
+            )
+    name = type(cause).__name__
+    advice = _ADVICE.get(name, "check the destination, its rights and its disk")
+    # DuckDB's own words, in which there are no values.
+    if "Ambiguous reference to catalog or schema" in str(cause):
+        advice = (
+            "the dataset has the name of the database's file, as in crm.duckdb and crm, and DuckDB cannot tell "
+            "them apart: choose another dataset"
+        )
+    return ConfigError(f"dlt could not {failure.step} the contacts ({name}); {advice}")
+
+
+def _declared_types(table: EnrichedTable, folder: str, settings: SourceSettings) -> ColumnTypes:
+    """The types that the loaded columns will have, by the table's schema alone."""
+    with contextlib.ExitStack() as stack:
+        schema, _ = open_table(table, stack)
+    declared: SourceSettings = {"is_whole": is_whole_by_default(table), **settings}
+    nobody = pa.RecordBatchReader.from_batches(schema, iter(()))
+    pipeline = _pipeline(f"{_PIPELINE}_declared", destination="duckdb", pipelines_dir=folder)
+    pipeline.extract(contacts_source(nobody, **declared))
+    return _known_types(pipeline)
+
+
+def _known_types(pipeline: Any) -> ColumnTypes:
+    return {
+        (table["name"], name): column["data_type"]
+        for schema in pipeline.schemas.values()
+        for table in schema.data_tables()
+        for name, column in table["columns"].items()
+        if "data_type" in column
+    }
+
+
+def _refuse_bytes(pipeline: Any, types: ColumnTypes) -> None:
+    names = [name for (_, name), type_ in types.items() if type_ == "binary"]
+    # For PostgreSQL, dlt writes Arrow tables as CSV.
+    if names and pipeline.destination.destination_type.endswith(".postgres"):
+        raise InputError(
+            f"columns {listed(names)} (binary) hold bytes, which dlt does not bring into PostgreSQL; cast them to text",
+            spent="Nothing was changed",
+        )
+
+
+def _refuse_other_types(known: ColumnTypes, types: ColumnTypes) -> None:
+    """A warehouse keeps a column's type, and some silently round or cut values of another type."""
+    changed = [
+        f"{name}: {known[table, name]} there, {type_} here"
+        for (table, name), type_ in types.items()
+        if known.get((table, name), type_) != type_
+    ]
+    if changed:
+        raise InputError(
+            f"the warehouse has columns of other types than this table ({'; '.join(changed)}); cast them, or "
+            "load into another dataset",
+            spent="Nothing was changed",
+        )
+
+
+def _finish(pipeline: Any, *, with_history: bool) -> None:
+    """What dlt does not do: delete a forgotten person's history, and comment columns."""
+    is_commented = pipeline.destination.destination_name in _COMMENTED_HERE
+    if not with_history and not is_commented:
+        return
+    with pipeline.sql_client() as client:
+        if with_history:
+            _delete_history(client)
+        if is_commented:
+            _comment_columns(client, pipeline.default_schema.data_tables())
+
+
+def _delete_history(client: Any) -> None:
+    contacts, history = (client.make_qualified_table_name(name) for name in (CONTACTS, HISTORY))
+    # The names are quoted by dlt, and there are no values.
+    client.execute_sql(
+        f"DELETE FROM {history} WHERE contact_id NOT IN (SELECT contact_id FROM {contacts})"  # noqa: S608
+    )
+
+
+def _comment_columns(client: Any, tables: Iterable[Any]) -> None:
+    for table in tables:
+        qualified_table = client.make_qualified_table_name(table["name"])
+        for name, column in table["columns"].items():
+            if text := column.get("description"):
+                qualified = f"{qualified_table}.{client.escape_column_name(name)}"
+                client.execute_sql(f"COMMENT ON COLUMN {qualified} IS {_quoted(text)}")
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

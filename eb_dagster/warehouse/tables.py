@@ -1,0 +1,299 @@
+"""One enriched table, split into the tables of a warehouse: the contacts, their parts and their jobs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeGuard
+
+import dlt
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute
+
+from eb_dagster.contacts.schema import CONTACT_COLUMNS, JOB_COLUMNS, Column, EntryField
+from eb_dagster.errors import InputError
+from eb_dagster.identifiers.columns import listed
+from eb_dagster.warehouse.column_types import as_loadable, loadable_type
+
+# pyarrow-stubs leaves much of it unknown.
+arrow: Any = pa
+compute: Any = pyarrow.compute
+
+CONTACTS: Final = "contacts"
+HISTORY: Final = "contact_job_history"
+_NEEDED_COLUMNS: Final = ("matched", "field_type", "query")
+
+
+def _field(name: str, description: str, type_: pa.DataType = pa.string()) -> Any:  # noqa: B008 - a constant
+    return arrow.field(name, type_, metadata={"description": description})
+
+
+ID_FIELD: Final = _field("contact_id", "Who this is, in each load the same.").with_nullable(False)
+GONE_FIELD: Final = _field(
+    "is_gone", "Always null: tells a load that a contact has none any more.", pa.bool_()
+)
+_POSITION_FIELD: Final = _field("position", "Place in the vendor's list, from 0.", pa.int64()).with_nullable(
+    False
+)
+_JOB_ID_FIELD: Final = _field("job_id", "This job of this contact.").with_nullable(False)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A table of the entries of one list column."""
+
+    column: Column
+
+    @property
+    def table(self) -> str:
+        """Its name in the warehouse."""
+        return f"contact_{self.column.name}"
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The contact, the position in the list, and the fields of the entry."""
+        fields = [_field(field.name, field.description) for field in self.column.entry_fields]
+        return pa.schema([ID_FIELD, _POSITION_FIELD, *fields])
+
+
+PARTS: Final = tuple(Part(column) for column in CONTACT_COLUMNS if column.entry_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How one enriched table is split."""
+
+    contacts: pa.Schema
+    history: pa.Schema
+    parts: tuple[Part, ...]
+    key: tuple[str, ...]
+    is_unique: bool
+    prefix: str
+
+    @classmethod
+    def of(cls, schema: pa.Schema, *, key: tuple[str, ...], prefix: str) -> Layout:
+        """The layout of a table with this schema. Raises `InputError` if it is no enriched table."""
+        needed = {prefix + name for name in _NEEDED_COLUMNS}
+        if not needed <= set(schema.names):
+            raise InputError(
+                f"this is no enriched table, which has columns {sorted(needed)}; give the one that was written, and its prefix"
+            )
+        if missing := [name for name in key if name not in schema.names]:
+            raise InputError(f"key: no columns {listed(missing)}; choose from {listed(schema.names)}")
+        parts = tuple(part for part in PARTS if prefix + part.column.name in schema.names)
+        kept = _kept_fields(schema, without={prefix + part.column.name for part in parts})
+        _check_names([field.name for field in kept])
+        job_names = [prefix + name for name in JOB_COLUMNS]
+        return cls(
+            contacts=pa.schema([ID_FIELD, *kept]),
+            history=pa.schema(
+                [ID_FIELD, _JOB_ID_FIELD, *(field for field in kept if field.name in job_names)]
+            ),
+            parts=parts,
+            key=key or (prefix + "field_type", prefix + "query"),
+            is_unique=bool(key),
+            prefix=prefix,
+        )
+
+    def split(
+        self, batch: Any, seen: set[bytes], *, first_row: int, is_whole: bool
+    ) -> Iterator[tuple[str, pa.Table]]:
+        """The tables of one batch, of those rows that found somebody.
+
+        `seen` are the contacts of the batches before, to which those of this one are added.
+        """
+        columns = {name: as_loadable(name, batch.column(name)) for name in self.contacts.names[1:]}
+        found = self._find_contacts(batch, columns, seen, first_row=first_row)
+        rows = arrow.array(found.rows, type=pa.int64())
+        ids = arrow.array(found.ids, type=pa.string())
+        columns = {name: column.take(rows) for name, column in columns.items()}
+        yield CONTACTS, _table(self.contacts, [ids, *columns.values()])
+        for part in self.parts:
+            lists = _as_declared(part.column, batch.column(self.prefix + part.column.name)).take(rows)
+            yield part.table, _part_table(part, ids, lists, is_whole=is_whole)
+        jobs = [columns[name] for name in self.history.names[2:]]
+        yield HISTORY, _table(self.history, [ids, _job_ids(found.ids, jobs), *jobs])
+
+    def _find_contacts(
+        self, batch: Any, columns: Mapping[str, Any], seen: set[bytes], *, first_row: int
+    ) -> _FoundContacts:
+        is_matched = batch.column(self.prefix + "matched").fill_null(False)
+        matched_rows = np.flatnonzero(np.asarray(is_matched))
+        key_columns = [columns.get(name, batch.column(name)) for name in self.key]
+        keys = zip(
+            *(column.take(arrow.array(matched_rows)).to_pylist() for column in key_columns), strict=True
+        )
+        found = _FoundContacts([], [])
+        for row, key in zip(matched_rows.tolist(), keys, strict=True):
+            if None in key:
+                raise InputError(
+                    f"key: row {first_row + row} has no value in [{listed(self.key)}]; name columns that are filled in every row"
+                )
+            digest = _digest([str(value) for value in key])
+            if digest not in seen:
+                seen.add(digest)
+                found.ids.append(digest.hex())
+                found.rows.append(row)
+            elif self.is_unique:
+                raise InputError(
+                    f"key: row {first_row + row} has the same [{listed(self.key)}] as one before it; name columns that tell rows apart"
+                )
+        return found
+
+
+class _FoundContacts(NamedTuple):
+    ids: list[str]
+    rows: list[int]
+
+
+def _digest(value: object) -> bytes:
+    return hashlib.blake2b(msgspec.json.encode(value), digest_size=16).digest()
+
+
+def _kept_fields(schema: Any, *, without: set[str]) -> list[Any]:
+    fields = [field.with_type(loadable_type(field.type)) for field in schema if field.name not in without]
+    # A column without a type has no values either. It is added once it has some.
+    return [field for field in fields if not pa.types.is_null(field.type)]
+
+
+def _check_names(names: Sequence[str]) -> None:
+    """Refuse columns whose names in the warehouse are another's, ours or dlt's."""
+    naming = dlt.Schema("exactbuyer").naming
+    taken: dict[str, str] = {ID_FIELD.name: ID_FIELD.name}
+    for name in names:
+        loaded = naming.normalize_identifier(name) if name else ""
+        if not loaded or loaded.startswith("_dlt"):
+            raise InputError(f"a column cannot be called {listed([name])} in a warehouse; rename it")
+        if loaded in taken:
+            raise InputError(
+                f"columns [{listed([taken[loaded], name])}] would both be {listed([loaded])} in the warehouse; rename one"
+            )
+        taken[loaded] = name
+
+
+def _as_declared(column: Column, values: Any) -> Any:
+    """A column of lists in its declared type, though it was written as JSON or the table was rewritten since."""
+    if values.type == column.type:
+        return values
+    cells = values.to_pylist()
+    if pa.types.is_list(column.type) and not pa.types.is_nested(values.type):
+        cells = [None if text is None else msgspec.json.decode(text) for text in cells]
+    return arrow.array(cells, type=column.type)
+
+
+def _table(schema: Any, arrays: Sequence[Any]) -> pa.Table:
+    return arrow.Table.from_arrays([*arrays], schema=schema.remove_metadata())
+
+
+def _job_ids(contact_ids: Sequence[str], jobs: Sequence[Any]) -> Any:
+    """A hash of each contact's job: dlt takes a row for new when it changes."""
+    rows = zip(contact_ids, *(job.to_pylist() for job in jobs), strict=True)
+    return arrow.array([_digest(row).hex() for row in rows], type=pa.string())
+
+
+# Parts
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """The entries of lists, side by side."""
+
+    rows: npt.NDArray[np.int64]
+    """The row of each."""
+    positions: npt.NDArray[np.int64]
+    """Where each stands in its list."""
+    columns: list[Any]
+    """An array for each of the fields."""
+
+
+def _part_table(part: Part, ids: Any, lists: Any, *, is_whole: bool) -> pa.Table:
+    is_json = part.column.is_json
+    entries = _read_json_entries(part.column.entry_fields, lists) if is_json else _read_entries(lists)
+    schema: Any = part.schema
+    if is_whole:
+        arrays = [ids.take(arrow.array(entries.rows)), arrow.array(entries.positions), *entries.columns]
+        return _table(schema, arrays)
+    # Nothing else would tell the warehouse that a contact's last entry is gone.
+    empty_rows = np.setdiff1d(np.arange(len(ids)), entries.rows)
+    is_gone = [None] * len(entries.rows) + [True] * len(empty_rows)
+    rows = np.concatenate([entries.rows, empty_rows])
+    positions = np.concatenate([entries.positions, np.zeros_like(empty_rows)])
+    padding = [None] * len(empty_rows)
+    padded = [arrow.array([*column.to_pylist(), *padding], type=column.type) for column in entries.columns]
+    return _table(
+        schema.append(GONE_FIELD),
+        [ids.take(arrow.array(rows)), arrow.array(positions), *padded, arrow.array(is_gone, type=pa.bool_())],
+    )
+
+
+def _read_entries(lists: Any) -> _Entries:
+    rows = np.asarray(compute.list_parent_indices(lists), dtype=np.int64)
+    entries = compute.list_flatten(lists)
+    # The entries of a row stand together.
+    first_entries = np.searchsorted(rows, rows)
+    columns = entries.flatten() if pa.types.is_struct(entries.type) else [entries]
+    return _Entries(rows, np.arange(len(rows)) - first_entries, columns)
+
+
+def _read_json_entries(fields: Sequence[EntryField], texts: Any) -> _Entries:
+    rows: list[int] = []
+    positions: list[int] = []
+    values: list[list[str | None]] = [[] for _ in fields]
+    for row, text in enumerate(texts.to_pylist()):
+        for position, raw in enumerate(_split_json(text) if text else ()):
+            rows.append(row)
+            positions.append(position)
+            entry = _decode_entry(raw, bare_key=fields[0].keys[0])
+            for field, column in zip(fields, values, strict=True):
+                column.append(_first_text(entry, field.keys) if field.keys else raw.decode())
+    return _Entries(
+        np.array(rows, dtype=np.int64),
+        np.array(positions, dtype=np.int64),
+        [arrow.array(column, type=pa.string()) for column in values],
+    )
+
+
+_decode_entries = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _split_json(text: str) -> list[bytes]:
+    try:
+        return [bytes(raw) for raw in _decode_entries(text)]
+    except (msgspec.DecodeError, RecursionError):
+        return [text.encode()]
+
+
+def _decode_entry(raw: bytes, *, bare_key: str) -> Mapping[str, object]:
+    """The fields of an entry. One that is no object stands under `bare_key`."""
+    try:
+        entry: object = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return {}
+    return entry if _is_object(entry) else {bare_key: entry}
+
+
+def _first_text(entry: Mapping[str, object], keys: Sequence[str]) -> str | None:
+    for key in keys:
+        value = _innermost(entry.get(key))
+        if isinstance(value, str | int | float) and not isinstance(value, bool) and value != "":
+            return str(value)
+    return None
+
+
+def _innermost(value: object) -> object:
+    """The name of an object, the first entry of a list, and so on until it is neither."""
+    while value and (_is_object(value) or _is_list(value)):
+        value = value.get("name") if _is_object(value) else next(iter(value))
+    return value
+
+
+def _is_object(value: object) -> TypeGuard[dict[str, object]]:
+    return isinstance(value, dict)
+
+
+def _is_list(value: object) -> TypeGuard[list[object]]:
+    return isinstance(value, list)

@@ -1,0 +1,120 @@
+"""What holds for the canonical form of every kind."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from eb_dagster.identifiers.canonical import canonical, canonical_thoroughly, canonical_values
+from eb_dagster.identifiers.cells import read_cell
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
+from tests.identifiers.spellings import MEMBER, NEAR_EMAIL, NEAR_PHONE, NEAR_PROFILE, TEXTS, reasons, spelled
+
+
+@pytest.mark.parametrize("field_type", FIELD_TYPES)
+@pytest.mark.parametrize("character", ["\x00", "\x1f", "\x7f", "\x85", "\ud800"])
+def test_control_characters_inside_are_refused(field_type: FieldType, character: str) -> None:
+    text = {"email": "ja{}ne@x.example", "phone": "+1773{}4749362", "social_profile": "in/ja{}ne"}
+    assert spelled(field_type, text[field_type].format(character)) == "(control_characters)"
+
+
+@pytest.mark.parametrize("text", ["", "  ", "\u00a0\u200b", '""', "<>", "\n\t"])
+@pytest.mark.parametrize("field_type", FIELD_TYPES)
+def test_nothing_but_wrapping_is_blank(field_type: FieldType, text: str) -> None:
+    assert spelled(field_type, text) == "(blank)"
+    assert read_cell(field_type, text, default_region=None) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("field_type", "text", "reason"),
+    [
+        ("email", "a" * 250 + "@x.example", "email_too_long"),
+        ("phone", "+1" + " " * 60 + "7734749362", "phone_too_long"),
+        ("social_profile", "x.com/" + "a" * 2048, "profile_too_long"),
+    ],
+)
+def test_what_is_too_long_is_refused(field_type: FieldType, text: str, reason: str) -> None:
+    assert spelled(field_type, text) == f"({reason})"
+    megabytes = text * 10_000
+    started = time.thread_time()
+    assert spelled(field_type, megabytes) == f"({reason})"
+    assert reasons(field_type, megabytes) == (reason,)
+    assert time.thread_time() - started < 0.5
+
+
+@given(st.sampled_from(FIELD_TYPES), TEXTS, st.sampled_from([None, "US", "DE", "AR", "MX", "IT"]))
+@settings(max_examples=1500, deadline=None)
+def test_the_canonical_form_is_its_own_canonical_form(
+    field_type: FieldType, text: str, region: str | None
+) -> None:
+    identifier = canonical(field_type, text, default_region=region)
+    if isinstance(identifier, Identifier):
+        assert canonical(field_type, identifier.value) == identifier
+        assert canonical(field_type, identifier.value, default_region=region) == identifier
+        assert identifier.value.encode()
+
+
+@given(st.sampled_from(FIELD_TYPES), TEXTS)
+@settings(max_examples=500, deadline=None)
+def test_wrapping_changes_nothing(field_type: FieldType, text: str) -> None:
+    wrapped = f' "\u200b{text}\u00a0>\n'
+    assert canonical(field_type, wrapped) == canonical(field_type, text)
+
+
+WRAPPED = st.sampled_from(["{}", " {} ", "\t{}\n", "\x1f{}", "<{}>", "mailto:{}", "\u00a0{}", "{}\u2028"])
+
+
+@settings(max_examples=600)
+@given(
+    st.one_of(
+        st.tuples(st.just("email"), NEAR_EMAIL),
+        st.tuples(st.just("phone"), NEAR_PHONE),
+        st.tuples(st.just("social_profile"), NEAR_PROFILE),
+    ),
+    WRAPPED,
+    st.sampled_from([None, "US", "DE"]),
+)
+@example(("social_profile", f"linkedin.com/in/{MEMBER}"), "{}", None)
+@example(("social_profile", "linkedin.com/in/me"), "{}", None)
+@example(("social_profile", "Facebook.com/profile.php"), "{}", None)
+@example(("social_profile", "https://www.X.com/Ada.B_/"), "{}", None)
+@example(("email", "a@xn--p1ai.example"), "{}", None)
+@example(("email", "a@ab--c.example"), "{}", None)
+@example(("email", "a@firm.test"), "{}", None)
+@example(("email", "K\u212a@firm.example"), "{}", None)
+@example(("email", "a--b@firm.example\u0130"), "{}", None)
+@example(("phone", "+17734749362\n"), "{}", None)
+def test_the_short_cut_comes_to_what_the_libraries_say(
+    kind_and_text: tuple[FieldType, str], wrapped: str, region: str | None
+) -> None:
+    kind, text = kind_and_text
+    text = wrapped.format(text)
+    assert canonical(kind, text, default_region=region) == canonical_thoroughly(kind, text, region)
+
+
+ADDRESS_LIKE = st.text(
+    st.sampled_from("abZK\u212a\u0130ß09._+-@@..  \t\r\n\x00\x0b\x1c\u00a0\u2028é\ud800<>\"'"), max_size=24
+)
+
+
+@given(
+    st.lists(
+        ADDRESS_LIKE | st.builds("{}@{}.{}".format, ADDRESS_LIKE, ADDRESS_LIKE, ADDRESS_LIKE), max_size=6
+    )
+)
+@pytest.mark.parametrize("kind", FIELD_TYPES)
+def test_many_texts_at_once_come_to_what_each_comes_to_alone(kind: FieldType, texts: list[str]) -> None:
+    texts = [
+        *texts,
+        "Ada@Firm.Example",
+        " ada@firm.example\n",
+        f"ada@{'a' * 64}.example",
+        "linkedin.com/in/Ada",
+    ]
+    alone = [canonical(kind, text) for text in texts]
+    assert canonical_values(kind, texts) == [
+        identifier.value if isinstance(identifier, Identifier) else None for identifier in alone
+    ]
