@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 from itertools import accumulate, pairwise
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self, Unpack, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ import pyarrow as pa
 from eb_dagster.api.client import Client
 from eb_dagster.api.envelope import pack_fields
 from eb_dagster.contacts import schema as contact_columns
-from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.errors import NOTHING_SENT, EnrichError, InputError, LedgerError, OverBudget, shown_list
 from eb_dagster.identifiers.columns import Layout, find_layout
 from eb_dagster.identifiers.model import Candidates, FieldType, Identifier, Trait
@@ -43,13 +42,7 @@ from eb_dagster.pipeline.purchase import CAP_IS_SPENT, Lookup, Purchase
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import Offers, Settled
 from eb_dagster.pipeline.shutdown import Interruption, marked
-from eb_dagster.settings import (
-    InDoubtChoice,
-    OverBudgetChoice,
-    endpoint_of,
-    read_ledger,
-    read_settings,
-)
+from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
 from eb_dagster.tables import source as frames
 from eb_dagster.tables.atomic_file import check_writable, files_of_ledger
 from eb_dagster.tables.object_store import ObjectPath, Place, place
@@ -104,38 +97,47 @@ class Enricher:
     """Buys contacts for identifiers and remembers them, so that each is paid for at most once.
 
     Args:
-        api_key: the vendor's key; $EXACTBUYER_API_KEY if not given.
-        base_url: the API's address; $EXACTBUYER_BASE_URL, then the vendor's. https only, or plain
-            http to this machine.
-        ledger: a path or a database URL; $EB_DAGSTER_LEDGER, then a file in the user's data folder.
-        proxy: address of an HTTP proxy by way of which https is reached, http://host:port or
-            http://user:password@host:port; $EB_DAGSTER_PROXY, then none. Plain http to this machine
-            goes there directly.
-        ca_bundle: PEM file of authorities that are trusted beside the usual ones, as for a proxy that
-            looks into TLS; $EB_DAGSTER_CA_BUNDLE, then none.
-        required_fields: fields that a contact must hold to count as found (and to be charged).
-        identifiers: which columns hold which kind of identifier, in the order of asking.
-        person: which columns hold the name and company of whom a row is about, as in {"name": "Full name"} or
-            {"first_name": …, "last_name": …, "company": …}. They are compared here, and never sent.
-        default_region: two-letter country for phones without a country code.
-        max_credits: credits that one run may spend; None for no cap beyond the plan itself.
-        over_budget: "stop" buys in order up to the cap; "refuse" raises `OverBudget` beforehand.
-        max_age: contacts older than this are bought again; None for never.
-        retry_misses_after: misses older than this are asked again; None for never.
-        partition_size: identifiers in one request, 1 to 1000.
-        requests_per_minute: shared by all processes on one ledger; the vendor refuses above 200.
-        max_credits_at_risk: bound on identifiers in flight plus in doubt.
-        max_credits_per_day, max_credits_per_month: credits that all runs on the ledger together may
-            spend in a day or month of UTC; what the ledger itself was told holds as well.
-        timeout: seconds for one request, from the first byte to the last.
-        in_doubt: "hold" never asks again for what may have been paid; "resend" does, but not within a run.
-        accept_clock: buy although this machine's clock is far off the ledger's or the API's.
-        aliases: kinds of identifiers inside a bought contact that answer for it.
-        prefix: of every column that is added.
-        columns: contact columns to keep; None for all.
-        lists: "list", or "json": lists as JSON text, for databases without arrays.
-        progress: True or False for the bar, None for a bar on a terminal or in a notebook, or a
-            function that is given the `Report` so far.
+        api_key: The vendor's API key. Default: $EXACTBUYER_API_KEY.
+        base_url: Address of the API: https, or plain http to this machine. Default: $EXACTBUYER_BASE_URL,
+            then the vendor's.
+        ledger: Path or database URL of the ledger, which remembers what was bought. Default:
+            $EB_DAGSTER_LEDGER, then a file in your data folder.
+        proxy: HTTP proxy between this machine and the API, as http://host:port. Default:
+            $EB_DAGSTER_PROXY, then none.
+        ca_bundle: PEM file of certificate authorities to trust besides the usual ones. Default:
+            $EB_DAGSTER_CA_BUNDLE, then none.
+        required_fields: Fields that a contact must have to count as found, and to be charged.
+        identifiers: Which columns hold which kind of identifier, in the order of asking. Default: columns
+            that are named after a kind.
+        person: Which columns hold the name and company of the person that a row is about. They are
+            compared here and never sent. Default: none.
+        default_region: Two-letter country of the phone numbers that have no country code. Default: those
+            numbers are not used.
+        max_credits: Credits that one run may spend. Default: no cap.
+        over_budget: What to do if the plan may cost more than max_credits: stop buys in order up to it,
+            refuse buys nothing.
+        max_age: Buy contacts again that are older than this. Default: never.
+        retry_misses_after: Ask again for identifiers that were not found, if that was longer ago than
+            this. Default: never.
+        partition_size: Identifiers in one request, 1 to 1000.
+        requests_per_minute: Requests a minute, shared by all runs on one ledger. The vendor refuses more
+            than 200.
+        max_credits_at_risk: How many identifiers may be in flight or in doubt at once.
+        max_credits_per_day: Credits that all runs on the ledger together may spend in a day of UTC. A cap
+            that was set on the ledger itself holds as well. Default: no cap.
+        max_credits_per_month: Credits that all runs on the ledger together may spend in a month of UTC. A
+            cap that was set on the ledger itself holds as well. Default: no cap.
+        timeout: Seconds that one request may take, from its first byte to the last byte of the reply.
+        in_doubt: What to do about identifiers that may have been paid for without an answer: hold does
+            not ask for them again, resend does so in the next run, and may pay twice.
+        accept_clock: Buy even if this machine's clock is far off the ledger's or the API's.
+        aliases: Kinds of identifiers inside a bought contact that answer later rows at no cost.
+        prefix: What the name of every added column starts with.
+        columns: Contact columns to keep. Default: all.
+        lists: How columns with several values are written: list as lists, json as JSON text, for
+            databases without arrays. A CSV has JSON text either way.
+        progress: True or False for a bar, or a function that is called with the Report so far. Default: a
+            bar on a terminal or in a notebook.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -143,49 +145,14 @@ class Enricher:
 
     """
 
-    def __init__(
-        self,
-        *,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        ledger: str | os.PathLike[str] | None = None,
-        proxy: str | None = None,
-        ca_bundle: str | os.PathLike[str] | None = None,
-        required_fields: Sequence[str] = (),
-        identifiers: Mapping[FieldType, str | Sequence[str]] | None = None,
-        person: Mapping[str, str] | None = None,
-        default_region: str | None = None,
-        max_credits: int | None = None,
-        over_budget: OverBudgetChoice = "stop",
-        max_age: timedelta | None = None,
-        retry_misses_after: timedelta | None = None,
-        partition_size: int = 1000,
-        requests_per_minute: float = 198,
-        max_credits_at_risk: int = 20_000,
-        max_credits_per_day: int | None = None,
-        max_credits_per_month: int | None = None,
-        timeout: float = 300.0,
-        in_doubt: InDoubtChoice = "hold",
-        accept_clock: bool = False,
-        aliases: Sequence[FieldType] = ("email", "social_profile"),
-        prefix: str = "eb_",
-        columns: Sequence[str] | None = None,
-        lists: ListsChoice = "list",
-        progress: bool | Callable[[Report], None] | None = None,
-    ) -> None:
-        self._settings = read_settings(
-            api_key=api_key, base_url=base_url, proxy=proxy, ca_bundle=ca_bundle, required_fields=required_fields,
-            identifiers=identifiers, default_region=default_region, max_credits=max_credits,
-            over_budget=over_budget, max_age=max_age, retry_misses_after=retry_misses_after,
-            partition_size=partition_size, requests_per_minute=requests_per_minute,
-            max_credits_at_risk=max_credits_at_risk, timeout=timeout, in_doubt=in_doubt,
-            max_credits_per_day=max_credits_per_day, max_credits_per_month=max_credits_per_month,
-            aliases=aliases, prefix=prefix, columns=columns, lists=lists, progress=progress, person=person,
-            accept_clock=accept_clock,
-        )  # fmt: skip
+    # For `help` and notebooks; type checkers go by `EnricherOptions`.
+    __signature__ = signature()
+
+    def __init__(self, **options: Unpack[EnricherOptions]) -> None:
+        self._settings = read_settings(**options)
         self._shape: Any = {
-            "prefix": prefix, "columns": self._settings.columns, "lists": self._settings.lists,
-            "with_agrees": person is not None,
+            "prefix": self._settings.prefix, "columns": self._settings.columns, "lists": self._settings.lists,
+            "with_agrees": self._settings.person is not None,
         }  # fmt: skip
         self._added = contact_columns.arrow_schema(**self._shape)
         self._client = Client(
@@ -195,10 +162,7 @@ class Enricher:
             proxy=self._settings.proxy,
             ca_bundle=self._settings.ca_bundle,
         )
-        self._ledger = Ledger(
-            read_ledger(ledger),
-            endpoint=endpoint_of(self._settings.base_url),
-        )
+        self._ledger = Ledger(self._settings.ledger, endpoint=endpoint_of(self._settings.base_url))
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
         """Told, when a signal stops a run, what it still waits for; by default it is said above the bar."""
@@ -939,12 +903,12 @@ def _open_batches(batches: Any) -> tuple[pa.Schema, Iterator[pa.RecordBatch], _A
 
 
 @overload
-def enrich_dataframe(frame: pd.DataFrame, **settings: Any) -> pd.DataFrame: ...
+def enrich_dataframe(frame: pd.DataFrame, **options: Unpack[EnricherOptions]) -> pd.DataFrame: ...
 @overload
-def enrich_dataframe(frame: Any, **settings: Any) -> Any: ...
+def enrich_dataframe(frame: Any, **options: Unpack[EnricherOptions]) -> Any: ...
 
 
-def enrich_dataframe(frame: Any, **settings: Any) -> Any:
-    """Enrich one dataframe; the one-line form of `Enricher`, with the same keywords."""
-    with Enricher(**settings) as enricher:
+def enrich_dataframe(frame: Any, **options: Unpack[EnricherOptions]) -> Any:
+    """Enrich a single dataframe. Takes the keywords of `Enricher`."""
+    with Enricher(**options) as enricher:
         return enricher.enrich_dataframe(frame)

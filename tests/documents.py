@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from eb_dagster import errors
-from eb_dagster.cli.commands import EXIT_CODES, main
+from eb_dagster.cli.commands import main
+from eb_dagster.cli.outcome import EXIT_CODES
 from eb_dagster.contacts import schema
 
 ROOT = Path(__file__).parents[1]

@@ -212,7 +212,7 @@ def test_a_shell_snippet_runs(shell, snippet, tmp_path):
     assert "credits charged" in said
     if "resolve" in snippet:
         assert "exit code 3" in said
-        assert "up to 2 credits in 1 requests" in said
+        assert "up to 2 credits in 1 request" in said
         assert contacts["eb_status"].tolist() == ["matched", "matched"]
 
 

@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -299,8 +300,9 @@ def test_a_wrong_frame_is_an_input_error(stand_in, enricher, frame):
 )  # fmt: skip
 def test_a_wrong_setting_is_a_config_error(tmp_path, monkeypatch, setting):
     monkeypatch.delenv("EXACTBUYER_API_KEY", raising=False)
+    settings: dict[str, Any] = {"api_key": "k", "ledger": tmp_path / "l.db", **setting}
     with pytest.raises(ConfigError):
-        Enricher(**{"api_key": "k", "ledger": tmp_path / "l.db", **setting})
+        Enricher(**settings)
 
 
 def test_a_ledger_that_is_named_and_empty_is_not_the_one_in_the_data_folder(monkeypatch):

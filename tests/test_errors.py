@@ -1,6 +1,7 @@
 """Errors as values."""
 
 import pickle
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -49,7 +50,8 @@ def said_of(make) -> str:
 @pytest.mark.parametrize("setting", SETTINGS)
 def test_no_setting_is_shown_that_may_be_a_person_or_a_key(setting, shape, canary, tmp_path):
     def start(**given):
-        with Enricher(**{"api_key": "k", "ledger": tmp_path / "ledger.db", **given}) as one:
+        settings: dict[str, Any] = {"api_key": "k", "ledger": tmp_path / "ledger.db", **given}
+        with Enricher(**settings) as one:
             one.plan(pd.DataFrame({"name": ["x"]}))
 
     assert canary not in said_of(lambda: start(**{setting: shape(canary)}))

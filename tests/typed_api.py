@@ -48,6 +48,8 @@ def buy() -> None:
     eb_dagster.Enricher(max_age=30)  # error: max_age
     eb_dagster.Enricher(lists="text")  # error: lists
     eb_dagster.Enricher("my-key")  # error: positional
+    assert_type(eb_dagster.enrich_dataframe(frame, max_credits=5), pd.DataFrame)
+    eb_dagster.enrich_dataframe(frame, max_credit=5)  # error: enrich_dataframe
     enricher.suppress([("mail", "ada@firm.example")])  # error: mail
     enricher.forgets("email", "ada@firm.example")  # error: forgets
 

@@ -1,4 +1,4 @@
-"""The asset's own checks. They judge its figures alone, so they can be run again for nothing."""
+"""The asset's own checks. They look at its figures only, so running them again costs nothing."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from inspect import cleandoc
@@ -12,7 +12,7 @@ Facts = Mapping[str, int | float]
 Severity = Literal["WARN", "ERROR"]
 
 
-def _says(description: str) -> dg.Resolver:
+def _described(description: str) -> dg.Resolver:
     return dg.Resolver.default(description=description)
 
 
@@ -20,19 +20,19 @@ class Verdict(NamedTuple):
     """Whether a check passed, the figures it looked at, and a sentence about them."""
 
     passed: bool
-    shown: dict[str, int | float]
-    why: str
+    figures: dict[str, int | float]
+    reason: str
 
 
 class Check(dg.Model, dg.Resolvable):
-    """How much it matters that a check failed."""
+    """How much it matters if a check fails."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    severity: Annotated[Severity, _says("Of a failure: WARN or ERROR.")] = "WARN"
-    blocking: Annotated[bool, _says("Whether a failure that is an ERROR holds up what is downstream.")] = (
-        False
-    )
+    severity: Annotated[Severity, _described("Severity of a failure: WARN or ERROR.")] = "WARN"
+    blocking: Annotated[
+        bool, _described("Whether a failure of severity ERROR keeps assets downstream from running.")
+    ] = False
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:
         """Look at the figures of a run, and at earlier match rates, newest first."""
@@ -42,9 +42,9 @@ class Check(dg.Model, dg.Resolvable):
 class MatchRate(Check):
     """The match rate is within bounds."""
 
-    severity: Annotated[Severity, _says("Of a failure: WARN or ERROR.")] = "ERROR"
-    min: Annotated[float, Field(ge=0, le=1), _says("It fails below this share.")] = 0.0
-    max: Annotated[float, Field(ge=0, le=1), _says("It fails above this share.")] = 1.0
+    severity: Annotated[Severity, _described("Severity of a failure: WARN or ERROR.")] = "ERROR"
+    min: Annotated[float, Field(ge=0, le=1), _described("The check fails below this share.")] = 0.0
+    max: Annotated[float, Field(ge=0, le=1), _described("The check fails above this share.")] = 1.0
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -56,61 +56,68 @@ class MatchRate(Check):
         rate = facts.get("match_rate")
         bounds: dict[str, int | float] = {"min": self.min, "max": self.max}
         if rate is None:
-            return Verdict(True, bounds, "No row has an answer that is known.")
-        why = f"{rate:.1%} of the rows with a known answer matched."
-        return Verdict(self.min <= rate <= self.max, {"match_rate": rate, **bounds}, why)
+            return Verdict(True, bounds, "No row has a known answer.")
+        reason = f"{rate:.1%} of the rows with a known answer matched."
+        return Verdict(self.min <= rate <= self.max, {"match_rate": rate, **bounds}, reason)
 
 
 class MatchRateHistory(Check):
     """The match rate is near the median of the asset's earlier materializations.
 
-    A partition in time, or a dynamic one, is compared with the newest materialization of each other
-    one; a static partition, such as a region, with its own earlier ones.
+    A time partition or a dynamic partition is compared with the newest materialization of each other one; a
+    static partition, such as a region, with its own earlier ones.
     """
 
-    tolerance: Annotated[float, Field(gt=0, le=1), _says("The largest difference that passes.")] = 0.2
-    runs: Annotated[int, Field(ge=1, le=100), _says("How many earlier materializations count.")] = 10
-    least_runs: Annotated[int, Field(ge=1), _says("It passes while there are fewer.")] = 3
+    tolerance: Annotated[
+        float, Field(gt=0, le=1), _described("The largest difference at which the check passes.")
+    ] = 0.2
+    runs: Annotated[
+        int, Field(ge=1, le=100), _described("How many earlier materializations are compared.")
+    ] = 10
+    least_runs: Annotated[
+        int, Field(ge=1), _described("The check passes while there are fewer than this.")
+    ] = 3
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: D102
-        rate, earlier = facts.get("match_rate"), history[: self.runs]
+        rate = facts.get("match_rate")
+        earlier = history[: self.runs]
         if rate is None or len(earlier) < self.least_runs:
-            return Verdict(True, {"runs": len(earlier)}, "There is too little to compare with.")
+            return Verdict(True, {"runs": len(earlier)}, "There are too few earlier runs to compare with.")
         usual = median(earlier)
-        shown: dict[str, int | float] = {"match_rate": rate, "median": usual, "runs": len(earlier)}
-        why = f"{rate:.1%} matched; the median of {len(earlier)} earlier runs is {usual:.1%}."
-        return Verdict(abs(rate - usual) <= self.tolerance, shown, why)
+        figures: dict[str, int | float] = {"match_rate": rate, "median": usual, "runs": len(earlier)}
+        reason = f"{rate:.1%} matched; the median of {len(earlier)} earlier runs is {usual:.1%}."
+        return Verdict(abs(rate - usual) <= self.tolerance, figures, reason)
 
 
 class NothingInDoubt(Check):
     """Every request has a reply, and every reply could be read."""
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
-        shown = {name: facts.get(name, 0) for name in ("in_doubt", "credits_in_doubt", "unreadable")}
-        if not any(shown.values()):
-            return Verdict(True, shown, "Every request has a reply that could be read.")
-        why = "These rows are held and not sent again: compare with the vendor's bill, then decide."
-        return Verdict(False, shown, why)
+        figures = {name: facts.get(name, 0) for name in ("in_doubt", "credits_in_doubt", "unreadable")}
+        if not any(figures.values()):
+            return Verdict(True, figures, "Every request has a reply that could be read.")
+        reason = "These rows are held and not sent again: compare with the vendor's bill, then decide."
+        return Verdict(False, figures, reason)
 
 
 class SchemaDrift(Check):
-    """Every value of the vendor's has the type that its column expects."""
+    """Every value from the vendor has the type that its column expects."""
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
-        shown = {name: facts.get(name, 0) for name in ("drift", "wrong_counts", "new_fields")}
-        why = "What no column could take is kept in the column other; new fields alone do not fail."
-        return Verdict(not (shown["drift"] or shown["wrong_counts"]), shown, why)
+        figures = {name: facts.get(name, 0) for name in ("drift", "wrong_counts", "new_fields")}
+        reason = "Values that no column can take are kept in the column `other`. New fields alone pass."
+        return Verdict(not (figures["drift"] or figures["wrong_counts"]), figures, reason)
 
 
 class OneRowEach(Check):
     """There is one row for each row of the input."""
 
-    severity: Annotated[Severity, _says("Of a failure: WARN or ERROR.")] = "ERROR"
+    severity: Annotated[Severity, _described("Severity of a failure: WARN or ERROR.")] = "ERROR"
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
-        shown = {name: facts.get(name, 0) for name in ("input_rows", "rows")}
-        why = f"{shown['input_rows']:,} rows came, {shown['rows']:,} left."
-        return Verdict(shown["rows"] == shown["input_rows"], shown, why)
+        figures = {name: facts.get(name, 0) for name in ("input_rows", "rows")}
+        reason = f"{figures['input_rows']:,} rows came in, {figures['rows']:,} went out."
+        return Verdict(figures["rows"] == figures["input_rows"], figures, reason)
 
 
 class CreditsWithinPlan(Check):
@@ -121,30 +128,30 @@ class CreditsWithinPlan(Check):
         planned = facts.get("plan_credits_at_most")
         if planned is None:
             return Verdict(True, {"spent": spent}, "There was no plan to compare with.")
-        why = f"{spent:,} credits spent or in doubt, {planned:,} planned at most."
-        return Verdict(spent <= planned, {"spent": spent, "planned_at_most": planned}, why)
+        reason = f"{spent:,} credits were spent or are in doubt; the plan allowed {planned:,}."
+        return Verdict(spent <= planned, {"spent": spent, "planned_at_most": planned}, reason)
 
 
 class NamesAgree(Check):
-    """Where columns with names are given, few matched contacts have another name than their row."""
+    """Few matched contacts have another name than their row, where `person` names columns with names."""
 
-    max: Annotated[float, Field(ge=0, le=1), _says("It fails above this share.")] = 0.05
+    max: Annotated[float, Field(ge=0, le=1), _described("The check fails above this share.")] = 0.05
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
         agree, disagree = facts.get("agrees", 0), facts.get("disagrees", 0)
-        shown: dict[str, int | float] = {"agrees": agree, "disagrees": disagree, "max": self.max}
+        figures: dict[str, int | float] = {"agrees": agree, "disagrees": disagree, "max": self.max}
         if not agree + disagree:
-            return Verdict(True, shown, "No row has a name to compare with.")
+            return Verdict(True, figures, "No row has a name to compare with.")
         share = disagree / (agree + disagree)
-        why = f"{share:.1%} of the contacts whose name can be compared have another one than their row."
-        return Verdict(share <= self.max, {**shown, "share": share}, why)
+        reason = f"{share:.1%} of the contacts whose name can be compared have another name than their row."
+        return Verdict(share <= self.max, {**figures, "share": share}, reason)
 
 
 class EnrichmentChecks(dg.Model, dg.Resolvable):
-    """The checks of an asset. None leaves one out.
+    """The checks of an asset. None leaves a check out.
 
-    By default, a match rate out of bounds and a missing row are errors, the others warn, and
-    `credits_within_plan` is off. `names_agree` is there where columns with names are given (`person`).
+    By default, a match rate out of bounds and a missing row are errors, the other checks warn, and
+    `credits_within_plan` is off. `names_agree` is on if columns with names are given (`person`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -158,28 +165,34 @@ class EnrichmentChecks(dg.Model, dg.Resolvable):
     names_agree: NamesAgree | None = None
 
     def chosen(self) -> dict[str, Check]:
-        """The checks there are, by name."""
-        every: dict[str, Check | None] = {name: getattr(self, name) for name in type(self).model_fields}
-        return {name: check for name, check in every.items() if check is not None}
+        """The checks that are on, by name."""
+        checks: dict[str, Check | None] = {name: getattr(self, name) for name in type(self).model_fields}
+        return {name: check for name, check in checks.items() if check is not None}
 
     def specs(self, asset: dg.AssetKey) -> list[dg.AssetCheckSpec]:
         """The checks as Dagster declares them."""
         return [
             dg.AssetCheckSpec(
-                name, asset=asset, blocking=check.blocking,
+                name,
+                asset=asset,
+                blocking=check.blocking,
                 description=cleandoc(type(check).__doc__ or ""),
             )
             for name, check in self.chosen().items()
-        ]  # fmt: skip
+        ]
 
     def results(
-        self, facts: Facts, history: Sequence[float], *, asset: dg.AssetKey, among: frozenset[str]
+        self, facts: Facts, history: Sequence[float], *, asset: dg.AssetKey, selected: frozenset[str]
     ) -> Iterator[dg.AssetCheckResult]:
-        """What the checks `among` these names say to the figures of a run."""
+        """What the checks of the `selected` names say about the figures of a run."""
         for name, check in self.chosen().items():
-            if name in among:
+            if name in selected:
                 verdict = check.judge(facts, history)
                 yield dg.AssetCheckResult(
-                    asset_key=asset, check_name=name, passed=verdict.passed, metadata=verdict.shown,
-                    description=verdict.why, severity=dg.AssetCheckSeverity(check.severity),
-                )  # fmt: skip
+                    asset_key=asset,
+                    check_name=name,
+                    passed=verdict.passed,
+                    metadata=verdict.figures,
+                    description=verdict.reason,
+                    severity=dg.AssetCheckSeverity(check.severity),
+                )

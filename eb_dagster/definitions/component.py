@@ -8,23 +8,26 @@ import dagster as dg
 from dagster.components.resolved.core_models import OpSpec
 from pydantic import BaseModel, Field
 
+from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.definitions.assets import build_enriched_contacts_asset
 from eb_dagster.definitions.checks import EnrichmentChecks
-from eb_dagster.definitions.materialize import Enrichment, EnrichmentSettings, Event, days
+from eb_dagster.definitions.materialize import Enrichment, Event
 from eb_dagster.identifiers.model import FieldType
+from eb_dagster.settings import SETTINGS, AssetOptions, OverBudgetChoice, days
 from eb_dagster.tables.object_store import Place, place
 
 RequiredField = Literal["email", "work_email", "personal_email", "phone", "social_profile"]
+PersonPart = Literal["name", "first_name", "last_name", "company"]
 
 
 class ScaffoldParams(BaseModel):
-    """What `dg scaffold defs eb_dagster.EnrichedContactsComponent` may be told."""
+    """The options of `dg scaffold defs eb_dagster.EnrichedContactsComponent`."""
 
     source: str = Field(default="leads", description="Key of the asset that gives the identifiers.")
 
 
 class EnrichedContactsScaffolder(dg.Scaffolder[ScaffoldParams]):
-    """Writes a defs.yaml that loads, and names what to look at next."""
+    """Writes a defs.yaml that loads, with a note on what to set next."""
 
     @classmethod
     def get_scaffold_params(cls) -> type[ScaffoldParams]:  # noqa: D102
@@ -56,11 +59,16 @@ _SCAFFOLD_NOTE = """\
 """
 
 
-def _says(description: str) -> dg.Resolver:
+def _described(description: str) -> dg.Resolver:
     return dg.Resolver.default(description=description)
 
 
-# For `dg check yaml`, which shows the line; whoever loads it is told in words.
+def _setting(name: str) -> dg.Resolver:
+    """What the YAML schema says about a setting, from the table of settings."""
+    return _described(SETTINGS[name].description)
+
+
+# `dg check yaml` checks this and shows the line. When the component is loaded, an error says it in words.
 _ABOVE_0 = Field(json_schema_extra={"exclusiveMinimum": 0})
 
 
@@ -72,75 +80,49 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     `get_asset_spec` and `execute`.
     """
 
-    asset: Annotated[dg.ResolvedAssetSpec, _says("Key and attributes of the asset.")]
-    source: Annotated[dg.ResolvedAssetKey, _says("Key of the asset that gives the identifiers.")]
+    asset: Annotated[dg.ResolvedAssetSpec, _described("Key and attributes of the asset.")]
+    source: Annotated[dg.ResolvedAssetKey, _described("Key of the asset that gives the identifiers.")]
     path: Annotated[
         str | None,
-        _says(
+        _described(
             "The Parquet table, or a folder with a file for each Dagster partition; relative to the "
             "project. null hands the table to the I/O manager."
         ),
     ]
     io_manager_key: Annotated[
-        str | None, _says("Key of the I/O manager that takes the table if path is null.")
+        str | None, _described("Key of the I/O manager that takes the table if path is null.")
     ] = None
-    resource_key: Annotated[str, _says("Key of the project's ExactBuyerResource.")] = "exactbuyer"
-    identifiers: Annotated[
-        dict[FieldType, str | list[str]] | None,
-        _says(
-            "Columns with social_profile, email and phone, in the order of asking; found by their "
-            "names if not given."
-        ),
-    ] = None
-    person: Annotated[
-        dict[Literal["name", "first_name", "last_name", "company"], str] | None,
-        _says(
-            "Columns with the name and company of whom a row is about; compared, never sent. Adds eb_agrees."
-        ),
-    ] = None
-    required_fields: Annotated[
-        Sequence[RequiredField],
-        _says("Fields that a contact must hold to count as found, and to be charged."),
-    ] = ()
-    default_region: Annotated[str | None, _says("Two-letter country for phones without a country code.")] = (
-        None
-    )
-    max_credits: Annotated[int | None, _says("Credits that a run may spend; null for no cap.")] = None
-    over_budget: Annotated[
-        Literal["stop", "refuse"],
-        _says("stop buys in order up to max_credits; refuse sends nothing if the plan costs more."),
-    ] = "stop"
-    max_age_days: Annotated[
-        float | None, _ABOVE_0, _says("Buy contacts again that are older; null for never.")
-    ] = None
-    retry_misses_after_days: Annotated[
-        float | None, _ABOVE_0, _says("Ask again for misses that are older; null for never.")
-    ] = None
-    partition_size: Annotated[int, _says("Identifiers in one request, 1 to 1000.")] = 1000
-    aliases: Annotated[
-        Sequence[FieldType], _says("Kinds of identifiers inside a bought contact that answer for it.")
-    ] = ("email", "social_profile")
-    prefix: Annotated[str, _says("Of every column that is added.")] = "eb_"
-    columns: Annotated[list[str] | None, _says("Contact columns to keep; null for all.")] = None
-    lists: Annotated[
-        Literal["list", "json"], _says("json writes lists as JSON text, for databases without arrays.")
-    ] = "list"
+    resource_key: Annotated[str, _described("Key of the project's ExactBuyerResource.")] = "exactbuyer"
+    identifiers: Annotated[dict[FieldType, str | list[str]] | None, _setting("identifiers")] = None
+    person: Annotated[dict[PersonPart, str] | None, _setting("person")] = None
+    required_fields: Annotated[Sequence[RequiredField], _setting("required_fields")] = ()
+    default_region: Annotated[str | None, _setting("default_region")] = None
+    max_credits: Annotated[int | None, _setting("max_credits")] = None
+    over_budget: Annotated[OverBudgetChoice, _setting("over_budget")] = "stop"
+    max_age_days: Annotated[float | None, _ABOVE_0, _setting("max_age")] = None
+    retry_misses_after_days: Annotated[float | None, _ABOVE_0, _setting("retry_misses_after")] = None
+    partition_size: Annotated[int, _setting("partition_size")] = 1000
+    aliases: Annotated[Sequence[FieldType], _setting("aliases")] = ("email", "social_profile")
+    prefix: Annotated[str, _setting("prefix")] = "eb_"
+    columns: Annotated[list[str] | None, _setting("columns")] = None
+    lists: Annotated[ListsChoice, _setting("lists")] = "list"
     checks: Annotated[
-        EnrichmentChecks, _says("Bounds, severity and blocking of each check; null leaves one out.")
+        EnrichmentChecks, _described("Bounds, severity and blocking of each check; null leaves a check out.")
     ] = EnrichmentChecks()
-    op: Annotated[OpSpec | None, _says("Tags, pool and backfill policy of the step.")] = None
+    op: Annotated[OpSpec | None, _described("Tags, pool and backfill policy of the step.")] = None
     max_retries: Annotated[
-        int, _says("Of a step that failed because the API was busy; what was bought is not bought again.")
+        int,
+        _described("How often a step is retried if the API was busy; what was bought is not bought again."),
     ] = 0
 
     def get_asset_spec(self) -> dg.AssetSpec:
-        """The spec of the asset. Override it to change the key, add tags, and so on."""
+        """The spec of the asset. Override it to change the key, to add tags, and so on."""
         return self.asset
 
     def execute(
         self, context: dg.AssetExecutionContext, enrichment: Enrichment, identifiers: Any
     ) -> Iterator[Event]:
-        """Enrich the value of the source. Override it to do something before, after or in between."""
+        """Enrich the value of the source. Override it to do more before or afterwards."""
         yield from enrichment.materialize(context, identifiers)
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -162,7 +144,7 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
         )
         return dg.Definitions(assets=[asset])
 
-    def _settings(self) -> EnrichmentSettings:
+    def _settings(self) -> AssetOptions:
         return {
             "identifiers": self.identifiers,
             "person": cast("Mapping[str, str] | None", self.person),
@@ -181,6 +163,6 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
 
 
 def _in_project(context: dg.ComponentLoadContext, path: str) -> Place:
-    found = place(path)
-    # A run may start in any folder.
-    return context.project_root / found.expanduser() if isinstance(found, Path) else found
+    table = place(path)
+    # A run may start in any folder, so the path is made absolute.
+    return context.project_root / table.expanduser() if isinstance(table, Path) else table

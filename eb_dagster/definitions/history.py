@@ -1,4 +1,4 @@
-"""With which of its earlier materializations a run of the asset is compared."""
+"""Which of the asset's earlier materializations a run is compared with."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -8,12 +8,12 @@ import dagster as dg
 from eb_dagster.definitions.metadata import Figures, figures_in
 
 _PAGE = 100
-# Many regions materialized every day leave many records between two of one region.
+# If many regions are materialized every day, many records lie between two of the same region.
 _MOST_PAGES = 10
 
 
 class Earlier(NamedTuple):
-    """The figures of a materialization, of a Dagster partition if there are some."""
+    """The figures of a materialization, and its Dagster partition if it has one."""
 
     partition: str | None
     figures: Figures
@@ -24,60 +24,72 @@ def earlier(instance: dg.DagsterInstance, key: dg.AssetKey) -> Iterator[Earlier]
     cursor = None
     for _ in range(_MOST_PAGES):
         page = instance.fetch_materializations(key, limit=_PAGE, cursor=cursor)
-        for made in (record.asset_materialization for record in page.records):
-            if made is not None:
-                yield Earlier(made.partition, figures_in(made.metadata))
+        for record in page.records:
+            if (materialization := record.asset_materialization) is not None:
+                yield Earlier(materialization.partition, figures_in(materialization.metadata))
         if not page.has_more:
             return
         cursor = page.cursor
 
 
 def comparable(
-    every: Iterable[Earlier],
+    materializations: Iterable[Earlier],
     *,
     partitions: Sequence[str],
     definition: dg.PartitionsDefinition[str] | None,
 ) -> Iterator[Earlier]:
-    """Those that are like a run of these partitions, newest first.
+    """The materializations that a run of these partitions can be compared with, newest first.
 
-    Partitions in time and dynamic ones come one after another: one is compared with the newest
-    materialization of each other. Static ones, such as regions, stay and differ: one is compared
-    with itself as it was. Where there are both, as in days by region, with the other days of the region.
+    Time partitions and dynamic partitions come one after another, so each is compared with the newest
+    materialization of the others. Static partitions, such as regions, stay and differ, so each is compared with
+    its own earlier materializations. A partition of both kinds, such as a day of a region, is compared with the
+    other days of its region.
     """
-    like = {_static_part(one, definition) for one in partitions}
+    # If the asset used to have partitions and has none now, or the reverse, nothing can be compared.
+    alike = (
+        materialization
+        for materialization in materializations
+        if (materialization.partition is None) == (definition is None)
+    )
+    if definition is None:
+        return alike
+    return _comparable_partitions(alike, partitions=partitions, definition=definition)
+
+
+def _comparable_partitions(
+    materializations: Iterable[Earlier],
+    *,
+    partitions: Sequence[str],
+    definition: dg.PartitionsDefinition[str],
+) -> Iterator[Earlier]:
+    static_parts = {_static_part(partition, definition) for partition in partitions}
+    is_static = all(
+        isinstance(dimension, dg.StaticPartitionsDefinition) for dimension in _dimensions(definition)
+    )
     seen = set(partitions)
-    for one in every:
-        # Of an asset that was partitioned otherwise, nothing can be compared.
-        if (one.partition is None) != (definition is None):
+    for materialization in materializations:
+        partition = str(materialization.partition)
+        is_repeated = partition in seen and not is_static
+        if is_repeated or _static_part(partition, definition) not in static_parts:
             continue
-        if one.partition is not None and definition is not None:
-            if _static_part(one.partition, definition) not in like:
-                continue
-            if not _is_static(definition):
-                if one.partition in seen:
-                    continue
-                seen.add(one.partition)
-        yield one
+        seen.add(partition)
+        yield materialization
 
 
-def _dimensions(definition: dg.PartitionsDefinition[str] | None) -> list[dg.PartitionsDefinition[str]]:
+def _dimensions(definition: dg.PartitionsDefinition[str]) -> list[dg.PartitionsDefinition[str]]:
     if isinstance(definition, dg.MultiPartitionsDefinition):
-        return [one.partitions_def for one in definition.partitions_defs]
-    return [] if definition is None else [definition]
+        return [dimension.partitions_def for dimension in definition.partitions_defs]
+    return [definition]
 
 
-def _is_static(definition: dg.PartitionsDefinition[str]) -> bool:
-    return all(isinstance(one, dg.StaticPartitionsDefinition) for one in _dimensions(definition))
-
-
-def _static_part(partition: str, definition: dg.PartitionsDefinition[str] | None) -> tuple[str, ...]:
+def _static_part(partition: str, definition: dg.PartitionsDefinition[str]) -> tuple[str, ...]:
     dimensions = _dimensions(definition)
-    # So Dagster writes a key of several dimensions.
+    # Dagster joins the keys of several dimensions like this.
     keys = str(partition).split("|") if len(dimensions) > 1 else [str(partition)]
     if len(keys) != len(dimensions):
         return ("of other dimensions", str(partition))
     return tuple(
         key
-        for key, one in zip(keys, dimensions, strict=True)
-        if isinstance(one, dg.StaticPartitionsDefinition)
+        for key, dimension in zip(keys, dimensions, strict=True)
+        if isinstance(dimension, dg.StaticPartitionsDefinition)
     )

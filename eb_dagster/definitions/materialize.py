@@ -1,21 +1,19 @@
-"""One run of the asset: enrich, and tell Dagster what came of it, also when it ends early."""
+"""A run of the asset: enrich, and report to Dagster what came of it, even if the run ends early."""
 
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypedDict, cast
+from typing import Any, cast
 from urllib.parse import quote
 
 import dagster as dg
 import pandas as pd
 from pydantic import Field, field_validator
 
-from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.definitions.checks import EnrichmentChecks
 from eb_dagster.definitions.history import Earlier, comparable, earlier
 from eb_dagster.definitions.metadata import (
@@ -42,52 +40,33 @@ from eb_dagster.enricher import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers.columns import find_layout
 from eb_dagster.identifiers.contract import check_text
-from eb_dagster.identifiers.model import FieldType
 from eb_dagster.pipeline.forecast import Forecast
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report
-from eb_dagster.settings import OverBudgetChoice
+from eb_dagster.settings import SETTINGS, AssetOptions, days
 from eb_dagster.tables.object_store import ObjectPath, Place
 
 Event = dg.MaterializeResult[Any] | dg.AssetObservation | dg.AssetCheckResult
 
 _FIRST_PROGRESS_SECONDS = 2.0
 _PROGRESS_SECONDS = 30.0
-# Whoever cancels does not want to wait for the plan of what is left.
+# Reading more rows than this would keep a cancelled run waiting for the plan of what is left.
 _ROWS_PLANNED_WHEN_CANCELLED = 100_000
 _LONGEST_NAME = 150
 
 
-class EnrichmentSettings(TypedDict, total=False):
-    """What can be chosen about an enrichment; `Enricher` says what each one means."""
-
-    required_fields: Sequence[str]
-    identifiers: Mapping[FieldType, str | Sequence[str]] | None
-    default_region: str | None
-    max_credits: int | None
-    over_budget: OverBudgetChoice
-    max_age: timedelta | None
-    retry_misses_after: timedelta | None
-    partition_size: int
-    aliases: Sequence[FieldType]
-    prefix: str
-    columns: Sequence[str] | None
-    lists: ListsChoice
-    person: Mapping[str, str] | None
+def _instead_of(name: str) -> str:
+    setting = SETTINGS[name]
+    return f"{setting.help} Default: what the asset says."
 
 
 class LaunchConfig(dg.Config):
-    """What whoever launches a run may choose. Key, address and ledger are the resource's alone."""
+    """What may be chosen when a run is launched. Only the resource says which key, address and ledger it uses."""
 
-    max_credits: int | None = Field(
-        default=None, description="Credits that this run may spend, in place of the asset's own cap."
-    )
+    max_credits: int | None = Field(default=None, description=_instead_of("max_credits"))
+    max_age_days: float | None = Field(default=None, description=_instead_of("max_age"))
     dry_run: bool = Field(
         default=False, description="Show the plan and what it costs at most. Sends and writes nothing."
-    )
-    max_age_days: float | None = Field(
-        default=None,
-        description="Buy contacts again that are older than so many days, in place of the asset's own max_age.",
     )
 
     @field_validator("max_credits")
@@ -103,7 +82,7 @@ class LaunchConfig(dg.Config):
         days("max_age_days", given)
         return given
 
-    def settings(self, usual: EnrichmentSettings) -> EnrichmentSettings:
+    def settings(self, usual: AssetOptions) -> AssetOptions:
         """The asset's usual settings with what was chosen at launch."""
         chosen = usual.copy()
         if self.max_credits is not None:
@@ -111,22 +90,6 @@ class LaunchConfig(dg.Config):
         if self.max_age_days is not None:
             chosen["max_age"] = days("max_age_days", self.max_age_days)
         return chosen
-
-
-def days(setting: str, count: float | None) -> timedelta | None:
-    """What a setting that can only be a number means, where Python takes a timedelta.
-
-    Raises:
-        ConfigError: the number is no age.
-
-    """
-    if count is None:
-        return None
-    if not 0 < count <= timedelta.max.days:
-        raise ConfigError(
-            f"{setting} is {count:g}; choose a number of days above 0, such as 90, or leave it out"
-        )
-    return timedelta(days=count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +100,7 @@ class Enrichment:
     key: dg.AssetKey
     source: dg.AssetKey
     path: Place | None
-    settings: EnrichmentSettings
+    settings: AssetOptions
     checks: EnrichmentChecks
     partitions_def: dg.PartitionsDefinition[str] | None = None
     dry_run: bool = False
@@ -146,38 +109,40 @@ class Enrichment:
         """Enrich what the upstream asset gave: one table, or one for each partition of the run."""
         if not context.selected_asset_keys:
             # Only checks were asked for, and a check is no reason to buy.
-            yield from self._judge_again(context)
+            yield from self._check_again(context)
             return
-        made: dict[str | None, _Made] = {}
+        tables: dict[str | None, _EnrichedTable] = {}
         try:
-            yield from self._make(context, self._parts(context, identifiers), made)
-            if made:
-                yield self._result(context, list(made.values()))
+            yield from self._enrich_all(context, self._inputs(context, identifiers), tables)
+            if tables:
+                yield self._result(context, list(tables.values()))
         except BaseException:
-            # Of these, Dagster keeps no metadata now: another partition failed, or the I/O manager did,
-            # which ends this generator.
-            for partition, one in made.items():
-                context.log_event(self._made_in_vain(partition, one.figures))
+            # Another partition failed, or the I/O manager did, which ends this generator. Dagster keeps no
+            # metadata of the tables that were ready.
+            for partition, table in tables.items():
+                context.log_event(self._observe_discarded(partition, table.figures))
             raise
 
-    def _make(
+    def _enrich_all(
         self,
         context: dg.AssetExecutionContext,
-        parts: Sequence[tuple[str | None, Any]],
-        made: "dict[str | None, _Made]",
+        inputs: Sequence[tuple[str | None, Any]],
+        tables: "dict[str | None, _EnrichedTable]",
     ) -> Iterator[Event]:
-        for partition, value in parts:
-            # What is in doubt counts as spent, as within a table.
+        """Enrich one table after the other within one budget, and collect those that are ready."""
+        for partition, value in inputs:
+            # What is in doubt counts as spent, as it does within a table.
             spent = sum(
-                one.figures["credits_charged"] + one.figures["credits_in_doubt"] for one in made.values()
+                table.figures["credits_charged"] + table.figures["credits_in_doubt"]
+                for table in tables.values()
             )
-            one = yield from _Table(self._within(int(spent)), context, partition).make(value)
-            if one is not None:
-                made[partition] = one
-                if len(parts) > 1:
-                    context.add_asset_metadata(one.metadata, asset_key=self.key, partition_key=partition)
+            table = yield from _TableRun(self._after_spending(int(spent)), context, partition).enrich(value)
+            if table is not None:
+                tables[partition] = table
+                if len(inputs) > 1:
+                    context.add_asset_metadata(table.metadata, asset_key=self.key, partition_key=partition)
 
-    def _made_in_vain(self, partition: str | None, figures: Figures) -> dg.AssetObservation:
+    def _observe_discarded(self, partition: str | None, figures: Figures) -> dg.AssetObservation:
         return dg.AssetObservation(
             self.key,
             description="what a failed run spent on a table that was ready",
@@ -185,20 +150,20 @@ class Enrichment:
             partition=partition,
         )
 
-    def _parts(self, context: dg.AssetExecutionContext, value: Any) -> list[tuple[str | None, Any]]:
-        """The tables to make, with their partition keys."""
+    def _inputs(self, context: dg.AssetExecutionContext, value: Any) -> list[tuple[str | None, Any]]:
+        """The tables to enrich, each with its partition key."""
         if self.partitions_def is None:
             return [(None, value)]
         keys = self._partitions(context)
         if not keys:
             raise dg.Failure(
-                "the asset is partitioned, and this run is of no partition; launch it for one. Nothing was sent",
+                "the asset is partitioned, but this run is not of a partition; launch it for one. Nothing was sent",
                 allow_retries=False,
             )
         if context.has_partition_key:
             return [(context.partition_key, value)]
         if self.path is None:
-            # An I/O manager that gives the rows of many partitions at once takes them so, too.
+            # An I/O manager that loads the rows of many partitions at once also takes them at once.
             return [(None, value)]
         if not isinstance(value, Mapping) or not set(keys) <= set(cast("Mapping[str, Any]", value)):
             raise dg.Failure(
@@ -209,61 +174,69 @@ class Enrichment:
         return [(key, value[key]) for key in keys]
 
     def _partitions(self, context: dg.AssetExecutionContext) -> list[str]:
-        """Of the asset, those that the run is of. A run may be of partitions that only other assets have."""
-        is_of_some = context.has_partition_key or context.has_partition_key_range
-        return [str(key) for key in context.partition_keys] if self.partitions_def and is_of_some else []
+        """The asset's partitions in this run. A run may be of partitions that only other assets have."""
+        has_partitions = context.has_partition_key or context.has_partition_key_range
+        if not self.partitions_def or not has_partitions:
+            return []
+        return [str(key) for key in context.partition_keys]
 
-    def _within(self, spent: int) -> "Enrichment":
-        """The same with what is left of the budget."""
+    def _after_spending(self, spent: int) -> "Enrichment":
+        """The same enrichment with what is left of the budget."""
         settings = self.settings.copy()
         cap = settings.get("max_credits")
         if cap is not None:
             settings["max_credits"] = max(0, cap - spent)
         return replace(self, settings=settings)
 
-    def _result(self, context: dg.AssetExecutionContext, made: "list[_Made]") -> Event:
-        if len(made) == 1:
-            figures, metadata = made[0].figures, made[0].metadata
+    def _result(self, context: dg.AssetExecutionContext, tables: "list[_EnrichedTable]") -> Event:
+        if len(tables) == 1:
+            figures, metadata = tables[0].figures, tables[0].metadata
         else:
-            # Each partition has its own; what is given here would stand in for what one of them lacks.
-            figures, metadata = add_up([one.figures for one in made]), {}
-        rates = self._rates(earlier(context.instance, self.key), self._partitions(context))
-        checks = list(self._judge(context, figures, rates))
+            # Each partition has metadata of its own. Dagster would fill its gaps from what is given here.
+            figures, metadata = add_up([table.figures for table in tables]), {}
+        rates = self._match_rates(earlier(context.instance, self.key), self._partitions(context))
+        checks = list(self._check(context, figures, rates))
         if self.path is not None:
             return dg.MaterializeResult(asset_key=self.key, metadata=metadata, check_results=checks)
         return dg.MaterializeResult(
-            asset_key=self.key, value=made[0].value, metadata=metadata, check_results=checks
+            asset_key=self.key, value=tables[0].value, metadata=metadata, check_results=checks
         )
 
-    def _judge_again(self, context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
-        """The checks on the newest materialization, of whichever partition: such a run is of none."""
-        every = earlier(context.instance, self.key)
-        newest = next(every, None)
+    def _check_again(self, context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        """Check the newest materialization, of whichever partition: a run of checks alone is of none."""
+        materializations = earlier(context.instance, self.key)
+        newest = next(materializations, None)
         if newest is None:
             raise dg.Failure(
                 "there is no materialization to check yet; materialize the asset first. Nothing was sent",
                 allow_retries=False,
             )
         partitions = [] if newest.partition is None else [newest.partition]
-        yield from self._judge(context, newest.figures, self._rates(every, partitions))
+        rates = self._match_rates(materializations, partitions)
+        yield from self._check(context, newest.figures, rates)
 
-    def _rates(self, every: Iterable[Earlier], partitions: Sequence[str]) -> list[float]:
+    def _match_rates(self, materializations: Iterable[Earlier], partitions: Sequence[str]) -> list[float]:
         """Earlier match rates to compare with, newest first."""
-        if self.checks.match_rate_history is None:
+        history = self.checks.match_rate_history
+        if history is None:
             return []
-        like = comparable(every, partitions=partitions, definition=self.partitions_def)
-        rates = (one.figures["match_rate"] for one in like if "match_rate" in one.figures)
-        return list(islice(rates, self.checks.match_rate_history.runs))
+        alike = comparable(materializations, partitions=partitions, definition=self.partitions_def)
+        rates = (
+            materialization.figures["match_rate"]
+            for materialization in alike
+            if "match_rate" in materialization.figures
+        )
+        return list(islice(rates, history.runs))
 
-    def _judge(
-        self, context: dg.AssetExecutionContext, figures: Figures, history: Sequence[float]
+    def _check(
+        self, context: dg.AssetExecutionContext, figures: Figures, match_rates: Sequence[float]
     ) -> Iterator[dg.AssetCheckResult]:
-        asked = frozenset(one.name for one in context.selected_asset_check_keys)
-        return self.checks.results(figures, history, asset=self.key, among=asked)
+        selected = frozenset(check.name for check in context.selected_asset_check_keys)
+        return self.checks.results(figures, match_rates, asset=self.key, selected=selected)
 
 
 def partition_file(partition: str) -> str:
-    """A file name for a partition key, which may hold slashes and dots and be longer than a name may be."""
+    """A file name for a partition key, which may hold slashes and dots and be too long for a name."""
     name = quote(partition, safe="").replace(".", "%2E")
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME // 2]}-{sha256(partition.encode()).hexdigest()}"
@@ -271,8 +244,8 @@ def partition_file(partition: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
-    """A table that was made."""
+class _EnrichedTable:
+    """A table that is ready: written to its path, or held for the I/O manager."""
 
     figures: Figures
     metadata: dict[str, Any]
@@ -280,24 +253,24 @@ class _Made:
 
 
 @dataclass(frozen=True)
-class _Table:
-    """A table to make: the whole one, or that of a Dagster partition."""
+class _TableRun:
+    """The enrichment of one table: the whole one, or that of a Dagster partition."""
 
     enrichment: Enrichment
     context: dg.AssetExecutionContext
     partition: str | None
 
-    def make(self, value: Any) -> Generator[Event, None, "_Made | None"]:
-        """Make it, unless this is a dry run. Yields observations of what else there is to tell."""
+    def enrich(self, value: Any) -> Generator[Event, None, _EnrichedTable | None]:
+        """Enrich the table, unless this is a dry run. Yields observations of what else happened."""
         try:
-            return (yield from self._make(value))
+            return (yield from self._enrich(value))
         except dg.Failure:
             raise
         except Exception as error:
-            # From opening or closing the ledger, before there was anything to tell or after all was told.
+            # It was raised while the ledger was opened or closed, so there are no figures to add.
             raise failure(error, {}) from None
 
-    def _make(self, value: Any) -> Generator[Event, None, "_Made | None"]:
+    def _enrich(self, value: Any) -> Generator[Event, None, _EnrichedTable | None]:
         progress = _ProgressLog(
             self.context.log.info, max_credits=self.enrichment.settings.get("max_credits")
         )
@@ -307,48 +280,52 @@ class _Table:
             try:
                 upstream = read_upstream(value)
                 if self._target is not None:
-                    # Before anything is sent: a table that cannot be written is no reason to buy.
+                    # A table that cannot be written is found out before anything is sent.
                     enricher.check_target(self._target)
                 plan = self._plan(enricher, upstream)
                 progress.expect(upstream.rows, plan)
-                made = None if self.enrichment.dry_run else self._enrich(enricher, upstream, plan)
+                table = None if self.enrichment.dry_run else self._buy(enricher, upstream, plan)
             except Exception as error:
                 figures = self._spent(enricher, upstream, error)
                 figures |= self._remaining(enricher, upstream, error)
                 yield self._observe("what a failed run spent", named(figures))
-                # Its causes may quote a person; our own messages never do.
+                # The causes of an error may quote a person; our own messages never do.
                 raise failure(error, figures) from None
             except BaseException as error:
                 figures = self._spent(enricher, upstream, error)
-                # At once: whoever cancels may not leave the time for more.
+                # This is yielded first, because the process may be killed before there is more to tell.
                 yield self._observe("what a cancelled run spent", named(figures))
                 remaining = self._remaining(enricher, upstream, error)
                 if remaining:
                     yield self._observe("what a cancelled run left to do", named(figures | remaining))
                 raise
         if plan is not None and self.enrichment.dry_run:
-            most = {"plan_credits_at_most": plan.credits_at_most}
-            shown = {**named(most), PREFIX + "plan": plan_table(plan)}
-            yield self._observe("the plan of a dry run: nothing was sent, nothing was written", shown)
-        return made
+            cost = named({"plan_credits_at_most": plan.credits_at_most})
+            yield self._observe(
+                "the plan of a dry run: nothing was sent, nothing was written",
+                {**cost, PREFIX + "plan": plan_table(plan)},
+            )
+        return table
 
     @property
     def _target(self) -> Place | None:
         path = self.enrichment.path
-        return path if path is None or self.partition is None else path / partition_file(self.partition)
+        if path is None or self.partition is None:
+            return path
+        return path / partition_file(self.partition)
 
     def _plan(self, enricher: Enricher, upstream: Upstream) -> Plan | None:
         if self.enrichment.dry_run or self.enrichment.checks.credits_within_plan is not None:
             return enricher.plan(_plannable(upstream))
         return None
 
-    def _enrich(self, enricher: Enricher, upstream: Upstream, plan: Plan | None) -> _Made:
+    def _buy(self, enricher: Enricher, upstream: Upstream, plan: Plan | None) -> _EnrichedTable:
         value = None
         if self._target is not None:
             self._check_input(upstream)
             rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
         else:
-            value = enricher.enrich_dataframe(_held(upstream.value))
+            value = enricher.enrich_dataframe(_in_memory(upstream.value))
             rows = len(value)
         report = enricher.report
         if report.stopped:
@@ -356,37 +333,37 @@ class _Table:
         figures = report_figures(report) | {"input_rows": upstream.rows, "rows": rows}
         if plan is not None:
             figures |= plan_figures(plan)
-        return _Made(figures=figures, metadata=self._metadata(upstream, report, figures), value=value)
+        metadata = self._metadata(upstream, report, figures)
+        return _EnrichedTable(figures=figures, metadata=metadata, value=value)
 
     def _check_input(self, upstream: Upstream) -> None:
-        """Hold a dataframe to the contract as a whole; other tables are held to it batch by batch."""
-        if isinstance(frame := upstream.value, pd.DataFrame):
-            layout = find_layout(list(upstream.columns), self.enrichment.settings.get("identifiers"))
-            named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-            # A named index is data too, and no column of the frame.
-            check_text(named, [name for name in layout.names if name in named.columns])
+        """Check a dataframe as a whole. Other tables are checked batch by batch as they are read."""
+        frame = upstream.value
+        if not isinstance(frame, pd.DataFrame):
+            return
+        layout = find_layout(list(upstream.columns), self.enrichment.settings.get("identifiers"))
+        renamed = frame.set_axis([str(name) for name in frame.columns], axis="columns")
+        # The layout may also name the index, which is not a column of the dataframe.
+        check_text(renamed, [name for name in layout.names if name in renamed.columns])
 
     def _metadata(self, upstream: Upstream, report: Report, figures: Figures) -> dict[str, Any]:
         settings, target = self.enrichment.settings, self._target
         layout = find_layout(list(upstream.columns), settings.get("identifiers"))
-        prefix, columns = settings.get("prefix", "eb_"), settings.get("columns")
-        whole = self.enrichment.partitions_def is None
+        has_partitions = self.enrichment.partitions_def is not None
+        rows = "dagster/partition_row_count" if has_partitions else "dagster/row_count"
+        lineage = column_lineage(
+            upstream.columns, settings, source=self.enrichment.source, identifiers=layout.names
+        )
         metadata: dict[str, Any] = {
-            "dagster/row_count" if whole else "dagster/partition_row_count": figures["rows"],
-            "dagster/column_schema": column_schema(
-                upstream.columns, prefix=prefix, columns=columns, lists=settings.get("lists", "list"),
-                with_agrees=settings.get("person") is not None,
-            ),
-            "dagster/column_lineage": column_lineage(
-                upstream.columns, source=self.enrichment.source, identifiers=layout.names,
-                prefix=prefix, columns=columns, with_agrees=settings.get("person") is not None,
-            ),
+            rows: figures["rows"],
+            "dagster/column_schema": column_schema(upstream.columns, settings),
+            "dagster/column_lineage": lineage,
             **storage_kind(target),
             PREFIX + "picture": picture(report),
             PREFIX + "found_by": found_by(report),
-            PREFIX + "fill_rates": fill_rates(report, prefix=prefix),
+            PREFIX + "fill_rates": fill_rates(report, prefix=settings.get("prefix", "eb_")),
             **plotted(figures),
-        }  # fmt: skip
+        }
         if report.stopped:
             metadata[PREFIX + "stopped"] = report.stopped
         if target is not None and self.enrichment.path is not None:
@@ -395,7 +372,7 @@ class _Table:
         return metadata
 
     def _spent(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
-        # Ends the streams that the frames of the error still hold open: only then the report is whole.
+        # The report is complete only when the streams have ended that the frames of the error still hold open.
         traceback.clear_frames(error.__traceback__)
         spent = spent_figures(report_figures(enricher.report))
         return spent if upstream is None else {**spent, "input_rows": upstream.rows}
@@ -405,20 +382,21 @@ class _Table:
         if upstream is None:
             return {}
         if isinstance(error, ConfigError | InputError) and not enricher.report.requests:
-            # Of settings or a table that are wrong, there is no plan.
+            # Wrong settings and wrong tables have no plan.
             return {}
-        if not isinstance(error, Exception) and upstream.rows > _ROWS_PLANNED_WHEN_CANCELLED:
+        is_cancelled = not isinstance(error, Exception)
+        if is_cancelled and upstream.rows > _ROWS_PLANNED_WHEN_CANCELLED:
             return {}
         try:
             return remaining_figures(enricher.plan(_plannable(upstream)))
         except EnrichError:
-            # The first error is the one to tell.
+            # The first error is the one to report.
             return {}
 
-    def _observe(self, what: str, metadata: Mapping[str, Any]) -> dg.AssetObservation:
+    def _observe(self, description: str, metadata: Mapping[str, Any]) -> dg.AssetObservation:
         # Output metadata of a failed step is lost; an observation stays on the asset's page.
         return dg.AssetObservation(
-            self.enrichment.key, description=what, metadata=metadata, partition=self.partition
+            self.enrichment.key, description=description, metadata=metadata, partition=self.partition
         )
 
 
@@ -426,28 +404,30 @@ def _plannable(upstream: Upstream) -> Any:
     return upstream.value if isinstance(upstream.value, pd.DataFrame) else upstream.batches()
 
 
-def _held(value: Any) -> Any:
+def _in_memory(value: Any) -> Any:
     if isinstance(value, ObjectPath):
         return pd.read_parquet(value.open())
-    return pd.read_parquet(value) if isinstance(value, Path) else value
+    if isinstance(value, Path):
+        return pd.read_parquet(value)
+    return value
 
 
 def failure(error: Exception, figures: Figures) -> dg.Failure:
-    """What Dagster is told: our own words, or of a foreign error its kind and place. Never its text.
+    """What Dagster is told: our own message, or the type and place of a foreign error, never its text.
 
-    Only what may pass by itself is worth a retry.
+    Only `Busy` may pass by itself, so only that is worth a retry.
     """
     if isinstance(error, EnrichError):
-        words = f"{type(error).__name__}: {error}"
-        return dg.Failure(words, metadata=named(figures), allow_retries=isinstance(error, Busy))
-    where = " ← ".join(
+        message = f"{type(error).__name__}: {error}"
+        return dg.Failure(message, metadata=named(figures), allow_retries=isinstance(error, Busy))
+    places = " ← ".join(
         f"{Path(frame.filename).name}:{frame.lineno}"
         for frame in reversed(traceback.extract_tb(error.__traceback__))
     )
-    why = f" ({error.strerror})" if isinstance(error, OSError) else ""
+    reason = f" ({error.strerror})" if isinstance(error, OSError) else ""
     return dg.Failure(
-        f"{type(error).__name__}{why} at {where}. Its text is withheld, because it may quote a person. "
-        "Mend what is at that place, then run again: what was bought is in the ledger",
+        f"{type(error).__name__}{reason} at {places}. Its text is withheld, because it may quote a person. "
+        "Fix what is wrong there, then run again: what was bought is in the ledger",
         metadata=named(figures),
     )
 
@@ -464,7 +444,7 @@ class _ProgressLog:
         self._due = self._started + _FIRST_PROGRESS_SECONDS
 
     def expect(self, rows: int, plan: Plan | None) -> None:
-        """Before the first row: how many there are, and the plan if there is one."""
+        """Say how many rows there will be, and give the plan if there is one."""
         self.rows, self.forecast = rows, Forecast(rows, plan, max_credits=self._max_credits)
 
     def __call__(self, report: Report) -> None:
@@ -473,9 +453,9 @@ class _ProgressLog:
         if now < self._due:
             return
         elapsed = now - self._started
-        # Sparser as it takes longer, but never silent for long.
+        # The longer a run takes, the rarer its lines, but it is never silent for long.
         self._due = now + min(elapsed, _PROGRESS_SECONDS)
-        # Else nobody knows why nothing moves.
+        # Otherwise nobody would know why nothing moves.
         busy = f"; refused {report.refusals:,} times as too many requests" if report.refusals else ""
         done = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
         self._say(

@@ -7,102 +7,124 @@ from dataclasses import fields
 from typing import Any, cast
 
 import dagster as dg
+import pyarrow as pa
 
-from eb_dagster.contacts.schema import CONTACT_COLUMNS, ListsChoice, added_columns, arrow_schema
+from eb_dagster.contacts.schema import CONTACT_COLUMNS, added_columns, arrow_schema
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report
+from eb_dagster.settings import AssetOptions
 
 Figures = dict[str, int | float]
 
 PREFIX = "exactbuyer/"
 
-# What somebody looks at over time, those first that people look for, and beside them `matched_email` and so
-# on. The rest is nearly always zero, or the same as one of these or as Dagster's row count: a plot of each
-# would hide those that move.
+# The figures that are worth watching over time, the most wanted first, and beside them `matched_email` and so
+# on. The others are nearly always zero, or repeat one of these or Dagster's row count; their plots would hide
+# those that change.
 _PLOTTED = (
-    "match_rate", "credits_charged", "credits_saved", "credits_in_doubt", "matched", "not_found", "invalid",
-    "not_asked", "in_doubt", "from_ledger", "requests", "drift", "seconds", "plan_credits_at_most",
-)  # fmt: skip
-_EVERY = PREFIX + "figures"
+    "match_rate",
+    "credits_charged",
+    "credits_saved",
+    "credits_in_doubt",
+    "matched",
+    "not_found",
+    "invalid",
+    "not_asked",
+    "in_doubt",
+    "from_ledger",
+    "requests",
+    "drift",
+    "seconds",
+    "plan_credits_at_most",
+)
+_ALL_FIGURES = PREFIX + "figures"
 _SPENT = ("credits_charged", "credits_in_doubt", "requests", "seconds")
-# What they count is shown one by one.
+# A sum of these counters means nothing; each count is shown by itself.
 _NOT_SUMMED = ("filled", "matched_by", "answered_by")
-_BAR = 20
-_STATUSES = {
-    "matched": "#2b8a3e", "not_found": "#868e96", "invalid": "#f08c00", "suppressed": "#495057",
-    "not_asked": "#74c0fc", "in_doubt": "#e03131", "unreadable": "#9c36b5",
-}  # fmt: skip
+_BAR_LENGTH = 20
+_PICTURE_WIDTH = 440
+_STATUS_COLORS = {
+    "matched": "#2b8a3e",
+    "not_found": "#868e96",
+    "invalid": "#f08c00",
+    "suppressed": "#495057",
+    "not_asked": "#74c0fc",
+    "in_doubt": "#e03131",
+    "unreadable": "#9c36b5",
+}
 
 
-def column_schema(
-    inputs: Mapping[str, str],
-    *,
-    prefix: str = "eb_",
-    columns: Sequence[str] | None = None,
-    lists: ListsChoice = "list",
-    with_agrees: bool = False,
-) -> dg.TableSchema:
+def column_schema(inputs: Mapping[str, str], options: AssetOptions) -> dg.TableSchema:
     """The columns of the input, by name and type, and the added ones with their descriptions."""
-    passed = [dg.TableColumn(name, kind) for name, kind in inputs.items()]
-    added = [
-        dg.TableColumn(
-            one.name, str(one.type), one.metadata[b"description"].decode(),
-            dg.TableColumnConstraints(nullable=one.nullable),
-        )
-        for one in cast(
-            "Any", arrow_schema(prefix=prefix, columns=columns, lists=lists, with_agrees=with_agrees)
-        )
-    ]  # fmt: skip
-    return dg.TableSchema(columns=[*passed, *added])
+    schema = arrow_schema(
+        prefix=options.get("prefix", "eb_"),
+        columns=options.get("columns"),
+        lists=options.get("lists", "list"),
+        with_agrees=options.get("person") is not None,
+    )
+    # The stubs of pyarrow do not say what a schema iterates over.
+    fields: Iterable[pa.Field[Any]] = iter(cast("Iterable[pa.Field[Any]]", schema))
+    input_columns = [dg.TableColumn(name, kind) for name, kind in inputs.items()]
+    return dg.TableSchema(columns=[*input_columns, *map(_column, fields)])
+
+
+def _column(field: "pa.Field[Any]") -> dg.TableColumn:
+    metadata = field.metadata or {}
+    return dg.TableColumn(
+        field.name,
+        str(field.type),
+        metadata[b"description"].decode(),
+        dg.TableColumnConstraints(nullable=field.nullable),
+    )
 
 
 def column_lineage(
     inputs: Iterable[str],
+    options: AssetOptions,
     *,
     source: dg.AssetKey,
     identifiers: Iterable[str],
-    prefix: str = "eb_",
-    columns: Sequence[str] | None = None,
-    with_agrees: bool = False,
 ) -> dg.TableColumnLineage:
-    """Columns of the input come from themselves; what was bought comes from the identifiers."""
+    """Input columns depend on themselves; added columns depend on the columns with identifiers."""
+    prefix = options.get("prefix", "eb_")
     asked = [dg.TableColumnDep(asset_key=source, column_name=name) for name in identifiers]
-    passed = {name: [dg.TableColumnDep(asset_key=source, column_name=name)] for name in inputs}
-    chosen = added_columns(prefix=prefix, columns=columns, with_agrees=with_agrees)
-    added = {prefix + one.name: asked for one in chosen}
-    return dg.TableColumnLineage(deps_by_column={**passed, **added})
+    unchanged = {name: [dg.TableColumnDep(asset_key=source, column_name=name)] for name in inputs}
+    new_columns = added_columns(
+        prefix=prefix, columns=options.get("columns"), with_agrees=options.get("person") is not None
+    )
+    bought = {prefix + column.name: asked for column in new_columns}
+    return dg.TableColumnLineage(deps_by_column={**unchanged, **bought})
 
 
 def storage_kind(path: object) -> dict[str, str]:
-    """What keeps the table. Of one that goes to an I/O manager, only its owner knows."""
+    """The kind of storage of the table. If an I/O manager takes it, only that knows."""
     return {} if path is None else {"dagster/storage_kind": "parquet"}
 
 
 def report_figures(report: Report) -> Figures:
     """The report as numbers."""
     figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}
-    for one in fields(report):
-        value = getattr(report, one.name)
-        if isinstance(value, Counter):
-            if one.name not in _NOT_SUMMED:
-                figures[one.name] = sum(cast("Counter[str]", value).values())
-        elif isinstance(value, int | float):
-            figures[one.name] = value
+    for name in (field.name for field in fields(report)):
+        value = getattr(report, name)
+        if isinstance(value, int | float):
+            figures[name] = value
+        elif isinstance(value, Counter) and name not in _NOT_SUMMED:
+            figures[name] = sum(cast("Counter[str]", value).values())
     figures["seconds"] = round(report.seconds, 1)
-    # Also of a kind that was asked and found nobody: a plot should fall to zero, not break off.
+    # A kind that found nobody counts as zero, so that its plot falls to zero and does not break off.
     return figures | {f"matched_{kind}": report.matched_by[kind] for kind in report.answered_by}
 
 
 def spent_figures(figures: Figures) -> Figures:
-    """Those of a run that ended early. What became of its rows is not known, so none are counted.
+    """The figures of a run that ended early. What became of its rows is not known, so no rows are counted.
 
-    Each is one that is plotted: the page draws them in one line with those of the whole runs.
+    All of these are plotted figures: the page draws them on the same line as those of complete runs.
     """
     return {name: figures[name] for name in _SPENT}
 
 
 def plan_figures(plan: Plan) -> Figures:
-    """What a run would ask, and cost at most."""
+    """What a run would ask, and what it would cost at most."""
     return {
         "plan_credits_at_most": plan.credits_at_most,
         "plan_identifiers": plan.to_ask,
@@ -111,7 +133,7 @@ def plan_figures(plan: Plan) -> Figures:
 
 
 def remaining_figures(plan: Plan) -> Figures:
-    """What a run that ended early leaves to do."""
+    """What a run that ended early leaves to be done."""
     return {
         "remaining_identifiers": plan.to_ask,
         "remaining_requests": plan.requests,
@@ -125,23 +147,24 @@ def named(figures: Mapping[str, int | float]) -> Figures:
 
 
 def plotted(figures: Mapping[str, int | float]) -> dict[str, Any]:
-    """The figures of a table that was made: Dagster plots each number over time, and keeps the rest in one."""
-    steps = [name for name in figures if name.startswith("matched_")]
-    shown = {name: figures[name] for name in (*_PLOTTED, *steps) if name in figures}
-    return {**named(shown), _EVERY: dg.MetadataValue.json(dict(figures))}
+    """The metadata of a finished table: numbers, which Dagster plots over time, and all figures as one JSON value."""
+    matched_by_kind = [name for name in figures if name.startswith("matched_")]
+    shown = {name: figures[name] for name in (*_PLOTTED, *matched_by_kind) if name in figures}
+    return {**named(shown), _ALL_FIGURES: dg.MetadataValue.json(dict(figures))}
 
 
 def figures_in(metadata: Mapping[str, Any]) -> Figures:
-    """The figures back from what the asset's page shows."""
-    numbers = {
-        name.removeprefix(PREFIX): one.value for name, one in metadata.items() if name.startswith(PREFIX)
+    """The figures, read back from the metadata that the asset's page shows."""
+    figures = {
+        name.removeprefix(PREFIX): value.value for name, value in metadata.items() if name.startswith(PREFIX)
     }
-    every: Mapping[str, Any] = metadata[_EVERY].value if _EVERY in metadata else {}
-    return {name: value for name, value in {**numbers, **every}.items() if isinstance(value, int | float)}
+    if _ALL_FIGURES in metadata:
+        figures |= metadata[_ALL_FIGURES].value
+    return {name: figure for name, figure in figures.items() if isinstance(figure, int | float)}
 
 
 def add_up(parts: Sequence[Mapping[str, int | float]]) -> Figures:
-    """The figures of several partitions as those of one run."""
+    """The figures of several partitions added up to those of a run."""
     total: Figures = {}
     for part in parts:
         for name, value in part.items():
@@ -154,7 +177,7 @@ def add_up(parts: Sequence[Mapping[str, int | float]]) -> Figures:
 
 
 def found_by(report: Report) -> dg.MarkdownMetadataValue:
-    """What each kind of identifier was asked and found."""
+    """How many rows asked by each kind of identifier, and how many matched."""
     lines = ["| asked by | rows that asked | matched | |", "|---|--:|--:|:--|"]
     for kind, asked in report.answered_by.most_common():
         matched = report.matched_by[kind]
@@ -165,31 +188,37 @@ def found_by(report: Report) -> dg.MarkdownMetadataValue:
 def fill_rates(report: Report, *, prefix: str = "eb_") -> dg.MarkdownMetadataValue:
     """How many of the matched rows hold a value, by column."""
     lines = ["| column | filled | of all matched |", "|---|--:|:--|"]
-    for one in CONTACT_COLUMNS:
-        if one.name in report.filled:
-            count = report.filled[one.name]
-            lines.append(f"| {prefix}{one.name} | {count:,} | {_bar(count, report.matched)} |")
+    for column in CONTACT_COLUMNS:
+        if column.name in report.filled:
+            count = report.filled[column.name]
+            lines.append(f"| {prefix}{column.name} | {count:,} | {_bar(count, report.matched)} |")
     return dg.MetadataValue.md("\n".join(lines))
 
 
 def picture(report: Report) -> dg.MarkdownMetadataValue:
     """What became of the rows, as a bar.
 
-    Dagster's page shows a picture that is in the text itself, and without a click if the text is
-    shorter than 1000 characters.
+    Dagster's page shows a picture that is in the text itself, and without a click only if the text is shorter
+    than 1000 characters.
     """
-    counts = {name: getattr(report, name) for name in _STATUSES}
+    counts = {status: getattr(report, status) for status in _STATUS_COLORS}
     counts["invalid"] = sum(report.invalid.values())
-    whole, at, bars, words = max(report.rows, 1), 0.0, "", ""
-    for name, count in counts.items():
-        if count:
-            width = 440 * count / whole
-            bars += f'<path fill="{_STATUSES[name]}" d="M{at:.0f} 0h{max(width, 1):.0f}v16h-{max(width, 1):.0f}"/>'
-            words += f'<tspan fill="{_STATUSES[name]}">{name} {count / whole:.0%} </tspan>'
-            at += width
+    rows = max(report.rows, 1)
+    left = 0.0
+    bars: list[str] = []
+    labels: list[str] = []
+    for status, count in counts.items():
+        if not count:
+            continue
+        color = _STATUS_COLORS[status]
+        width = _PICTURE_WIDTH * count / rows
+        shown_width = f"{max(width, 1):.0f}"
+        bars.append(f'<path fill="{color}" d="M{left:.0f} 0h{shown_width}v16h-{shown_width}"/>')
+        labels.append(f'<tspan fill="{color}">{status} {count / rows:.0%} </tspan>')
+        left += width
     drawing = (
         '<svg xmlns="http://www.w3.org/2000/svg" width="490" height="36">'
-        f'{bars}<text y="32" style="font:11px sans-serif">{words}</text></svg>'
+        f'{"".join(bars)}<text y="32" style="font:11px sans-serif">{"".join(labels)}</text></svg>'
     )
     return dg.MetadataValue.md(f"![rows](data:image/svg+xml;base64,{b64encode(drawing.encode()).decode()})")
 
@@ -200,7 +229,7 @@ def plan_table(plan: Plan) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join(lines))
 
 
-def _bar(count: int, whole: int) -> str:
-    share = count / whole if whole else 0.0
-    full = round(share * _BAR)
-    return f"`{'█' * full}{'░' * (_BAR - full)}` {share:.0%}"
+def _bar(count: int, total: int) -> str:
+    share = count / total if total else 0.0
+    full = round(share * _BAR_LENGTH)
+    return f"`{'█' * full}{'░' * (_BAR_LENGTH - full)}` {share:.0%}"

@@ -7,17 +7,35 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Unpack, cast
 
 import dagster as dg
 from pydantic import ConfigDict, Field
+from pydantic.config import JsonDict
+from pydantic.fields import FieldInfo
 
+from eb_dagster.api.rate_limit import REQUESTS_PER_MINUTE
 from eb_dagster.enricher import Enricher
 from eb_dagster.errors import ConfigError
+from eb_dagster.settings import SETTINGS, EnricherOptions, InDoubtChoice
 
 _MASK = "********"
 """What Dagster's pages show in place of a secret, and send back when they launch a run."""
 _ABSOLUTE = ("/", "~")
+
+
+def _setting(name: str, note: str = "", *, is_required: bool = False) -> FieldInfo:
+    """What Dagster's pages say about a field, from the table of settings."""
+    setting = SETTINGS[name]
+    help_text = setting.help if is_required else setting.description
+    extra: JsonDict | None = {"dagster__is_secret": True} if setting.is_secret else None
+    described: FieldInfo = Field(
+        description=f"{help_text} {note}".strip(),
+        # The address of a database or of a proxy may hold a password.
+        repr=not setting.is_secret,
+        json_schema_extra=extra,
+    )
+    return described
 
 
 class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMissingTypeArgument]
@@ -28,81 +46,63 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
     `dg.EnvVar` values: `resource.enricher()`.
     """
 
-    # What is wrong by its type may be the key, or a person.
+    # A value of the wrong type may be the key, or a person.
     model_config = ConfigDict(hide_input_in_errors=True)
 
-    api_key: str = Field(
-        repr=False,
-        json_schema_extra={"dagster__is_secret": True},
-        description="The vendor's key. Use dg.EnvVar, so that it is read when a run starts.",
-    )
-    ledger: str = Field(
-        description="Absolute path or database URL of the ledger. It has no default: a run in a fresh "
-        "container with an empty ledger would pay for everything again.",
-        # A database URL may carry a password.
-        repr=False,
-        json_schema_extra={"dagster__is_secret": True},
-    )
-    base_url: str | None = Field(default=None, description="The API's address; the vendor's if not given.")
-    proxy: str | None = Field(
-        default=None,
-        description="HTTP proxy to the API, http://host:port; $EB_DAGSTER_PROXY if not given.",
-        # It may carry a password.
-        repr=False,
-        json_schema_extra={"dagster__is_secret": True},
-    )
-    ca_bundle: str | None = Field(
-        default=None,
-        description="PEM file of authorities to trust beside the usual ones; $EB_DAGSTER_CA_BUNDLE if not given.",
-    )
-    requests_per_minute: float = Field(default=198, description="Shared by all runs on the ledger.")
-    max_credits_at_risk: int = Field(
-        default=20_000, description="Bound on identifiers in flight plus in doubt."
-    )
-    max_credits_per_day: int | None = Field(
-        default=None, description="Credits that all runs on the ledger may spend in a day of UTC."
-    )
-    max_credits_per_month: int | None = Field(
-        default=None, description="Credits that all runs on the ledger may spend in a month of UTC."
-    )
-    timeout: float = Field(default=300.0, description="Seconds for one request.")
-    in_doubt: Literal["hold", "resend"] = Field(
-        default="hold",
-        description='"hold" never asks again for what may have been paid; "resend" does, but not within a run.',
-    )
+    api_key: Annotated[
+        str, _setting("api_key", "Use dg.EnvVar, so that it is read when a run starts.", is_required=True)
+    ]
+    ledger: Annotated[
+        str,
+        _setting(
+            "ledger",
+            "An absolute path or a URL. It has no default: a run in a fresh container with an empty ledger would "
+            "pay for everything again.",
+            is_required=True,
+        ),
+    ]
+    base_url: Annotated[str | None, _setting("base_url")] = None
+    proxy: Annotated[str | None, _setting("proxy")] = None
+    ca_bundle: Annotated[str | None, _setting("ca_bundle")] = None
+    requests_per_minute: Annotated[float, _setting("requests_per_minute")] = REQUESTS_PER_MINUTE
+    max_credits_at_risk: Annotated[int, _setting("max_credits_at_risk")] = 20_000
+    max_credits_per_day: Annotated[int | None, _setting("max_credits_per_day")] = None
+    max_credits_per_month: Annotated[int | None, _setting("max_credits_per_month")] = None
+    timeout: Annotated[float, _setting("timeout")] = 300.0
+    in_doubt: Annotated[InDoubtChoice, _setting("in_doubt")] = "hold"
 
     # The type checker goes by the fields.
     if not TYPE_CHECKING:
 
         def __init__(self, **settings: Any) -> None:
             super().__init__(**settings)
-            # Dagster makes copies of its own for a run, from what the environment says.
+            # For a run, Dagster itself makes copies that hold the values of the environment.
             caller = inspect.currentframe().f_back.f_globals.get("__name__", "")
             if caller.partition(".")[0] != "dagster":
                 _check_written(type(self), settings)
 
     @classmethod
     def configure_at_launch(cls, **kwargs: Any) -> Any:
-        """The same, with the settings that are not given here to be given at each launch."""
+        """The resource with the settings that are not given here to be given at each launch."""
         _check_written(cls, kwargs)
         return cast("Any", super()).configure_at_launch(**kwargs)
 
-    def enricher(self, **settings: Any) -> Enricher:
-        """An `Enricher` with this key and ledger; the keywords are the enrichment's settings."""
+    def enricher(self, **options: Unpack[EnricherOptions]) -> Enricher:
+        """An `Enricher` with this key and ledger. Takes the keywords of `Enricher`."""
         if any(map(_is_variable, self._settings().values())):
             # Outside a run, nobody has read the environment yet.
-            return cast("ExactBuyerResource", self.process_config_and_initialize()).enricher(**settings)
-        chosen = {**self._settings(), **settings}
+            return cast("ExactBuyerResource", self.process_config_and_initialize()).enricher(**options)
+        chosen: dict[str, Any] = {**self._settings(), **options}
         _refuse_masks(chosen)
         _refuse_relative(chosen["ledger"])
         return Enricher(**chosen)
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Take what the launchpad masked as it is defined; refuse another key, address, ledger or proxy.
+        """Replace masked values by the defined ones. Refuse another key, address, ledger or proxy.
 
-        Dagster lets whoever launches a run override any value of a resource: with another address, or a
-        proxy and its certificate, the key and the people would go there; with another ledger, everything
-        is paid for again.
+        Dagster lets whoever launches a run override any value of a resource. With another address, or a proxy
+        and its certificate, the key and the people would go there; with another ledger, everything would be
+        paid for again.
         """
         try:
             declared = context.resource_def.config_schema if context.resource_def else None
@@ -112,19 +112,24 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
         if declared is None:
             return
         defined = _defaults(declared)
+        self._unmask(defined)
+        # Without a default, the project left the settings to the launch.
+        if declared.default_provided:
+            self._refuse_changes(defined)
+
+    def _unmask(self, defined: Mapping[str, Any]) -> None:
         masked = [name for name, value in self._settings().items() if value == _MASK and name in defined]
-        # Frozen for everybody else: this copy was made for the run, and nobody has it yet.
+        # The resource is frozen, but this copy was made for the run, and nobody else has it yet.
         vars(self).update({name: _read(name, defined[name]) for name in masked})
         _refuse_masks(self._settings())
-        if not declared.default_provided:
-            # What is configured at launch is the launch's.
-            return
+
+    def _refuse_changes(self, defined: Mapping[str, Any]) -> None:
         fixed = ("base_url", "ca_bundle", *_secrets(type(self)))
         changed = [name for name in fixed if getattr(self, name) != _read(name, defined.get(name))]
         if changed:
             raise ConfigError(
-                f"{', '.join(changed)} cannot be set at launch: the project's resource defines "
-                "that. Leave it out of the launch"
+                f"{', '.join(changed)} cannot be set at launch, because the project's resource defines that; "
+                "leave it out of the launch"
             )
 
     def _settings(self) -> dict[str, Any]:
@@ -132,7 +137,7 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
 
 
 def _defaults(declared: Any) -> dict[str, Any]:
-    """What the project's resource defines: an `EnvVar` as Dagster writes it."""
+    """What the project's resource defines. An `EnvVar` is written as Dagster writes it."""
     fields = {
         name: json.loads(field.default_value_as_json_str)
         for name, field in declared.config_type.fields.items()
@@ -154,7 +159,7 @@ def _read(name: str, value: Any) -> Any:
 
 
 def _is_variable(value: object) -> bool:
-    # Dagster does not export the type of the latter.
+    # Dagster does not export the type of `EnvVar.int`.
     return isinstance(value, dg.EnvVar | type(dg.EnvVar.int("")))
 
 
@@ -164,7 +169,7 @@ def _secrets(resource: type[ExactBuyerResource]) -> list[str]:
 
 
 def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, Any]) -> None:
-    """Refuse or warn of what is written in the code itself."""
+    """Check the values that are written in the code: refuse wrong ones, and warn about secrets."""
     written = {name: value for name, value in settings.items() if not _is_variable(value)}
     _refuse_masks(written)
     if "ledger" in written:
@@ -179,7 +184,7 @@ def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, An
 
 
 def _holds_secret(value: object) -> bool:
-    """A path and an address without a password may stand anywhere."""
+    """Whether a text may be a key or hold a password. Paths, and addresses without a password, do not."""
     if not isinstance(value, str) or value.startswith(_ABSOLUTE):
         return False
     return "://" not in value or re.search(r"://[^/@]*:.*@|passw", value) is not None
@@ -200,7 +205,8 @@ def _refuse_relative(ledger: str | os.PathLike[str]) -> None:
     if is_url and not scheme.startswith("sqlite"):
         return
     path = rest.removeprefix("/") if is_url else text
-    if path and not path.startswith("/" if is_url else _ABSOLUTE):
+    absolute = "/" if is_url else _ABSOLUTE
+    if path and not path.startswith(absolute):
         raise ConfigError(
             "ledger is a relative path, but a run does not start in the project's folder, and with a new "
             f"ledger everything is paid for again; give an absolute path, such as {Path(path).absolute()}"

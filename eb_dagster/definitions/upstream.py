@@ -1,4 +1,4 @@
-"""What an upstream asset may give, read as a stream of batches, any number of times."""
+"""The table that an upstream asset gives, as a stream of batches that can be read any number of times."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -19,22 +19,22 @@ _BATCH_ROWS = 8_192
 
 @dataclass(frozen=True, kw_only=True)
 class Upstream:
-    """A table of identifiers. Nothing of it is copied before a batch is asked for."""
+    """A table of identifiers. Nothing is copied before a batch is asked for."""
 
     rows: int
     columns: Mapping[str, str]
     """Names and types."""
     batches: Callable[[], Source] = field(repr=False)
-    """The table from its start, each time it is called."""
+    """Reads the table from its start, each time it is called."""
     value: Any = field(repr=False)
-    """What the upstream asset gave; of what can be read only once, the table that was read."""
+    """What the upstream asset gave, or the table that was read from it if it can be read only once."""
 
 
 def read_upstream(value: Any) -> Upstream:
-    """Understand what an asset gave: a pandas or Polars dataframe, an Arrow table, a DuckDB relation, or a Parquet file's path.
+    """Read a pandas or Polars dataframe, an Arrow table, a DuckDB relation, or the path of a Parquet file.
 
     Raises:
-        InputError: it is something else, or holds a column that no table can hold.
+        InputError: it is something else, or has a column that no table can hold.
 
     """
     if isinstance(value, pd.DataFrame):
@@ -50,7 +50,7 @@ def read_upstream(value: Any) -> Upstream:
         raise InputError(
             f"the upstream asset gives {count} partitions at once, which one table cannot keep apart; give this "
             "asset the same partitions_def and run one partition at a time, with "
-            "backfill_policy=dg.BackfillPolicy.multi_run(), or put them together in an asset between"
+            "backfill_policy=dg.BackfillPolicy.multi_run(), or add an asset that joins them into one table"
         )
     raise InputError(
         f"the upstream asset gives {type(value).__name__}, which cannot be enriched; give a pandas or Polars "
@@ -71,14 +71,14 @@ def _parquet(path: Place) -> Upstream:
 
 def _arrow(value: Any, table: pa.Table) -> Upstream:
     schema = table.schema.remove_metadata()
-    bare = table.replace_schema_metadata(None)
-    return _stream(value, schema, table.num_rows, lambda: iter(bare.to_batches(_BATCH_ROWS)))
+    without_metadata = table.replace_schema_metadata(None)
+    return _stream(value, schema, table.num_rows, lambda: iter(without_metadata.to_batches(_BATCH_ROWS)))
 
 
 def _pandas(frame: pd.DataFrame) -> Upstream:
     view = frame.copy(deep=False)
     view.columns = pd.Index([str(name) for name in frame.columns])
-    # An index that nobody named is a row number; one with a name is data.
+    # An index without a name is just row numbers; an index with a name is data.
     keep_index = any(name is not None for name in frame.index.names)
     schema = _schema(view, keep_index=keep_index)
 
@@ -99,11 +99,12 @@ def _schema(frame: pd.DataFrame, *, keep_index: bool) -> pa.Schema:
     try:
         return pa.Schema.from_pandas(frame, preserve_index=keep_index).remove_metadata()
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        # Its text quotes a value.
+        # The text of the error quotes a value, so the error is not chained.
         mixed = [str(name) for name in frame.columns if not _has_one_type(frame[name])]
+        columns = f"[{listed(mixed)}]" if mixed else "of the index"
         raise InputError(
-            f"columns {f'[{listed(mixed)}]' if mixed else 'of the index'} hold values of several types, or of one that "
-            "no table has, such as complex numbers; make them text, or leave them out"
+            f"columns {columns} hold values of several types, or of a type that no table has, such as complex "
+            "numbers; make them text, or leave them out"
         ) from None
 
 

@@ -46,7 +46,7 @@ def doubtful(stand_in, enricher, where):
 def test_show_tells_what_was_bought_and_what_is_in_doubt(call):
     shown = call("show")
     assert shown.exit_code == 0, shown.output
-    assert "in doubt: up to 10 credits in 1 requests" in shown.output
+    assert "in doubt: up to 10 credits in 1 request" in shown.output
     assert "HTTP 502" in shown.output
     facts = json.loads(call("show", "--json").output)
     assert facts["months"][0]["credits"] == 10
@@ -75,14 +75,14 @@ def test_resolve_wants_a_decision_and_requests(call):
     assert call("resolve", "2", "--charged", "--resend").exit_code == 2
     assert call("resolve", "2", "--write-off", "--ask-again").exit_code == 2
     assert "in doubt: up to 10 credits" in call("show").output
-    assert call("resolve", "--all", "--charged").output.startswith("10 identifiers of 1 requests")
+    assert call("resolve", "--all", "--charged").output.startswith("10 identifiers of 1 request")
 
 
 @pytest.mark.usefixtures("doubtful")
 def test_what_was_charged_is_asked_again_if_that_is_said_and_told_to_be_paid_twice(call):
     done = call("resolve", "2", "--charged", "--ask-again")
     assert done.output == (
-        "10 identifiers of 1 requests count as charged, will be asked again, and may be paid twice\n"
+        "10 identifiers of 1 request count as charged, will be asked again, and may be paid twice\n"
     )
     assert call("check").output.startswith("no faults")
 
@@ -93,9 +93,9 @@ def test_a_reply_that_is_a_page_is_listed_and_decided_about(stand_in, enricher, 
         first = enricher(api, ledger=where).enrich_dataframe(leads(3))
     assert set(first["eb_status"]) == {"unreadable"}
     shown = call("show")
-    assert "cannot be read: 3 identifiers in 1 requests" in shown.output
+    assert "cannot be read: 3 identifiers in 1 request" in shown.output
     assert json.loads(call("show", "--json").output)["unreadable"][0]["at_risk"] == 3
-    assert call("resolve", "--all", "--resend").output.startswith("3 identifiers of 1 requests")
+    assert call("resolve", "--all", "--resend").output.startswith("3 identifiers of 1 request")
     assert "cannot be read" not in call("show").output
     enricher(api, ledger=where).enrich_dataframe(leads(3))
     assert api.requests() == 2

@@ -14,9 +14,9 @@ EVERY = EnrichmentChecks.model_validate({"credits_within_plan": {}})
 
 
 def results(facts, history=(), checks=EVERY):
-    among = frozenset(checks.chosen())
+    selected = frozenset(checks.chosen())
     return {
-        one.check_name: one for one in checks.results(facts, history, asset=ENRICHED, among=among)
+        one.check_name: one for one in checks.results(facts, history, asset=ENRICHED, selected=selected)
     }  # fmt: skip
 
 

@@ -80,7 +80,7 @@ class Value:
 
 def test_the_column_schema_has_lists_as_they_are_written():
     kinds = {
-        lists: {one.name: one.type for one in column_schema({}, lists=lists).columns}["eb_emails"]
+        lists: {one.name: one.type for one in column_schema({}, {"lists": lists}).columns}["eb_emails"]
         for lists in ("list", "json")
     }
     assert kinds == {"list": "list<item: string>", "json": "string"}

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from eb_dagster.cli import commands
-from eb_dagster.cli import ledger as ledger_commands
+from eb_dagster.cli import inputs, people, people_files, targets
 from eb_dagster.tables import csv
 from eb_dagster.tables.atomic_file import check_writable
 from eb_dagster.tables.object_store import place
@@ -39,27 +38,27 @@ FILES: Provocations = {
     "a file of no known encoding": lambda s: csv.TextTable(s.file("a.csv", b"email\na\x81\x8db\x9d\xa4\xffc\n")),
     "a file of one of two encodings": lambda s: csv.TextTable(s.file("a.csv", "email\nPavlů\n".encode("cp1250"))),
     "a line that is no header": lambda s: csv.TextTable(s.file("a.csv", b"email\n"), header_line=7),
-    "a folder as the file of leads": lambda s: commands._open_table(s.folder, encoding=None, separator=None),
-    "a folder as the output": lambda s: commands._check_targets(s.file("a.csv"), s.folder, None),
-    "a file that the command line cannot find": lambda s: commands._open_table(s.folder / "a.csv", encoding=None, separator=None),
-    "an Excel file": lambda s: commands._open_table(s.folder / "a.xlsx", encoding=None, separator=None),
-    "two columns of one name in a file": lambda s: commands._check_names(csv.TextTable(s.file("a.csv", b"n,n\n1,2\n"))),
-    "a folder that is not there": lambda s: commands._check_targets(s.file("a.csv"), s.folder / "b" / "b.csv", None),
+    "a folder as the file of leads": lambda s: inputs.open_table(s.folder, inputs.Reading()),
+    "a folder as the output": lambda s: targets.check_targets(s.file("a.csv"), s.folder, None),
+    "a file that the command line cannot find": lambda s: inputs.open_table(s.folder / "a.csv", inputs.Reading()),
+    "an Excel file": lambda s: inputs.open_table(s.folder / "a.xlsx", inputs.Reading()),
+    "two columns of one name in a file": lambda s: inputs.check_column_names(csv.TextTable(s.file("a.csv", b"n,n\n1,2\n"))),
+    "a folder that is not there": lambda s: targets.check_targets(s.file("a.csv"), s.folder / "b" / "b.csv", None),
     "a ledger as the output": lambda s: check_writable(s.file("a.parquet", b"SQLite format 3\0")),
-    "a table as the report": lambda s: commands._check_targets(s.file("a.csv"), s.folder / "b.csv", s.folder / "c.csv"),
-    "a file that somebody else wrote": lambda s: ledger_commands.may_replace(s.file("a.csv"), asks=False),
-    "values to forget that are none": lambda _: ledger_commands._check_all([("email", "canary@"), ("email", "a")], None),
-    "people who cannot be told from the columns": lambda s: ledger_commands._people(s.file("a.csv", b"a,b\n1,2\n"), None, None, None, {}),
-    "people who are no identifiers": lambda s: ledger_commands._people(s.file("a.csv", b"email\ncanary@\n"), None, None, None, {}),
-    "people who are numbers": lambda s: ledger_commands._people(parquet_of_numbers(s), None, None, None, {}),
-    "one file for input and output": lambda s: commands._check_targets(s.file("a.csv"), s.folder / "a.csv", None),
+    "a table as the report": lambda s: targets.check_targets(s.file("a.csv"), s.folder / "b.csv", s.folder / "c.csv"),
+    "a file that somebody else wrote": lambda s: targets.confirm_replacing(s.file("a.csv"), asks=False),
+    "values to forget that are none": lambda _: people.check_identifiers([("email", "canary@"), ("email", "a")], None),
+    "people who cannot be told from the columns": lambda s: people_files.read_people(s.file("a.csv", b"a,b\n1,2\n"), column=None, kind=None, region=None, reading=inputs.Reading()),
+    "people who are no identifiers": lambda s: people_files.read_people(s.file("a.csv", b"email\ncanary@\n"), column=None, kind=None, region=None, reading=inputs.Reading()),
+    "people who are numbers": lambda s: people_files.read_people(parquet_of_numbers(s), column=None, kind=None, region=None, reading=inputs.Reading()),
+    "one file for input and output": lambda s: targets.check_targets(s.file("a.csv"), s.folder / "a.csv", None),
 }  # fmt: skip
 
 OBJECTS: Provocations = {
     "an address with a key": lambda _: place("s3://me:canary-secret@crm/a.parquet"),
     "a bucket in place of an object": lambda _: check_writable(place("s3://crm")),
     "a report in an object store": lambda _: check_writable(Path("s3://crm/report.html")),
-    "a CSV in an object store": lambda _: commands._check_suffix(place("s3://crm/a.csv")),
+    "a CSV in an object store": lambda _: inputs.check_suffix(place("s3://crm/a.csv")),
 }
 
 PROVOCATIONS: Provocations = {**FILES, **OBJECTS}

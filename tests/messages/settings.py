@@ -31,6 +31,7 @@ PROVOCATIONS: Provocations = {
     "a ledger that is named and empty": lambda s: s.enrich(ledger=""),
     "an age that is a number": lambda s: s.enrich(max_age=90),
     "an age of zero": lambda s: s.enrich(max_age=timedelta(0)),
+    "a yes or no that is a word": lambda s: s.enrich(accept_clock="yes"),
     "an unknown column": lambda s: s.enrich(columns=["fax"]),
     "the region UK": lambda s: s.enrich(default_region="UK"),
     "a region that is none": lambda s: s.enrich(default_region="Bavaria"),

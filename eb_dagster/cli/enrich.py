@@ -1,0 +1,261 @@
+"""`eb-dagster plan` and `eb-dagster enrich`: what enriching a file would cost, and doing it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from eb_dagster.cli.inputs import (
+    InputTable,
+    ParquetTable,
+    Reading,
+    check_column_names,
+    is_parquet,
+    open_table,
+)
+from eb_dagster.cli.options import (
+    PlaceType,
+    enricher_options,
+    force_option,
+    with_enrichment_options,
+    with_output_options,
+)
+from eb_dagster.cli.outcome import Outcome, adding_what_was_spent
+from eb_dagster.cli.progress import ProgressBar
+from eb_dagster.cli.targets import (
+    Declined,
+    check_replaced,
+    check_targets,
+    is_terminal,
+    ledger_file,
+    new_ledger,
+)
+
+if TYPE_CHECKING:
+    from eb_dagster.enricher import Enricher
+    from eb_dagster.identifiers.columns import Layout
+    from eb_dagster.identifiers.model import FieldType
+    from eb_dagster.pipeline.plan import Plan
+    from eb_dagster.settings import EnricherOptions
+    from eb_dagster.tables.csv import TextTable
+    from eb_dagster.tables.object_store import Place
+
+_MOST_ROWS_PLANNED: Final = 1_000_000
+"""A plan reads every row. For more rows than this, the bound is their number: a row costs one credit at most."""
+
+
+@click.command(
+    short_help="Show what enriching a file would ask and cost.",
+    epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05',
+)
+@click.option(
+    "--explain", is_flag=True, help="List every cell that is not used or not asked, and why; no values."
+)
+@with_enrichment_options
+def plan(
+    file: Place,
+    explain: bool,
+    encoding: str | None,
+    separator: str | None,
+    header_line: int | None,
+    price: float | None,
+    as_json: bool,
+    **values: Any,
+) -> None:
+    """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
+    with Outcome(as_json=as_json, price=price, ledger=values["ledger"]) as outcome:
+        table = open_table(file, Reading(encoding, separator, header_line))
+        options = enricher_options(values)
+        if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
+            # Nothing is sent, so no key is needed; this is not one.
+            options["api_key"] = "no-key"
+        with _open_enricher(table, options) as enricher:
+            outcome.plan = enricher.plan(table.reader())
+            if explain:
+                outcome.explained = enricher.explain(table.reader()).to_pylist()
+
+
+@click.command(
+    short_help="Enrich a CSV, TSV or Parquet file.",
+    epilog="For example: eb-dagster enrich leads.csv -o contacts.parquet --max-credits 5000\n\n"
+    "To finish a run that was stopped, run it again: what was bought is in the ledger.",
+)
+@click.option("-o", "--output", type=PlaceType(), required=True, help="CSV, TSV or Parquet file to write.")
+@with_output_options
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path),
+    metavar="FILE.html",
+    help="Write the report as a web page with plots. It shows no people.",
+)
+@click.option(
+    "--confirm-above",
+    type=click.IntRange(min=0),
+    metavar="CREDITS",
+    default=1000,
+    show_default=True,
+    help="On a terminal, ask before spending more than this.",
+)
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@force_option
+@with_enrichment_options
+def enrich(
+    file: Place,
+    output: Place,
+    page: Path | None,
+    encoding: str | None,
+    separator: str | None,
+    header_line: int | None,
+    price: float | None,
+    as_json: bool,
+    confirm_above: int,
+    yes: bool,
+    force: bool,
+    **values: Any,
+) -> None:
+    """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
+    ledger: str | None = values["ledger"]
+    asks = not yes and is_terminal()
+    with Outcome(as_json=as_json, price=price, ledger=ledger) as outcome:
+        check_targets(file, output, page, ledger=ledger_file(ledger))
+        if not force:
+            check_replaced(output, page, ledger=ledger, asks=asks)
+        table = open_table(file, Reading(encoding, separator, header_line))
+        if is_parquet(output):
+            check_column_names(table)
+        options = enricher_options(values)
+        cap = options.get("max_credits")
+        bar = ProgressBar(table.rows, max_credits=cap)
+        options["progress"] = bar
+        with _open_enricher(table, options) as enricher:
+            if is_parquet(output):
+                enricher.check_target(output)
+            if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
+                bar.forecast.plan = outcome.plan = enricher.plan(table.reader())
+            if asks:
+                most = _most_credits(outcome.plan, rows=table.rows, cap=cap)
+                _confirm(most, above=confirm_above, price=price)
+            try:
+                with bar, adding_what_was_spent(enricher):
+                    enricher.on_stopping = bar.say
+                    _write(enricher, table, output, prefix=values["prefix"])
+                outcome.output = output
+            finally:
+                _finish(enricher, outcome, page)
+
+
+def _finish(enricher: Enricher, outcome: Outcome, page: Path | None) -> None:
+    outcome.report = enricher.report
+    # Closed before the report is shown, because requests that were in flight when a signal came are still to be
+    # counted.
+    enricher.close()
+    if page is not None and (outcome.output or outcome.report.requests):
+        with adding_what_was_spent(enricher):
+            outcome.write_page(page)
+
+
+def _open_enricher(table: InputTable, options: EnricherOptions) -> Enricher:
+    """The enricher for a table. Tells which columns it asks, and whether the ledger is new."""
+    from eb_dagster.enricher import Enricher
+    from eb_dagster.identifiers.columns import find_layout, suggest
+    from eb_dagster.identifiers.rows import check_person_columns
+
+    samples = table.samples()
+
+    def show(likely: Mapping[FieldType, Sequence[str]]) -> str:
+        return _as_options(suggest(table.columns, samples) or likely)
+
+    layout = find_layout(table.columns, options.get("identifiers"), show=show)
+    check_person_columns(table.columns, options.get("person") or {})
+    created = new_ledger(_named_ledger(options))
+    enricher = Enricher(**options)
+    if created is not None:
+        click.echo(f"  new, empty ledger {created}", err=True)
+    _tell_columns(table, layout, samples)
+    return enricher
+
+
+def _named_ledger(options: EnricherOptions) -> str | None:
+    named = options.get("ledger")
+    return None if named is None else os.fspath(named)
+
+
+def _tell_columns(table: InputTable, layout: Layout, samples: Mapping[str, Sequence[str]]) -> None:
+    from eb_dagster.identifiers.columns import suggest
+
+    columns = [f"{name!r} ({kind})" for kind, name in layout.columns] or ["'value' of each row"]
+    click.echo(f"  asks {', then '.join(columns)}", err=True)
+    likely = suggest([name for name in table.columns if name not in layout.names], samples)
+    if likely and layout.shape == "wide":
+        click.echo(f"  not asked, though it looks like identifiers: {_as_options(likely)}", err=True)
+
+
+def _as_options(columns: Mapping[FieldType, Sequence[str]]) -> str:
+    return " ".join(
+        f"--{kind.replace('_', '-')} {_quoted(name)}" for kind, names in columns.items() for name in names
+    )
+
+
+def _quoted(name: str) -> str:
+    if re.fullmatch(r"[\w.…-]+", name):
+        return name
+    # Every shell understands double quotes, but not what these characters mean inside them.
+    return shlex.quote(name) if re.search(r'["$`\\!%]', name) else f'"{name}"'
+
+
+def _most_credits(plan: Plan | None, *, rows: int, cap: int | None) -> int:
+    most = rows if plan is None else plan.spends_at_most
+    return most if cap is None else min(most, cap)
+
+
+def _confirm(most_credits: int, *, above: int, price: float | None) -> None:
+    from eb_dagster.pipeline.plan import money
+
+    if most_credits <= above:
+        return
+    cost = "" if price is None else f", {money(most_credits, price)}"
+    if not click.confirm(f"This buys up to {most_credits:,} contacts{cost}. Go on?", err=True):
+        raise Declined
+
+
+def _write(enricher: Enricher, table: InputTable, output: Place, *, prefix: str) -> None:
+    if isinstance(table, ParquetTable) and is_parquet(output):
+        enricher.enrich_parquet(table.file, output)
+    elif is_parquet(output):
+        enricher.write(enricher.enrich_batches(table.reader()), output)
+    else:
+        _write_text(enricher, table, output, prefix=prefix)
+
+
+def _write_text(enricher: Enricher, table: InputTable, output: Place, *, prefix: str) -> None:
+    from eb_dagster.contacts.schema import arrow_schema
+    from eb_dagster.tables.csv import TextTable, write_text
+
+    reader = enricher.enrich_batches(table.reader())
+    # Noted before the file exists, so that `forget` knows of it.
+    enricher.note_published(output)
+    new_columns = arrow_schema(prefix=prefix, with_agrees=True).names
+    source = table if isinstance(table, TextTable) else None
+    write_text(
+        reader,
+        output,
+        columns=reader.schema.names,
+        ours=set(new_columns) - set(table.columns),
+        separator=_separator(output, source),
+        has_mark=source is not None and source.is_from_spreadsheet,
+        revise=enricher.revisions(reader.schema),
+    )
+
+
+def _separator(output: Place, source: TextTable | None) -> str:
+    if output.suffix.lower() in (".tsv", ".txt"):
+        return "\t"
+    # The same spreadsheet will open the result, so a CSV keeps the separator of the input.
+    return "," if source is None or source.separator == "\t" else source.separator

@@ -1,0 +1,160 @@
+"""The file of leads that a command reads: CSV, TSV or Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import click
+
+from eb_dagster.cli.spelling import counted
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from eb_dagster.tables.csv import TextTable
+    from eb_dagster.tables.object_store import Place
+    from eb_dagster.tables.source import Source
+
+_BATCH_ROWS: Final = 8_192
+_SAMPLE_ROWS: Final = 200
+
+
+class InputTable(Protocol):
+    """A file of leads."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """How many there are below the header."""
+        ...
+
+    @property
+    def notes(self) -> list[str]:
+        """What was detected in the file, in words."""
+        ...
+
+    def reader(self) -> Source:
+        """The table from its start."""
+        ...
+
+    def samples(self) -> dict[str, list[str]]:
+        """The first texts of each column."""
+        ...
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a CSV is to be read. None means that it is detected."""
+
+    encoding: str | None = None
+    separator: str | None = None
+    header_line: int | None = None
+
+    def open(self, file: Path) -> TextTable:
+        """The table in a CSV, TSV or text file."""
+        from eb_dagster.tables.csv import TextTable
+
+        return TextTable(file, encoding=self.encoding, separator=self.separator, header_line=self.header_line)
+
+
+@dataclass(frozen=True)
+class ParquetTable:
+    """A Parquet file of leads."""
+
+    file: Place
+    columns: tuple[str, ...]
+    rows: int
+    notes: list[str]
+
+    @staticmethod
+    def open(file: Place) -> ParquetTable:
+        """Read what the file says about itself."""
+        from eb_dagster.tables.parquet import open_parquet
+
+        with open_parquet(file) as opened:
+            return ParquetTable(file, tuple(opened.schema_arrow.names), opened.metadata.num_rows, [])
+
+    def reader(self) -> Source:
+        """The table from its start."""
+        from eb_dagster.tables.parquet import open_parquet, read_batches
+        from eb_dagster.tables.source import Source
+
+        with open_parquet(self.file) as opened:
+            schema = opened.schema_arrow.remove_metadata()
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with open_parquet(self.file) as opened:
+                yield from read_batches(opened, _BATCH_ROWS)
+
+        return Source(schema, self.rows, batches)
+
+    def samples(self) -> dict[str, list[str]]:
+        """The first texts of each column."""
+        batch: Any = next(iter(self.reader()), None)
+        if batch is None:
+            return {}
+        columns = [field.name for field in batch.schema if str(field.type) in ("string", "large_string")]
+        texts: dict[str, list[str | None]] = batch.slice(0, _SAMPLE_ROWS).select(columns).to_pydict()
+        return {name: [cell for cell in cells if cell is not None] for name, cells in texts.items()}
+
+
+def open_table(file: Place, reading: Reading) -> InputTable:
+    """Open a file of leads, and tell what was detected."""
+    from eb_dagster.errors import InputError
+
+    if isinstance(file, Path) and file.is_dir():
+        raise InputError(f"{file} is a folder; name a file in it")
+    check_suffix(file)
+    if not file.is_file():
+        raise InputError(f"there is no file {file.name}; check the path")
+    table = _open(file, reading)
+    click.echo(f"{file.name}: {counted(table.rows, 'row')}", err=True)
+    for note in table.notes:
+        click.echo(f"  {note}", err=True)
+    return table
+
+
+def _open(file: Place, reading: Reading) -> InputTable:
+    if isinstance(file, Path) and not is_parquet(file):
+        return reading.open(file)
+    return ParquetTable.open(file)
+
+
+def is_parquet(file: Place) -> bool:
+    """Whether the file's name says that it is Parquet."""
+    return file.suffix.lower() == ".parquet"
+
+
+def check_suffix(file: Place) -> None:
+    """Refuse a file of a kind that is neither read nor written."""
+    from eb_dagster.errors import InputError
+    from eb_dagster.tables.csv import SUFFIXES
+
+    known = (*SUFFIXES, ".parquet")
+    if file.suffix.lower() not in known:
+        hint = "save it as CSV UTF-8" if file.suffix.lower().startswith(".xls") else "choose another ending"
+        raise InputError(f"{file.name}: only {', '.join(known)} are read and written; {hint}")
+    if not isinstance(file, Path) and not is_parquet(file):
+        raise InputError(
+            f"{file.name}: in an object store, only .parquet is read and written; choose that ending"
+        )
+
+
+def check_column_names(table: InputTable) -> None:
+    """Refuse repeated column names, which a Parquet table cannot have."""
+    from eb_dagster.errors import InputError
+    from eb_dagster.identifiers.columns import listed
+
+    repeated = sorted({name for name in table.columns if table.columns.count(name) > 1})
+    if repeated:
+        raise InputError(
+            f"more than one column is called [{listed(repeated)}], which a Parquet table cannot have; rename one, "
+            "or write a CSV"
+        )

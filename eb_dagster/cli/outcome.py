@@ -1,0 +1,203 @@
+"""What `plan` and `enrich` print at their end: the plan or the report, what to do next, and the exit code."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import click
+
+from eb_dagster.cli.spelling import counted, counted_with_verb, facts_in_options, in_options
+from eb_dagster.cli.targets import Declined
+
+if TYPE_CHECKING:
+    from eb_dagster.enricher import Enricher
+    from eb_dagster.pipeline.plan import Plan
+    from eb_dagster.pipeline.report import Report
+    from eb_dagster.tables.object_store import Place
+
+EXIT_CODES: Final = {
+    0: "done",
+    1: "stopped before the end; what was bought is in the ledger, so run it again",
+    2: "nothing was sent: bad input or settings, or you said no",
+    3: "done, and some rows are in doubt, unreadable or not asked",
+}
+
+_DECIDE: Final = "See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster ledger resolve`"
+
+
+@dataclass
+class Outcome:
+    """Collects what is known, prints it at the end, and turns our errors into exit codes."""
+
+    as_json: bool
+    price: float | None
+    ledger: str | None
+    plan: Plan | None = None
+    explained: Sequence[Mapping[str, Any]] | None = None
+    report: Report | None = None
+    output: Place | None = None
+    page: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._warnings = warnings.catch_warnings()
+
+    def __enter__(self) -> Self:
+        self._warnings.__enter__()
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = _show_warning
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        from eb_dagster.errors import EnrichError
+
+        self._warnings.__exit__(kind, error, trace)
+        if error is not None and not isinstance(error, EnrichError | KeyboardInterrupt | Declined):
+            return
+        if self.as_json:
+            self._print_json(error)
+        else:
+            self._print_text(error)
+        sys.exit(self._exit_code(error))
+
+    def write_page(self, page: Path) -> None:
+        """Write the report as a web page, if there is a report."""
+        from eb_dagster.pipeline.html_report import report_page, write_page
+
+        if self.report is not None:
+            write_page(report_page(self.report, plan=self.plan, price=self.price), page)
+            self.page = page
+
+    def _print_text(self, error: BaseException | None) -> None:
+        # After an error, only what a run has spent is of interest.
+        if self.report is not None and (error is None or self.report.requests):
+            _print_facts(self.report.facts(price=self.price))
+        elif self.plan is not None and error is None:
+            _print_facts(self.plan.facts(price=self.price))
+            for cell in self.explained or ():
+                click.echo(f"row {cell['row']:,}, {cell['column']}: {cell['reason']}")
+        if self.output is not None:
+            click.echo(f"written to {self.output}")
+        if self.page is not None:
+            click.echo(f"report written to {self.page}")
+        self._print_next_steps(error)
+
+    def _print_json(self, error: BaseException | None) -> None:
+        import json
+
+        facts: dict[str, Any] = {
+            "plan": self.plan and self.plan.to_dict(price=self.price),
+            "explained": self.explained,
+            "report": self.report and self.report.to_dict(price=self.price),
+            "output": self.output and str(self.output),
+            "report_page": self.page and str(self.page),
+            "error": error and {"type": type(error).__name__, "message": in_options(str(error))},
+        }
+        self._print_next_steps(error)
+        known = {name: fact for name, fact in facts.items() if fact is not None}
+        click.echo(json.dumps(known, ensure_ascii=False))
+
+    def _print_next_steps(self, error: BaseException | None) -> None:
+        """Print to stderr what went wrong, and what to do about rows without an answer."""
+        if error is not None:
+            self._say(_described(error, self.report))
+            return
+        counts = self.report or self.plan
+        phones = 0 if counts is None else counts.unusable.get("phone_no_region", 0)
+        if phones:
+            rows = "1 row has a phone number" if phones == 1 else f"{phones:,} rows have phone numbers"
+            self._say(f"{rows} without a country code, which cannot be used: give --region")
+        for step in _next_steps(self.report):
+            self._say(step)
+
+    def _say(self, text: str) -> None:
+        ledger_option = ""
+        # The address of a database may hold a password, so it is not repeated.
+        if self.ledger is not None and "://" not in self.ledger:
+            ledger_option = f" --ledger {shlex.quote(self.ledger)}"
+        command = f"`eb-dagster ledger{ledger_option} "
+        click.echo(in_options(text).replace("`eb-dagster ledger ", command), err=True)
+
+    def _exit_code(self, error: BaseException | None) -> int:
+        from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget
+
+        report = self.report
+        if error is not None:
+            # These errors come before anything is sent, but a ledger may also fail during the run.
+            has_sent = report is not None and report.requests > 0
+            comes_first = isinstance(error, ConfigError | InputError | LedgerError | OverBudget | Declined)
+            return 2 if comes_first and not has_sent else 1
+        if report is None:
+            return 0
+        return 3 if report.in_doubt or report.unreadable or report.not_asked else 0
+
+
+@contextmanager
+def adding_what_was_spent(enricher: Enricher) -> Generator[None]:
+    """Let an error say what the run has spent: what cannot be written at the end was bought all the same."""
+    from eb_dagster.errors import NOTHING_SENT, EnrichError
+
+    try:
+        yield
+    except EnrichError as error:
+        if enricher.report.requests and error.spent == NOTHING_SENT:
+            error.spent = enricher.report.spent
+        raise
+
+
+def _print_facts(facts: Sequence[tuple[str, str]]) -> None:
+    from eb_dagster.pipeline.plan import text_table
+
+    click.echo(text_table(facts_in_options(facts)))
+
+
+def _described(error: BaseException, report: Report | None) -> str:
+    if isinstance(error, Declined):
+        return str(error)
+    if not isinstance(error, KeyboardInterrupt):
+        return f"{type(error).__name__}: {error}"
+    if report is not None and report.credits_in_doubt:
+        return (
+            f"stopped; {counted_with_verb(report.credits_in_doubt, 'credit')} in doubt: what was in flight may have "
+            f"been charged, and is not asked again by itself. {_DECIDE}"
+        )
+    return "stopped; what was bought is in the ledger, so running it again asks only for the rest"
+
+
+def _next_steps(report: Report | None) -> list[str]:
+    """What to do about rows whose answer is not known."""
+    steps: list[str] = []
+    if report is None:
+        return steps
+    if report.in_doubt:
+        rows = counted_with_verb(report.in_doubt, "row")
+        steps.append(
+            f"{rows} in doubt, which may have been charged, and not asked again by itself. {_DECIDE}"
+        )
+    if report.unreadable:
+        rows = counted_with_verb(report.unreadable, "row")
+        steps.append(
+            f"{rows} unreadable: the replies are kept. After an upgrade, `eb-dagster ledger reread` reads them "
+            "again for nothing"
+        )
+    if report.not_asked:
+        rows = counted(report.not_asked, "row")
+        were = "was" if report.not_asked == 1 else "were"
+        reason = f" ({report.stopped})" if report.stopped else ""
+        steps.append(
+            f"{rows} {were} not asked{reason}. Another run asks the rest: what was bought is in the ledger"
+        )
+    return steps
+
+
+def _show_warning(message: Warning | str, *_: Any) -> None:
+    click.echo(f"note: {in_options(str(message))}", err=True)
