@@ -23,8 +23,8 @@ from eb_dagster import (
     enrich_dataframe,
     sandbox,
 )
-from eb_dagster import enricher as enrich
 from eb_dagster.contacts import schema
+from eb_dagster.pipeline import run as pipeline_run
 
 
 def leads(count: int = 30) -> pd.DataFrame:
@@ -347,8 +347,8 @@ def test_a_table_is_never_written_over_its_source_or_the_ledger(stand_in, enrich
 def test_full_partitions_are_sent_although_the_window_holds_less_than_the_table(
     stand_in, enricher, monkeypatch, at_risk
 ):
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 40)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 100)
+    monkeypatch.setattr(pipeline_run, "BLOCK_ROWS", 40)
+    monkeypatch.setattr(pipeline_run, "WINDOW_ROWS", 100)
     api, table = stand_in(), leads(600)
     is_new = table.index % 5 == 0
     enricher(api).enrich_dataframe(table[~is_new])
@@ -359,7 +359,7 @@ def test_full_partitions_are_sent_although_the_window_holds_less_than_the_table(
 
 def test_more_rows_are_open_for_whoever_lets_more_be_in_flight(stand_in, enricher, monkeypatch):
     for name, rows in (("BLOCK_ROWS", 10), ("WINDOW_ROWS", 20), ("_IN_FLIGHT_IN_WINDOW", 20)):
-        monkeypatch.setattr(enrich, name, rows)
+        monkeypatch.setattr(pipeline_run, name, rows)
     seen = []
     one = enricher(
         stand_in(latency=1.0), partition_size=10, max_credits_at_risk=60,
@@ -370,8 +370,8 @@ def test_more_rows_are_open_for_whoever_lets_more_be_in_flight(stand_in, enriche
 
 
 def test_rows_that_are_known_leave_in_larger_blocks_and_all_in_their_order(stand_in, enricher, monkeypatch):
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 20)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 60)
+    monkeypatch.setattr(pipeline_run, "BLOCK_ROWS", 20)
+    monkeypatch.setattr(pipeline_run, "WINDOW_ROWS", 60)
     api, table = stand_in(), leads(130)
     before = enricher(api).enrich_dataframe(table.drop(index=[45, 46, 125]))
     rows = pa.Table.from_pandas(table, preserve_index=False)
@@ -452,9 +452,10 @@ def test_what_a_pool_has_queued_although_it_raised_is_not_bought_again(stand_in,
 
     def run_out_of_threads(report) -> None:
         if report.replies and not pools:
-            (purchase,) = one._purchases
-            pools.append(purchase._pool)
-            purchase._pool = _OutOfThreads(1)
+            (run,) = one._runs
+            sender = run.purchase._sender
+            pools.append(sender._pool)
+            sender._pool = _OutOfThreads(1)
 
     one = enricher(api, partition_size=10, max_credits_at_risk=10, progress=run_out_of_threads)
     with pytest.raises(RuntimeError, match="new thread"):

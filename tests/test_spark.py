@@ -29,8 +29,8 @@ import pytest
 from eb_dagster import ConfigError, Enricher, InputError, sandbox
 from eb_dagster.api.envelope import PATH
 from eb_dagster.contacts.schema import arrow_schema
-from eb_dagster.enricher import BLOCK_ROWS
 from eb_dagster.ledger.ledger import Ledger, Spending
+from eb_dagster.pipeline.run import BLOCK_ROWS
 from tests.databases import PostgreSQL
 from tests.documents import snippets
 from tests.test_documents import SPARK

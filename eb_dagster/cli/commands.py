@@ -7,14 +7,12 @@ slow to import is imported where it is used, so that --help answers at once.
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import shlex
 import sys
-import time
 import warnings
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -35,8 +33,6 @@ from eb_dagster.cli.ledger import (
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    import pyarrow as pa
-
     from eb_dagster.enricher import Enricher
     from eb_dagster.identifiers.model import FieldType
     from eb_dagster.pipeline.plan import Plan
@@ -47,8 +43,6 @@ if TYPE_CHECKING:
 
 _PLANNED_ROWS: Final = 1_000_000
 """A plan reads every row. Beyond this, its bound is the rows: no row costs more than one credit."""
-_LINE_SECONDS: Final = 10.0
-_LONGEST_BAR_WORDS: Final = 51
 
 EXIT_CODES: Final = {
     0: "done",
@@ -215,6 +209,8 @@ def enrich(
     **options: Any,
 ) -> None:
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
+    from eb_dagster.pipeline.progress import shell_display
+
     with _Outcome(as_json=as_json, price=price, ledger=options["ledger"]) as outcome:
         asks = not yes and is_terminal()
         _check_targets(file, output, page, ledger=_ledger_file(options["ledger"]))
@@ -223,12 +219,13 @@ def enrich(
         table = _open_table(file, encoding=encoding, separator=separator, header_line=header_line)
         if _is_parquet(output):
             _check_names(table)
-        bar = _Bar(table.rows, max_credits=options["max_credits"])
+        bar = shell_display(table.rows, max_credits=options["max_credits"], say=_write_line)
         with _enricher(table, options, progress=bar) as enricher:
             if _is_parquet(output):
                 enricher.check_target(output)
             if (asks or as_json or bar.is_live) and table.rows <= _PLANNED_ROWS:
-                bar.forecast.plan = outcome.plan = enricher.plan(table.reader())
+                outcome.plan = enricher.plan(table.reader())
+                bar.expect(table.rows, outcome.plan)
             if asks:
                 _confirm(outcome.plan, table.rows, options["max_credits"], above=confirm_above, price=price)
             try:
@@ -311,7 +308,7 @@ class _Outcome:
         sys.exit(self._exit_code(error))
 
     def _print_words(self, error: BaseException | None) -> None:
-        from eb_dagster.pipeline.plan import text_table
+        from eb_dagster.pipeline.facts import text_table
 
         # After an error, only what a run has spent is of interest.
         if self.report is not None and (error is None or self.report.requests):
@@ -483,21 +480,13 @@ class _ParquetTable:
             return _ParquetTable(file, tuple(opened.schema_arrow.names), opened.metadata.num_rows, [])
 
     def reader(self) -> Source:
-        from eb_dagster.tables.parquet import open_parquet, read_batches
-        from eb_dagster.tables.source import Source
+        from eb_dagster.tables.parquet import parquet_source
 
-        with open_parquet(self.file) as opened:
-            schema = opened.schema_arrow.remove_metadata()
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            with open_parquet(self.file) as opened:
-                yield from read_batches(opened, 8_192)
-
-        return Source(schema, self.rows, batches)
+        return parquet_source(self.file)
 
     def samples(self) -> dict[str, list[str]]:
         """The first texts of each column."""
-        first: Any = next(iter(self.reader()), None)
+        first: Any = next(self.reader().batches(), None)
         if first is None:
             return {}
         texts = [field.name for field in first.schema if str(field.type) in ("string", "large_string")]
@@ -725,6 +714,10 @@ def _telling_spent(enricher: Enricher) -> Generator[None]:
         raise
 
 
+def _write_line(text: str) -> None:
+    click.echo(text, err=True)
+
+
 def _write_page(page: Path, outcome: _Outcome) -> None:
     from eb_dagster.pipeline.html_report import report_page, write_page
 
@@ -733,7 +726,7 @@ def _write_page(page: Path, outcome: _Outcome) -> None:
 
 
 def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price: float | None) -> None:
-    from eb_dagster.pipeline.plan import money
+    from eb_dagster.pipeline.facts import money
 
     most = rows if plan is None else plan.spends_at_most
     most = most if cap is None else min(most, cap)
@@ -742,74 +735,3 @@ def _confirm(plan: Plan | None, rows: int, cap: int | None, *, above: int, price
     cost = "" if price is None else f", {money(most, price)}"
     if not click.confirm(f"This buys up to {most:,} contacts{cost}. Go on?", err=True):
         raise Declined
-
-
-# While it runs
-
-
-class _Bar:
-    """A live bar on a terminal, a line every few seconds elsewhere; both on stderr."""
-
-    def __init__(self, rows: int, *, max_credits: int | None) -> None:
-        from eb_dagster.pipeline.forecast import Forecast
-
-        self.forecast = Forecast(rows, max_credits=max_credits)
-        self.is_live = sys.stderr.isatty()
-        self._bar: Any = None
-        self._last = -math.inf
-        self._untold: Report | None = None
-        self._told = ""
-
-    def __enter__(self) -> Self:
-        if self.is_live:
-            from tqdm import tqdm
-
-            form = "{percentage:3.0f}% |{bar}| {desc} [{elapsed}]"
-            self._bar = tqdm(
-                total=1.0,
-                bar_format=form,
-                file=sys.stderr,
-                leave=False,
-                dynamic_ncols=True,
-                miniters=0,
-                mininterval=0,
-            )
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-        elif self._untold is not None:
-            # A log ends with where the run ended. What failed will not go on as it was forecast.
-            self._tell(self._untold, is_over=kind is not None)
-
-    def say(self, text: str) -> None:
-        """A line above the bar."""
-        if self._bar is not None:
-            self._bar.clear()
-        click.echo(text, err=True)
-
-    def __call__(self, report: Report) -> None:
-        self._untold = report
-        self.forecast.note(report, now=time.monotonic())
-        if self._bar is not None:
-            self._bar.set_description_str(self._words(report, is_short=True), refresh=False)
-            self._bar.update(max(0.0, self.forecast.share(report) - self._bar.n))
-        elif time.monotonic() - self._last >= _LINE_SECONDS:
-            self._tell(report)
-
-    def _tell(self, report: Report, *, is_over: bool = False) -> None:
-        self._last, self._untold = time.monotonic(), None
-        line = f"{self.forecast.share(report):4.0%}  {self._words(report, is_over=is_over)}"
-        if line != self._told:
-            click.echo(line, err=True)
-        self._told = line
-
-    def _words(self, report: Report, *, is_over: bool = False, is_short: bool = False) -> str:
-        found = f", {report.credits_charged / report.answers:.1%} found" if report.answers else ""
-        requests = "1 request" if report.replies == 1 else f"{report.replies:,} requests"
-        spent = "1 credit" if report.credits_charged == 1 else f"{report.credits_charged:,} credits"
-        left = "" if is_over else self.forecast.words(now=time.monotonic(), is_short=is_short)
-        words = f"{requests}, {spent}{found}{left}"
-        # A terminal has 80 columns; ten of them are the bar's at least.
-        return words if not is_short or len(words) <= _LONGEST_BAR_WORDS else f"{requests}, {spent}{left}"

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
 import msgspec
@@ -35,9 +35,8 @@ if TYPE_CHECKING:
 
 ListsChoice = Literal["list", "json"]
 
-STATUSES: Final = (
-    "matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable",
-)  # fmt: skip
+Status = Literal["matched", "not_found", "invalid", "suppressed", "not_asked", "in_doubt", "unreadable"]
+STATUSES: Final[tuple[Status, ...]] = get_args(Status)
 
 _TEXT = pa.string()
 _TEXTS = pa.list_(pa.string())

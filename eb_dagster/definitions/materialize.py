@@ -1,8 +1,7 @@
 """One run of the asset: enrich, and tell Dagster what came of it, also when it ends early."""
 
-import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from hashlib import sha256
@@ -37,20 +36,19 @@ from eb_dagster.definitions.metadata import (
     storage_kind,
 )
 from eb_dagster.definitions.resource import ExactBuyerResource
-from eb_dagster.definitions.upstream import Upstream, read_upstream
+from eb_dagster.definitions.upstream import column_types, is_path, read_upstream
 from eb_dagster.enricher import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
-from eb_dagster.identifiers.model import FieldType, check_text, find_layout
-from eb_dagster.pipeline.forecast import Forecast
+from eb_dagster.identifiers.model import FieldType, find_layout
 from eb_dagster.pipeline.plan import Plan
+from eb_dagster.pipeline.progress import Lines, log_words
 from eb_dagster.pipeline.report import Report
 from eb_dagster.settings import OverBudgetChoice
-from eb_dagster.tables.object_store import ObjectPath, Place
+from eb_dagster.tables.object_store import Place, place
+from eb_dagster.tables.source import Source
 
 Event = dg.MaterializeResult[Any] | dg.AssetObservation | dg.AssetCheckResult
 
-_FIRST_PROGRESS_SECONDS = 2.0
-_PROGRESS_SECONDS = 30.0
 # Whoever cancels does not want to wait for the plan of what is left.
 _ROWS_PLANNED_WHEN_CANCELLED = 100_000
 _LONGEST_NAME = 150
@@ -296,10 +294,9 @@ class _Table:
             raise failure(error, {}) from None
 
     def _make(self, value: Any) -> Generator[Event, None, "_Made | None"]:
-        progress = _ProgressLog(
-            self.context.log.info, max_credits=self.enrichment.settings.get("max_credits")
-        )
-        upstream: Upstream | None = None
+        max_credits = self.enrichment.settings.get("max_credits")
+        progress = Lines(0, max_credits=max_credits, say=self.context.log.info, words=log_words)
+        upstream: Source | None = None
         settings = self.enrichment.settings
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
             try:
@@ -308,8 +305,8 @@ class _Table:
                     # Before anything is sent: a table that cannot be written is no reason to buy.
                     enricher.check_target(self._target)
                 plan = self._plan(enricher, upstream)
-                progress.expect(upstream.rows, plan)
-                made = None if self.enrichment.dry_run else self._enrich(enricher, upstream, plan)
+                progress.expect(upstream.rows or 0, plan)
+                made = None if self.enrichment.dry_run else self._enrich(enricher, upstream, plan, value)
             except Exception as error:
                 figures = self._spent(enricher, upstream, error)
                 figures |= self._remaining(enricher, upstream, error)
@@ -335,48 +332,40 @@ class _Table:
         path = self.enrichment.path
         return path if path is None or self.partition is None else path / partition_file(self.partition)
 
-    def _plan(self, enricher: Enricher, upstream: Upstream) -> Plan | None:
+    def _plan(self, enricher: Enricher, upstream: Source) -> Plan | None:
         if self.enrichment.dry_run or self.enrichment.checks.credits_within_plan is not None:
-            return enricher.plan(_plannable(upstream))
+            return enricher.plan(upstream)
         return None
 
-    def _enrich(self, enricher: Enricher, upstream: Upstream, plan: Plan | None) -> _Made:
+    def _enrich(self, enricher: Enricher, upstream: Source, plan: Plan | None, given: Any) -> _Made:
         value = None
         if self._target is not None:
-            self._check_input(upstream)
-            rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
+            rows = enricher.write(enricher.enrich_batches(upstream), self._target)
         else:
-            value = enricher.enrich_dataframe(_held(upstream.value))
+            value = enricher.enrich_dataframe(_read_parquet(given) if is_path(given) else upstream)
             rows = len(value)
         report = enricher.report
         if report.stopped:
             self.context.log.warning(f"{report.stopped} ({report.not_asked:,} rows were not asked)")
-        figures = report_figures(report) | {"input_rows": upstream.rows, "rows": rows}
+        figures = report_figures(report) | {"input_rows": upstream.rows or 0, "rows": rows}
         if plan is not None:
             figures |= plan_figures(plan)
         return _Made(figures=figures, metadata=self._metadata(upstream, report, figures), value=value)
 
-    def _check_input(self, upstream: Upstream) -> None:
-        """Hold a dataframe to the contract as a whole; other tables are held to it batch by batch."""
-        if isinstance(frame := upstream.value, pd.DataFrame):
-            layout = find_layout(list(upstream.columns), self.enrichment.settings.get("identifiers"))
-            named = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-            # A named index is data too, and no column of the frame.
-            check_text(named, [name for name in layout.names if name in named.columns])
-
-    def _metadata(self, upstream: Upstream, report: Report, figures: Figures) -> dict[str, Any]:
+    def _metadata(self, upstream: Source, report: Report, figures: Figures) -> dict[str, Any]:
         settings, target = self.enrichment.settings, self._target
-        layout = find_layout(list(upstream.columns), settings.get("identifiers"))
+        types = column_types(upstream)
+        layout = find_layout(list(types), settings.get("identifiers"))
         prefix, columns = settings.get("prefix", "eb_"), settings.get("columns")
         whole = self.enrichment.partitions_def is None
         metadata: dict[str, Any] = {
             "dagster/row_count" if whole else "dagster/partition_row_count": figures["rows"],
             "dagster/column_schema": column_schema(
-                upstream.columns, prefix=prefix, columns=columns, lists=settings.get("lists", "list"),
+                types, prefix=prefix, columns=columns, lists=settings.get("lists", "list"),
                 with_agrees=settings.get("person") is not None,
             ),
             "dagster/column_lineage": column_lineage(
-                upstream.columns, source=self.enrichment.source, identifiers=layout.names,
+                types, source=self.enrichment.source, identifiers=layout.names,
                 prefix=prefix, columns=columns, with_agrees=settings.get("person") is not None,
             ),
             **storage_kind(target),
@@ -392,23 +381,23 @@ class _Table:
             metadata["dagster/table_name"] = self.enrichment.path.stem
         return metadata
 
-    def _spent(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
+    def _spent(self, enricher: Enricher, upstream: Source | None, error: BaseException) -> Figures:
         # Ends the streams that the frames of the error still hold open: only then the report is whole.
         traceback.clear_frames(error.__traceback__)
         spent = spent_figures(report_figures(enricher.report))
-        return spent if upstream is None else {**spent, "input_rows": upstream.rows}
+        return spent if upstream is None else {**spent, "input_rows": upstream.rows or 0}
 
-    def _remaining(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
+    def _remaining(self, enricher: Enricher, upstream: Source | None, error: BaseException) -> Figures:
         """What is left to do and what it costs at most. Sends nothing."""
         if upstream is None:
             return {}
         if isinstance(error, ConfigError | InputError) and not enricher.report.requests:
             # Of settings or a table that are wrong, there is no plan.
             return {}
-        if not isinstance(error, Exception) and upstream.rows > _ROWS_PLANNED_WHEN_CANCELLED:
+        if not isinstance(error, Exception) and (upstream.rows or 0) > _ROWS_PLANNED_WHEN_CANCELLED:
             return {}
         try:
-            return remaining_figures(enricher.plan(_plannable(upstream)))
+            return remaining_figures(enricher.plan(upstream))
         except EnrichError:
             # The first error is the one to tell.
             return {}
@@ -420,14 +409,9 @@ class _Table:
         )
 
 
-def _plannable(upstream: Upstream) -> Any:
-    return upstream.value if isinstance(upstream.value, pd.DataFrame) else upstream.batches()
-
-
-def _held(value: Any) -> Any:
-    if isinstance(value, ObjectPath):
-        return pd.read_parquet(value.open())
-    return pd.read_parquet(value) if isinstance(value, Path) else value
+def _read_parquet(path: object) -> pd.DataFrame:
+    where = place(path)
+    return pd.read_parquet(where if isinstance(where, Path) else where.open())
 
 
 def failure(error: Exception, figures: Figures) -> dg.Failure:
@@ -448,35 +432,3 @@ def failure(error: Exception, figures: Figures) -> dg.Failure:
         "Mend what is at that place, then run again: what was bought is in the ledger",
         metadata=named(figures),
     )
-
-
-class _ProgressLog:
-    """A line in the event log now and then, however many requests there are."""
-
-    def __init__(self, say: Callable[[str], None], *, max_credits: int | None = None) -> None:
-        self.rows = 0
-        self.forecast = Forecast(0)
-        self._max_credits = max_credits
-        self._say = say
-        self._started = time.monotonic()
-        self._due = self._started + _FIRST_PROGRESS_SECONDS
-
-    def expect(self, rows: int, plan: Plan | None) -> None:
-        """Before the first row: how many there are, and the plan if there is one."""
-        self.rows, self.forecast = rows, Forecast(rows, plan, max_credits=self._max_credits)
-
-    def __call__(self, report: Report) -> None:
-        now = time.monotonic()
-        self.forecast.note(report, now=now)
-        if now < self._due:
-            return
-        elapsed = now - self._started
-        # Sparser as it takes longer, but never silent for long.
-        self._due = now + min(elapsed, _PROGRESS_SECONDS)
-        # Else nobody knows why nothing moves.
-        busy = f"; refused {report.refusals:,} times as too many requests" if report.refusals else ""
-        done = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
-        self._say(
-            f"{done} done, {report.rows:,} of {self.rows:,} rows, "
-            f"{report.credits_charged:,} credits{self.forecast.words(now=now)}{busy}"
-        )

@@ -66,10 +66,10 @@ def section(page: str, title: str) -> str:
 
 
 def test_the_page_shows_what_became_of_the_rows():
-    shown = texts(section(report_page(report(), at=AT), "What became of the rows"))
+    shown = texts(section(report_page(report(), made_at=AT), "What became of the rows"))
     assert "matched: 600 (60.0%)" in shown
     assert "invalid: 30 (3.0%)" in shown
-    assert "2026-03-12 09:14 UTC" in texts(report_page(report(), at=AT))
+    assert "2026-03-12 09:14 UTC" in texts(report_page(report(), made_at=AT))
 
 
 def test_a_step_is_measured_by_the_rows_that_asked_it():

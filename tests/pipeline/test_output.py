@@ -13,8 +13,8 @@ from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.ledger import Ledger, Limits
 from eb_dagster.ledger.lookup import Known
 from eb_dagster.pipeline import output
-from eb_dagster.pipeline.plan import Block, Question, Row
 from eb_dagster.pipeline.report import Report
+from eb_dagster.pipeline.rows import Block, Question, Row
 
 # By reply, who was found among those that were asked.
 replies = st.lists(st.lists(st.booleans(), min_size=1, max_size=12), min_size=1, max_size=4)

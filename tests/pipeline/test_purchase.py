@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 
 from eb_dagster import ConfigError, LedgerError, sandbox
-from eb_dagster import enricher as enrich
 from eb_dagster.api.client import Reply
+from eb_dagster.api.outcome import judge
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.ledger import Ledger, Limits
 from eb_dagster.ledger.replies import apply_reply
-from eb_dagster.pipeline import purchase
-from eb_dagster.pipeline.plan import Agenda
+from eb_dagster.pipeline import purchase, run, sender
+from eb_dagster.pipeline.agenda import Agenda
 from eb_dagster.pipeline.purchase import Purchase
 from eb_dagster.pipeline.report import Report
 
@@ -52,8 +52,8 @@ def test_a_request_that_waits_for_its_moment_when_the_run_stops_is_never_sent(
     one = enricher(api, partition_size=1, requests_per_minute=20)
     frame = pd.DataFrame({"email": ["jane@firm.example", "john@firm.example"]})
     told: list[pd.DataFrame] = []
-    run = threading.Thread(target=lambda: told.append(one.enrich_dataframe(frame)), daemon=True)
-    run.start()
+    thread = threading.Thread(target=lambda: told.append(one.enrich_dataframe(frame)), daemon=True)
+    thread.start()
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
 
         def states() -> list[str]:
@@ -61,8 +61,8 @@ def test_a_request_that_waits_for_its_moment_when_the_run_stops_is_never_sent(
 
         while states() != ["applied", "intent"]:
             time.sleep(0.01)
-        one._purchases[0]._stop.set()
-        run.join(60)
+        one._runs[0].purchase._stop.set()
+        thread.join(60)
         assert states() == ["applied", "free"]
     assert told[0]["eb_status"].tolist() == ["matched", "not_asked"]
     assert api.requests() == one.report.requests == 1
@@ -100,13 +100,13 @@ def test_a_reply_of_a_process_that_died_before_reading_it_is_read_by_who_waits_f
         assert other.stdout.readline() == "asked\n"
         told: list[pd.DataFrame] = []
         frame = pd.DataFrame({"email": ["jane@firm.example"]})
-        run = threading.Thread(target=lambda: told.append(waiting.enrich_dataframe(frame)), daemon=True)
-        run.start()
+        thread = threading.Thread(target=lambda: told.append(waiting.enrich_dataframe(frame)), daemon=True)
+        thread.start()
         time.sleep(1)
         assert not told
         other.stdin.write("\n")
         other.stdin.flush()
-        run.join(60)
+        thread.join(60)
     assert [one["eb_full_name"].tolist() for one in told] == [["Jane Made-Up"]]
     assert api.requests() == 0
 
@@ -115,8 +115,8 @@ def test_an_identifier_that_another_process_had_is_asked_once_though_its_first_r
     stand_in, enricher, tmp_path, monkeypatch
 ):
     # Both purchases wait for Jane's profile; the row of the first has left with its e-mail by then.
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 1)
+    monkeypatch.setattr(run, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(run, "WINDOW_ROWS", 1)
     api = stand_in(match_rate=1.0)
     one = enricher(api)
     one.enrich_dataframe(pd.DataFrame({"email": ["jane@firm.example"]}))
@@ -143,8 +143,8 @@ def test_a_person_bought_since_the_look_up_is_not_asked_under_another_identifier
     stand_in, enricher, monkeypatch
 ):
     # The last rows are looked up with the others, and taken in when the block that bought them has left.
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 10)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 20)
+    monkeypatch.setattr(run, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(run, "WINDOW_ROWS", 20)
     api = stand_in(match_rate=1.0)
     known, new = ([f"{name}{at}@firm.example" for at in range(10)] for name in ("known", "new"))
     enricher(api).enrich_dataframe(pd.DataFrame({"email": known}))
@@ -163,8 +163,8 @@ def test_what_a_run_left_in_doubt_is_not_sent_again_by_the_same_run(
     stand_in, enricher, monkeypatch, bought, in_doubt
 ):
     # The last row of Ann is taken in when the block of the first has left.
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 2)
+    monkeypatch.setattr(run, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(run, "WINDOW_ROWS", 2)
     api = stand_in(match_rate=1.0, faults=[sandbox.Fault("500-after", 2)])
     enricher(api).enrich_dataframe(pd.DataFrame({"email": ["bob@firm.example"]}))
     ann, blank = ("ann@firm.example", None), (None, None)
@@ -201,7 +201,7 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
         )
         block = agenda.add([Candidates((jane,), ())], {jane: key})
         buying.open(block.new, lookup)
-        assert (block.new[0].state, block.new[0].answer.is_stale) == ("open", True)
+        assert (block.new[0].state, block.new[0].old_answer.is_stale) == ("open", True)
         if told_by == "look-up":
             buying.catch_up(block.new, lookup)
         else:
@@ -220,7 +220,7 @@ def test_a_refusal_that_speaks_of_contacts_is_in_doubt_if_the_request_left(statu
         reply = Reply(
             status=status, body=text, encoding="", complete=True, request_left=left, retry_after=None
         )
-        return purchase.judge(reply)
+        return judge(reply)
 
     assert verdict(body, left=True) == "doubt"
     free = "busy" if status == 429 else "refused"
@@ -235,7 +235,8 @@ def clock(monkeypatch):
     """Put the clock of who buys forward or back by so many seconds; the API beside it has its own."""
     off = [0.0]
     here = SimpleNamespace(**{**vars(time), "time": lambda: time.time() + off[0]})
-    monkeypatch.setattr(purchase, "time", here)
+    for module in (purchase, sender):
+        monkeypatch.setattr(module, "time", here)
     # The ledger asks the clock that there was when it was imported.
     monkeypatch.setitem(Ledger.__init__.__kwdefaults__, "clock", here.time)
 
@@ -293,8 +294,8 @@ def test_a_clock_that_is_put_back_in_mid_run_buys_nobody_twice_and_waits_for_not
     stand_in, enricher, clock, monkeypatch, back
 ):
     # Each row is looked up again when those before it have left.
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 1)
+    monkeypatch.setattr(run, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(run, "WINDOW_ROWS", 1)
     api = stand_in(match_rate=1.0)
     one = enricher(
         api, partition_size=1, max_age=timedelta(minutes=1), accept_clock=True,

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pandas as pd
 
-from eb_dagster.pipeline.plan import text_table
+from eb_dagster.pipeline.facts import text_table
 from eb_dagster.pipeline.report import Report
 
 

@@ -15,11 +15,12 @@ from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.ledger import Limits
 from eb_dagster.ledger.lookup import STANDINGS, KnownKeys
+from eb_dagster.pipeline.agenda import Agenda
+from eb_dagster.pipeline.offers import Offers
 from eb_dagster.pipeline.output import Finisher
-from eb_dagster.pipeline.plan import Agenda, PlanCount
+from eb_dagster.pipeline.plan import PlanCount
 from eb_dagster.pipeline.purchase import Lookup, Purchase
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import Offers
 
 EVERYBODY = [
     *(Identifier("email", f"{name}@firm.example") for name in "abcd"),
@@ -99,9 +100,9 @@ def take_in(agenda, buying, rows, table, suppressed, *, at_once):
     """A block of these rows, looked up and not started."""
     offers = Offers(rows, lambda identifiers: [key_of(one) for one in identifiers])
     lookup = Lookup(known_keys(offers.identifiers, table), len(REQUESTS), {key_of(one) for one in suppressed})
-    settled = buying.settle(offers, lookup) if at_once else None
-    keys = settled.open_keys() if settled else {one: key_of(one) for one in EVERYBODY}
-    block = agenda.add(rows, keys, settled=settled)
+    settlement = buying.settle(offers, lookup) if at_once else None
+    keys = settlement.open_keys() if settlement else {one: key_of(one) for one in EVERYBODY}
+    block = agenda.add(rows, keys, settlement=settlement)
     buying.open(block.new, lookup)
     return block
 
