@@ -16,7 +16,7 @@ OTHER = Identifier("email", "bob@firm.example")
 
 def take_in(agenda: Agenda, *rows: tuple[Identifier, ...]) -> Block:
     """Rows of which the ledger knows nothing."""
-    keys = {one: one.value.encode() for row in rows for one in row}
+    keys = {identifier: identifier.value.encode() for row in rows for identifier in row}
     block = agenda.add([Candidates(row, () if row else ("blank",)) for row in rows], keys)
     for question in block.new:
         question.state = "open"
@@ -49,8 +49,8 @@ def test_rows_that_share_an_identifier_wait_for_one_question():
     agenda = Agenda()
     first = take_in(agenda, (EMAIL,), (OTHER,), (EMAIL,))
     second = take_in(agenda, (PROFILE, EMAIL))
-    assert [one.identifier for one in first.new] == [EMAIL, OTHER]
-    assert [one.identifier for one in second.new] == [PROFILE]
+    assert [question.identifier for question in first.new] == [EMAIL, OTHER]
+    assert [question.identifier for question in second.new] == [PROFILE]
     assert ask(agenda) == [EMAIL, OTHER]
     agenda.settle(first.new[0], "matched")
     # The second row of the other block is answered by it too, so its profile is never asked.
@@ -78,7 +78,7 @@ def test_a_question_is_forgotten_with_the_last_row_that_asks_it():
     assert take_in(agenda, (EMAIL,)).new == []
     agenda.settle(second.new[0], "matched")
     assert len(list(agenda.leaving())) == 2
-    assert [one.identifier for one in take_in(agenda, (EMAIL,), (OTHER,)).new] == [EMAIL, OTHER]
+    assert [question.identifier for question in take_in(agenda, (EMAIL,), (OTHER,)).new] == [EMAIL, OTHER]
 
 
 def test_who_is_suppressed_under_one_identifier_is_asked_under_none():

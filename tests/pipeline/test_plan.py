@@ -18,7 +18,11 @@ OTHER = Identifier("email", "bob@firm.example")
 def planned(blocks: list[list[tuple[Identifier, ...]]], *, size: int = 3) -> Plan:
     agenda, count = Agenda(), PlanCount()
     for rows in blocks:
-        keys = {one: hashlib.blake2b(one.value.encode()).digest()[:16] for row in rows for one in row}
+        keys = {
+            identifier: hashlib.blake2b(identifier.value.encode()).digest()[:16]
+            for row in rows
+            for identifier in row
+        }
         block = agenda.add([Candidates(row, ()) for row in rows], keys)
         for question in block.new:
             question.state = "open"
@@ -43,19 +47,19 @@ def test_a_plan_made_block_by_block_is_what_sets_of_all_rows_come_to(blocks):
         for step, identifier in enumerate(row):
             steps[step].add(identifier)
     every = set().union(*steps)
-    fresh = [steps[at] - set().union(*steps[:at]) for at in range(3)]
+    fresh = [steps[index] - set().union(*steps[:index]) for index in range(3)]
     plan = planned(blocks)
     assert (plan.rows, plan.identifiers) == (len(rows), len(every))
     assert plan.folded == sum(map(len, rows)) - len(every)
     assert plan.invalid == ({"blank": rows.count(())} if () in rows else {})
     assert (plan.to_ask, plan.to_ask_at_most) == (len(asked), len(every))
     assert plan.requests == math.ceil(len(asked) / 3)
-    assert plan.requests_at_most == max(sum(math.ceil(len(one) / 3) for one in fresh), plan.requests)
+    assert plan.requests_at_most == max(sum(math.ceil(len(step) / 3) for step in fresh), plan.requests)
     assert plan.credits_at_most == min(len(every), len({*rows} - {()}))
 
 
 def test_a_plan_says_when_it_is_what_is_at_risk_that_bounds_the_time():
-    long = planned([[(Identifier("email", f"p{at}@firm.example"),) for at in range(63)]])
+    long = planned([[(Identifier("email", f"p{index}@firm.example"),) for index in range(63)]])
     short = planned([[(EMAIL,)]])
     facts = dict(long.facts())
     assert long.in_flight_at_most == 20

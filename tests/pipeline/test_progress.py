@@ -17,7 +17,7 @@ from eb_dagster.pipeline.report import Report
 def plan(first: int, further: int = 0) -> Plan:
     """Rows that ask one identifier first, and some of them one more."""
     asked = {"to_ask": first, "to_ask_at_most": first + further, "identifiers": first + further}
-    none = dict.fromkeys((one.name for one in dataclasses.fields(Plan)), 0)
+    none = dict.fromkeys((field.name for field in dataclasses.fields(Plan)), 0)
     return Plan(**{**none, **asked, "rows": first, "invalid": {}, "max_credits": None})
 
 
