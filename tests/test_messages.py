@@ -87,7 +87,6 @@ NOT_PROVOKED = {
     "damaged(": "one message, whatever is damaged; some of it is provoked",
     "its log still holds": "needs a reader at that very moment",
     "was opened before a fork": "needs a fork, which threads forbid; tests/faults/together.py forks",
-    "a reply was lost inside": "cannot happen, and says so to whoever reads the types",
     "is there and cannot be read: check the disk": "needs a disk that fails while it is read",
     "is there and cannot be read: no permission": "root may read everything",
     "is gone, and its {path.name}-wal": "test_database.py",

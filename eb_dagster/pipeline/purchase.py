@@ -26,7 +26,16 @@ from eb_dagster.pipeline.offers import Offers
 from eb_dagster.pipeline.plan import InFlight
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import Question, Settlement, settle
-from eb_dagster.pipeline.sender import Answered, Failed, NotAnswered, NotSent, Request, Sender, Sent, refusal
+from eb_dagster.pipeline.sender import (
+    Answered,
+    Failed,
+    NotAnswered,
+    NotSent,
+    Request,
+    Sender,
+    Sent,
+    raise_refused,
+)
 from eb_dagster.settings import Settings
 
 MOST_ATTEMPTS: Final = 5
@@ -416,7 +425,7 @@ class Purchase:
             case NotAnswered(verdict="free"):
                 self._on_free(done)
             case NotAnswered():
-                raise refusal(done.status)
+                raise_refused(done.status)
 
     def _check_clock(self, seconds_off: float | None) -> None:
         if not self._is_clock_to_check or seconds_off is None:

@@ -80,6 +80,11 @@ class Row(msgspec.Struct, eq=False, gc=False):
         """The questions whose identifiers belong to one person only."""
         return [question for question in self.questions if not is_weak(question.identifier)]
 
+    def not_missed(self, first: Question) -> list[Question]:
+        """The `first` question, and every other strong one that did not miss."""
+        others = [question for question in self.strong_questions if question is not first]
+        return [first, *(question for question in others if question.state != "missed")]
+
     def is_contradicted_by(self, question: Question) -> bool:
         """Whether this e-mail of the row found a contact with another LinkedIn profile than the row's."""
         return (
@@ -108,8 +113,7 @@ def decide(row: Row) -> tuple[Status | None, Question | None]:
 
 def _decide_by_later_answers(row: Row, first: Question) -> tuple[Status | None, Question | None]:
     """Decide a row whose `first` question is not answered: a known answer to a later strong one costs nothing."""
-    later = [question for question in row.strong_questions if question is not first]
-    questions = [first, *(question for question in later if question.state != "missed")]
+    questions = row.not_missed(first)
     matched = [question for question in questions if question.state == "matched"]
     for question in matched:
         if not row.is_contradicted_by(question):

@@ -11,7 +11,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, NoReturn, TypeAlias
 
 from eb_dagster.api.client import Client, NoReply, Reply
 from eb_dagster.api.envelope import encode_form
@@ -196,8 +196,8 @@ def _seconds_off(outcome: Reply | NoReply, *, sent_at: float, answered_at: float
     return max(0.0, sent_at - outcome.date) or min(0.0, answered_at - outcome.date)
 
 
-def refusal(status: int) -> Refused:
-    """What a refusal with this status means, and what to do."""
+def raise_refused(status: int) -> NoReturn:
+    """Raise what a refusal with this status means, and what to do."""
     match status:
         case 401:
             advice = "the API key is invalid; check EXACTBUYER_API_KEY"
@@ -213,4 +213,4 @@ def refusal(status: int) -> Refused:
             )
         case _:
             advice = "check base_url and the vendor's status page, then run again"
-    return Refused(f"the API refused with HTTP {status}: {advice}", status=status)
+    raise Refused(f"the API refused with HTTP {status}: {advice}", status=status)

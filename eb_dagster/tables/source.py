@@ -135,6 +135,9 @@ class Source:
         """All of its rows; if it is not rereadable, only once. Raises as `schema` does."""
         return self._read()
 
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        return self.batches()
+
     def offers(self, columns: InputColumns, *, rows: int) -> Iterator[list[Candidates]]:
         """What its rows offer, up to so many rows at a time; if it is not rereadable, only once."""
         return map(columns.read, sliced(self.batches(), rows))
