@@ -1,8 +1,8 @@
 """Enrich a Spark dataframe: each task buys its own partition, and one ledger coordinates them all.
 
-Spark runs a task again, or twice at once, kills it, and calls it done when it wants no more of its
-rows. So what was answered is in the ledger for whoever comes next, and a task has nothing in flight any
-more when it hands its first row to Spark: whoever looks at a few rows may stop Spark right after.
+Spark may run a task again, or twice at once, or kill it, or stop it when it has enough of its rows. So
+every answer is in the ledger for the next task, and a task has nothing in flight when it hands its
+first row to Spark: a user who looks at a few rows may stop Spark right after.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from eb_dagster.ledger.connection import database_url, file_of
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.settings import read_base_url
 
-# Of pyspark, nothing is imported here: an executor may bring another make of it.
+# Nothing of pyspark is imported here: an executor may bring another make of it.
 if importlib.util.find_spec("pyspark") is None:
     raise ModuleNotFoundError(
         'eb_dagster.spark needs pyspark: pip install "eb-dagster[spark]"', name="pyspark"
@@ -75,47 +75,47 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
             f"enrich takes a Spark dataframe, not {type(frame).__name__}; give it one, or use enrich_dataframe"
         )
     _check_names(settings)
-    began = time.time()
+    called_at = time.time()
     spark = cast("Any", frame)
     session, schema = spark.sparkSession, spark.schema
     is_local = session.conf.get("spark.master", "").partition("[")[0] == "local"
     named = settings.pop("ledger", None)
     ledger = _find_ledger(named, is_local=is_local)
-    known_as = _id_of(ledger)
-    # The driver's address, else an executor with another environment would ask another API than was meant.
+    ledger_id = _id_of(ledger)
+    # The driver's address: an executor with another environment would otherwise ask another API.
     settings |= {"base_url": read_base_url(settings.get("base_url")), "progress": False}
-    # Opened to check the settings, on no rows. The tasks have a key of their own.
+    # It checks the settings, on no rows. The tasks have a key of their own.
     with Enricher(**settings, ledger=ledger, api_key="unused") as enricher:
-        nobody = pa.table([pa.nulls(0)] * len(schema.names), names=schema.names)
-        added = list(cast("Any", enricher.enrich_batches(nobody).schema))[len(schema.names) :]
+        empty = pa.table([pa.nulls(0)] * len(schema.names), names=schema.names)
+        new_fields = list(cast("Any", enricher.enrich_batches(empty).schema))[len(schema.names) :]
     _check_text(schema, settings)
-    fields = session.createDataFrame(pa.schema(added).empty_table()).schema.fields
-    for field, one in zip(fields, added, strict=True):
-        # Where Spark looks for the comment on a column, in each table that it writes.
-        field.metadata = {"comment": one.metadata[b"description"].decode()}
-    sent = None if named is None else ledger
+    fields = session.createDataFrame(pa.schema(new_fields).empty_table()).schema.fields
+    for field, column in zip(fields, new_fields, strict=True):
+        # Here Spark looks for the comment on a column, in each table that it writes.
+        field.metadata = {"comment": column.metadata[b"description"].decode()}
+    named_ledger = None if named is None else ledger
     _warn_of_killing(session.conf.get(_KILL_TIMEOUT, None))
 
     def enriched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         if (first := next(batches, None)) is not None:
-            here = _find_ledger(sent, is_local=is_local)
-            if _id_of(here) != known_as:
+            own_ledger = _find_ledger(named_ledger, is_local=is_local)
+            if _id_of(own_ledger) != ledger_id:
                 raise LedgerError(
                     "the ledger of this executor is another one than the driver's, and would pay again; set "
                     "EB_DAGSTER_LEDGER to the same for both, or give ledger=…"
                 )
             reader = pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], batches))
-            # What the same job bought is not too old for a task that starts late, or once more.
-            late = timedelta(seconds=max(0.0, time.time() - began))
-            ages = {name: settings[name] + late for name in _AGES if settings.get(name) is not None}
-            yield from _buy(reader, settings | ages, here)
+            # What this job bought is not too old for a task that starts late, or once more.
+            since_call = timedelta(seconds=max(0.0, time.time() - called_at))
+            ages = {name: settings[name] + since_call for name in _AGES if settings.get(name) is not None}
+            yield from _buy(reader, settings | ages, own_ledger)
 
     return spark.mapInArrow(enriched, type(schema)([*schema.fields, *fields]))
 
 
 def _buy(batches: pa.RecordBatchReader, settings: Mapping[str, Any], ledger: str) -> Iterator[pa.RecordBatch]:
     """One task: buy a whole partition, then hand it over."""
-    # Where Spark puts what it has no memory for. The file has no name, and is gone with the process.
+    # Spark's own folder for what does not fit into memory. The file has no name, and is gone with the process.
     folder = os.environ.get("SPARK_LOCAL_DIRS", "").partition(",")[0]
     with tempfile.TemporaryFile(dir=folder if folder and Path(folder).is_dir() else None) as file:
         with Enricher(**settings, ledger=ledger) as enricher:
@@ -159,16 +159,17 @@ def _check_names(settings: Mapping[str, Any]) -> None:
 
 
 def _check_text(schema: Any, settings: Mapping[str, Any]) -> None:
-    kinds = {
-        name: schema[name].dataType for name in find_layout(schema.names, settings.get("identifiers")).names
-    }
-    faults = [f"{name}: {one.simpleString()}" for name, one in kinds.items() if one.typeName() not in _TEXT]
+    layout = find_layout(schema.names, settings.get("identifiers"))
+    types = {name: schema[name].dataType for name in layout.names}
+    faults = [
+        f"{name}: {kind.simpleString()}" for name, kind in types.items() if kind.typeName() not in _TEXT
+    ]
     if faults:
         raise InputError(f"identifiers that are not text ({', '.join(faults)}); cast the column to string")
 
 
 def _find_ledger(named: str | os.PathLike[str] | None, *, is_local: bool) -> str:
-    """The ledger as named, else that of this machine's environment: one that all executors can share."""
+    """The ledger as named, else that of this machine's environment. Raises if executors could not share it."""
     text = os.environ.get("EB_DAGSTER_LEDGER") if named is None else os.fspath(named)
     if not text:
         raise ConfigError(

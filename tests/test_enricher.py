@@ -24,16 +24,16 @@ from eb_dagster import (
     enrich_dataframe,
     sandbox,
 )
-from eb_dagster import enricher as enrich
 from eb_dagster.contacts import schema
+from eb_dagster.pipeline import run as pipeline_run
 
 
 def leads(count: int = 30) -> pd.DataFrame:
     return pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(count)]})
 
 
-def fault(kind: str, at: int) -> list[sandbox.Fault]:
-    return [sandbox.Fault(kind, at, at)]
+def fault(kind: str, number: int) -> list[sandbox.Fault]:
+    return [sandbox.Fault(kind, number, number)]
 
 
 def test_a_second_run_sends_nothing(stand_in, enricher):
@@ -81,12 +81,12 @@ def test_a_row_asks_its_next_identifier_only_after_a_miss(stand_in, enricher):
         }
     )
     api = stand_in(match_rate=0.5)
-    one = enricher(api)
-    enriched = one.enrich_dataframe(frame)
+    buyer = enricher(api)
+    enriched = buyer.enrich_dataframe(frame)
     by = enriched[enriched["eb_matched"].fillna(False)]["eb_field_type"].value_counts()
-    assert by["social_profile"] + by["email"] == api.credits() == one.report.matched
-    assert one.report.requests == 2
-    assert dict(one.report.matched_by) == by.to_dict()
+    assert by["social_profile"] + by["email"] == api.credits() == buyer.report.matched
+    assert buyer.report.requests == 2
+    assert dict(buyer.report.matched_by) == by.to_dict()
 
 
 def test_variants_of_one_identifier_are_one_question(stand_in, enricher):
@@ -118,9 +118,9 @@ def test_the_plan_sends_nothing_and_prints(stand_in, enricher):
 
 def test_the_cap_holds_and_is_used_up(stand_in, enricher):
     api = stand_in()
-    one = enricher(api, max_credits=10, partition_size=5)
-    enriched = one.enrich_dataframe(leads())
-    assert api.credits() == one.report.credits_charged == 10
+    buyer = enricher(api, max_credits=10, partition_size=5)
+    enriched = buyer.enrich_dataframe(leads())
+    assert api.credits() == buyer.report.credits_charged == 10
     assert (enriched["eb_status"] == "not_asked").any()
     assert enriched.loc[enriched["eb_status"] == "not_asked", "eb_matched"].isna().all()
 
@@ -128,9 +128,9 @@ def test_the_cap_holds_and_is_used_up(stand_in, enricher):
 def test_the_cap_holds_with_many_senders(stand_in, enricher):
     api = stand_in(match_rate=1.0)
     for cap in range(1, 60, 7):
-        one = enricher(api, max_credits=cap, partition_size=3, base_url=api.url)
+        buyer = enricher(api, max_credits=cap, partition_size=3, base_url=api.url)
         before = api.credits()
-        one.enrich_dataframe(pd.DataFrame({"email": [f"c{cap}n{n}@firm.example" for n in range(90)]}))
+        buyer.enrich_dataframe(pd.DataFrame({"email": [f"c{cap}n{n}@firm.example" for n in range(90)]}))
         assert api.credits() - before == cap
 
 
@@ -174,9 +174,9 @@ def test_too_much_in_doubt_stops_the_run(stand_in, enricher):
 @pytest.mark.parametrize("kind", ["html", "no-echo"])
 def test_a_reply_that_cannot_be_read_is_kept_and_stops_the_sending(stand_in, enricher, kind):
     api = stand_in(faults=fault(kind, 1))
-    one = enricher(api, partition_size=10, max_credits_at_risk=10)
+    buyer = enricher(api, partition_size=10, max_credits_at_risk=10)
     with pytest.warns(UserWarning, match="could not be read"):
-        enriched = one.enrich_dataframe(leads())
+        enriched = buyer.enrich_dataframe(leads())
     assert enriched["eb_status"].value_counts().to_dict() == {"not_asked": 20, "unreadable": 10}
     again = enricher(api)
     assert again.enrich_dataframe(leads())["eb_status"].value_counts()["unreadable"] == 10
@@ -195,10 +195,10 @@ def test_whole_records_of_a_broken_reply_are_saved(stand_in, enricher):
 
 def test_a_429_is_waited_out(stand_in, enricher):
     api = stand_in(faults=fault("429", 1))
-    one = enricher(api)
-    one.enrich_dataframe(leads())
-    assert one.report.refusals == 1
-    assert one.report.credits_charged == api.credits() > 0
+    buyer = enricher(api)
+    buyer.enrich_dataframe(leads())
+    assert buyer.report.refusals == 1
+    assert buyer.report.credits_charged == api.credits() > 0
 
 
 def test_a_refusal_keeps_what_was_bought(stand_in, enricher):
@@ -239,21 +239,21 @@ def test_a_refresh_without_budget_keeps_what_was_bought_under_any_identifier(sta
     api = stand_in(match_rate=1.0)
     first = enricher(api).enrich_dataframe(leads(3))
     frame = leads(3).assign(linkedin_url=[f"linkedin.com/in/unheard-of-{number}" for number in range(3)])
-    one = enricher(api, max_age=timedelta(microseconds=1), max_credits=0)
-    enriched = one.enrich_dataframe(frame)
+    buyer = enricher(api, max_age=timedelta(microseconds=1), max_credits=0)
+    enriched = buyer.enrich_dataframe(frame)
     assert enriched["eb_status"].tolist() == ["matched"] * 3
     assert enriched["eb_full_name"].equals(first["eb_full_name"])
     assert enriched["eb_field_type"].tolist() == ["email"] * 3
-    assert one.report.requests == 0
+    assert buyer.report.requests == 0
 
 
 def test_suppressed_people_are_never_sent(stand_in, enricher):
     from eb_dagster.identifiers.model import Identifier
 
     api = stand_in()
-    one = enricher(api)
-    one._ledger.suppression.add([Identifier("email", "p1@firm.example")])
-    assert one.enrich_dataframe(leads(3))["eb_status"].tolist()[1] == "suppressed"
+    buyer = enricher(api)
+    buyer._ledger.suppression.add([Identifier("email", "p1@firm.example")])
+    assert buyer.enrich_dataframe(leads(3))["eb_status"].tolist()[1] == "suppressed"
 
 
 def test_an_empty_frame_has_all_columns_and_costs_nothing(stand_in, enricher):
@@ -264,10 +264,10 @@ def test_an_empty_frame_has_all_columns_and_costs_nothing(stand_in, enricher):
 
 
 def test_blank_and_broken_cells_are_invalid_with_a_reason(stand_in, enricher):
-    one = enricher(stand_in())
-    enriched = one.enrich_dataframe(pd.DataFrame({"email": [None, " ", "no address"]}))
+    buyer = enricher(stand_in())
+    enriched = buyer.enrich_dataframe(pd.DataFrame({"email": [None, " ", "no address"]}))
     assert set(enriched["eb_status"]) == {"invalid"}
-    assert dict(one.report.invalid) == {"blank": 2, "email_syntax": 1}
+    assert dict(buyer.report.invalid) == {"blank": 2, "email_syntax": 1}
 
 
 @pytest.mark.parametrize(
@@ -338,9 +338,9 @@ def test_a_table_is_never_written_over_its_source_or_the_ledger(stand_in, enrich
     (tmp_path / "folder").mkdir()
     (tmp_path / "link.parquet").symlink_to("leads.parquet")
     (tmp_path / "hard.parquet").hardlink_to(tmp_path / "leads.parquet")
-    one = enricher(api, ledger=tmp_path / "ledger.db")
+    buyer = enricher(api, ledger=tmp_path / "ledger.db")
     with pytest.raises(ConfigError, match="it is the "):
-        one.enrich_parquet(tmp_path / "leads.parquet", tmp_path / target)
+        buyer.enrich_parquet(tmp_path / "leads.parquet", tmp_path / target)
     assert len(pd.read_parquet(tmp_path / "leads.parquet")) == 3
     assert api.requests() == 0
 
@@ -349,31 +349,31 @@ def test_a_table_is_never_written_over_its_source_or_the_ledger(stand_in, enrich
 def test_full_partitions_are_sent_although_the_window_holds_less_than_the_table(
     stand_in, enricher, monkeypatch, at_risk
 ):
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 40)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 100)
+    monkeypatch.setattr(pipeline_run, "BLOCK_ROWS", 40)
+    monkeypatch.setattr(pipeline_run, "WINDOW_ROWS", 100)
     api, table = stand_in(), leads(600)
     is_new = table.index % 5 == 0
     enricher(api).enrich_dataframe(table[~is_new])
-    one = enricher(api, partition_size=10, max_credits_at_risk=at_risk)
-    one.enrich_dataframe(table)
-    assert one.report.requests == is_new.sum() / 10
+    buyer = enricher(api, partition_size=10, max_credits_at_risk=at_risk)
+    buyer.enrich_dataframe(table)
+    assert buyer.report.requests == is_new.sum() / 10
 
 
 def test_more_rows_are_open_for_whoever_lets_more_be_in_flight(stand_in, enricher, monkeypatch):
     for name, rows in (("BLOCK_ROWS", 10), ("WINDOW_ROWS", 20), ("_IN_FLIGHT_IN_WINDOW", 20)):
-        monkeypatch.setattr(enrich, name, rows)
+        monkeypatch.setattr(pipeline_run, name, rows)
     seen = []
-    one = enricher(
+    buyer = enricher(
         stand_in(latency=1.0), partition_size=10, max_credits_at_risk=60,
         progress=lambda report: seen.append((report.requests, report.replies)),
     )  # fmt: skip
-    one.enrich_dataframe(leads(200))
+    buyer.enrich_dataframe(leads(200))
     assert seen[0] == (6, 1)
 
 
 def test_rows_that_are_known_leave_in_larger_blocks_and_all_in_their_order(stand_in, enricher, monkeypatch):
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 20)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 60)
+    monkeypatch.setattr(pipeline_run, "BLOCK_ROWS", 20)
+    monkeypatch.setattr(pipeline_run, "WINDOW_ROWS", 60)
     api, table = stand_in(), leads(130)
     before = enricher(api).enrich_dataframe(table.drop(index=[45, 46, 125]))
     rows = pa.Table.from_pandas(table, preserve_index=False)
@@ -382,9 +382,9 @@ def test_rows_that_are_known_leave_in_larger_blocks_and_all_in_their_order(stand
     assert [batch.num_rows for batch in batches] == [40, 20, 20, 40, 10]
     after = pa.Table.from_batches(batches).to_pandas()
     assert after["email"].tolist() == table["email"].tolist()
-    told, known = ((one["eb_status"], one["eb_full_name"].fillna("")) for one in (after, before))
-    for mine, theirs in zip(told, known, strict=True):
-        assert mine.drop(index=[45, 46, 125]).tolist() == theirs.tolist()
+    told, known = ((frame["eb_status"], frame["eb_full_name"].fillna("")) for frame in (after, before))
+    for told_again, told_before in zip(told, known, strict=True):
+        assert told_again.drop(index=[45, 46, 125]).tolist() == told_before.tolist()
 
 
 def test_batches_go_in_and_a_reader_comes_out(stand_in, enricher):
@@ -429,8 +429,8 @@ def test_a_killed_run_is_finished_by_the_next_one(stand_in, enricher, tmp_path, 
     os.kill(victim.pid, signal.SIGKILL)
     victim.wait()
     time.sleep(0.2)
-    one = enricher(api)
-    enriched = one.enrich_dataframe(leads(200))
+    buyer = enricher(api)
+    enriched = buyer.enrich_dataframe(leads(200))
     assert api.charged_twice() == 0
     answered = int((enriched["eb_status"] == "matched").sum())
     in_doubt = int((enriched["eb_status"] == "in_doubt").sum())
@@ -454,15 +454,16 @@ def test_what_a_pool_has_queued_although_it_raised_is_not_bought_again(stand_in,
 
     def run_out_of_threads(report) -> None:
         if report.replies and not pools:
-            (purchase,) = one._purchases
-            pools.append(purchase._pool)
-            purchase._pool = _OutOfThreads(1)
+            (run,) = buyer._runs
+            sender = run.purchase._sender
+            pools.append(sender._pool)
+            sender._pool = _OutOfThreads(1)
 
-    one = enricher(api, partition_size=10, max_credits_at_risk=10, progress=run_out_of_threads)
+    buyer = enricher(api, partition_size=10, max_credits_at_risk=10, progress=run_out_of_threads)
     with pytest.raises(RuntimeError, match="new thread"):
-        one.enrich_dataframe(leads())
+        buyer.enrich_dataframe(leads())
     pools[0].shutdown()
-    one.close()
+    buyer.close()
     assert api.requests() == 2
     enricher(api).enrich_dataframe(leads())
     assert api.charged_twice() == 0
@@ -472,7 +473,7 @@ def test_two_processes_on_one_ledger_pay_once(stand_in, tmp_path):
     api = stand_in(latency=0.02)
     command = [sys.executable, "-c", _VICTIM, api.url, str(tmp_path / "ledger.db")]
     both = [subprocess.Popen(command) for _ in range(3)]
-    assert [one.wait() for one in both] == [0, 0, 0]
+    assert [process.wait() for process in both] == [0, 0, 0]
     assert api.charged_twice() == 0
 
 
@@ -524,17 +525,17 @@ def test_rows_that_spell_one_mailbox_in_two_ways_wait_for_one_answer(stand_in, e
         }
     )
     api = stand_in(match_rate=1.0)
-    one = enricher(api, aliases=())
-    enriched = one.enrich_dataframe(frame)
+    buyer = enricher(api, aliases=())
+    enriched = buyer.enrich_dataframe(frame)
     assert enriched["eb_status"].tolist() == ["matched"] * 4
     assert enriched["eb_query"].tolist()[2:] == ["facebook.com/bo.b"] * 2
-    assert one.report.matched == 4
+    assert buyer.report.matched == 4
     assert api.charged_twice() == 0
 
 
 def test_who_is_suppressed_is_so_in_every_spelling_of_the_mailbox(stand_in, enricher):
     api = stand_in(match_rate=1.0)
-    one = enricher(api)
-    one.suppress([("email", "bob@gmail.com")])
-    enriched = one.enrich_dataframe(pd.DataFrame({"email": [*GMAIL, "facebook.com/bob"]}))
+    buyer = enricher(api)
+    buyer.suppress([("email", "bob@gmail.com")])
+    enriched = buyer.enrich_dataframe(pd.DataFrame({"email": [*GMAIL, "facebook.com/bob"]}))
     assert enriched["eb_status"].tolist() == ["suppressed", "suppressed", "matched", "invalid"]

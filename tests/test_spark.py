@@ -29,9 +29,9 @@ import pytest
 from eb_dagster import ConfigError, Enricher, InputError, sandbox
 from eb_dagster.api.envelope import PATH
 from eb_dagster.contacts.schema import arrow_schema
-from eb_dagster.enricher import BLOCK_ROWS
 from eb_dagster.ledger.budget import Spending
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.pipeline.run import BLOCK_ROWS
 from tests.databases import PostgreSQL
 from tests.documents import snippets
 from tests.test_documents import SPARK
@@ -124,7 +124,7 @@ class Cluster:
     def executors(self) -> list[int]:
         """The executors' own processes."""
         tree = children()
-        started = [pid for one in self.processes for pid in tree.get(one.pid, [])]
+        started = [pid for process in self.processes for pid in tree.get(process.pid, [])]
         return [pid for pid in started if "CoarseGrainedExecutorBackend" in command(pid)]
 
     def python_workers(self, executor: int) -> list[int]:
@@ -133,15 +133,15 @@ class Cluster:
         return [pid for daemon in tree.get(executor, []) for pid in tree.get(daemon, [])]
 
     def stop(self) -> None:
-        for one in reversed(self.processes):
-            one.terminate()
-        for one in self.processes:
-            one.wait(30)
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in self.processes:
+            process.wait(30)
 
     def said(self) -> str:
         """All that Spark wrote: logs, and the events that its pages show."""
         return "".join(
-            one.read_text("utf-8", "replace") for one in sorted(self.folder.rglob("*")) if one.is_file()
+            file.read_text("utf-8", "replace") for file in sorted(self.folder.rglob("*")) if file.is_file()
         )
 
 
@@ -164,11 +164,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, ledger_of_all: str) -> Ite
             "EXACTBUYER_API_KEY": KEY, "EB_DAGSTER_LEDGER": ledger_of_all,
         }.items():  # fmt: skip
             patch.setenv(name, value)
-        one = Cluster(folder)
+        running = Cluster(folder)
         try:
-            yield one
+            yield running
         finally:
-            one.stop()
+            running.stop()
 
 
 @pytest.fixture(scope="module")
@@ -202,9 +202,9 @@ def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..
 
         def start(**settings: Any) -> sandbox.Sandbox:
             running = sandbox.running(bill=tmp_path / "bill.db", requests_per_minute=100_000, **settings)
-            one = stack.enter_context(running)
-            monkeypatch.setenv("EXACTBUYER_BASE_URL", one.url)
-            return one
+            api = stack.enter_context(running)
+            monkeypatch.setenv("EXACTBUYER_BASE_URL", api.url)
+            return api
 
         yield start
 
@@ -219,15 +219,17 @@ def leads(spark: SparkSession, first: int, last: int, *, partitions: int = 4) ->
     return spark.createDataFrame(rows, "email string, number long")
 
 
-def spending(ledger: str, one: sandbox.Sandbox) -> Spending:
-    with contextlib.closing(Ledger(ledger, endpoint=one.url + PATH)) as opened:
+def spending(ledger: str, api: sandbox.Sandbox) -> Spending:
+    with contextlib.closing(Ledger(ledger, endpoint=api.url + PATH)) as opened:
         return opened.budget.spending()
 
 
 def speculative(cluster: Cluster) -> int:
     """How many tasks Spark has started a second time while the first one ran."""
     events = [json.loads(line) for line in cluster.said().splitlines() if line.startswith('{"Event"')]
-    return sum(one["Event"] == "SparkListenerTaskStart" and one["Task Info"]["Speculative"] for one in events)
+    return sum(
+        event["Event"] == "SparkListenerTaskStart" and event["Task Info"]["Speculative"] for event in events
+    )
 
 
 FAST = {"requests_per_minute": 60_000, "partition_size": 25}
@@ -245,14 +247,14 @@ def test_rows_values_and_types_are_those_of_pandas(spark, api, ledger_of_all):
     )
     enriched = enrich(frame, **FAST)
     assert enriched.schema[:6] == frame.schema
-    assert [one.name for one in enriched.schema[6:]] == arrow_schema().names
+    assert [field.name for field in enriched.schema[6:]] == arrow_schema().names
     assert enriched.schema["eb_work_email"].metadata["comment"] == "Current work e-mail, else the first one."
     assert not enriched.schema["eb_status"].nullable
     assert here.requests() == 0
     table = enriched.toArrow().select([*frame.columns, *arrow_schema().names])
     assert table.select(frame.columns).to_pylist() == frame.toArrow().to_pylist()
     assert here.charged_twice() == 0
-    found = [one["eb_query"] for one in table.to_pylist() if one["eb_matched"]]
+    found = [row["eb_query"] for row in table.to_pylist() if row["eb_matched"]]
     assert here.credits() == len(set(found)) < len(found)
     asked = here.requests()
     with Enricher(api_key=KEY, ledger=ledger_of_all, progress=False) as enricher:
@@ -377,10 +379,10 @@ def test_two_jobs_at_once_that_share_people_buy_each_once(spark, api, postgresql
         counts.append(frame.filter("eb_status = 'matched'").count())
 
     jobs = [threading.Thread(target=run, args=span) for span in ((0, 400), (200, 600))]
-    for one in jobs:
-        one.start()
-    for one in jobs:
-        one.join(120)
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(120)
     assert counts == [400, 400]
     assert here.credits() == 600
     assert here.charged_twice() == 0

@@ -27,7 +27,6 @@ from eb_dagster.cli.options import (
     with_output_options,
 )
 from eb_dagster.cli.outcome import Outcome, adding_what_was_spent
-from eb_dagster.cli.progress import ProgressBar
 from eb_dagster.cli.targets import (
     Declined,
     check_replaced,
@@ -121,6 +120,8 @@ def enrich(
     **values: Any,
 ) -> None:
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
+    from eb_dagster.pipeline.progress import shell_display
+
     ledger: str | None = values["ledger"]
     asks = not yes and is_terminal()
     with Outcome(as_json=as_json, price=price, ledger=ledger) as outcome:
@@ -132,13 +133,14 @@ def enrich(
             check_column_names(table)
         options = enricher_options(values)
         cap = options.get("max_credits")
-        bar = ProgressBar(table.rows, max_credits=cap)
+        bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
             if is_parquet(output):
                 enricher.check_target(output)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
-                bar.forecast.plan = outcome.plan = enricher.plan(table.reader())
+                outcome.plan = enricher.plan(table.reader())
+                bar.expect(table.rows, outcome.plan)
             if asks:
                 most = _most_credits(outcome.plan, rows=table.rows, cap=cap)
                 _confirm(most, above=confirm_above, price=price)
@@ -149,6 +151,10 @@ def enrich(
                 outcome.output = output
             finally:
                 _finish(enricher, outcome, page)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _finish(enricher: Enricher, outcome: Outcome, page: Path | None) -> None:
@@ -216,7 +222,7 @@ def _most_credits(plan: Plan | None, *, rows: int, cap: int | None) -> int:
 
 
 def _confirm(most_credits: int, *, above: int, price: float | None) -> None:
-    from eb_dagster.pipeline.plan import money
+    from eb_dagster.pipeline.facts import money
 
     if most_credits <= above:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -12,13 +11,10 @@ import click
 from eb_dagster.cli.spelling import counted
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from eb_dagster.tables.csv import TextTable
     from eb_dagster.tables.object_store import Place
     from eb_dagster.tables.source import Source
 
-_BATCH_ROWS: Final = 8_192
 _SAMPLE_ROWS: Final = 200
 
 
@@ -83,21 +79,13 @@ class ParquetTable:
 
     def reader(self) -> Source:
         """The table from its start."""
-        from eb_dagster.tables.parquet import open_parquet, read_batches
-        from eb_dagster.tables.source import Source
+        from eb_dagster.tables.parquet import parquet_source
 
-        with open_parquet(self.file) as opened:
-            schema = opened.schema_arrow.remove_metadata()
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            with open_parquet(self.file) as opened:
-                yield from read_batches(opened, _BATCH_ROWS)
-
-        return Source(schema, self.rows, batches)
+        return parquet_source(self.file)
 
     def samples(self) -> dict[str, list[str]]:
         """The first texts of each column."""
-        batch: Any = next(iter(self.reader()), None)
+        batch: Any = next(self.reader().batches(), None)
         if batch is None:
             return {}
         columns = [field.name for field in batch.schema if str(field.type) in ("string", "large_string")]

@@ -155,7 +155,7 @@ def adding_what_was_spent(enricher: Enricher) -> Generator[None]:
 
 
 def _print_facts(facts: Sequence[tuple[str, str]]) -> None:
-    from eb_dagster.pipeline.plan import text_table
+    from eb_dagster.pipeline.facts import text_table
 
     click.echo(text_table(facts_in_options(facts)))
 

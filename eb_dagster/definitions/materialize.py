@@ -1,8 +1,7 @@
 """A run of the asset: enrich, and report to Dagster what came of it, even if the run ends early."""
 
-import time
 import traceback
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import islice
@@ -35,21 +34,19 @@ from eb_dagster.definitions.metadata import (
     storage_kind,
 )
 from eb_dagster.definitions.resource import ExactBuyerResource
-from eb_dagster.definitions.upstream import Upstream, read_upstream
+from eb_dagster.definitions.upstream import column_types, is_path, read_upstream
 from eb_dagster.enricher import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers.columns import find_layout
-from eb_dagster.identifiers.contract import check_text
-from eb_dagster.pipeline.forecast import Forecast
 from eb_dagster.pipeline.plan import Plan
+from eb_dagster.pipeline.progress import Lines, log_words
 from eb_dagster.pipeline.report import Report
 from eb_dagster.settings import SETTINGS, AssetOptions, days
-from eb_dagster.tables.object_store import ObjectPath, Place
+from eb_dagster.tables.object_store import Place, place
+from eb_dagster.tables.source import Source
 
 Event = dg.MaterializeResult[Any] | dg.AssetObservation | dg.AssetCheckResult
 
-_FIRST_PROGRESS_SECONDS = 2.0
-_PROGRESS_SECONDS = 30.0
 # Reading more rows than this would keep a cancelled run waiting for the plan of what is left.
 _ROWS_PLANNED_WHEN_CANCELLED = 100_000
 _LONGEST_NAME = 150
@@ -271,10 +268,9 @@ class _TableRun:
             raise failure(error, {}) from None
 
     def _enrich(self, value: Any) -> Generator[Event, None, _EnrichedTable | None]:
-        progress = _ProgressLog(
-            self.context.log.info, max_credits=self.enrichment.settings.get("max_credits")
-        )
-        upstream: Upstream | None = None
+        max_credits = self.enrichment.settings.get("max_credits")
+        progress = Lines(0, max_credits=max_credits, say=self.context.log.info, words=log_words)
+        upstream: Source | None = None
         settings = self.enrichment.settings
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
             try:
@@ -283,8 +279,8 @@ class _TableRun:
                     # A table that cannot be written is found out before anything is sent.
                     enricher.check_target(self._target)
                 plan = self._plan(enricher, upstream)
-                progress.expect(upstream.rows, plan)
-                table = None if self.enrichment.dry_run else self._buy(enricher, upstream, plan)
+                progress.expect(upstream.rows or 0, plan)
+                table = None if self.enrichment.dry_run else self._buy(enricher, upstream, plan, given=value)
             except Exception as error:
                 figures = self._spent(enricher, upstream, error)
                 figures |= self._remaining(enricher, upstream, error)
@@ -314,49 +310,37 @@ class _TableRun:
             return path
         return path / partition_file(self.partition)
 
-    def _plan(self, enricher: Enricher, upstream: Upstream) -> Plan | None:
+    def _plan(self, enricher: Enricher, upstream: Source) -> Plan | None:
         if self.enrichment.dry_run or self.enrichment.checks.credits_within_plan is not None:
-            return enricher.plan(_plannable(upstream))
+            return enricher.plan(upstream)
         return None
 
-    def _buy(self, enricher: Enricher, upstream: Upstream, plan: Plan | None) -> _EnrichedTable:
+    def _buy(self, enricher: Enricher, upstream: Source, plan: Plan | None, *, given: Any) -> _EnrichedTable:
         value = None
         if self._target is not None:
-            self._check_input(upstream)
-            rows = enricher.write(enricher.enrich_batches(upstream.batches()), self._target)
+            rows = enricher.write(enricher.enrich_batches(upstream), self._target)
         else:
-            value = enricher.enrich_dataframe(_in_memory(upstream.value))
+            value = enricher.enrich_dataframe(_read_parquet(given) if is_path(given) else upstream)
             rows = len(value)
         report = enricher.report
         if report.stopped:
             self.context.log.warning(f"{report.stopped} ({report.not_asked:,} rows were not asked)")
-        figures = report_figures(report) | {"input_rows": upstream.rows, "rows": rows}
+        figures = report_figures(report) | {"input_rows": upstream.rows or 0, "rows": rows}
         if plan is not None:
             figures |= plan_figures(plan)
         metadata = self._metadata(upstream, report, figures)
         return _EnrichedTable(figures=figures, metadata=metadata, value=value)
 
-    def _check_input(self, upstream: Upstream) -> None:
-        """Check a dataframe as a whole. Other tables are checked batch by batch as they are read."""
-        frame = upstream.value
-        if not isinstance(frame, pd.DataFrame):
-            return
-        layout = find_layout(list(upstream.columns), self.enrichment.settings.get("identifiers"))
-        renamed = frame.set_axis([str(name) for name in frame.columns], axis="columns")
-        # The layout may also name the index, which is not a column of the dataframe.
-        check_text(renamed, [name for name in layout.names if name in renamed.columns])
-
-    def _metadata(self, upstream: Upstream, report: Report, figures: Figures) -> dict[str, Any]:
+    def _metadata(self, upstream: Source, report: Report, figures: Figures) -> dict[str, Any]:
         settings, target = self.enrichment.settings, self._target
-        layout = find_layout(list(upstream.columns), settings.get("identifiers"))
+        types = column_types(upstream)
+        layout = find_layout(list(types), settings.get("identifiers"))
         has_partitions = self.enrichment.partitions_def is not None
         rows = "dagster/partition_row_count" if has_partitions else "dagster/row_count"
-        lineage = column_lineage(
-            upstream.columns, settings, source=self.enrichment.source, identifiers=layout.names
-        )
+        lineage = column_lineage(types, settings, source=self.enrichment.source, identifiers=layout.names)
         metadata: dict[str, Any] = {
             rows: figures["rows"],
-            "dagster/column_schema": column_schema(upstream.columns, settings),
+            "dagster/column_schema": column_schema(types, settings),
             "dagster/column_lineage": lineage,
             **storage_kind(target),
             PREFIX + "picture": picture(report),
@@ -371,13 +355,13 @@ class _TableRun:
             metadata["dagster/table_name"] = self.enrichment.path.stem
         return metadata
 
-    def _spent(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
+    def _spent(self, enricher: Enricher, upstream: Source | None, error: BaseException) -> Figures:
         # The report is complete only when the streams have ended that the frames of the error still hold open.
         traceback.clear_frames(error.__traceback__)
         spent = spent_figures(report_figures(enricher.report))
-        return spent if upstream is None else {**spent, "input_rows": upstream.rows}
+        return spent if upstream is None else {**spent, "input_rows": upstream.rows or 0}
 
-    def _remaining(self, enricher: Enricher, upstream: Upstream | None, error: BaseException) -> Figures:
+    def _remaining(self, enricher: Enricher, upstream: Source | None, error: BaseException) -> Figures:
         """What is left to do and what it costs at most. Sends nothing."""
         if upstream is None:
             return {}
@@ -385,10 +369,10 @@ class _TableRun:
             # Wrong settings and wrong tables have no plan.
             return {}
         is_cancelled = not isinstance(error, Exception)
-        if is_cancelled and upstream.rows > _ROWS_PLANNED_WHEN_CANCELLED:
+        if is_cancelled and (upstream.rows or 0) > _ROWS_PLANNED_WHEN_CANCELLED:
             return {}
         try:
-            return remaining_figures(enricher.plan(_plannable(upstream)))
+            return remaining_figures(enricher.plan(upstream))
         except EnrichError:
             # The first error is the one to report.
             return {}
@@ -400,16 +384,9 @@ class _TableRun:
         )
 
 
-def _plannable(upstream: Upstream) -> Any:
-    return upstream.value if isinstance(upstream.value, pd.DataFrame) else upstream.batches()
-
-
-def _in_memory(value: Any) -> Any:
-    if isinstance(value, ObjectPath):
-        return pd.read_parquet(value.open())
-    if isinstance(value, Path):
-        return pd.read_parquet(value)
-    return value
+def _read_parquet(path: object) -> pd.DataFrame:
+    where = place(path)
+    return pd.read_parquet(where if isinstance(where, Path) else where.open())
 
 
 def failure(error: Exception, figures: Figures) -> dg.Failure:
@@ -430,35 +407,3 @@ def failure(error: Exception, figures: Figures) -> dg.Failure:
         "Fix what is wrong there, then run again: what was bought is in the ledger",
         metadata=named(figures),
     )
-
-
-class _ProgressLog:
-    """A line in the event log now and then, however many requests there are."""
-
-    def __init__(self, say: Callable[[str], None], *, max_credits: int | None = None) -> None:
-        self.rows = 0
-        self.forecast = Forecast(0)
-        self._max_credits = max_credits
-        self._say = say
-        self._started = time.monotonic()
-        self._due = self._started + _FIRST_PROGRESS_SECONDS
-
-    def expect(self, rows: int, plan: Plan | None) -> None:
-        """Say how many rows there will be, and give the plan if there is one."""
-        self.rows, self.forecast = rows, Forecast(rows, plan, max_credits=self._max_credits)
-
-    def __call__(self, report: Report) -> None:
-        now = time.monotonic()
-        self.forecast.note(report, now=now)
-        if now < self._due:
-            return
-        elapsed = now - self._started
-        # The longer a run takes, the rarer its lines, but it is never silent for long.
-        self._due = now + min(elapsed, _PROGRESS_SECONDS)
-        # Otherwise nobody would know why nothing moves.
-        busy = f"; refused {report.refusals:,} times as too many requests" if report.refusals else ""
-        done = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
-        self._say(
-            f"{done} done, {report.rows:,} of {self.rows:,} rows, "
-            f"{report.credits_charged:,} credits{self.forecast.words(now=now)}{busy}"
-        )

@@ -9,7 +9,7 @@ import pyarrow as pa
 from eb_dagster.identifiers.kinds import is_role
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.pipeline.eligibility import ROLE_MAILBOX, SHARED
-from eb_dagster.pipeline.plan import reason_in_words
+from eb_dagster.pipeline.facts import reason_in_words
 
 EXPLAINED = pa.schema([
     pa.field("row", pa.int64(), nullable=False),
@@ -21,40 +21,43 @@ EXPLAINED = pa.schema([
 Cells = Sequence[tuple[str, Sequence[Candidates]]]
 """By column, what each row's cell offers."""
 
+IsShared = Callable[[Identifier], bool]
+"""Whether several people share an identifier."""
+
 
 def explained(
-    blocks: Iterable[Cells], *, shared_among: Callable[[Sequence[Candidates]], Callable[[Identifier], bool]]
+    blocks: Iterable[Cells], *, shared_among: Callable[[Sequence[Candidates]], IsShared]
 ) -> pa.Table:
     """The table of `EXPLAINED` for these blocks of rows.
 
-    `shared_among` gives, for what the rows of a block offer, which identifiers several people share.
+    `shared_among` tells, for what the rows of a block offer, which identifiers several people share.
     """
-    found: list[tuple[int, str, str]] = []
-    first = 1
+    lines: list[dict[str, int | str]] = []
+    first_row = 1
     for cells in blocks:
-        rows = [_row(offers) for offers in zip(*(offers for _, offers in cells), strict=True)]
-        is_shared = shared_among(rows)
-        for column, offers in cells:
-            found += [
-                (first + at, column, reason_in_words(reason))
-                for at, (offer, row) in enumerate(zip(offers, rows, strict=True))
-                for reason in _reasons(offer, row, is_shared)
-            ]
-        first += len(rows)
-    found.sort(key=lambda one: one[0])
-    rows_of = [{"row": row, "column": column, "reason": reason} for row, column, reason in found]
-    return pa.Table.from_pylist(rows_of, schema=EXPLAINED)
+        columns = [name for name, _ in cells]
+        rows = list(zip(*(offers for _, offers in cells), strict=True))
+        whole_rows = [_joined(offers) for offers in rows]
+        is_shared = shared_among(whole_rows)
+        for number, (offers, whole_row) in enumerate(zip(rows, whole_rows, strict=True), start=first_row):
+            for column, offer in zip(columns, offers, strict=True):
+                for reason in _reasons(offer, whole_row, is_shared):
+                    lines.append({"row": number, "column": column, "reason": reason_in_words(reason)})
+        first_row += len(rows)
+    return pa.Table.from_pylist(lines, schema=EXPLAINED)
 
 
-def _row(offers: Sequence[Candidates]) -> Candidates:
-    return Candidates(tuple(dict.fromkeys(one for offer in offers for one in offer.identifiers)), ())
+def _joined(offers: Sequence[Candidates]) -> Candidates:
+    identifiers = dict.fromkeys(identifier for offer in offers for identifier in offer.identifiers)
+    return Candidates(tuple(identifiers), ())
 
 
-def _reasons(offer: Candidates, row: Candidates, is_shared: Callable[[Identifier], bool]) -> Iterator[str]:
+def _reasons(offer: Candidates, row: Candidates, is_shared: IsShared) -> Iterator[str]:
     yield from (reason for reason in offer.reasons if reason != "blank")
     if any(map(is_shared, offer.identifiers)):
         yield SHARED
-    roles = [one for one in row.identifiers if is_role(one)]
-    unasked = roles if len(roles) < len(row.identifiers) else roles[1:]
-    if any(one in unasked for one in offer.identifiers):
+    roles = [identifier for identifier in row.identifiers if is_role(identifier)]
+    is_only_roles = len(roles) == len(row.identifiers)
+    unasked = roles[1:] if is_only_roles else roles
+    if any(identifier in unasked for identifier in offer.identifiers):
         yield ROLE_MAILBOX

@@ -21,7 +21,7 @@ _LABELS: Final = 190
 _BAR: Final = 330
 _MOST_BARS: Final = 15
 
-# Outcomes in the order of the row's luck, and the style that colors them.
+# Statuses, the best first, and the style that colors each.
 _OUTCOMES: Final = (
     ("matched", "found"),
     ("not_found", "missed"),
@@ -31,7 +31,7 @@ _OUTCOMES: Final = (
     ("in_doubt", "doubt"),
     ("unreadable", "unreadable"),
 )
-# A key of the vendor's JSON is no person. One of another shape might be.
+# A plain key of the vendor's JSON is not a person's data. A key of another shape might be.
 _PLAIN_PATH: Final = re.compile(r"[A-Za-z_][\w.\[\]-]{0,60}", re.ASCII)
 
 
@@ -39,15 +39,15 @@ _PLAIN_PATH: Final = re.compile(r"[A-Za-z_][\w.\[\]-]{0,60}", re.ASCII)
 class _Bar:
     label: str
     share: float
-    """Of the longest bar there may be, 0 to 1."""
+    """Of the longest possible bar, from 0 to 1."""
     text: str
 
 
 def report_page(
-    report: Report, *, plan: Plan | None = None, price: float | None = None, at: datetime | None = None
+    report: Report, *, plan: Plan | None = None, price: float | None = None, made_at: datetime | None = None
 ) -> str:
     """The page as HTML. With the price of a credit, costs are shown in money."""
-    moment = (at or datetime.now(UTC)).astimezone(UTC)
+    time = (made_at or datetime.now(UTC)).astimezone(UTC)
     sections = [
         _tiles(report, price),
         _section("What became of the rows", _outcomes(report)),
@@ -61,12 +61,12 @@ def report_page(
         f"<p class='stopped'>Stopped early: {html.escape(report.stopped)}.</p>" if report.stopped else ""
     )
     return _PAGE.format(
-        style=_STYLE, moment=f"{moment:%Y-%m-%d %H:%M} UTC", stopped=stopped, body="\n".join(sections)
+        style=_STYLE, made_at=f"{time:%Y-%m-%d %H:%M} UTC", stopped=stopped, body="\n".join(sections)
     )
 
 
 def write_page(page: str, path: Path) -> None:
-    """Write a page whole or not at all."""
+    """Write a page; it is there whole or not at all."""
     with telling_of(path), published(path) as sink:
         sink.write(page.encode())
 
@@ -91,8 +91,8 @@ _DRIFT_NOTE: Final = (
 
 
 def _section(title: str, content: str, note: str = "") -> str:
-    said = f"<p class='note'>{note}</p>" if note else ""
-    return f"<section><h2>{html.escape(title)}</h2>{said}{content}</section>"
+    paragraph = f"<p class='note'>{note}</p>" if note else ""
+    return f"<section><h2>{html.escape(title)}</h2>{paragraph}{content}</section>"
 
 
 def _tiles(report: Report, price: float | None) -> str:
@@ -121,36 +121,31 @@ def _outcomes(report: Report) -> str:
     if not report.rows:
         return _nothing("No row was finished.")
     parts: list[str] = []
-    keys: list[str] = []
+    legend: list[str] = []
     x = 0.0
     for name, style in _OUTCOMES:
-        if not counts[name]:
+        count = counts[name]
+        if not count:
             continue
-        width = _WIDTH * counts[name] / report.rows
-        words = name.replace("_", " ")
-        share = f"{words}: {counts[name]:,} ({counts[name] / report.rows:.1%})"
-        # A gap between neighbors, so that they are told apart without color too.
+        width = _WIDTH * count / report.rows
+        label = f"{name.replace('_', ' ')}: {count:,} ({count / report.rows:.1%})"
+        # A gap between neighbors, so that they can be told apart without color too.
         parts.append(
             f"<rect x='{x:.1f}' y='0' width='{max(width - 2, 1):.1f}' height='28' rx='3' class='{style}'>"
-            f"<title>{share}</title></rect>"
+            f"<title>{label}</title></rect>"
         )
-        keys.append(f"<li><i class='{style}'></i>{share}</li>")
+        legend.append(f"<li><i class='{style}'></i>{label}</li>")
         x += width
-    return (
-        f"{_svg('Rows by outcome', 28, ''.join(parts))}<ul class='key'>{''.join(keys)}</ul>"
-    )  # fmt: skip
+    chart = _svg("Rows by outcome", 28, "".join(parts))
+    return f"{chart}<ul class='key'>{''.join(legend)}</ul>"
 
 
 def _identifiers(report: Report) -> str:
-    bars = [
-        _Bar(
-            kind.replace("_", " "),
-            report.matched_by[kind] / asked,
-            f"{report.matched_by[kind] / asked:.1%} of {asked:,}",
-        )
-        for kind, asked in report.answered_by.most_common()
-        if asked
-    ]
+    bars: list[_Bar] = []
+    for kind, asked in report.answered_by.most_common():
+        if asked:
+            rate = report.matched_by[kind] / asked
+            bars.append(_Bar(kind.replace("_", " "), rate, f"{rate:.1%} of {asked:,}"))
     return _bars("Match rate by identifier", bars) if bars else _nothing("Nothing was answered.")
 
 
@@ -173,17 +168,11 @@ def _costs(report: Report, plan: Plan | None, price: float | None) -> str:
     if plan is not None:
         amounts.append(("planned at most", plan.spends_at_most))
     most = max(amount for _, amount in amounts) or 1
-    return _bars(
-        "Cost and savings",
-        [
-            _Bar(
-                name,
-                amount / most,
-                f"{amount:,}" if price is None else f"{amount * price:,.2f} ({amount:,})",
-            )
-            for name, amount in amounts
-        ],
-    )
+    bars: list[_Bar] = []
+    for name, amount in amounts:
+        text = f"{amount:,}" if price is None else f"{amount * price:,.2f} ({amount:,})"
+        bars.append(_Bar(name, amount / most, text))
+    return _bars("Cost and savings", bars)
 
 
 def _drift(report: Report) -> str:
@@ -191,13 +180,13 @@ def _drift(report: Report) -> str:
     for title, counter in (("Unexpected types", report.drift), ("New fields", report.new_fields)):
         if not counter:
             continue
-        told: Counter[str] = Counter()
+        paths: Counter[str] = Counter()
         for path, count in counter.items():
-            told[path if _PLAIN_PATH.fullmatch(path) else "(a key of another shape)"] += count
-        most = max(told.values())
-        shown = told.most_common(_MOST_BARS)
+            paths[path if _PLAIN_PATH.fullmatch(path) else "(a key of another shape)"] += count
+        most = max(paths.values())
+        shown = paths.most_common(_MOST_BARS)
         bars = [_Bar(path, count / most, f"{count:,}") for path, count in shown]
-        more = len(told) - len(shown)
+        more = len(paths) - len(shown)
         rest = f"<p class='note'>and {more:,} more</p>" if more else ""
         parts.append(f"<h3>{title}</h3>{_bars(title, bars)}{rest}")
     return "".join(parts) or _nothing("None: every field was of the expected type and has its column.")
@@ -218,8 +207,8 @@ def _nothing(text: str) -> str:
 
 def _bars(title: str, bars: Sequence[_Bar]) -> str:
     lines: list[str] = []
-    for at, bar in enumerate(bars):
-        y = at * _ROW
+    for index, bar in enumerate(bars):
+        y = index * _ROW
         width = max(0.0, min(1.0, bar.share)) * _BAR
         label = html.escape(bar.label if len(bar.label) <= 28 else f"{bar.label[:27]}…")
         full = f"<title>{html.escape(bar.label)}: {html.escape(bar.text)}</title>"
@@ -279,7 +268,7 @@ _PAGE: Final = """<!doctype html>
 <style>{style}</style>
 </head>
 <body>
-<header><h1>Enrichment report</h1><p>{moment}</p></header>
+<header><h1>Enrichment report</h1><p>{made_at}</p></header>
 {stopped}
 {body}
 </body>

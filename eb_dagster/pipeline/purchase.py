@@ -1,46 +1,44 @@
-"""Buy what an agenda asks for, inside the limits, and settle its questions.
-
-The order of each request: intent durable → bytes leave → raw reply durable → parsed → applied.
-"""
+"""Buy what an agenda asks for, inside the limits: look up, claim, let `sender` send, and take in what came back."""
 
 from __future__ import annotations
 
 import contextlib
-import queue
 import random
 import threading
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final
 
-from eb_dagster.api.client import Client, NoReply, Reply
-from eb_dagster.api.envelope import (
-    FAILED,
-    IN_DOUBT,
-    MISSED,
-    encode_form,
-    made_apart,
-    pack_fields,
-)
-from eb_dagster.api.outcome import Verdict, judge
+from eb_dagster.api.client import Client
+from eb_dagster.api.envelope import FAILED, IN_DOUBT, MISSED, made_apart, pack_fields
 from eb_dagster.api.rate_limit import Pacer
-from eb_dagster.errors import Busy, ConfigError, EnrichError, LedgerError, OutcomeUnknown, Refused
+from eb_dagster.errors import Busy, ConfigError, LedgerError, OutcomeUnknown
 from eb_dagster.identifiers.model import FieldType, Identifier
 from eb_dagster.ledger.budget import Limits, Short
 from eb_dagster.ledger.entries import FORGOTTEN
 from eb_dagster.ledger.known_keys import Freshness, Known, KnownKeys
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.ledger.replies import Reading, apply_reply, compress
-from eb_dagster.pipeline.plan import Agenda, Question
+from eb_dagster.ledger.replies import Reading, apply_reply
+from eb_dagster.pipeline.agenda import Agenda
+from eb_dagster.pipeline.offers import Offers
+from eb_dagster.pipeline.plan import InFlight
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import Offers, Settled, settle
+from eb_dagster.pipeline.rows import Question, Settlement, settle
+from eb_dagster.pipeline.sender import (
+    Answered,
+    Failed,
+    NotAnswered,
+    NotSent,
+    Request,
+    Sender,
+    Sent,
+    raise_refused,
+)
 from eb_dagster.settings import Settings
 
-MOST_THREADS: Final = 48
 MOST_ATTEMPTS: Final = 5
 SHORTEST_PATIENCE: Final = 20.0
 """Seconds of 429 that are waited out at least, however short `timeout` is."""
@@ -49,10 +47,10 @@ FARTHEST_OFF: Final = 600.0
 """Seconds that this machine's clock may be off the API's, where ages or caps of days and months count."""
 
 _POLL_SECONDS: Final = 0.2
-# So long before its moment a request is claimed: what a disk takes for that is not to make it late.
+# A request is claimed this long before its time, so that the disk does not make it late.
 _LEAD_SECONDS: Final = 0.1
 _LONGEST_BACKOFF: Final = 8.0
-_NOT_LOOKED_THROUGH: Final = -1
+_NO_VERSION: Final = -1
 
 CAP_IS_SPENT: Final = "max_credits is spent"
 _SPENT: Final[dict[Short, str]] = {
@@ -71,23 +69,7 @@ class Lookup:
     suppressed: Collection[bytes]
     """The keys of those that must never be sent or handed out."""
     list_version: int = 0
-    """Of the suppression list by which these are suppressed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Done:
-    """What a sender reports back."""
-
-    questions: list[Question]
-    attempt: int
-    kind: Verdict | Literal["unsent", "failed"]
-    reading: Reading | None = None
-    status: int = 0
-    retry_after: str | None = None
-    reason: str = ""
-    error: BaseException | None = None
-    seconds_off: float | None = None
-    """How far this machine's clock is ahead of the reply's `Date`; None without a reply."""
+    """The version of the suppression list by which these are suppressed."""
 
 
 class Purchase:
@@ -111,44 +93,44 @@ class Purchase:
         )
         self._pacer = Pacer(ledger.slots, requests_per_minute=settings.requests_per_minute)
         self._freshness = freshness(settings, newest=ledger.last_request())
-        self._done: queue.SimpleQueue[_Done] = queue.SimpleQueue()
+        self._in_flight = InFlight(
+            max_credits_at_risk=settings.max_credits_at_risk, partition_size=settings.partition_size
+        )
+        self._stop = threading.Event()
+        self._sender = Sender(
+            settings=settings,
+            ledger=ledger,
+            client=client,
+            threads=self._in_flight.senders,
+            is_stopped=self._stop,
+        )
         self._retries: list[tuple[list[Question], int]] = []
+        """Questions that were sent in vain, and how many times."""
         self._elsewhere: list[Question] = []
-        self._flying = 0
-        self._credits_flying = 0
+        """Questions that another process is asking."""
         self._room = 0
-        self._threads = max(1, min(MOST_THREADS, self._settings.max_credits_at_risk))
-        self._pool: ThreadPoolExecutor | None = None
-        # Replies are taken apart one at a time: side by side, that is slower and takes more memory.
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_reader")
-        # By which version of the suppression list nobody on the agenda is suppressed; none yet.
-        self._list_version = _NOT_LOOKED_THROUGH
+        """Credits inside every limit, by the last claim."""
+        self._list_version = _NO_VERSION
+        """The version of the suppression list by which nobody on the agenda is suppressed."""
         self._has_withheld = False
         self._not_before = 0.0
         self._looked_elsewhere = 0.0
         self._busy_since: float | None = None
         self._refusals = 0
-        # Whether a wrong clock would buy anything, and no reply has told yet that it is right.
-        self._is_clock_open = not settings.accept_clock and (
-            settings.max_age is not None
-            or settings.retry_misses_after is not None
-            or (settings.max_credits_per_day, settings.max_credits_per_month) != (None, None)
-            or any(most is not None for most in ledger.budget.caps().values())
-        )
-        self._stop = threading.Event()
+        self._is_clock_to_check = not settings.accept_clock and _depends_on_clock(settings, ledger)
         self.on_progress: Callable[[], None] = lambda: None
         self.on_waiting: Callable[[int, int], None] = lambda _requests, _credits: None
-        """Told at the end, when requests are still in flight: how many, and the credits at risk in them."""
+        """Called at the end while requests are in flight, with their number and the credits at risk in them."""
 
     @property
     def most_in_flight(self) -> int:
         """Identifiers that may be in flight at once."""
-        return min(self._settings.max_credits_at_risk, self._threads * self._settings.partition_size)
+        return self._in_flight.identifiers
 
     # Looking up
 
     def take_over(self) -> None:
-        """Settle what processes that are gone had in flight: asked is in doubt, answered is read."""
+        """Settle what ended processes had in flight: what was asked is in doubt, what was answered is read."""
         self._ledger.recover()
         for stored in self._ledger.unapplied():
             apply_reply(self._ledger, stored)
@@ -162,32 +144,38 @@ class Purchase:
     ) -> Lookup:
         """What the ledger knows now of these identifiers, whose keys these are.
 
-        Contacts answer for the kinds of `aliases`, and `also` for these.
+        Contacts answer for identifiers of the kinds in `aliases` and in `also`.
         """
         listed = self._ledger.suppression.current()
         known, newest = self._ledger.lookup(
-            keys, required=self._required, freshness=self._freshness,
+            keys,
+            required=self._required,
+            freshness=self._freshness,
             alias_keys=self._alias_keys(zip(identifiers, keys, strict=True), also=also),
-        )  # fmt: skip
-        barred = self._ledger.suppression.matching(identifiers, among=listed)
-        suppressed = (
-            {key for one, key in zip(identifiers, keys, strict=True) if one in barred} if barred else ()
         )
-        return Lookup(known, newest, suppressed, listed.version)
+        suppressed = self._ledger.suppression.matching(identifiers, among=listed)
+        suppressed_keys: Collection[bytes] = ()
+        if suppressed:
+            pairs = zip(identifiers, keys, strict=True)
+            suppressed_keys = {key for identifier, key in pairs if identifier in suppressed}
+        return Lookup(known, newest, suppressed_keys, listed.version)
 
-    def settle(self, offers: Offers, lookup: Lookup) -> Settled:
+    def settle(self, offers: Offers, lookup: Lookup) -> Settlement:
         """Which rows end by what the ledger knew, as `open` would end them one by one."""
         return settle(
-            offers, lookup.known, run=self.run, suppressed=lookup.suppressed,
+            offers,
+            lookup.known,
+            run=self.run,
+            suppressed=lookup.suppressed,
             doubt_ends=self._settings.in_doubt == "hold",
-        )  # fmt: skip
+        )
 
     def open(self, questions: Sequence[Question], lookup: Lookup) -> None:
         """Settle new questions that are known; the others may be asked."""
         if lookup.list_version != self._list_version:
-            self._list_version = _NOT_LOOKED_THROUGH
-        found = lookup.known.of(one.key for one in questions)
-        for question, known in zip(questions, found, strict=True):
+            self._list_version = _NO_VERSION
+        answers = lookup.known.of(question.key for question in questions)
+        for question, known in zip(questions, answers, strict=True):
             question.seen = lookup.newest
             if lookup.suppressed and question.key in lookup.suppressed:
                 self._agenda.settle(question, "suppressed")
@@ -202,42 +190,47 @@ class Purchase:
         A claim does so for what it asks. But a row with several identifiers must not ask one of them
         while another is answered already: that would be the same person paid for twice.
         """
-        waiting = [one for one in questions if one.state == "open"]
+        open_questions = [question for question in questions if question.state == "open"]
         news, _ = self._ledger.lookup(
-            [one.key for one in waiting], required=self._required, freshness=self._freshness,
-            alias_keys=self._alias_keys((one.identifier, one.key) for one in waiting), after=lookup.newest,
-        )  # fmt: skip
+            [question.key for question in open_questions],
+            required=self._required,
+            freshness=self._freshness,
+            alias_keys=self._alias_keys(_identifiers_and_keys(open_questions)),
+            after=lookup.newest,
+        )
         if news:
-            told = [one for one in waiting if one.key in news]
-            self._look_up_again(told)
+            self._look_up_again([question for question in open_questions if question.key in news])
 
     def _look_up_again(self, questions: Sequence[Question]) -> None:
-        self.open(
-            questions, self.look_up([one.identifier for one in questions], [one.key for one in questions])
-        )
+        identifiers = [question.identifier for question in questions]
+        self.open(questions, self.look_up(identifiers, [question.key for question in questions]))
 
     def _apply_known(self, question: Question, known: Known) -> None:
-        if known.standing == "matched":
-            if known.is_stale:
-                question.answer = known
-            else:
+        match known.standing:
+            case "matched" if known.is_stale:
+                question.old_answer = known
+            case "matched":
                 self._agenda.settle(question, "matched", known)
-        elif known.standing == "missed":
-            self._settle_miss(question, known)
-        elif known.standing == "in_flight":
-            question.state = "elsewhere"
-            self._elsewhere.append(question)
-        elif known.standing == "unreadable":
-            self._agenda.settle(question, "unreadable")
-        elif known.standing == "decided" or self._settings.in_doubt == "hold" or known.run == self.run:
-            # What is to be sent again was in doubt before the run, and nobody decided otherwise.
-            self._agenda.settle(question, "in_doubt")
+            case "missed":
+                self._settle_miss(question, known)
+            case "in_flight":
+                question.state = "elsewhere"
+                self._elsewhere.append(question)
+            case "unreadable":
+                self._agenda.settle(question, "unreadable")
+            case "decided":
+                self._agenda.settle(question, "in_doubt")
+            case "in_doubt":
+                # What this run left in doubt is not sent again by this run, whatever the setting.
+                if self._settings.in_doubt == "hold" or known.run == self.run:
+                    self._agenda.settle(question, "in_doubt")
 
     def _alias_keys(
         self, keys: Iterable[tuple[Identifier, bytes]], *, also: Collection[FieldType] = ()
     ) -> list[bytes]:
+        """The keys of identifiers for which a contact answers that holds them."""
         kinds = {*self._settings.aliases, *also}
-        return [key for one, key in keys if one.field_type in kinds]
+        return [key for identifier, key in keys if identifier.field_type in kinds]
 
     # Buying
 
@@ -247,14 +240,11 @@ class Purchase:
             self._wait()
 
     def _send(self, *, all_rows_in: bool) -> bool:
+        """Claim and send the next partition if there is one and its time has come. Returns whether it did anything."""
         if self._stop.is_set():
             self._ask_no_more()
             return False
-        # The first reply tells whether the clock is right, so that nothing else is bought on a wrong one.
-        most = 1 if self._is_clock_open else self._threads
-        if self._flying >= most or time.monotonic() < self._not_before:
-            return False
-        if not self._retries and self._next_step(all_rows_in=all_rows_in) is None:
+        if not self._may_send(all_rows_in=all_rows_in):
             return False
         seconds = self._pacer.seconds_to_wait()
         due = time.monotonic() + seconds
@@ -263,33 +253,42 @@ class Purchase:
             if not self._take_finished(seconds=min(seconds - _LEAD_SECONDS, _POLL_SECONDS)):
                 self._look_elsewhere_sometimes()
             return True
-        if self._room < self._settings.partition_size:
-            # Near a limit, as far as the last claim told.
-            self._room = self._ledger.budget.room(run=self.run, limits=self._limits).credits
-        size = min(self._settings.partition_size, self._room)
-        if size < self._settings.partition_size and self._flying:
+        size = self._affordable_size()
+        if size < self._settings.partition_size and self._sender.in_flight:
             # What is in flight may cost less than it could.
             return False
         questions, attempt = self._next_partition(max(size, 1), all_rows_in=all_rows_in)
-        return bool(questions) and self._claim_and_send(self._apart(questions), attempt, due)
+        return bool(questions) and self._claim_and_send(self._split_off_similar(questions), attempt, due)
 
-    def _apart(self, questions: list[Question]) -> list[Question]:
-        """Those of which no echo can be taken for another's; the others go into a later request."""
-        are_apart = made_apart([one.identifier for one in questions])
+    def _may_send(self, *, all_rows_in: bool) -> bool:
+        # The first reply tells whether the clock is right, so that nothing else is bought on a wrong one.
+        most = 1 if self._is_clock_to_check else self._in_flight.senders
+        if self._sender.in_flight >= most or time.monotonic() < self._not_before:
+            return False
+        return bool(self._retries) or self._next_step(all_rows_in=all_rows_in) is not None
+
+    def _affordable_size(self) -> int:
+        """The identifiers that the next partition may have."""
+        if self._room < self._settings.partition_size:
+            # Near a limit, the last claim's figure may be too small by now.
+            self._room = self._ledger.budget.room(run=self.run, limits=self._limits).credits
+        return min(self._settings.partition_size, self._room)
+
+    def _split_off_similar(self, questions: list[Question]) -> list[Question]:
+        """The questions whose echoes cannot be confused. The others go back, into a later request."""
+        are_apart = made_apart([question.identifier for question in questions])
         if all(are_apart):
             return questions
-        later = [one for one, is_apart in zip(questions, are_apart, strict=True) if not is_apart]
-        self._agenda.put_back(later)
-        return [one for one, is_apart in zip(questions, are_apart, strict=True) if is_apart]
+        pairs = list(zip(questions, are_apart, strict=True))
+        self._agenda.put_back([question for question, is_apart in pairs if not is_apart])
+        return [question for question, is_apart in pairs if is_apart]
 
     def _ask_no_more(self) -> None:
         self._agenda.give_up()
-        for questions, _ in self._retries:
-            for question in questions:
-                self._agenda.settle(question, "not_asked")
-        self._retries.clear()
-        for question in self._elsewhere:
+        unsent = [question for questions, _ in self._retries for question in questions]
+        for question in [*unsent, *self._elsewhere]:
             self._agenda.settle(question, "not_asked")
+        self._retries.clear()
         self._elsewhere.clear()
 
     def _next_step(self, *, all_rows_in: bool) -> int | None:
@@ -299,10 +298,11 @@ class Purchase:
         step = self._agenda.first_step()
         # The rest of the first step goes once all rows are in; the rest of a later one, and
         # that of a full window, once nothing in flight can add to it.
-        may_grow = self._flying or self._elsewhere
+        may_grow = self._sender.in_flight or self._elsewhere
         return None if may_grow and not (step == 0 and all_rows_in) else step
 
     def _next_partition(self, size: int, *, all_rows_in: bool) -> tuple[list[Question], int]:
+        """Up to `size` questions, and how many times they were sent in vain."""
         if self._retries:
             questions, attempt = self._retries.pop(0)
             if len(questions) > size:
@@ -316,14 +316,19 @@ class Purchase:
         if not questions:
             return True
         claim = self._ledger.claim(
-            [one.key for one in questions], run=self.run, required=self._required,
-            limits=self._limits, seen=min(one.seen for one in questions),
-            alias_keys=self._alias_keys((one.identifier, one.key) for one in questions),
-            freshness=self._freshness, resend=self._settings.in_doubt == "resend",
-            list_version=self._list_version, accept_clock=self._settings.accept_clock,
-        )  # fmt: skip
+            [question.key for question in questions],
+            run=self.run,
+            required=self._required,
+            limits=self._limits,
+            seen=min(question.seen for question in questions),
+            alias_keys=self._alias_keys(_identifiers_and_keys(questions)),
+            freshness=self._freshness,
+            resend=self._settings.in_doubt == "resend",
+            list_version=self._list_version,
+            accept_clock=self._settings.accept_clock,
+        )
         if claim.is_outdated:
-            self._suppress_since()
+            self._end_suppressed_rows()
             self._retries.insert(0, (questions, attempt))
             return True
         if claim.known:
@@ -338,17 +343,11 @@ class Purchase:
         for question in asked:
             question.state = "asked"
         self._pacer.sent()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="eb_dagster")
-        # Should this raise, the claim stays: a pool that cannot start another thread has queued the
-        # request all the same, and a thread that it has may still send it.
-        self._pool.submit(self._exchange, asked, attempt, claim.request_id, due, self._list_version)
-        self._flying += 1
-        self._credits_flying += len(asked)
+        self._sender.send(Request(claim.request_id, asked, attempt, due, self._list_version))
         self._report.requests += 1
         return True
 
-    def _suppress_since(self) -> None:
+    def _end_suppressed_rows(self) -> None:
         """End the rows of people who were suppressed since they were looked up."""
         listed = self._ledger.suppression.current()
         self._agenda.suppress(self._ledger.suppression.matching(self._agenda.identifiers(), among=listed))
@@ -357,113 +356,32 @@ class Purchase:
     def _learn(self, questions: list[Question], known: Mapping[bytes, Known]) -> None:
         for question in questions:
             question.state = "open"
-            if (one := known.get(question.key)) is not None:
-                self._apply_known(question, one)
-        self._agenda.put_back([one for one in questions if one.state == "open"])
+            if (answer := known.get(question.key)) is not None:
+                self._apply_known(question, answer)
+        self._agenda.put_back([question for question in questions if question.state == "open"])
 
     def _out_of_room(self, short_of: Short | None) -> None:
-        if self._flying:
+        if self._sender.in_flight:
             return
         if short_of in _SPENT:
             self._halt(_SPENT[short_of])
             return
-        whole = self._ledger.budget.spending()
-        if whole.in_flight:
-            # Another process has it; its answer makes room.
+        spending = self._ledger.budget.spending()
+        if spending.in_flight:
+            # It belongs to another process, whose answer makes room.
             time.sleep(_POLL_SECONDS)
             self.take_over()
             return
         raise OutcomeUnknown(
-            f"{whole.in_doubt:,} credits are in doubt, as many as max_credits_at_risk allows "
+            f"{spending.in_doubt:,} credits are in doubt, as many as max_credits_at_risk allows "
             f"({self._settings.max_credits_at_risk:,}): whole requests left and no answer came. Compare with "
             "the vendor's bill, then run `eb-dagster ledger resolve`, or choose a higher limit"
         )
 
-    # Sending, in threads
-
-    def _exchange(
-        self, questions: list[Question], attempt: int, request_id: int, due: float, list_version: int
-    ) -> None:
-        try:
-            is_stopped = self._stop.wait(max(0.0, due - time.monotonic()))
-            # Somebody may have been suppressed since the claim: then it is claimed anew, without that person.
-            if is_stopped or self._ledger.suppression.current().version != list_version:
-                self._ledger.release(request_id, state="free", note="not sent")
-                done = _Done(questions, attempt, "unsent")
-            else:
-                done = self._send_once(questions, attempt, request_id)
-        except BaseException as error:
-            done = _Done(questions, attempt, "failed", error=error)
-        self._done.put(done)
-
-    def _send_once(self, questions: list[Question], attempt: int, request_id: int) -> _Done:
-        identifiers = [one.identifier for one in questions]
-        form = encode_form(identifiers, required_fields=self._settings.required_fields)
-        sent_at = time.time()
-        try:
-            outcome = self._client.send(form)
-        except EnrichError:
-            self._ledger.release(request_id, state="free", note="not sent")
-            raise
-        seconds_off = _seconds_off(outcome, sent_at, time.time())
-        done = self._taken(questions, attempt, request_id, outcome)
-        return replace(done, seconds_off=seconds_off)
-
-    def _taken(
-        self, questions: list[Question], attempt: int, request_id: int, outcome: Reply | NoReply
-    ) -> _Done:
-        verdict = judge(outcome)
-        if isinstance(outcome, Reply) and verdict == "answered":
-            return self._answered(questions, attempt, request_id, outcome)
-        status = outcome.status if isinstance(outcome, Reply) else None
-        reason = outcome.reason if isinstance(outcome, NoReply) else f"HTTP {status}"
-        if verdict == "doubt":
-            self._ledger.doubt(request_id, http_status=status, note=reason)
-        else:
-            state = "refused" if verdict == "refused" else "free"
-            self._ledger.release(request_id, state=state, note=reason)
-        return _Done(
-            questions, attempt, verdict, status=status or 0, reason=reason,
-            retry_after=outcome.retry_after if isinstance(outcome, Reply) else None,
-        )  # fmt: skip
-
-    def _answered(self, questions: list[Question], attempt: int, request_id: int, reply: Reply) -> _Done:
-        body, encoding = compress(reply.body, reply.encoding)
-        stored = self._ledger.record(
-            request_id, http_status=reply.status, encoding=encoding,
-            complete=reply.complete, body=body,
-        )  # fmt: skip
-        sent = {one.identifier.value: at for at, one in enumerate(questions)}
-        reading = self._reader.submit(apply_reply, self._ledger, stored, sent=sent).result()
-        return _Done(questions, attempt, "answered", reading=reading)
-
-    # Taking in what came back
-
-    def _take_finished(self, *, seconds: float) -> bool:
-        try:
-            done = self._done.get(timeout=seconds) if seconds > 0 else self._done.get_nowait()
-        except queue.Empty:
-            return False
-        self._flying -= 1
-        self._credits_flying -= len(done.questions)
-        getattr(self, f"_on_{done.kind}")(done)
-        self.on_progress()
-        self._compare_clocks(done)
-        return True
-
-    def _compare_clocks(self, done: _Done) -> None:
-        if not self._is_clock_open or done.seconds_off is None:
-            return
-        if abs(done.seconds_off) > FARTHEST_OFF:
-            raise ConfigError(
-                f"this machine's clock is {abs(done.seconds_off) / 60:,.0f} minutes "
-                f"{'ahead of' if done.seconds_off > 0 else 'behind'} the API's, and ages or caps of days and months "
-                "are told by it. Set the clock; if it is right, choose accept_clock"
-            )
-        self._is_clock_open = False
+    # Waiting
 
     def _wait(self) -> None:
-        if not self._flying and not self._elsewhere:
+        if not self._sender.in_flight and not self._elsewhere:
             time.sleep(0.02)
         elif not self._take_finished(seconds=_POLL_SECONDS):
             self._look_elsewhere_sometimes()
@@ -474,38 +392,88 @@ class Purchase:
             self._looked_elsewhere = time.monotonic()
 
     def _look_elsewhere(self) -> None:
+        """Look up what another process was asking."""
         self.take_over()
         waiting, self._elsewhere = self._elsewhere, []
         self._look_up_again(waiting)
-        self._agenda.put_back([one for one in waiting if one.state == "open"])
+        self._agenda.put_back([question for question in waiting if question.state == "open"])
 
-    def _on_answered(self, done: _Done) -> None:
-        reading = done.reading
-        if reading is None:
-            raise LedgerError("a reply was lost inside; run again, and please report it")
-        self._busy_since, self._refusals = None, 0
-        self._report.replies += 1
-        self._report.answers += len(reading.positions)
-        self._report.credits_charged += reading.credits
-        self._has_withheld = self._has_withheld or FORGOTTEN in reading.positions
-        self._report.extra_records += reading.extra
-        self._report.wrong_counts += reading.wrong_count
-        self._report.failed_records += reading.positions.count(FAILED)
-        at, request_id = reading.stored.answered_at, reading.stored.request_id
-        missed = Known("missed", request_id, self.run, at)
-        answers = {
-            position: Known(
-                "matched", request_id, self.run, at, position, has_vanity=row in reading.with_vanity,
-                contacts=reading.contacts, row=row,
+    # Taking in what came back
+
+    def _take_finished(self, *, seconds: float) -> bool:
+        done = self._sender.take(seconds=seconds)
+        if done is None:
+            return False
+        self._take_in(done)
+        self.on_progress()
+        if isinstance(done, Answered | NotAnswered):
+            self._check_clock(done.seconds_off)
+        return True
+
+    def _take_in(self, done: Sent) -> None:
+        match done:
+            case Answered():
+                self._on_answered(done.request.questions, done.reading)
+            case NotSent():
+                self._report.requests -= 1
+                self._retries.append((done.request.questions, done.request.attempt))
+            case Failed():
+                raise done.error
+            case NotAnswered(verdict="doubt"):
+                self._on_doubt(done)
+            case NotAnswered(verdict="busy"):
+                self._on_busy(done)
+            case NotAnswered(verdict="free"):
+                self._on_free(done)
+            case NotAnswered():
+                raise_refused(done.status)
+
+    def _check_clock(self, seconds_off: float | None) -> None:
+        if not self._is_clock_to_check or seconds_off is None:
+            return
+        if abs(seconds_off) > FARTHEST_OFF:
+            raise ConfigError(
+                f"this machine's clock is {abs(seconds_off) / 60:,.0f} minutes "
+                f"{'ahead of' if seconds_off > 0 else 'behind'} the API's, and ages or caps of days and months "
+                "are told by it. Set the clock; if it is right, choose accept_clock"
             )
-            for position, row in reading.rows.items()
-        }  # fmt: skip
-        for question, position in zip(done.questions, reading.positions, strict=True):
-            self._settle(question, position, answers.get(position, missed))
+        self._is_clock_to_check = False
+
+    def _on_answered(self, questions: list[Question], reading: Reading) -> None:
+        self._busy_since, self._refusals = None, 0
+        self._has_withheld = self._has_withheld or FORGOTTEN in reading.positions
+        report = self._report
+        report.replies += 1
+        report.answers += len(reading.positions)
+        report.credits_charged += reading.credits
+        report.extra_records += reading.extra
+        report.wrong_counts += reading.wrong_count
+        report.failed_records += reading.positions.count(FAILED)
+        matches = self._matches(reading)
+        stored = reading.stored
+        miss = Known("missed", stored.request_id, self.run, stored.answered_at)
+        for question, position in zip(questions, reading.positions, strict=True):
+            self._settle(question, position, matches.get(position, miss))
         if reading.unreadable:
             self._halt("a reply could not be read; it is kept, and nothing more was sent")
         elif not reading.is_whole:
             self._halt("a reply broke off; nothing more was sent")
+
+    def _matches(self, reading: Reading) -> dict[int, Known]:
+        """By position in the reply, the contact there."""
+        return {
+            position: Known(
+                "matched",
+                reading.stored.request_id,
+                self.run,
+                reading.stored.answered_at,
+                position,
+                has_vanity=row in reading.with_vanity,
+                contacts=reading.contacts,
+                row=row,
+            )
+            for position, row in reading.rows.items()
+        }
 
     def _halt(self, why: str) -> None:
         self._report.stopped = why
@@ -524,14 +492,14 @@ class Purchase:
             self._agenda.settle(question, "in_doubt" if position == IN_DOUBT else "unreadable")
 
     def _settle_miss(self, question: Question, miss: Known) -> None:
-        if question.answer is not None:
-            # Bought before, asked again because it was old, and not found any more.
-            self._agenda.settle(question, "matched")
+        if question.old_answer is not None:
+            # It was bought before, asked again because it was old, and not found any more.
+            self._agenda.settle(question, "matched", question.old_answer)
         else:
             self._agenda.settle(question, "missed", miss)
 
-    def _on_doubt(self, done: _Done) -> None:
-        for question in done.questions:
+    def _on_doubt(self, done: NotAnswered) -> None:
+        for question in done.request.questions:
             self._agenda.settle(question, "in_doubt")
         if 300 <= done.status < 500 and done.status != 408:
             self._halt(
@@ -539,7 +507,7 @@ class Purchase:
                 "doubt, and nothing more was sent"
             )
 
-    def _on_busy(self, done: _Done) -> None:
+    def _on_busy(self, done: NotAnswered) -> None:
         self._report.refusals += 1
         now = time.monotonic()
         if self._busy_since is None:
@@ -552,14 +520,10 @@ class Purchase:
                 f"a longer wait than the {patience:.0f} s of a run; run again later, or lower requests_per_minute"
             )
         self._refusals += 1
-        self._retries.append((done.questions, done.attempt))
+        self._retries.append((done.request.questions, done.request.attempt))
 
-    def _on_unsent(self, done: _Done) -> None:
-        self._report.requests -= 1
-        self._retries.append((done.questions, done.attempt))
-
-    def _on_free(self, done: _Done) -> None:
-        attempt = done.attempt + 1
+    def _on_free(self, done: NotAnswered) -> None:
+        attempt = done.request.attempt + 1
         if attempt > MOST_ATTEMPTS:
             raise Busy(
                 f"the API could not be reached in {attempt} attempts ({done.reason}). {self._client.unreachable}"
@@ -567,28 +531,7 @@ class Purchase:
         # Not random for security: so that several senders do not come back at once.
         jitter = 1 + random.random() / 4  # noqa: S311
         self._not_before = time.monotonic() + jitter * min(0.125 * 2**attempt, _LONGEST_BACKOFF)
-        self._retries.append((done.questions, attempt))
-
-    def _on_refused(self, done: _Done) -> None:
-        advice = {
-            401: "the API key is invalid; check EXACTBUYER_API_KEY",
-            403: "insufficient credits; top up, then run again",
-            400: "the API calls the request badly formatted; please report it",
-            413: "the API calls the request too large; lower partition_size",
-        }.get(
-            done.status,
-            "a redirect is never followed, because the key and the people would go along; check base_url"
-            if done.status < 400
-            else "check base_url and the vendor's status page, then run again",
-        )
-        raise Refused(
-            f"the API refused with HTTP {done.status}: {advice}",
-            status=done.status,
-        )
-
-    def _on_failed(self, done: _Done) -> None:
-        if done.error is not None:
-            raise done.error
+        self._retries.append((done.request.questions, attempt))
 
     # Ending
 
@@ -596,12 +539,12 @@ class Purchase:
         """Let what is in flight arrive and be stored; send nothing more."""
         self._stop.set()
         if self._ledger.database.is_forked:
-            # Those who wait for replies are threads of the parent.
+            # The threads that wait for replies are the parent process's.
             return
         try:
-            if self._flying:
-                self.on_waiting(self._flying, self._credits_flying)
-            while self._flying:
+            if self._sender.in_flight:
+                self.on_waiting(self._sender.in_flight, self._sender.credits_in_flight)
+            while self._sender.in_flight:
                 # One error is on its way already; the others are in the ledger.
                 with contextlib.suppress(Exception):
                     self._take_finished(seconds=_POLL_SECONDS)
@@ -609,10 +552,8 @@ class Purchase:
             self.abort()
             raise
         finally:
-            if self._pool is not None:
-                self._pool.shutdown(wait=True)
-            self._reader.shutdown(wait=True)
-            # A ledger that is out of reach is told of already.
+            self._sender.close()
+            # A ledger that is out of reach was reported already.
             with contextlib.suppress(LedgerError):
                 self._ledger.end_run(self.run)
                 if self._has_withheld:
@@ -633,18 +574,19 @@ class Purchase:
         self._client.abort()
 
 
-def _seconds_off(outcome: Reply | NoReply, sent_at: float, answered_at: float) -> float | None:
-    """How far the clock is ahead of the one that dated the reply, which was between these moments."""
-    if isinstance(outcome, NoReply):
-        return None
-    if outcome.date is None:
-        # Nobody can tell, and nobody ever will.
-        return 0.0
-    return max(0.0, sent_at - outcome.date) or min(0.0, answered_at - outcome.date)
+def _identifiers_and_keys(questions: Iterable[Question]) -> Iterable[tuple[Identifier, bytes]]:
+    return ((question.identifier, question.key) for question in questions)
+
+
+def _depends_on_clock(settings: Settings, ledger: Ledger) -> bool:
+    """Whether a wrong clock would change what is bought."""
+    has_ages = settings.max_age is not None or settings.retry_misses_after is not None
+    caps = (settings.max_credits_per_day, settings.max_credits_per_month, *ledger.budget.caps().values())
+    return has_ages or any(cap is not None for cap in caps)
 
 
 def freshness(settings: Settings, *, newest: int) -> Freshness:
-    """The moments from which on contacts and misses still count, of requests up to the `newest`."""
+    """From which time on contacts and misses still count, of requests up to the `newest`."""
 
     def since(age: timedelta | None) -> float | None:
         return None if age is None else time.time() - age.total_seconds()

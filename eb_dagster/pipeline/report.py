@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any, cast
 
-from eb_dagster.pipeline.plan import html_table, money, text_table, unusable_facts
+from eb_dagster.contacts.schema import Status
+from eb_dagster.pipeline.facts import html_table, money, text_table, unusable_facts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,28 +91,28 @@ class Report:
         known = self.matched + self.not_found
         return self.matched / known if known else None
 
+    def count_status(self, status: Status, rows: int) -> None:
+        """Count rows that ended so; except those that are invalid, which `invalid` counts by reason."""
+        if status != "invalid":
+            setattr(self, status, getattr(self, status) + rows)
+
     def to_dict(self, *, price: float | None = None) -> dict[str, Any]:
         """The report as plain numbers, texts and dicts."""
-        values = {one.name: getattr(self, one.name) for one in fields(self)}
-        plain = {
-            name: dict(cast("Counter[str]", value)) if isinstance(value, Counter) else value
-            for name, value in values.items()
-        }
+        plain: dict[str, Any] = {}
+        for column in fields(self):
+            value = getattr(self, column.name)
+            plain[column.name] = dict(cast("Counter[str]", value)) if isinstance(value, Counter) else value
         plain["match_rate"] = self.match_rate
-        return plain if price is None else {**plain, "cost": round(self.credits_charged * price, 6)}
+        if price is not None:
+            plain["cost"] = round(self.credits_charged * price, 6)
+        return plain
 
     def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
         """The report line by line; with the price of a credit, what it cost."""
-        compared = self.agrees + self.disagrees
-        rate = "unknown" if self.match_rate is None else f"{self.match_rate:.1%}"
         facts = [
             ("rows", self._rows),
             ("distinct identifiers", f"{self.identifiers:,}"),
-            ("rows matched", f"{self.matched:,} ({rate} of those answered)"),
-            *((f"  by {kind}", text) for kind, text in self._steps()),
-            ("rows not found", f"{self.not_found:,}"),
-            *([("  found, but somebody else", f"{self.contradicted:,}")] if self.contradicted else ()),
-            *([("names agree, of those compared", f"{self.agrees:,} of {compared:,}")] if compared else ()),
+            *self._answer_facts(),
             *unusable_facts(self.invalid, self.unusable),
             ("rows suppressed", f"{self.suppressed:,}"),
             ("rows not asked", f"{self.not_asked:,}"),
@@ -123,29 +124,43 @@ class Report:
             ("credits charged", f"{self.credits_charged:,}"),
             ("credits saved", f"{self.credits_saved:,}"),
             ("credits in doubt", f"{self.credits_in_doubt:,}"),
-            *(() if price is None else (("cost", money(self.credits_charged, price)),)),
-            ("unexpected types", _counts(self.drift)),
-            ("new fields", _counts(self.new_fields)),
+        ]
+        if price is not None:
+            facts.append(("cost", money(self.credits_charged, price)))
+        facts += [
+            ("unexpected types", _most_common(self.drift)),
+            ("new fields", _most_common(self.new_fields)),
             ("seconds", f"{self.seconds:.1f}"),
         ]
         if not self.is_read_first:
             facts.append(
                 ("shared identifiers", "known by the rows before, and by the ledger: a stream is read once")
             )
-        return [*facts, ("stopped", self.stopped)] if self.stopped else facts
+        if self.stopped:
+            facts.append(("stopped", self.stopped))
+        return facts
+
+    def _answer_facts(self) -> list[tuple[str, str]]:
+        """How many rows were found and not found, and by which kinds of identifiers."""
+        rate = "unknown" if self.match_rate is None else f"{self.match_rate:.1%}"
+        facts = [("rows matched", f"{self.matched:,} ({rate} of those answered)")]
+        most_asked_first = sorted(
+            self.answered_by | self.matched_by, key=lambda kind: -self.answered_by[kind]
+        )
+        for kind in most_asked_first:
+            rows = f"{self.matched_by[kind]:,} of {self.answered_by[kind]:,} rows that asked it"
+            facts.append((f"  by {kind}", rows))
+        facts.append(("rows not found", f"{self.not_found:,}"))
+        if self.contradicted:
+            facts.append(("  found, but somebody else", f"{self.contradicted:,}"))
+        if compared := self.agrees + self.disagrees:
+            facts.append(("names agree, of those compared", f"{self.agrees:,} of {compared:,}"))
+        return facts
 
     @property
     def _rows(self) -> str:
         read = f" of {self.rows_read:,} that were read" if self.rows_read > self.rows else ""
         return f"{self.rows:,}{read}"
-
-    def _steps(self) -> list[tuple[str, str]]:
-        """What each kind of identifier added, most rows first."""
-        kinds = sorted(self.answered_by | self.matched_by, key=lambda kind: -self.answered_by[kind])
-        return [
-            (kind, f"{self.matched_by[kind]:,} of {self.answered_by[kind]:,} rows that asked it")
-            for kind in kinds
-        ]
 
     def __str__(self) -> str:
         return text_table(self.facts())
@@ -154,7 +169,7 @@ class Report:
         return html_table(self.facts(), title="Report")
 
 
-def _counts(counter: Counter[str]) -> str:
+def _most_common(counter: Counter[str]) -> str:
     if not counter:
         return "0"
     return ", ".join(f"{count:,} {name}" for name, count in counter.most_common(8))

@@ -1,9 +1,9 @@
-"""Told to stop, a run first takes in what is in flight: it was paid for.
+"""A run that is told to stop first takes in what is in flight: it was paid for.
 
-While a run buys, SIGINT (Ctrl-C) and SIGTERM set a mark instead of tearing it apart in mid-step. So does
+While a run buys, SIGINT (Ctrl-C) and SIGTERM set a mark instead of interrupting it in mid-step. So does
 Windows' SIGBREAK, which Dagster sends there.
 The run sees the mark, sends nothing more, stores what still arrives, and then lets the signal do
-what it would have done. The second one stops at once: what is cut off is in doubt.
+what it would have done. A second signal stops the run at once: what is cut off is in doubt.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Interruption:
         self.before: dict[int, Any] = {}
         self.on_second: Callable[[], None] = lambda: None
         self.is_suspended = False
-        """Whether the user's own code is running meanwhile; then a signal is none of ours."""
+        """Whether the user's own code is running meanwhile; then a signal is not for us to hold back."""
 
     def __bool__(self) -> bool:
         return self.number is not None
@@ -44,7 +44,7 @@ class Interruption:
         self.deliver()
 
     def deliver(self) -> None:
-        """Do what the signal would have done without us. Returns only if that does nothing."""
+        """Do what the signal would have done without us. Returns only if its handler returns."""
         if self.number is None:
             return
         handler = self.before.get(self.number)
@@ -57,12 +57,12 @@ class Interruption:
 
 @contextlib.contextmanager
 def marked() -> Generator[Interruption]:
-    """Mark the signals to stop, as far as this thread may; deliver the first at the end."""
+    """Mark the signals to stop if this is the main thread; deliver the marked one at the end."""
     interruption = Interruption()
     if threading.current_thread() is threading.main_thread():
         for number in _MARKED_SIGNALS:
             handler = signal.getsignal(number)
-            # None: set by other than Python, so not ours to replace. Ignored: by choice.
+            # None was not set by Python, so it is not ours to replace. A signal that is ignored is ignored by choice.
             if handler is not None and handler != signal.SIG_IGN:
                 interruption.before[number] = handler
                 signal.signal(number, interruption.note)
@@ -71,7 +71,7 @@ def marked() -> Generator[Interruption]:
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in interruption.before.items():
-                # Somebody who has changed it since knows better.
+                # If somebody has changed it since, that stays.
                 if signal.getsignal(number) == interruption.note:
                     signal.signal(number, handler)
     interruption.deliver()

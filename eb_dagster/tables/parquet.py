@@ -1,4 +1,4 @@
-"""Batches → one Parquet file that is either whole or absent."""
+"""Parquet files: read a batch at a time, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,10 +18,14 @@ from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.atomic_file import moved_aside, published
 from eb_dagster.tables.object_store import Place
+from eb_dagster.tables.source import BATCH_ROWS, Source
+
+# pyarrow-stubs leaves much of these unknown.
+_arrow: Final[Any] = pa
+_parquet: Final[Any] = pq
 
 ROW_GROUP_ROWS: Final = 32_768
 _BUFFER_BYTES: Final = 2**16
-_ROWS_REVISED: Final = 8_192
 
 SCHEMA_VERSION: Final = 1
 """Of the tables that this release writes."""
@@ -56,7 +60,7 @@ def write_parquet(
         rows = _write_into(sink, batches, schema, metadata, row_group_rows)
         while (revision := revise()) is not None:
             with moved_aside(sink, target) as before, _opened_file(before) as opened:
-                again = revision(read_batches(opened, _ROWS_REVISED))
+                again = revision(read_batches(opened, BATCH_ROWS))
                 rows = _write_into(sink, again, schema, metadata, row_group_rows)
     return rows
 
@@ -90,20 +94,20 @@ def check_types(schema: pa.Schema) -> None:
         )
     if _can_write(schema):
         return
-    fields: list[Any] = [one for one in cast("Any", schema) if not _can_write(pa.schema([one]))]
-    kinds = ", ".join(sorted({str(one.type).partition("<")[0] for one in fields}))
+    fields: list[Any] = [field for field in cast("Any", schema) if not _can_write(pa.schema([field]))]
+    kinds = ", ".join(sorted({str(field.type).partition("<")[0] for field in fields}))
     raise InputError(
-        f"Parquet has no type for columns {listed([one.name for one in fields])} ({kinds}); leave them out, or cast them to text"
+        f"Parquet has no type for columns {listed([field.name for field in fields])} ({kinds}); leave them out, or cast them to text"
     )
 
 
 def _can_write(schema: pa.Schema) -> bool:
     # A row too: of some types, only that is refused.
     kinds: list[Any] = [*schema.types]
-    bare = pa.schema([pa.field(str(at), kind) for at, kind in enumerate(kinds)])
+    bare = pa.schema([pa.field(str(index), kind) for index, kind in enumerate(kinds)])
     try:
-        nothing = cast("Any", pa.Table).from_arrays([pa.nulls(1, kind) for kind in kinds], schema=bare)
-        cast("Any", pq).write_table(nothing, io.BytesIO())
+        nothing = _arrow.Table.from_arrays([pa.nulls(1, kind) for kind in kinds], schema=bare)
+        _parquet.write_table(nothing, io.BytesIO())
     except (pa.ArrowException, OSError):
         return False
     return True
@@ -123,8 +127,8 @@ class _Writer:
 
     def _start(self, sink: BinaryIO, schema: pa.Schema) -> None:
         # Through Arrow: for a file of Python's, the thread would wait for the interpreter at each page.
-        same = f"/dev/fd/{sink.fileno()}"
-        file = self._open.enter_context(pa.OSFile(same, "wb")) if Path(same).exists() else sink
+        same_file = f"/dev/fd/{sink.fileno()}"
+        file = self._open.enter_context(pa.OSFile(same_file, "wb")) if Path(same_file).exists() else sink
         self._parquet = self._open.enter_context(
             pq.ParquetWriter(file, schema, compression="zstd", compression_level=1)
         )
@@ -137,7 +141,7 @@ class _Writer:
         )
 
     def end(self, facts: Mapping[str, str]) -> None:
-        """Write the last that belongs into the file."""
+        """Write the facts, and close the file."""
         self._written.result()
         self._thread.submit(self._parquet.add_key_value_metadata, dict(facts)).result()
         self._thread.submit(self._open.close).result()
@@ -161,10 +165,22 @@ def open_parquet(path: Place) -> pq.ParquetFile:
         raise InputError(f"{path.name} is not a Parquet file; check the path, or write it again") from None
 
 
+def parquet_source(path: Place) -> Source:
+    """A Parquet file, which is opened each time that it is read. Raises `InputError` if it cannot be."""
+    with open_parquet(path) as file:
+        schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
+
+    def read() -> Iterator[pa.RecordBatch]:
+        with open_parquet(path) as file:
+            yield from read_batches(file, BATCH_ROWS)
+
+    return Source(schema, rows, read)
+
+
 def read_batches(file: pq.ParquetFile, rows: int) -> Iterator[pa.RecordBatch]:
     """All of the file, so many rows at a time or, where a row group ends, fewer.
 
-    One row group after the other: read as one, pyarrow holds more the more of them there are.
+    It reads one row group after the other: pyarrow would hold more, the more of them it reads as one.
     """
     reader = cast("Any", file)
     for number in range(reader.num_row_groups):
@@ -199,13 +215,13 @@ def read_metadata(path: Place) -> dict[str, str] | None:
 def _opened(path: Place) -> pq.ParquetFile:
     if isinstance(path, Path):
         return _opened_file(path)
-    # Of an object, only what is asked for is fetched, and a column's chunk at once.
-    return cast("Any", pq.ParquetFile)(path.open(), pre_buffer=True)
+    # Only what is asked for is fetched of an object, and each column's chunk as a whole.
+    return _parquet.ParquetFile(path.open(), pre_buffer=True)
 
 
 def _opened_file(file: Path | BinaryIO) -> pq.ParquetFile:
-    # A piece at a time, not the whole of each column's chunk.
-    return cast("Any", pq.ParquetFile)(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    # A piece at a time, and not the whole of each column's chunk.
+    return _parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int) -> Iterator[pa.Table]:
@@ -230,8 +246,8 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int)
 
 def _group(batches: list[Any], schema: pa.Schema) -> pa.Table:
     whole = [
-        cast("Any", pa.RecordBatch).from_arrays(
-            [_without_null_codes(one) for one in batch.columns], schema=batch.schema
+        _arrow.RecordBatch.from_arrays(
+            [_without_null_codes(column) for column in batch.columns], schema=batch.schema
         )
         for batch in batches
     ]
@@ -244,14 +260,14 @@ def _without_null_codes(column: Any) -> Any:
         return column
     is_there = column.dictionary.is_valid()
     moved = pa.array(np.cumsum(is_there) - 1, mask=~np.asarray(is_there))
-    codes = cast("Any", moved).take(column.indices).cast(column.type.index_type)
-    return cast("Any", pa.DictionaryArray).from_arrays(
+    codes = cast("Any", moved.take(column.indices)).cast(column.type.index_type)
+    return _arrow.DictionaryArray.from_arrays(
         codes, column.dictionary.drop_null(), ordered=column.type.ordered
     )
 
 
 def _without_facts(schema: pa.Schema) -> pa.Schema:
     # The input may be a table of ours, whose facts are not those of this one.
-    noted = schema.metadata or {}
-    kept = {name: fact for name, fact in noted.items() if not name.startswith(_PREFIX.encode())}
-    return cast("pa.Schema", cast("Any", schema).with_metadata(kept))
+    metadata = schema.metadata or {}
+    of_others = {name: fact for name, fact in metadata.items() if not name.startswith(_PREFIX.encode())}
+    return cast("Any", schema).with_metadata(of_others)

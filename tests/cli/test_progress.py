@@ -1,7 +1,9 @@
 import re
 import time
 
-from eb_dagster.cli.progress import ProgressBar
+import click
+
+from eb_dagster.pipeline.progress import Forecast, shell_display, shell_words
 from eb_dagster.pipeline.report import Report
 from tests.cli.shell import leads
 
@@ -14,20 +16,20 @@ def test_a_line_tells_how_far_it_is_where_there_is_no_terminal(stand_in, shell):
 
 def test_the_words_beside_the_bar_leave_room_for_it_on_80_columns():
     for asked, seconds in ((1_000, 5), (1_000_000, 300), (10_000_000, 3_000)):
-        bar = ProgressBar(asked, max_credits=None)
+        forecast = Forecast(asked)
         for done in (0.3, 0.5):
             now = time.monotonic() - seconds * (1 - done)
             rows, found = round(asked * done), round(asked * done * 0.7)
             report = Report(rows=rows, replies=rows // 1000, answers=rows, credits_charged=found)
-            bar.forecast.note(report, now=now)
-        words = bar._words(report, is_short=True)
+            forecast.note(report, now=now)
+        words = shell_words(forecast, report, now=time.monotonic(), is_short=True)
         assert " left" in words
         assert len(f"100% |{'#' * 10}| {words} [1:00:00]") <= 80, words
 
 
 def test_nothing_is_said_twice_where_there_is_no_terminal(capsys):
     report = Report(rows=30, replies=1, answers=30, credits_charged=30)
-    with ProgressBar(30, max_credits=None) as bar:
+    with shell_display(30, max_credits=None, say=lambda line: click.echo(line, err=True)) as bar:
         bar(report)
         bar(report)
     assert capsys.readouterr().err == "100%  1 request, 30 credits, 100.0% found\n"

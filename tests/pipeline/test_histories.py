@@ -25,17 +25,17 @@ KNOWLEDGE = st.tuples(
 )
 
 
-def are_two(one, other) -> bool:
+def are_two(first_person, other) -> bool:
     """Whether two rows are about two people, as far as their identifiers tell."""
-    (first, has_profile, has_email, *_), (second, also_profile, also_email, *_) = one, other
+    (first, has_profile, has_email, *_), (second, also_profile, also_email, *_) = first_person, other
     comparable = (has_profile and also_profile) or (has_email and also_email)
     return bool(comparable) and first != second
 
 
 @pytest.fixture(scope="module")
 def api():
-    with vendor() as one:
-        yield one
+    with vendor() as running:
+        yield running
 
 
 @settings(max_examples=40)

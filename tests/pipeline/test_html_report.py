@@ -66,10 +66,10 @@ def section(page: str, title: str) -> str:
 
 
 def test_the_page_shows_what_became_of_the_rows():
-    shown = texts(section(report_page(report(), at=AT), "What became of the rows"))
+    shown = texts(section(report_page(report(), made_at=AT), "What became of the rows"))
     assert "matched: 600 (60.0%)" in shown
     assert "invalid: 30 (3.0%)" in shown
-    assert "2026-03-12 09:14 UTC" in texts(report_page(report(), at=AT))
+    assert "2026-03-12 09:14 UTC" in texts(report_page(report(), made_at=AT))
 
 
 def test_a_step_is_measured_by_the_rows_that_asked_it():
@@ -83,7 +83,7 @@ def test_columns_are_measured_by_the_rows_that_were_found():
 
 
 def widths(page: str) -> list[float]:
-    return [float(one) for one in re.findall(r"width='([\d.]+)' height='16' rx='3' class='found'", page)]
+    return [float(width) for width in re.findall(r"width='([\d.]+)' height='16' rx='3' class='found'", page)]
 
 
 def test_bars_are_as_long_as_what_they_stand_for():
@@ -104,7 +104,7 @@ def test_costs_are_in_money_when_there_is_a_price():
 def test_drift_names_fields_and_nothing_that_might_be_a_person():
     drifted = report(
         drift=Counter({"employment.size": 7, "canary@firm.example": 2, "emails[].Jane Canary": 1}),
-        new_fields=Counter({f"field_{at}": at + 1 for at in range(20)}),
+        new_fields=Counter({f"field_{index}": index + 1 for index in range(20)}),
     )
     page = report_page(drifted)
     shown = texts(section(page, "Drift"))
@@ -137,9 +137,11 @@ def test_the_page_needs_no_script_and_no_network():
 
 
 def test_a_real_run_puts_no_person_into_it(stand_in, enricher):
-    one = enricher(stand_in(match_rate=1.0))
-    enriched = one.enrich_dataframe(pd.DataFrame({"email": [f"canary{at}@firm.example" for at in range(20)]}))
-    page = report_page(one.report)
+    buyer = enricher(stand_in(match_rate=1.0))
+    enriched = buyer.enrich_dataframe(
+        pd.DataFrame({"email": [f"canary{index}@firm.example" for index in range(20)]})
+    )
+    page = report_page(buyer.report)
     people = {
         cell for name in ("eb_query", "eb_full_name", "eb_work_email", "eb_phone", "eb_linkedin_url")
         for cell in enriched[name].dropna()

@@ -13,11 +13,11 @@ from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.budget import Limits
-from eb_dagster.ledger.known_keys import Known, Standing
+from eb_dagster.ledger.known_keys import Known
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.pipeline import output
-from eb_dagster.pipeline.plan import Block, Question, Row
 from eb_dagster.pipeline.report import Report
+from eb_dagster.pipeline.rows import Block, Question, Row
 
 # By reply, who was found among those that were asked.
 replies = st.lists(st.lists(st.booleans(), min_size=1, max_size=12), min_size=1, max_size=4)
@@ -27,22 +27,24 @@ def answers_of(asked: list[list[bool]]) -> list[tuple[str | None, Known]]:
     """Whom each question found, and its answer, in the order of asking."""
     made: list[tuple[str | None, Known]] = []
     for number, is_found in enumerate(asked, start=1):
-        names = [f"{number}/{at}" if found else None for at, found in enumerate(is_found)]
-        contacts = [read_contact(json.dumps({"full_name": one}).encode()) if one else None for one in names]
+        names = [f"{number}/{index}" if found else None for index, found in enumerate(is_found)]
+        contacts = [name and read_contact(json.dumps({"full_name": name}).encode()) for name in names]
         flattened = flatten(contacts)
         made += [
             (
                 name,
-                Known("matched" if name else "missed", number, "run", 1.0, at, contacts=flattened, row=at),
+                Known(
+                    "matched" if name else "missed", number, "run", 1.0, index, contacts=flattened, row=index
+                ),
             )
-            for at, name in enumerate(names)
+            for index, name in enumerate(names)
         ]
     return made
 
 
 def block_of(rows: list[Row]) -> Block:
     """These rows, none of which the ledger ended at once."""
-    candidates = [Candidates(tuple(one.identifier for one in row.questions), ()) for row in rows]
+    candidates = [Candidates(tuple(question.identifier for question in row.questions), ()) for row in rows]
     return Block(0, candidates, rows, range(len(rows)), [])
 
 
@@ -51,15 +53,15 @@ def rows_of(draw, made):
     """Indices of answers as rows may have them; None for a row that gets nobody, whoever was asked."""
     indices = st.integers(0, len(made) - 1)
     runs = st.tuples(indices, st.integers(1, 20)).map(lambda run: list(range(run[0], sum(run)))[:20])
-    pieces = draw(st.lists(runs | st.just([None]) | indices.map(lambda one: [one]), max_size=8))
-    return [one for piece in pieces for one in piece if one is None or one < len(made)]
+    pieces = draw(st.lists(runs | st.just([None]) | indices.map(lambda index: [index]), max_size=8))
+    return [index for piece in pieces for index in piece if index is None or index < len(made)]
 
 
 @pytest.fixture(scope="module")
 def finisher(tmp_path_factory):
     ledger = Ledger(tmp_path_factory.mktemp("added") / "ledger.db", endpoint="https://api.example")
-    with output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as one:
-        yield one
+    with output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as made:
+        yield made
     ledger.close()
 
 
@@ -73,11 +75,11 @@ def test_each_row_gets_its_own_contact_however_rows_and_replies_stand(
     made = answers_of(asked)
     expected: list[str | None] = []
     rows: list[Row] = []
-    for at in data.draw(rows_of(made)):
+    for index in data.draw(rows_of(made)):
         # Nobody for a row whose identifier was found, too: it is suppressed.
-        name, answer = made[0 if at is None else at]
+        name, answer = made[0 if index is None else index]
         question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
-        status = "suppressed" if at is None else "matched" if name else "not_found"
+        status = "suppressed" if index is None else "matched" if name else "not_found"
         rows.append(Row((question,), status=status, question=question))
         expected.append(name if status == "matched" else None)
     batch = finisher.finish(block_of(rows), run="run", report=Report())
@@ -92,10 +94,13 @@ def ledger_of_replies(tmp_path_factory):
     ledger = Ledger(tmp_path_factory.mktemp("replies") / "ledger.db", endpoint="https://api.example")
     for number in range(1, 9):
         entries = [
-            {"value": f"{at}@b.example", "enriched_contact": {"full_name": f"{number}/{at}", "shoes": at}}
-            for at in range(9)
+            {
+                "value": f"{index}@b.example",
+                "enriched_contact": {"full_name": f"{number}/{index}", "shoes": index},
+            }
+            for index in range(9)
         ]
-        keys = [bytes([number, at]) * 8 for at in range(9)]
+        keys = [bytes([number, index]) * 8 for index in range(9)]
         claim = ledger.claim(keys, run="run", required=0, limits=Limits(None, 1000), seen=number - 1)
         assert claim.request_id == number
         body = json.dumps({"contacts": entries}).encode()
@@ -127,9 +132,9 @@ def test_each_row_gets_its_own_contact_back_whatever_was_expected(ledger_of_repl
             # A reply that was read back stays at hand for a while, for the rows that come later.
             for _ in range(2):
                 batch = finisher.finish(block_of(rows), run="run", report=report)
-                expected = [None if at is None else f"{request}/{at}" for request, at in block]
+                expected = [None if index is None else f"{request}/{index}" for request, index in block]
                 assert batch.column("eb_full_name").to_pylist() == expected
-    found = sum(at is not None for block in blocks for _, at in block)
+    found = sum(index is not None for block in blocks for _, index in block)
     assert (report.matched, report.new_fields["shoes"]) == (2 * found, 2 * found)
 
 
@@ -166,12 +171,10 @@ def test_a_row_that_nobody_answered_is_given_nobody_of_a_reply(tmp_path):
     ledger = Ledger(tmp_path / "ledger.db", endpoint="https://api.example")
     someone = {"email": "a@b.example", "enriched_contact": {"full_name": "Ada"}}
     claim = ledger.claim([b"k" * 16], run="run", required=0, limits=Limits(None, 1000), seen=0)
-    assert claim.request_id is not None
     body = json.dumps({"contacts": [someone]}).encode()
     ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
     with output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher:
-        answers: list[tuple[Standing, int, str | None]] = [("matched", 0, "Ada"), ("missed", -1, None)]
-        for standing, position, name in answers:
+        for standing, position, name in (("matched", 0, "Ada"), ("missed", -1, None)):
             answer = Known(standing, claim.request_id, "run", 1.0, position)
             question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
             row = Row((question,), status="matched", question=question)

@@ -14,14 +14,14 @@ import pandas as pd
 import pytest
 
 from eb_dagster import ConfigError, LedgerError, sandbox
-from eb_dagster import enricher as enrich
 from eb_dagster.api.client import Reply
+from eb_dagster.api.outcome import judge
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.budget import Limits
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import apply_reply
-from eb_dagster.pipeline import purchase
-from eb_dagster.pipeline.plan import Agenda
+from eb_dagster.pipeline import purchase, run, sender
+from eb_dagster.pipeline.agenda import Agenda
 from eb_dagster.pipeline.purchase import Purchase
 from eb_dagster.pipeline.report import Report
 
@@ -51,11 +51,11 @@ def test_a_request_that_waits_for_its_moment_when_the_run_stops_is_never_sent(
     # Claimed long before its moment, so that there is time to stop in between.
     monkeypatch.setattr(purchase, "_LEAD_SECONDS", 60.0)
     api = stand_in(match_rate=1.0)
-    one = enricher(api, partition_size=1, requests_per_minute=20)
+    buyer = enricher(api, partition_size=1, requests_per_minute=20)
     frame = pd.DataFrame({"email": ["jane@firm.example", "john@firm.example"]})
     told: list[pd.DataFrame] = []
-    run = threading.Thread(target=lambda: told.append(one.enrich_dataframe(frame)), daemon=True)
-    run.start()
+    thread = threading.Thread(target=lambda: told.append(buyer.enrich_dataframe(frame)), daemon=True)
+    thread.start()
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
 
         def states() -> list[str]:
@@ -63,18 +63,18 @@ def test_a_request_that_waits_for_its_moment_when_the_run_stops_is_never_sent(
 
         while states() != ["applied", "intent"]:
             time.sleep(0.01)
-        one._purchases[0]._stop.set()
-        run.join(60)
+        buyer._runs[0].purchase._stop.set()
+        thread.join(60)
         assert states() == ["applied", "free"]
     assert told[0]["eb_status"].tolist() == ["matched", "not_asked"]
-    assert api.requests() == one.report.requests == 1
+    assert api.requests() == buyer.report.requests == 1
 
 
 def test_what_a_failed_run_had_in_flight_is_in_doubt_for_the_next_run_of_the_same_process(
     stand_in, enricher, tmp_path
 ):
     api = stand_in()
-    one = enricher(api)
+    buyer = enricher(api)
     frame = pd.DataFrame({"email": ["jane@firm.example"]})
 
     def rename(before: str, after: str) -> None:
@@ -83,9 +83,9 @@ def test_what_a_failed_run_had_in_flight_is_in_doubt_for_the_next_run_of_the_sam
 
     rename("replies", "elsewhere")
     with pytest.raises(LedgerError):
-        one.enrich_dataframe(frame)
+        buyer.enrich_dataframe(frame)
     rename("elsewhere", "replies")
-    assert one.enrich_dataframe(frame)["eb_status"].tolist() == ["in_doubt"]
+    assert buyer.enrich_dataframe(frame)["eb_status"].tolist() == ["in_doubt"]
     assert api.requests() == 1
 
 
@@ -102,14 +102,14 @@ def test_a_reply_of_a_process_that_died_before_reading_it_is_read_by_who_waits_f
         assert other.stdout.readline() == "asked\n"
         told: list[pd.DataFrame] = []
         frame = pd.DataFrame({"email": ["jane@firm.example"]})
-        run = threading.Thread(target=lambda: told.append(waiting.enrich_dataframe(frame)), daemon=True)
-        run.start()
+        thread = threading.Thread(target=lambda: told.append(waiting.enrich_dataframe(frame)), daemon=True)
+        thread.start()
         time.sleep(1)
         assert not told
         other.stdin.write("\n")
         other.stdin.flush()
-        run.join(60)
-    assert [one["eb_full_name"].tolist() for one in told] == [["Jane Made-Up"]]
+        thread.join(60)
+    assert [frame["eb_full_name"].tolist() for frame in told] == [["Jane Made-Up"]]
     assert api.requests() == 0
 
 
@@ -117,11 +117,11 @@ def test_an_identifier_that_another_process_had_is_asked_once_though_its_first_r
     stand_in, enricher, tmp_path, monkeypatch
 ):
     # Both purchases wait for Jane's profile; the row of the first has left with its e-mail by then.
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 1)
+    monkeypatch.setattr(run, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(run, "WINDOW_ROWS", 1)
     api = stand_in(match_rate=1.0)
-    one = enricher(api)
-    one.enrich_dataframe(pd.DataFrame({"email": ["jane@firm.example"]}))
+    buyer = enricher(api)
+    buyer.enrich_dataframe(pd.DataFrame({"email": ["jane@firm.example"]}))
     profile = Identifier("social_profile", "linkedin.com/in/jane-doe")
     with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as other:
         claim = other.claim(
@@ -131,31 +131,31 @@ def test_an_identifier_that_another_process_had_is_asked_once_though_its_first_r
         assert request_id is not None
         released = threading.Timer(1.0, lambda: other.release(request_id, state="free", note="HTTP 429"))
         released.start()
-        told = one.enrich_dataframe(
+        told = buyer.enrich_dataframe(
             pd.DataFrame({"email": ["jane@firm.example", None], "social_profile": [profile.value] * 2}),
         )
         released.join()
     assert told["eb_status"].tolist() == ["matched", "matched"]
     assert api.credits() == 2
     assert api.charged_twice() == 0
-    assert one.report.answers == 1
+    assert buyer.report.answers == 1
 
 
 def test_a_person_bought_since_the_look_up_is_not_asked_under_another_identifier(
     stand_in, enricher, monkeypatch
 ):
     # The last rows are looked up with the others, and taken in when the block that bought them has left.
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 10)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 20)
+    monkeypatch.setattr(run, "BLOCK_ROWS", 10)
+    monkeypatch.setattr(run, "WINDOW_ROWS", 20)
     api = stand_in(match_rate=1.0)
-    known, new = ([f"{name}{at}@firm.example" for at in range(10)] for name in ("known", "new"))
+    known, new = ([f"{name}{number}@firm.example" for number in range(10)] for name in ("known", "new"))
     enricher(api).enrich_dataframe(pd.DataFrame({"email": known}))
     emails = known + new + 8 * known + new
-    phones = [None] * (len(emails) - 10) + [f"+1202555{1000 + at}" for at in range(10)]
-    one = enricher(api, identifiers={"phone": "phone", "email": "email"})
-    told = one.enrich_dataframe(pd.DataFrame({"phone": phones, "email": emails}))
+    phones = [None] * (len(emails) - 10) + [f"+1202555{1000 + number}" for number in range(10)]
+    buyer = enricher(api, identifiers={"phone": "phone", "email": "email"})
+    told = buyer.enrich_dataframe(pd.DataFrame({"phone": phones, "email": emails}))
     assert told["eb_field_type"].tolist() == ["email"] * len(emails)
-    assert one.report.requests == 1
+    assert buyer.report.requests == 1
     assert api.credits() == 20
 
 
@@ -165,15 +165,15 @@ def test_what_a_run_left_in_doubt_is_not_sent_again_by_the_same_run(
     stand_in, enricher, monkeypatch, bought, in_doubt
 ):
     # The last row of Ann is taken in when the block of the first has left.
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 2)
+    monkeypatch.setattr(run, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(run, "WINDOW_ROWS", 2)
     api = stand_in(match_rate=1.0, faults=[sandbox.Fault("500-after", 2)])
     enricher(api).enrich_dataframe(pd.DataFrame({"email": ["bob@firm.example"]}))
     ann, blank = ("ann@firm.example", None), (None, None)
     rows = [ann, blank, bought, ("dan@firm.example", None), ann, blank]
     settings = {"in_doubt": in_doubt, "partition_size": 1, "identifiers": {"email": ["email", "email_2"]}}
-    one = enricher(api, **settings, max_credits_at_risk=2)
-    told = one.enrich_dataframe(pd.DataFrame(rows, columns=["email", "email_2"]))
+    buyer = enricher(api, **settings, max_credits_at_risk=2)
+    told = buyer.enrich_dataframe(pd.DataFrame(rows, columns=["email", "email_2"]))
     assert told["eb_status"].tolist() == ["in_doubt", "invalid", "matched", "matched", "in_doubt", "invalid"]
     assert (api.credits(), api.charged_twice()) == (3, 0)
     # Another run sends it again, if that is what was chosen.
@@ -187,12 +187,12 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
     stand_in, enricher, tmp_path, told_by
 ):
     api, jane = stand_in(match_rate=1.0), Identifier("email", "jane@firm.example")
-    one = enricher(api, max_age=timedelta(microseconds=1))
-    one.enrich_dataframe(pd.DataFrame({"email": [jane.value]}))
+    buyer = enricher(api, max_age=timedelta(microseconds=1))
+    buyer.enrich_dataframe(pd.DataFrame({"email": [jane.value]}))
     with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as ledger:
         (key,), agenda = ledger.keys([jane]), Agenda()
         buying = Purchase(
-            settings=one._settings, ledger=ledger, client=one._client, agenda=agenda, report=Report()
+            settings=buyer._settings, ledger=ledger, client=buyer._client, agenda=agenda, report=Report()
         )
         lookup = buying.look_up([jane], [key])
         claim = ledger.claim([key], run="other", required=0, limits=Limits(None, 10), seen=1)
@@ -204,7 +204,7 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
         )
         block = agenda.add([Candidates((jane,), ())], {jane: key})
         buying.open(block.new, lookup)
-        assert (block.new[0].state, block.new[0].answer.is_stale) == ("open", True)
+        assert (block.new[0].state, block.new[0].old_answer.is_stale) == ("open", True)
         if told_by == "look-up":
             buying.catch_up(block.new, lookup)
         else:
@@ -223,7 +223,7 @@ def test_a_refusal_that_speaks_of_contacts_is_in_doubt_if_the_request_left(statu
         reply = Reply(
             status=status, body=text, encoding="", complete=True, request_left=left, retry_after=None
         )
-        return purchase.judge(reply)
+        return judge(reply)
 
     assert verdict(body, left=True) == "doubt"
     free = "busy" if status == 429 else "refused"
@@ -238,7 +238,8 @@ def clock(monkeypatch):
     """Put the clock of who buys forward or back by so many seconds; the API beside it has its own."""
     off = [0.0]
     here = SimpleNamespace(**{**vars(time), "time": lambda: time.time() + off[0]})
-    monkeypatch.setattr(purchase, "time", here)
+    for module in (purchase, sender):
+        monkeypatch.setattr(module, "time", here)
     # The ledger asks the clock that there was when it was imported.
     monkeypatch.setitem(Ledger.__init__.__kwdefaults__, "clock", here.time)
 
@@ -260,13 +261,13 @@ FORTY = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(40
 def test_after_its_first_reply_nothing_is_bought_on_a_wrong_clock(stand_in, enricher, clock, settings, ahead):
     api = stand_in(match_rate=1.0)
     clock(ahead)
-    one = enricher(api, partition_size=5, **settings)
+    buyer = enricher(api, partition_size=5, **settings)
     if not settings:
-        one.enrich_dataframe(FORTY)
+        buyer.enrich_dataframe(FORTY)
         assert api.credits() == 40
         return
     with pytest.raises(ConfigError, match=r"clock is .* the API's"):
-        one.enrich_dataframe(FORTY)
+        buyer.enrich_dataframe(FORTY)
     assert (api.requests(), api.credits()) == (1, 5)
     enricher(api, partition_size=5, accept_clock=True, **settings).enrich_dataframe(FORTY)
     assert (api.credits(), api.charged_twice()) == (40, 0)
@@ -296,12 +297,12 @@ def test_a_clock_that_is_put_back_in_mid_run_buys_nobody_twice_and_waits_for_not
     stand_in, enricher, clock, monkeypatch, back
 ):
     # Each row is looked up again when those before it have left.
-    monkeypatch.setattr(enrich, "BLOCK_ROWS", 1)
-    monkeypatch.setattr(enrich, "WINDOW_ROWS", 1)
+    monkeypatch.setattr(run, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(run, "WINDOW_ROWS", 1)
     api = stand_in(match_rate=1.0)
-    one = enricher(
+    buyer = enricher(
         api, partition_size=1, max_age=timedelta(minutes=1), accept_clock=True,
         progress=lambda report: clock(-back if report.answers >= 20 else 0),
     )  # fmt: skip
-    one.enrich_dataframe(pd.concat([FORTY, FORTY]))
+    buyer.enrich_dataframe(pd.concat([FORTY, FORTY]))
     assert (api.credits(), api.charged_twice()) == (40, 0)

@@ -2,21 +2,21 @@ from collections import Counter
 
 import pandas as pd
 
-from eb_dagster.pipeline.plan import text_table
+from eb_dagster.pipeline.facts import text_table
 from eb_dagster.pipeline.report import Report
 
 
 def leads(count: int) -> pd.DataFrame:
     return pd.DataFrame({
-        "linkedin_url": [f"linkedin.com/in/p{one}" if one % 2 else "" for one in range(count)],
-        "email": [f"p{one}@firm.example" for one in range(count)],
+        "linkedin_url": [f"linkedin.com/in/p{number}" if number % 2 else "" for number in range(count)],
+        "email": [f"p{number}@firm.example" for number in range(count)],
     })  # fmt: skip
 
 
 def test_it_counts_what_each_kind_of_identifier_was_asked_and_found(stand_in, enricher):
-    one = enricher(stand_in(match_rate=0.5))
-    enriched = one.enrich_dataframe(leads(60))
-    report = one.report
+    buyer = enricher(stand_in(match_rate=0.5))
+    enriched = buyer.enrich_dataframe(leads(60))
+    report = buyer.report
     missed_profiles = report.answered_by["social_profile"] - report.matched_by["social_profile"]
     assert report.answered_by["social_profile"] == 30
     # Whoever has no profile, and whoever was not found by it.
@@ -26,10 +26,10 @@ def test_it_counts_what_each_kind_of_identifier_was_asked_and_found(stand_in, en
 
 
 def test_it_counts_the_rows_that_hold_a_value_in_each_column(stand_in, enricher):
-    one = enricher(stand_in(), columns=["full_name", "phones"])
-    enriched = one.enrich_dataframe(leads(40))
+    buyer = enricher(stand_in(), columns=["full_name", "phones"])
+    enriched = buyer.enrich_dataframe(leads(40))
     filled = {name: int(enriched[f"eb_{name}"].notna().sum()) for name in ("full_name", "phones")}
-    assert dict(one.report.filled) == filled
+    assert dict(buyer.report.filled) == filled
     assert filled["full_name"] > 0
 
 
@@ -46,11 +46,11 @@ def test_it_shows_what_was_bought_while_the_run_goes_on(stand_in, enricher):
     def note(report: Report) -> None:
         seen.append((report.replies, report.answers, report.credits_charged))
 
-    one = enricher(stand_in(), partition_size=10, progress=note)
-    one.enrich_dataframe(leads(40)[["email"]])
+    buyer = enricher(stand_in(), partition_size=10, progress=note)
+    buyer.enrich_dataframe(leads(40)[["email"]])
     assert sorted(seen) == seen
     assert {replies: answers for replies, answers, _ in seen}.items() >= {1: 10, 2: 20, 3: 30, 4: 40}.items()
-    assert seen[-1][2] == one.report.credits_charged == one.report.matched > 0
+    assert seen[-1][2] == buyer.report.credits_charged == buyer.report.matched > 0
 
 
 def test_it_prints_each_step_and_what_it_cost():

@@ -1,6 +1,6 @@
 """A row gets its own person, or nobody."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,8 +27,8 @@ COLUMNS = ["name", "social_profile", "email", "phone"]
 
 @pytest.fixture
 def api() -> Iterator[Vendor]:
-    with vendor() as one:
-        yield one
+    with vendor() as running:
+        yield running
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def enrich(api: Vendor, where: str) -> Callable[..., pd.DataFrame]:
 
 
 def people(frame: pd.DataFrame) -> list[str | None]:
-    return [None if pd.isna(one) else one for one in frame["eb_full_name"]]
+    return [None if pd.isna(name) else name for name in frame["eb_full_name"]]
 
 
 def test_who_has_a_profile_is_asked_by_it_though_a_colleague_has_the_same_desk_phone(api, enrich):
@@ -264,7 +264,7 @@ def test_a_plan_reads_what_the_ledger_remembers_and_writes_nothing(api, enrich, 
 
 
 def test_rows_that_say_nothing_new_add_nothing_to_the_ledger(enrich, where):
-    def remembered() -> Sequence[tuple]:
+    def remembered() -> list[tuple]:
         with (
             Enricher(api_key="key", base_url="http://127.0.0.1:1", ledger=where, progress=False) as enricher,
             enricher._ledger.database.reading() as connection,
@@ -289,7 +289,7 @@ def named(enrich) -> Callable[..., pd.DataFrame]:
 
 
 def agreement(frame: pd.DataFrame) -> list[bool | None]:
-    return [None if pd.isna(one) else bool(one) for one in frame["eb_agrees"]]
+    return [None if pd.isna(verdict) else bool(verdict) for verdict in frame["eb_agrees"]]
 
 
 def test_whether_contact_and_row_agree_is_told_and_names_are_never_sent(api, named):
@@ -424,14 +424,14 @@ def test_who_is_forgotten_stands_beside_nobody_any_more(api, enrich, where):
         def stands_beside() -> bytes:
             with ledger.database.reading() as connection:
                 rows = connection.exec_driver_sql("SELECT key, people FROM companions").all()
-                return b"".join(bytes(one) for row in rows for one in row)
+                return b"".join(bytes(value) for row in rows for value in row)
 
         keys = ledger.keys(
             [Identifier("social_profile", "linkedin.com/in/ann"), Identifier("email", "ann@corp.example")]
         )
         assert all(key in stands_beside() for key in keys)
-        enricher.forget("social_profile", "linkedin.com/in/ann")
-        enricher.forget("email", "ann@corp.example")
+        for kind, text in (("social_profile", "linkedin.com/in/ann"), ("email", "ann@corp.example")):
+            enricher.forget(kind, text)
         assert not any(key in stands_beside() for key in keys)
         assert ledger.key(Identifier("social_profile", "linkedin.com/in/bob")) in stands_beside()
 
@@ -465,13 +465,11 @@ def test_in_dagster_the_share_of_other_names_is_checked_and_shown(api, where, tm
         resources={"exactbuyer": ExactBuyerResource(api_key="key", base_url=api.url, ledger=where)},
     )
     assert pq.read_table(tmp_path / "out.parquet").column("eb_agrees").to_pylist() == [False]
-    (checked,) = [one for one in done.get_asset_check_evaluations() if one.check_name == "names_agree"]
+    (checked,) = [check for check in done.get_asset_check_evaluations() if check.check_name == "names_agree"]
     assert not checked.passed
     assert checked.severity == dg.AssetCheckSeverity.WARN
     (event,) = done.asset_materializations_for_node("enriched")
-    described = event.metadata["dagster/column_schema"].value
-    assert isinstance(described, dg.TableSchema)
-    columns = [one.name for one in described.columns]
+    columns = [column.name for column in event.metadata["dagster/column_schema"].value.columns]
     assert columns[:9] == ["name", "email", *schema.arrow_schema(with_agrees=True).names[:7]]
 
 

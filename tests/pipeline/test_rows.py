@@ -14,12 +14,13 @@ from eb_dagster import Enricher
 from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.budget import Limits
-from eb_dagster.ledger.known_keys import STANDINGS, KnownKeys, RequestFacts
+from eb_dagster.ledger.known_keys import STANDINGS, KnownKeys
+from eb_dagster.pipeline.agenda import Agenda
+from eb_dagster.pipeline.offers import Offers
 from eb_dagster.pipeline.output import Finisher
-from eb_dagster.pipeline.plan import Agenda, PlanCount
+from eb_dagster.pipeline.plan import PlanCount
 from eb_dagster.pipeline.purchase import Lookup, Purchase
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import Offers
 
 EVERYBODY = [
     *(Identifier("email", f"{name}@firm.example") for name in "abcd"),
@@ -38,32 +39,27 @@ BLOCKS = st.lists(OFFERS, max_size=6).flatmap(
 )
 EARLIER, MINE = range(2)
 # Those without an answer stand two behind those of the same run that have one.
-REQUESTS = [
-    RequestFacts(1, "earlier", 10.0),
-    RequestFacts(2, "mine", 20.0),
-    RequestFacts(3, "earlier", None),
-    RequestFacts(4, "mine", None),
-]
+REQUESTS = [(1, "earlier", 10.0), (2, "mine", 20.0), (3, "earlier", None), (4, "mine", None)]
 KNOWN = st.tuples(
     st.integers(-1, len(STANDINGS) - 1), st.sampled_from([EARLIER, MINE]), st.booleans(), st.booleans()
 )
 
 
-def key_of(one: Identifier) -> bytes:
-    return hashlib.blake2b(one.value.encode(), digest_size=16).digest()
+def key_of(identifier: Identifier) -> bytes:
+    return hashlib.blake2b(identifier.value.encode(), digest_size=16).digest()
 
 
 def known_keys(identifiers, table) -> KnownKeys:
     """What `table` knows of these, as the ledger would tell it."""
-    told = np.array([table[one] for one in identifiers], dtype=np.int64).reshape(-1, 4)
+    told = np.array([table[identifier] for identifier in identifiers], dtype=np.int64).reshape(-1, 4)
     standing, number, is_alias, is_stale = told.T
     is_matched = standing == STANDINGS.index("matched")
-    unanswered = np.isin(standing, [STANDINGS.index(one) for one in ("in_flight", "in_doubt", "decided")])
-    position = np.array([EVERYBODY.index(one) for one in identifiers], dtype=np.int32)
+    unanswered = np.isin(standing, [STANDINGS.index(name) for name in ("in_flight", "in_doubt", "decided")])
+    position = np.array([EVERYBODY.index(identifier) for identifier in identifiers], dtype=np.int32)
     return KnownKeys(
-        [key_of(one) for one in identifiers], REQUESTS,
+        [key_of(identifier) for identifier in identifiers], REQUESTS,
         standing=standing.astype(np.int8),
-        request_index=np.where(standing < 0, -1, number + 2 * unanswered).astype(np.int32),
+        number=np.where(standing < 0, -1, number + 2 * unanswered).astype(np.int32),
         position=np.where(is_matched, position, -1).astype(np.int32),
         is_alias=is_matched & (is_alias > 0), is_stale=is_matched & (is_stale > 0),
         is_of_two=np.zeros(len(identifiers), dtype=np.bool_), has_vanity=is_matched & (number > 0),
@@ -76,19 +72,19 @@ def enricher(request, tmp_path_factory):
     place = tmp_path_factory.mktemp("settled") / "ledger.db"
     with Enricher(
         api_key="no key", base_url="http://127.0.0.1:1", ledger=place, in_doubt=request.param, progress=False
-    ) as one:
+    ) as buyer:
         for number in (1, 2):
             entries = [
-                {"value": str(at), "enriched_contact": {"full_name": f"{number}/{at}", "shoes": at}}
-                for at in range(len(EVERYBODY))
+                {"value": str(index), "enriched_contact": {"full_name": f"{number}/{index}", "shoes": index}}
+                for index in range(len(EVERYBODY))
             ]
-            keys = [bytes([number, at]) * 8 for at in range(len(EVERYBODY))]
-            one._ledger.claim(keys, run="earlier", required=0, limits=Limits(None, 1000), seen=number - 1)
-            one._ledger.record(
+            keys = [bytes([number, index]) * 8 for index in range(len(EVERYBODY))]
+            buyer._ledger.claim(keys, run="earlier", required=0, limits=Limits(None, 1000), seen=number - 1)
+            buyer._ledger.record(
                 number, http_status=200, encoding="", complete=True,
                 body=json.dumps({"contacts": entries}).encode(),
             )  # fmt: skip
-        yield one
+        yield buyer
 
 
 def purchase(enricher, agenda, report):
@@ -102,11 +98,17 @@ def purchase(enricher, agenda, report):
 
 def take_in(agenda, buying, rows, table, suppressed, *, at_once):
     """A block of these rows, looked up and not started."""
-    offers = Offers(rows, lambda identifiers: [key_of(one) for one in identifiers])
-    lookup = Lookup(known_keys(offers.identifiers, table), len(REQUESTS), {key_of(one) for one in suppressed})
-    settled = buying.settle(offers, lookup) if at_once else None
-    keys = settled.open_keys() if settled else {one: key_of(one) for one in EVERYBODY}
-    block = agenda.add(rows, keys, settled=settled)
+    offers = Offers(rows, lambda identifiers: [key_of(identifier) for identifier in identifiers])
+    lookup = Lookup(
+        known_keys(offers.identifiers, table),
+        len(REQUESTS),
+        {key_of(identifier) for identifier in suppressed},
+    )
+    settlement = buying.settle(offers, lookup) if at_once else None
+    keys = (
+        settlement.open_keys() if settlement else {identifier: key_of(identifier) for identifier in EVERYBODY}
+    )
+    block = agenda.add(rows, keys, settlement=settlement)
     buying.open(block.new, lookup)
     return block
 
@@ -127,7 +129,11 @@ class Taken:
                     open_rows = [row for other in [*self.agenda.blocks][:-1] for row in other.rows]
                     for row in open_rows:
                         while row.status is None:
-                            waits = next(one for one in row.questions if one.state in ("queued", "elsewhere"))
+                            waits = next(
+                                question
+                                for question in row.questions
+                                if question.state in ("queued", "elsewhere")
+                            )
                             self.agenda.settle(waits, "not_asked")
                 if leave != "none":
                     self.finish(finisher)
@@ -174,8 +180,8 @@ def test_rows_that_the_ledger_ends_at_once_end_as_they_would_one_by_one(
     assert at_once.batches == alone.batches
     assert sum(batch.num_rows for batch in at_once.batches) == sum(map(len, blocks))
     assert at_once.report.to_dict() == alone.report.to_dict()
-    useless = [one for rows in blocks for one in rows if not one.identifiers]
-    assert at_once.report.invalid == Counter(one.reasons[0] if one.reasons else "blank" for one in useless)
+    useless = [row for rows in blocks for row in rows if not row.identifiers]
+    assert at_once.report.invalid == Counter(row.reasons[0] if row.reasons else "blank" for row in useless)
 
 
 def planned(enricher, blocks, table, suppressed, *, at_once):

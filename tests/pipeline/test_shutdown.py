@@ -35,18 +35,18 @@ def start(tmp_path):
 
     def run(api, program=_RUN):
         paths = [str(tmp_path / name) for name in ("ledger.db", "in.parquet", "out.parquet")]
-        one = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", program, api.url, *paths], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        started.append(one)
-        return one
+        started.append(process)
+        return process
 
     yield run
-    for one in started:
-        one.kill()
-        one.wait()
-        one.stdout.close()
-        one.stderr.close()
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
 
 
 def wait_for_requests(api, count: int) -> None:
@@ -67,8 +67,8 @@ def test_what_is_in_flight_is_taken_in_before_the_process_stops(
     asked = api.requests()
     assert asked < 40
     assert not (tmp_path / "out.parquet").exists()
-    one = enricher(api)
-    plan = one.plan(pd.read_parquet(tmp_path / "in.parquet"))
+    buyer = enricher(api)
+    plan = buyer.plan(pd.read_parquet(tmp_path / "in.parquet"))
     assert plan.in_doubt == 0
     assert plan.matched_in_ledger == api.credits() > 0
     assert b"firm.example" not in process.stderr.read()

@@ -19,7 +19,7 @@ def batch(*numbers: int) -> pa.RecordBatch:
 
 
 def names_in(folder: Path) -> list[str]:
-    return sorted(one.name for one in folder.iterdir())
+    return sorted(file.name for file in folder.iterdir())
 
 
 def test_batches_become_one_private_file(tmp_path):
@@ -68,7 +68,7 @@ def test_small_batches_are_joined_and_large_ones_cut_into_even_row_groups(tmp_pa
     batches = [batch(*range(7)), batch(), batch(7), batch(*range(8, 20)), batch(20, 21)]
     write_parquet(batches, path, schema=SCHEMA, row_group_rows=5)
     facts = pq.read_metadata(path)
-    sizes = [facts.row_group(at).num_rows for at in range(facts.num_row_groups)]
+    sizes = [facts.row_group(index).num_rows for index in range(facts.num_row_groups)]
     assert sizes == [5, 5, 5, 5, 2]
     assert pq.read_table(path)["n"].to_pylist() == list(range(22))
 

@@ -102,8 +102,8 @@ ODD = [
 ]  # fmt: skip
 # In bytes, for a place of its own for each; a name is only a number, since types have odd ones.
 PASS = {
-    f"{at} {array.type}": array
-    for at, array in enumerate([*NUMBERS, *TIMES, *TEXTS, *BYTES, *NESTED, *ENCODED, *ODD])
+    f"{index} {array.type}": array
+    for index, array in enumerate([*NUMBERS, *TIMES, *TEXTS, *BYTES, *NESTED, *ENCODED, *ODD])
 }
 # Years that Python's own dates do not know.
 FAR = tuple(PASS)[-3:]
@@ -223,7 +223,7 @@ def test_the_shell_writes_every_type_of_a_parquet_table_as_text(shell, tmp_path)
         rows = list(csv.DictReader(file))
     assert [row["email"] for row in rows] == EMAILS
     texts = {name: [row[name] != "" for row in rows] for name in PASS}
-    assert [name for name, array in PASS.items() if texts[name] != [one.is_valid for one in array]] == []
+    assert [name for name, array in PASS.items() if texts[name] != [cell.is_valid for cell in array]] == []
 
 
 POLARS = {
@@ -272,7 +272,7 @@ DUCKDB = (
 
 def test_every_type_of_duckdb_goes_out_and_back(stand_in, enricher):
     with duckdb.connect() as connection:
-        columns = ", ".join(f'{value} AS "{at}"' for at, value in enumerate(DUCKDB))
+        columns = ", ".join(f'{value} AS "{index}"' for index, value in enumerate(DUCKDB))
         connection.execute(f"CREATE TABLE leads AS SELECT unnest({EMAILS}) AS email, {columns}")
         enriched = enricher(stand_in()).enrich_dataframe(connection.sql("FROM leads"))
         assert isinstance(enriched, pa.Table)
@@ -363,16 +363,16 @@ def test_files_hold_the_lists_as_they_are(bought, lists, tmp_path):
     texts = pd.read_csv(tmp_path / "contacts.csv")
     parsed = json.loads(frame.to_json(orient="records", date_format="iso"))
     for name in LISTED:
-        plain = [None if one is None or one is pd.NA else one for one in frame[name]]
+        plain = [None if cell is None or cell is pd.NA else cell for cell in frame[name]]
         assert kept[name].to_pylist() == [row[name] for row in parsed] == plain
-        assert texts[name].dropna().tolist() == [str(one) for one in plain if one is not None]
+        assert texts[name].dropna().tolist() == [str(cell) for cell in plain if cell is not None]
 
 
 def test_a_list_becomes_rows(bought):
     frame = bought()
     rows = frame.explode("eb_emails")
     assert rows["eb_emails"].dropna().tolist() == [
-        one for several in frame["eb_emails"].dropna() for one in several
+        email for emails in frame["eb_emails"].dropna() for email in emails
     ]
 
 
@@ -405,12 +405,12 @@ def test_a_database_without_arrays_takes_the_lists_as_json_and_the_nulls_as_null
     frame.to_sql("contacts", database, index=False)
     back = pd.read_sql("SELECT * FROM contacts", database)
     for name in LISTED:
-        assert [None if pd.isna(one) else one for one in back[name]] == [
-            None if pd.isna(one) else one for one in frame[name]
+        assert [None if pd.isna(cell) else cell for cell in back[name]] == [
+            None if pd.isna(cell) else cell for cell in frame[name]
         ]
     for name in ("eb_matched", "eb_from_ledger"):
-        assert [None if pd.isna(one) else bool(one) for one in back[name]] == [
-            None if pd.isna(one) else one for one in frame[name]
+        assert [None if pd.isna(cell) else bool(cell) for cell in back[name]] == [
+            None if pd.isna(cell) else cell for cell in frame[name]
         ]
     count = "SELECT count(*) AS n FROM contacts WHERE eb_matched IS NULL AND eb_emails IS NULL AND eb_enriched_at IS NULL"
     assert pd.read_sql(count, database)["n"].tolist() == [1]
