@@ -63,7 +63,10 @@ class Question(msgspec.Struct, eq=False, gc=False):
 
 
 class Row(msgspec.Struct, eq=False, gc=False):
-    """One input row whose identifiers are to be asked, in order of asking, and how it ended."""
+    """One input row whose identifiers are to be asked, in order of asking, and how it ended.
+
+    Its repr shows no person.
+    """
 
     questions: tuple[Question, ...]
     hold: str | None = None
@@ -71,6 +74,12 @@ class Row(msgspec.Struct, eq=False, gc=False):
     status: Status | None = None
     question: Question | None = None
     """The question that decided how the row ended."""
+
+    def __repr__(self) -> str:
+        return f"Row(questions={self.questions!r}, status={self.status!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("questions", self.questions), ("status", self.status)]
 
     @property
     def answer(self) -> Known | None:

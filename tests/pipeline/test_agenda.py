@@ -189,3 +189,9 @@ def test_an_old_contact_that_contradicts_the_row_is_not_taken_when_it_cannot_be_
     # An e-mail that is the row's first identifier decides, whatever profile its contact has.
     email.state = "not_asked"
     assert decide(Row((email, profile))) == ("matched", email)
+
+
+def test_the_repr_of_a_row_shows_no_person():
+    row = Row((Question(EMAIL, b"1", 0),), hold="ada lovelace @ firm")
+    assert "ada" not in repr(row) + repr(row.__rich_repr__())
+    assert "ada" not in repr(Block(0, [Candidates((EMAIL,), ())], [row], [0], []))
