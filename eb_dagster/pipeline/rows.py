@@ -63,7 +63,10 @@ class Question(msgspec.Struct, eq=False, gc=False):
 
 
 class Row(msgspec.Struct, eq=False, gc=False):
-    """One input row whose identifiers are to be asked, in order of asking, and how it ended."""
+    """One input row whose identifiers are to be asked, in order of asking, and how it ended.
+
+    Its repr shows no person.
+    """
 
     questions: tuple[Question, ...]
     hold: str | None = None
@@ -71,6 +74,12 @@ class Row(msgspec.Struct, eq=False, gc=False):
     status: Status | None = None
     question: Question | None = None
     """The question that decided how the row ended."""
+
+    def __repr__(self) -> str:
+        return f"Row(questions={self.questions!r}, status={self.status!r})"
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [("questions", self.questions), ("status", self.status)]
 
     @property
     def answer(self) -> Known | None:
@@ -88,10 +97,11 @@ class Row(msgspec.Struct, eq=False, gc=False):
         return [first, *(question for question in others if question.state != "missed")]
 
     def is_contradicted_by(self, question: Question) -> bool:
-        """Whether this e-mail of the row found a contact with another LinkedIn profile than the row's."""
+        """Whether this e-mail of the row found a contact, or an old one, with another LinkedIn profile than the row's."""
+        answer = question.answer or question.old_answer
         return (
-            question.answer is not None
-            and question.answer.has_vanity
+            answer is not None
+            and answer.has_vanity
             and question.identifier.field_type == "email"
             and any(is_vanity(other.identifier.value) for other in self.questions)
         )
@@ -128,9 +138,12 @@ def _decide_by_later_answers(row: Row, first: Question) -> tuple[Status | None, 
         return None, pending
     if first.state != "not_asked":
         return None, first
-    # An old contact, under whichever identifier, is better than none.
-    old = next((question for question in questions if question.old_answer is not None), None)
-    return ("not_asked", first) if old is None else ("matched", old)
+    # An old contact, under whichever identifier, is better than none, if it may be this person's.
+    for question in questions:
+        is_fitting = question is first or not row.is_contradicted_by(question)
+        if question.old_answer is not None and is_fitting:
+            return "matched", question
+    return "not_asked", first
 
 
 def _first_in(questions: Sequence[Question], states: Collection[State]) -> Question | None:

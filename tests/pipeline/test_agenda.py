@@ -95,7 +95,8 @@ def test_what_was_bought_once_is_kept_when_it_cannot_be_asked_again():
     agenda = Agenda()
     block = agenda.add([Candidates((PROFILE, EMAIL), ())], {PROFILE: b"1", EMAIL: b"2"})
     profile, email = block.new
-    profile.state, email.state, email.old_answer = "open", "open", "bought long ago"
+    profile.state, email.state = "open", "open"
+    email.old_answer = Known("matched", 1, "run", 1.0, 0, is_stale=True)
     agenda.start(block)
     agenda.give_up()
     assert [(row.status, row.question) for row in block.rows] == [("matched", email)]
@@ -178,3 +179,19 @@ def test_a_contact_that_contradicts_the_row_is_not_taken_when_nothing_more_is_as
         EMAIL, b"2", 0, state="matched", answer=Known("matched", 1, "run", 1.0, 0, has_vanity=True)
     )
     assert decide(Row((profile, email))) == ("not_asked", profile)
+
+
+def test_an_old_contact_that_contradicts_the_row_is_not_taken_when_it_cannot_be_asked_again():
+    profile = Question(PROFILE, b"1", 0, state="not_asked")
+    old = Known("matched", 1, "run", 1.0, 0, is_stale=True, has_vanity=True)
+    email = Question(EMAIL, b"2", 0, state="open", old_answer=old)
+    assert decide(Row((profile, email))) == ("not_asked", profile)
+    # An e-mail that is the row's first identifier decides, whatever profile its contact has.
+    email.state = "not_asked"
+    assert decide(Row((email, profile))) == ("matched", email)
+
+
+def test_the_repr_of_a_row_shows_no_person():
+    row = Row((Question(EMAIL, b"1", 0),), hold="ada lovelace @ firm")
+    assert "ada" not in repr(row) + repr(row.__rich_repr__())
+    assert "ada" not in repr(Block(0, [Candidates((EMAIL,), ())], [row], [0], []))

@@ -14,7 +14,7 @@ from eb_dagster import Enricher
 from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.budget import Limits
-from eb_dagster.ledger.known_keys import STANDINGS, KnownKeys
+from eb_dagster.ledger.known_keys import STANDINGS, KnownKeys, RequestFacts
 from eb_dagster.pipeline.agenda import Agenda
 from eb_dagster.pipeline.offers import Offers
 from eb_dagster.pipeline.output import Finisher
@@ -39,7 +39,12 @@ BLOCKS = st.lists(OFFERS, max_size=6).flatmap(
 )
 EARLIER, MINE = range(2)
 # Those without an answer stand two behind those of the same run that have one.
-REQUESTS = [(1, "earlier", 10.0), (2, "mine", 20.0), (3, "earlier", None), (4, "mine", None)]
+REQUESTS = [
+    RequestFacts(1, "earlier", 10.0),
+    RequestFacts(2, "mine", 20.0),
+    RequestFacts(3, "earlier", None),
+    RequestFacts(4, "mine", None),
+]
 KNOWN = st.tuples(
     st.integers(-1, len(STANDINGS) - 1), st.sampled_from([EARLIER, MINE]), st.booleans(), st.booleans()
 )
@@ -59,7 +64,7 @@ def known_keys(identifiers, table) -> KnownKeys:
     return KnownKeys(
         [key_of(identifier) for identifier in identifiers], REQUESTS,
         standing=standing.astype(np.int8),
-        number=np.where(standing < 0, -1, number + 2 * unanswered).astype(np.int32),
+        request_index=np.where(standing < 0, -1, number + 2 * unanswered).astype(np.int32),
         position=np.where(is_matched, position, -1).astype(np.int32),
         is_alias=is_matched & (is_alias > 0), is_stale=is_matched & (is_stale > 0),
         is_of_two=np.zeros(len(identifiers), dtype=np.bool_), has_vanity=is_matched & (number > 0),
