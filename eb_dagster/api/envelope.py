@@ -6,11 +6,13 @@ An envelope of another vendor offers what this one does:
   what it may require of a contact (`RequiredField`);
 - `encode_form`: identifiers as the body of a request;
 - `parse_reply`: the body of a reply as `Record`s, without ever raising; and `encode_reply`, its reverse;
-- `tells_of_contacts`: whether the bytes of a damaged body still tell of contacts;
+- `has_contacts_key` and `tells_of_contacts`: whether the bytes of a damaged body still tell of contacts;
+- `counts_more`: whether a reply counts more records than it holds contacts;
 - `align` and `made_apart`: which record answers which identifier, by what the vendor makes of an echo.
 
 `outcome`, the ledger and the pipeline know the API by these alone. How a contact itself is read, whatever
-the vendor, is up to `contacts/`.
+the vendor, is up to `contacts/`. The replies that a ledger keeps are read by this file too: one that reads them
+no more makes them unreadable.
 """
 
 from __future__ import annotations

@@ -39,6 +39,11 @@ def _judge_status(status: int, *, request_left: bool) -> Verdict:
     return "refused"
 
 
+def is_free_by_status(status: int) -> bool:
+    """Whether a reply of this status charges nothing, unless it tells of contacts itself."""
+    return _judge_status(status, request_left=True) != "doubt"
+
+
 def says_nobody_was_looked_for(parsed: ParsedReply) -> bool:
     """Whether a whole reply says of each record that it failed, and counts nobody as enriched."""
     has_failed = bool(parsed.records) and all(record.failed for record in parsed.records)

@@ -1,4 +1,7 @@
-"""Who a contact answers for: the identifiers inside it, and the mark of its person."""
+"""What is noted of a contact for later rows: the identifiers inside it, and the mark of its person.
+
+Whether it answers for a row is decided in `lookup`.
+"""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from typing import Final
 
 from eb_dagster.api.client import Client
 from eb_dagster.api.envelope import FAILED, IN_DOUBT, MISSED, made_apart, pack_fields
+from eb_dagster.api.outcome import is_free_by_status
 from eb_dagster.api.rate_limit import Pacer
 from eb_dagster.errors import Busy, ConfigError, LedgerError, OutcomeUnknown
 from eb_dagster.identifiers.model import FieldType, Identifier
@@ -501,7 +502,7 @@ class Purchase:
     def _on_doubt(self, done: NotAnswered) -> None:
         for question in done.request.questions:
             self._agenda.settle(question, "in_doubt")
-        if 300 <= done.status < 500 and done.status != 408:
+        if is_free_by_status(done.status):
             self._halt(
                 f"the API refused with HTTP {done.status} and yet speaks of contacts; that request is in "
                 "doubt, and nothing more was sent"

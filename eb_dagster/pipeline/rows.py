@@ -1,4 +1,6 @@
-"""How rows end. The only file that decides a row's status.
+"""How rows end. The only file that decides a row's status by what is known of its identifiers.
+
+`output` and `publication` may still take a contact back from a row, or withhold it.
 
 `settle` decides, for all rows of a look-up at once and in arrays, what the ledger's answers decide; nearly
 every row of a table that was bought before ends here. `decide` applies the same rules to one row whose
