@@ -26,15 +26,24 @@ _WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,30}[0-9]{0,4}", re.ASCII)
 _LONGEST_NUMBER: Final = 7
 
 
+def _shown_number(given: float) -> str:
+    digits = sum(map(str.isdigit, repr(given)))
+    return repr(given) if digits <= _LONGEST_NUMBER else f"a number of {digits} digits"
+
+
+def _shown_text(given: str) -> str:
+    is_word = not given or _WORD.fullmatch(given) is not None
+    return repr(given) if is_word else f"a text of {len(given):,} characters"
+
+
 def shown(given: object) -> str:
     """What was given for a setting, as a message may show it: by mistake it may be a person, or a key."""
     if given is None or isinstance(given, bool | timedelta):
         return repr(given)
     if isinstance(given, int | float):
-        digits = sum(map(str.isdigit, repr(given)))
-        return repr(given) if digits <= _LONGEST_NUMBER else f"a number of {digits} digits"
+        return _shown_number(given)
     if isinstance(given, str):
-        return repr(given) if not given or _WORD.fullmatch(given) else f"a text of {len(given):,} characters"
+        return _shown_text(given)
     if isinstance(given, list | tuple | set | frozenset):
         return shown_list(cast("Iterable[object]", given))
     return f"of type {type(given).__name__}"

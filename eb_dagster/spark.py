@@ -99,11 +99,7 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
     def enriched(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         if (first := next(batches, None)) is not None:
             own_ledger = _find_ledger(named_ledger, is_local=is_local)
-            if _id_of(own_ledger) != ledger_id:
-                raise LedgerError(
-                    "the ledger of this executor is another one than the driver's, and would pay again; set "
-                    "EB_DAGSTER_LEDGER to the same for both, or give ledger=…"
-                )
+            _check_same(own_ledger, ledger_id)
             reader = pa.RecordBatchReader.from_batches(first.schema, itertools.chain([first], batches))
             # What this job bought is not too old for a task that starts late, or once more.
             since_call = timedelta(seconds=max(0.0, time.time() - called_at))
@@ -137,6 +133,14 @@ def _warn_of_killing(timeout: str | None) -> None:
         )
 
 
+def _check_same(executor_ledger: str, driver_ledger_id: str) -> None:
+    if _id_of(executor_ledger) != driver_ledger_id:
+        raise LedgerError(
+            "the ledger of this executor is another one than the driver's, and would pay again; set "
+            "EB_DAGSTER_LEDGER to the same for both, or give ledger=…"
+        )
+
+
 def _check_names(settings: Mapping[str, Any]) -> None:
     if "api_key" in settings:
         raise ConfigError(
@@ -153,6 +157,10 @@ def _check_names(settings: Mapping[str, Any]) -> None:
             f"{', '.join(given)}: of one run, and each Spark task is a run of its own; leave it out, and set "
             "max_credits_per_day or max_credits_per_month, which hold for all of them"
         )
+    _check_known(settings)
+
+
+def _check_known(settings: Mapping[str, Any]) -> None:
     known = set(inspect.signature(Enricher).parameters) - {"api_key", *_OF_ONE_RUN}
     if unknown := sorted(set(settings) - known):
         raise ConfigError(f"no such setting: {shown_list(unknown)}; choose from {sorted(known)}")
@@ -168,6 +176,11 @@ def _check_text(schema: Any, settings: Mapping[str, Any]) -> None:
         raise InputError(f"identifiers that are not text ({', '.join(faults)}); cast the column to string")
 
 
+def _holds_password(ledger: str) -> bool:
+    url = database_url(ledger)
+    return bool(url.password) or any("password" in name for name in url.query)
+
+
 def _find_ledger(named: str | os.PathLike[str] | None, *, is_local: bool) -> str:
     """The ledger as named, else that of this machine's environment. Raises if executors could not share it."""
     text = os.environ.get("EB_DAGSTER_LEDGER") if named is None else os.fspath(named)
@@ -175,14 +188,13 @@ def _find_ledger(named: str | os.PathLike[str] | None, *, is_local: bool) -> str
         raise ConfigError(
             "no ledger is named; set EB_DAGSTER_LEDGER on the driver and the executors, or give ledger=…"
         )
-    url = database_url(text)
-    if (file := file_of(url)) is not None:
+    if (file := file_of(database_url(text))) is not None:
         if not is_local:
             raise ConfigError(
                 "the ledger is a file, and the executors of a cluster do not share files; name postgresql://…"
             )
         return str(file)
-    if named is not None and (url.password or any("password" in name for name in url.query)):
+    if named is not None and _holds_password(text):
         raise ConfigError(
             "the ledger's address holds a password, which would travel in Spark's plan; set EB_DAGSTER_LEDGER on "
             "the driver and the executors instead, or leave the password to PGPASSFILE"

@@ -254,8 +254,7 @@ def _spelled(name: str) -> str:
 def _is_error(name: str, value: object) -> bool:
     """Whether a key beside a contact, or beside all of them, says that something went wrong."""
     name = _spelled(name)
-    text = str(value).strip() if isinstance(value, str | int | float) else None
-    says_nothing = not value or (text is not None and text.lower() in _NO_ERROR)
+    says_nothing = _says_nothing(value)
     if name in _SUCCESS_KEYS or value is False:
         # "success": false is an error, "error": false is none.
         return says_nothing and value is not None and name in _SUCCESS_KEYS | _STATUS_KEYS
@@ -263,7 +262,21 @@ def _is_error(name: str, value: object) -> bool:
         return False
     if _ERROR_KEY.search(name):
         return True
-    return name in _KEYS_OF_OUTCOME and not (text is not None and _WENT_WELL.fullmatch(text))
+    return name in _KEYS_OF_OUTCOME and not _went_well(value)
+
+
+def _says_nothing(value: object) -> bool:
+    text = _plain_text(value)
+    return not value or (text is not None and text.lower() in _NO_ERROR)
+
+
+def _went_well(value: object) -> bool:
+    text = _plain_text(value)
+    return text is not None and _WENT_WELL.fullmatch(text) is not None
+
+
+def _plain_text(value: object) -> str | None:
+    return str(value).strip() if isinstance(value, str | int | float) else None
 
 
 def _echo(value: object) -> str | None:
@@ -363,6 +376,11 @@ def tells_of_contacts(body: bytes) -> bool:
     return b'"enriched_contact"' in body or _COUNT_ABOVE_ZERO.search(body) is not None
 
 
+def _do_agree(records: Sequence[Record], positions: Sequence[int]) -> bool:
+    first, *others = positions
+    return all(records[position].says_the_same(records[first]) for position in others)
+
+
 def align(
     parsed: ParsedReply, *, asked: int, find: Callable[[str], Collection[int]], complete: bool
 ) -> Alignment:
@@ -379,8 +397,9 @@ def align(
     for question, answering in positions.items():
         extra += len(answering) - 1
         first = records[answering[0]]
-        do_agree = all(records[position].says_the_same(first) for position in answering[1:])
-        if do_agree and not (len(records) == asked and _may_be_of_others(question, positions)):
+        if _do_agree(records, answering) and not (
+            len(records) == asked and _may_be_of_others(question, positions)
+        ):
             outcomes[question] = _outcome(first, answering[0])
         else:
             # There is no telling whose they are.
@@ -460,13 +479,22 @@ def _possible_echoes(identifier: Identifier) -> set[str]:
     if identifier.field_type == "email":
         return _possible_addresses(text)
     if identifier.field_type == "phone":
-        # Mobile and trunk digits that some countries write, and some leave out.
-        shorter = {text.replace(prefix, prefix[:-1], 1) for prefix in ("+549", "+390")}
-        return shorter | {f"+{text[length + 1 :]}" for length in (1, 2, 3)}
-    if not text.isascii():
-        characters = unicodedata.normalize("NFKD", text)
-        text = "".join(char for char in characters if not unicodedata.combining(char))
-    return {text, text.replace(".", "")}
+        return _possible_numbers(text)
+    plain = _without_accents(text)
+    return {plain, plain.replace(".", "")}
+
+
+def _possible_numbers(phone: str) -> set[str]:
+    # Mobile and trunk digits that some countries write, and some leave out.
+    shorter = {phone.replace(prefix, prefix[:-1], 1) for prefix in ("+549", "+390")}
+    return shorter | {f"+{phone[length + 1 :]}" for length in (1, 2, 3)}
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    characters = unicodedata.normalize("NFKD", text)
+    return "".join(char for char in characters if not unicodedata.combining(char))
 
 
 def _possible_addresses(address: str) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +17,9 @@ from eb_dagster.cli.spelling import counted
 from eb_dagster.cli.targets import Declined, confirm_replacing, is_terminal
 
 if TYPE_CHECKING:
+    from eb_dagster.ledger.budget import Period
     from eb_dagster.ledger.ledger import Ledger
-    from eb_dagster.ledger.reconcile import Doubt, Month
+    from eb_dagster.ledger.reconcile import Decision, Doubt, Month
 
 _MONTH_COLUMNS: Final = ("month", "requests", "asked", "credits", "in_flight", "in_doubt", "unreadable")
 _DONE: Final = {
@@ -103,35 +104,55 @@ def show(context: click.Context, as_json: bool) -> None:
         click.echo(json.dumps({**facts, "caps": caps}, default=str))
         return
     _print_months(months)
+    _print_caps(caps)
+    _print_in_doubt(doubts)
+    _print_unreadable(unreadable)
+
+
+def _print_caps(caps: Mapping[Period, int | None]) -> None:
     for period, cap in caps.items():
         if cap is not None:
             click.echo(f"cap: {cap:,} credits a {period}")
-    if doubts:
-        credits_at_risk = sum(doubt.at_risk for doubt in doubts)
-        click.echo(
-            f"in doubt: up to {counted(credits_at_risk, 'credit')} in {counted(len(doubts), 'request')}. Compare with "
-            "the vendor's\nbill, then: eb-dagster ledger resolve --charged | --resend | --write-off REQUEST …"
-        )
-        _print_doubts(doubts)
-    else:
+
+
+def _print_in_doubt(doubts: Sequence[Doubt]) -> None:
+    if not doubts:
         click.echo("nothing is in doubt")
-    if unreadable:
-        identifiers = sum(doubt.at_risk for doubt in unreadable)
-        click.echo(
-            f"cannot be read: {counted(identifiers, 'identifier')} in {counted(len(unreadable), 'request')}. An upgrade "
-            "may read\nthem (eb-dagster ledger reread); or decide about them as about what is in doubt"
-        )
-        _print_doubts(unreadable)
+        return
+    credits_at_risk = sum(doubt.at_risk for doubt in doubts)
+    click.echo(
+        f"in doubt: up to {counted(credits_at_risk, 'credit')} in {counted(len(doubts), 'request')}. Compare with "
+        "the vendor's\nbill, then: eb-dagster ledger resolve --charged | --resend | --write-off REQUEST …"
+    )
+    _print_doubts(doubts)
+
+
+def _print_unreadable(unreadable: Sequence[Doubt]) -> None:
+    if not unreadable:
+        return
+    identifiers = sum(doubt.at_risk for doubt in unreadable)
+    click.echo(
+        f"cannot be read: {counted(identifiers, 'identifier')} in {counted(len(unreadable), 'request')}. An upgrade "
+        "may read\nthem (eb-dagster ledger reread); or decide about them as about what is in doubt"
+    )
+    _print_doubts(unreadable)
+
+
+def _chosen_decision(decisions: Mapping[str, bool]) -> Decision:
+    chosen = [name.replace("_", "-") for name, is_chosen in decisions.items() if is_chosen]
+    if len(chosen) != 1:
+        raise click.UsageError("give one of --resend, --write-off, --charged")
+    return cast("Decision", chosen[0])
+
+
+def _month_cells(month: Month) -> list[str]:
+    return [_shown(getattr(month, column)) for column in _MONTH_COLUMNS]
 
 
 def _print_months(months: Sequence[Month]) -> None:
     for endpoint in dict.fromkeys(month.endpoint for month in months):
         click.echo(endpoint)
-        rows = [
-            [_shown(getattr(month, column)) for column in _MONTH_COLUMNS]
-            for month in months
-            if month.endpoint == endpoint
-        ]
+        rows = [_month_cells(month) for month in months if month.endpoint == endpoint]
         _print_table([column.replace("_", " ") for column in _MONTH_COLUMNS], rows)
     click.echo("" if months else "nothing was bought yet")
 
@@ -180,10 +201,7 @@ def resolve(
     """Decide about REQUESTS that are in doubt or cannot be read (their numbers are in `show`)."""
     from eb_dagster.ledger import reconcile
 
-    chosen_decisions = [name.replace("_", "-") for name, is_chosen in decisions.items() if is_chosen]
-    if len(chosen_decisions) != 1:
-        raise click.UsageError("give one of --resend, --write-off, --charged")
-    decision = cast("reconcile.Decision", chosen_decisions[0])
+    decision = _chosen_decision(decisions)
     if bool(requests) == every_request:
         raise click.UsageError("name requests, or give --all")
     with opened_ledger(context) as opened:

@@ -59,23 +59,28 @@ def setting_option(name: str, **attributes: Any) -> Option:
 
 def _attributes(setting: Setting) -> dict[str, Any]:
     """What `click.option` has to know to refuse early what the setting's own check would refuse."""
+    if isinstance(setting.check, YesOrNo):
+        return {"is_flag": True}
     attributes: dict[str, Any] = {}
-    match setting.check:
-        case WholeNumber(least=least, most=most):
-            attributes["type"] = click.IntRange(min=least, max=most)
-        case PositiveNumber():
-            attributes["type"] = click.FloatRange(min=0, min_open=True)
-        case Choice(choices=choices):
-            attributes["type"] = click.Choice(choices)
-        case Age():
-            attributes["type"] = click.IntRange(min=1)
-        case YesOrNo():
-            return {"is_flag": True}
-        case _:
-            pass
+    if (parameter_type := _parameter_type(setting)) is not None:
+        attributes["type"] = parameter_type
     if setting.default:
         attributes |= {"default": setting.default, "show_default": True}
     return attributes
+
+
+def _parameter_type(setting: Setting) -> click.ParamType | None:
+    match setting.check:
+        case WholeNumber(least=least, most=most):
+            return click.IntRange(min=least, max=most)
+        case PositiveNumber():
+            return click.FloatRange(min=0, min_open=True)
+        case Choice(choices=choices):
+            return click.Choice(choices)
+        case Age():
+            return click.IntRange(min=1)
+        case _:
+            return None
 
 
 def _column_options(name: str, *, multiple: bool) -> list[Option]:
@@ -199,15 +204,19 @@ def _in_python(setting: Setting, value: Any) -> Any:
     return days(setting.plain_name, value) if isinstance(setting.check, Age) else value
 
 
-def enricher_options(values: Mapping[str, Any]) -> EnricherOptions:
-    """The keywords of `Enricher` from the values of the shell's options."""
-    from eb_dagster.identifiers.model import FIELD_TYPES
-
-    options = {
+def _settings_in_python(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {
         setting.name: _in_python(setting, values[setting.plain_name])
         for setting in SETTINGS.values()
         if setting.plain_name in values
     }
+
+
+def enricher_options(values: Mapping[str, Any]) -> EnricherOptions:
+    """The keywords of `Enricher` from the values of the shell's options."""
+    from eb_dagster.identifiers.model import FIELD_TYPES
+
+    options = _settings_in_python(values)
     # In the shell, no columns means all of them.
     options["columns"] = options.get("columns") or None
     # The options may come in any order, so they are asked in the default order.

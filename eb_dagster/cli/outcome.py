@@ -82,14 +82,17 @@ class Outcome:
         if self.report is not None and (error is None or self.report.requests):
             _print_facts(self.report.facts(price=self.price))
         elif self.plan is not None and error is None:
-            _print_facts(self.plan.facts(price=self.price))
-            for cell in self.explained or ():
-                click.echo(f"row {cell['row']:,}, {cell['column']}: {cell['reason']}")
+            self._print_plan(self.plan)
         if self.output is not None:
             click.echo(f"written to {self.output}")
         if self.page is not None:
             click.echo(f"report written to {self.page}")
         self._print_next_steps(error)
+
+    def _print_plan(self, plan: Plan) -> None:
+        _print_facts(plan.facts(price=self.price))
+        for cell in self.explained or ():
+            click.echo(f"row {cell['row']:,}, {cell['column']}: {cell['reason']}")
 
     def _print_json(self, error: BaseException | None) -> None:
         import json
@@ -131,14 +134,12 @@ class Outcome:
         from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget
 
         report = self.report
-        if error is not None:
-            # These errors come before anything is sent, but a ledger may also fail during the run.
-            has_sent = report is not None and report.requests > 0
-            comes_first = isinstance(error, ConfigError | InputError | LedgerError | OverBudget | Declined)
-            return 2 if comes_first and not has_sent else 1
-        if report is None:
-            return 0
-        return 3 if report.in_doubt or report.unreadable or report.not_asked else 0
+        if error is None:
+            return 3 if report is not None and _has_open_rows(report) else 0
+        # These errors come before anything is sent, but a ledger may also fail during the run.
+        has_sent = report is not None and report.requests > 0
+        comes_first = isinstance(error, ConfigError | InputError | LedgerError | OverBudget | Declined)
+        return 2 if comes_first and not has_sent else 1
 
 
 @contextmanager
@@ -171,6 +172,10 @@ def _described(error: BaseException, report: Report | None) -> str:
             f"been charged, and is not asked again by itself. {_DECIDE}"
         )
     return "stopped; what was bought is in the ledger, so running it again asks only for the rest"
+
+
+def _has_open_rows(report: Report) -> bool:
+    return bool(report.in_doubt or report.unreadable or report.not_asked)
 
 
 def _next_steps(report: Report | None) -> list[str]:

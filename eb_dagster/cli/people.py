@@ -58,30 +58,36 @@ def forget(
 
 
 def _print_forgotten(results: Sequence[Forgotten], *, is_unused: bool) -> None:
-    def total(name: str) -> int:
-        return sum(getattr(result, name) for result in results)
-
-    identifiers = counted(total("identifiers"), "identifier")
-    rows = counted(total("rows"), "row")
-    if is_unused and not total("rows"):
+    removed_rows = _total(results, "rows")
+    identifiers = counted(_total(results, "identifiers"), "identifier")
+    rows = counted(removed_rows, "row")
+    if is_unused and not removed_rows:
         click.echo(
             f"nothing was bought with this ledger, so nothing is removed; {identifiers} can no longer be bought"
         )
         return
-    contacts = counted(total("contacts"), "contact")
-    tables = counted(total("tables"), "published table")
+    contacts = counted(_total(results, "contacts"), "contact")
+    tables = counted(_total(results, "tables"), "published table")
     click.echo(
         f"removed {contacts} from replies and {rows} from {tables}; {identifiers} can no longer be bought"
     )
-    if torn_files := total("torn_files"):
+    if torn_files := _total(results, "torn_files"):
         click.echo(f"removed {counted(torn_files, 'file')} that a crash had left behind")
+    _print_unsearched(results)
+    click.echo(
+        "copies, and whatever else was made from a table, are not known to the ledger: look for the person there too"
+    )
+
+
+def _total(results: Sequence[Forgotten], name: str) -> int:
+    return sum(getattr(result, name) for result in results)
+
+
+def _print_unsearched(results: Sequence[Forgotten]) -> None:
     if missing := max(result.missing_tables for result in results):
         click.echo(f"{counted(missing, 'published table')} not where it was written: look for copies")
     for place in dict.fromkeys(place for result in results for place in result.unsearched):
         click.echo(f"not searched: {place}")
-    click.echo(
-        "copies, and whatever else was made from a table, are not known to the ledger: look for the person there too"
-    )
 
 
 @click.command()

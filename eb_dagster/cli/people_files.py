@@ -15,6 +15,7 @@ from eb_dagster.cli.inputs import Reading
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from eb_dagster.errors import InputError
     from eb_dagster.identifiers.model import FieldType
 
 _NOBODY_SUPPRESSED: Final = "Nobody was suppressed"
@@ -55,7 +56,6 @@ def read_people(
         InputError: some values are not identifiers; their rows are counted.
 
     """
-    from eb_dagster.errors import InputError
     from eb_dagster.identifiers.cells import read_cell
 
     people: dict[tuple[FieldType, str], None] = {}
@@ -67,14 +67,20 @@ def read_people(
         if reasons:
             faulty_rows[cell.row] = None
     if faulty_rows:
-        some = ", ".join(f"{row:,}" for row in list(faulty_rows)[:_MOST_ROWS_SHOWN])
-        raise InputError(
-            f"rows with values that are no identifiers of their kind: {len(faulty_rows):,} (at {some}, counted from 1 "
-            "below the header); correct them or leave them out, or give --kind, and --region for phones without a "
-            "country code",
-            spent=_NOBODY_SUPPRESSED,
-        )
+        raise _faulty(list(faulty_rows))
     return list(people)
+
+
+def _faulty(rows: Sequence[int]) -> InputError:
+    from eb_dagster.errors import InputError
+
+    some = ", ".join(f"{row:,}" for row in rows[:_MOST_ROWS_SHOWN])
+    return InputError(
+        f"rows with values that are no identifiers of their kind: {len(rows):,} (at {some}, counted from 1 "
+        "below the header); correct them or leave them out, or give --kind, and --region for phones without a "
+        "country code",
+        spent=_NOBODY_SUPPRESSED,
+    )
 
 
 def _cells(file: Path, column: str | None, reading: Reading) -> Iterator[_Cell]:
@@ -84,12 +90,11 @@ def _cells(file: Path, column: str | None, reading: Reading) -> Iterator[_Cell]:
         # A list has no header, so its first line is a person too.
         yield from (_Cell(_HEADER_ROW, None, name) for name in names if name.strip())
         chosen = dict.fromkeys(names)
+    columns = [(index, chosen[name]) for index, name in enumerate(names) if name in chosen]
     first_row = 1
     for batch in batches:
-        for index, name in enumerate(names):
-            if name in chosen:
-                for row, text in _texts(batch, index, first_row):
-                    yield _Cell(row, chosen[name], text)
+        for index, kind in columns:
+            yield from (_Cell(row, kind, text) for row, text in _texts(batch, index, first_row))
         first_row += batch.num_rows
 
 
@@ -125,20 +130,31 @@ def _texts(batch: pa.RecordBatch, index: int, first_row: int) -> Iterator[tuple[
             yield row, cell
 
 
+def _likely_columns(
+    names: Sequence[str], samples: Mapping[str, Sequence[str]] | None
+) -> dict[str, FieldType | None]:
+    from eb_dagster.identifiers.columns import suggest
+
+    return {name: kind for kind, columns in suggest(names, samples).items() for name in columns}
+
+
+def _check_column(file: Path, names: Sequence[str], column: str) -> None:
+    from eb_dagster.identifiers.columns import listed
+
+    if column not in names:
+        raise click.UsageError(f"{file.name} has no column {column}; there are {listed(names)}")
+
+
 def _chosen_columns(
     file: Path, names: list[str], column: str | None, samples: Mapping[str, Sequence[str]] | None
 ) -> dict[str, FieldType | None] | None:
     """The columns to read, with their kinds; None if the file is a list without a header."""
     from eb_dagster.errors import InputError
-    from eb_dagster.identifiers.columns import find_layout, listed, suggest
+    from eb_dagster.identifiers.columns import find_layout, listed
 
-    suggested = suggest(names, samples)
-    likely: dict[str, FieldType | None] = {
-        name: kind for kind, columns in suggested.items() for name in columns
-    }
+    likely = _likely_columns(names, samples)
     if column is not None:
-        if column not in names:
-            raise click.UsageError(f"{file.name} has no column {column}; there are {listed(names)}")
+        _check_column(file, names, column)
         return {column: likely.get(column)}
     if any(map(is_identifier, names)):
         return None

@@ -22,6 +22,7 @@ from eb_dagster.contacts.contact import (
     Employment,
     Job,
     Json,
+    Location,
     OpenContact,
     Phone,
     PlainContact,
@@ -100,12 +101,16 @@ def fill_columns(values: ContactValues, plain: PlainContact) -> None:
         _fill_phones(values, plain.phone_numbers)
     if plain.social_profiles:
         _fill_profiles(values, plain.social_profiles)
-    if location := plain.location:
-        values.city = location.city or None
-        values.region = location.region or None
-        values.country = location.country or None
+    if plain.location:
+        _fill_location(values, plain.location)
     if plain.employment:
         _fill_employment(values, plain.employment)
+
+
+def _fill_location(values: ContactValues, location: Location) -> None:
+    values.city = location.city or None
+    values.region = location.region or None
+    values.country = location.country or None
 
 
 def _fill_emails(values: ContactValues, plain: PlainContact) -> None:
@@ -140,20 +145,22 @@ def _fill_phones(values: ContactValues, given: Sequence[Phone]) -> None:
 def _fill_profiles(values: ContactValues, given: Sequence[Profile]) -> None:
     profiles: list[Profile] = []
     for profile in given:
-        network, url = profile.network, profile.url
-        if url:
-            column = _NETWORK_COLUMNS.get(network.lower()) if network else _column_of_host(url)
-            if column and getattr(values, column) is None:
-                setattr(values, column, url)
-        elif not network:
+        if profile.url:
+            _fill_network_column(values, profile.network, profile.url)
+        elif not profile.network:
             continue
         # Nobody else has the profile yet, so it may be changed.
-        if url == "":
-            profile.url = None
-        if network == "":
-            profile.network = None
+        profile.url = profile.url or None
+        profile.network = profile.network or None
         profiles.append(profile)
     values.social_profiles = tuple(profiles) or None
+
+
+def _fill_network_column(values: ContactValues, network: str | None, url: str) -> None:
+    """Fill the column of the profile's network, unless it is filled."""
+    column = _NETWORK_COLUMNS.get(network.lower()) if network else _column_of_host(url)
+    if column and getattr(values, column) is None:
+        setattr(values, column, url)
 
 
 _NETWORK_COLUMNS: Final = {network: column.name for column in CONTACT_COLUMNS for network in column.networks}
@@ -177,9 +184,13 @@ def _fill_employment(values: ContactValues, employment: Employment) -> None:
     values.company_industry = employment.industry or None
     values.company_linkedin_url = employment.linkedin_url or None
     values.photo_url = employment.profile_pic_url or None
-    if job := employment.job:
-        values.job_title = job.title or None
-        values.job_level = _first_level(job.levels)
+    if employment.job:
+        _fill_job(values, employment.job)
+
+
+def _fill_job(values: ContactValues, job: Job) -> None:
+    values.job_title = job.title or None
+    values.job_level = _first_level(job.levels)
 
 
 def _first_level(levels: list[Text] | Text) -> Text:
@@ -212,12 +223,14 @@ def _left_of_employment(employment: Employment) -> dict[str, object]:
     return rest
 
 
+def _further_levels(levels: list[Text]) -> list[Text]:
+    return [level for level in levels if level][1:]
+
+
 def _left_of_job(job: Job) -> dict[str, object]:
     rest: dict[str, object] = {}
-    if isinstance(job.levels, list) and len(job.levels) > 1:
-        _, *further = [level for level in job.levels if level] or [None]
-        if further:
-            rest["levels"] = further
+    if isinstance(job.levels, list) and (further := _further_levels(job.levels)):
+        rest["levels"] = further
     if job.start_date:
         rest["start_date"] = job.start_date
     return rest

@@ -188,13 +188,17 @@ def select(columns: Sequence[str] | None, *, prefix: str = "eb_") -> tuple[Colum
     if columns is None:
         return CONTACT_COLUMNS
     known = [column.name for column in CONTACT_COLUMNS]
-    always_kept = {column.name for column in STATUS_COLUMNS}
     # They may also be named as the documents name them.
     names = [name if name in known else name.removeprefix(prefix).removeprefix("eb_") for name in columns]
-    unknown = [name for name in names if name not in known and name not in always_kept]
+    _check_known(names, known)
+    return tuple(column for column in CONTACT_COLUMNS if column.name in names)
+
+
+def _check_known(names: Sequence[str], known: Sequence[str]) -> None:
+    accepted = {*known, *(column.name for column in STATUS_COLUMNS)}
+    unknown = [name for name in names if name not in accepted]
     if unknown:
         raise ConfigError(f"columns: {shown_list(unknown)} not known; choose from {known}")
-    return tuple(column for column in CONTACT_COLUMNS if column.name in names)
 
 
 def added_columns(

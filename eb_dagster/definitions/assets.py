@@ -131,10 +131,7 @@ def build_enriched_contacts_asset(
         **_among(keywords, OpAttributes),
     )
     def enriched_contacts(context: dg.AssetExecutionContext, identifiers: Any) -> Iterator[Event]:
-        try:
-            config = LaunchConfig(**context.op_execution_context.op_config)
-        except ConfigError as error:
-            raise failure(error, {}) from None
+        config = _launch_config(context)
         enrichment = Enrichment(
             exactbuyer=getattr(context.resources, resource_key),
             key=asset_spec.key,
@@ -198,20 +195,34 @@ def _named_spec(
         return spec
     if name is None:
         raise ConfigError("the asset has neither name nor spec; give one of them")
-    prefix = [key_prefix] if isinstance(key_prefix, str) else [*(key_prefix or ())]
-    return dg.AssetSpec([*prefix, name], **attributes)
+    return dg.AssetSpec([*_key_parts(key_prefix), name], **attributes)
+
+
+def _launch_config(context: dg.AssetExecutionContext) -> LaunchConfig:
+    try:
+        return LaunchConfig(**context.op_execution_context.op_config)
+    except ConfigError as error:
+        raise failure(error, {}) from None
+
+
+def _key_parts(prefix: str | Sequence[str] | None) -> list[str]:
+    return [prefix] if isinstance(prefix, str) else [*(prefix or ())]
+
+
+def _joined_deps(spec: dg.AssetSpec, deps: Sequence[Any]) -> list[dg.AssetDep]:
+    """The dependencies of the spec and these, which come in the place of the spec's own on the same asset."""
+    own_deps = [dg.AssetDep.from_coercible(dep) for dep in deps]
+    own_keys = {dep.asset_key for dep in own_deps}
+    return [*(dep for dep in spec.deps if dep.asset_key not in own_keys), *own_deps]
 
 
 def _complete_spec(
     spec: dg.AssetSpec, deps: Sequence[Any], *, settings: AssetOptions, path: object
 ) -> dg.AssetSpec:
     """The spec, with what it does not say itself."""
-    own_deps = [dg.AssetDep.from_coercible(dep) for dep in deps]
-    own_keys = {dep.asset_key for dep in own_deps}
-    other_deps = [dep for dep in spec.deps if dep.asset_key not in own_keys]
     # Dagster leaves parameters of its types partly untyped.
     return cast("Any", spec).replace_attributes(
-        deps=[*other_deps, *own_deps],
+        deps=_joined_deps(spec, deps),
         description=spec.description or _DESCRIPTION,
         code_version=spec.code_version or str(SCHEMA_VERSION),
         metadata={
@@ -220,8 +231,18 @@ def _complete_spec(
             **spec.metadata,
         },
         tags={name: value for name, value in spec.tags.items() if not name.startswith(_KIND_TAG)},
-        kinds=spec.kinds or ({"exactbuyer"} if path is None else {"exactbuyer", "parquet"}),
+        kinds=spec.kinds or _kinds_of(path),
     )
+
+
+def _kinds_of(path: object) -> set[str]:
+    return {"exactbuyer"} if path is None else {"exactbuyer", "parquet"}
+
+
+def _with_bounds(checks: EnrichmentChecks, bounds: Mapping[str, float]) -> EnrichmentChecks:
+    values = {name: getattr(checks, name) for name in type(checks).model_fields}
+    match_rate = checks.match_rate.model_dump() if checks.match_rate is not None else {}
+    return EnrichmentChecks.model_validate({**values, "match_rate": {**match_rate, **bounds}})
 
 
 def _read_checks(
@@ -230,11 +251,7 @@ def _read_checks(
     given_bounds = {name: value for name, value in bounds.items() if value is not None}
     try:
         chosen = EnrichmentChecks.model_validate(checks or {})
-        if not given_bounds:
-            return chosen
-        values = {name: getattr(chosen, name) for name in type(chosen).model_fields}
-        match_rate = chosen.match_rate.model_dump() if chosen.match_rate is not None else {}
-        return EnrichmentChecks.model_validate({**values, "match_rate": {**match_rate, **given_bounds}})
+        return _with_bounds(chosen, given_bounds) if given_bounds else chosen
     except ValidationError as error:
         faults = [f"{_location(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
         raise ConfigError(

@@ -56,6 +56,10 @@ def comparable(
     return _comparable_partitions(alike, partitions=partitions, definition=definition)
 
 
+def _is_static(definition: dg.PartitionsDefinition[str]) -> bool:
+    return all(isinstance(dimension, dg.StaticPartitionsDefinition) for dimension in _dimensions(definition))
+
+
 def _comparable_partitions(
     materializations: Iterable[Earlier],
     *,
@@ -63,9 +67,7 @@ def _comparable_partitions(
     definition: dg.PartitionsDefinition[str],
 ) -> Iterator[Earlier]:
     static_parts = {_static_part(partition, definition) for partition in partitions}
-    is_static = all(
-        isinstance(dimension, dg.StaticPartitionsDefinition) for dimension in _dimensions(definition)
-    )
+    is_static = _is_static(definition)
     seen = set(partitions)
     for materialization in materializations:
         partition = str(materialization.partition)

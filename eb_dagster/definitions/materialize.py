@@ -162,13 +162,7 @@ class Enrichment:
         if self.path is None:
             # An I/O manager that loads the rows of many partitions at once also takes them at once.
             return [(None, value)]
-        if not isinstance(value, Mapping) or not set(keys) <= set(cast("Mapping[str, Any]", value)):
-            raise dg.Failure(
-                f"the upstream asset does not give a table for each of the {len(keys)} partitions of this "
-                "run; run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run(). Nothing was sent",
-                allow_retries=False,
-            )
-        return [(key, value[key]) for key in keys]
+        return _tables_by_partition(value, keys)
 
     def _partitions(self, context: dg.AssetExecutionContext) -> list[str]:
         """The asset's partitions in this run. A run may be of partitions that only other assets have."""
@@ -296,12 +290,15 @@ class _TableRun:
                     yield self._observe("what a cancelled run left to do", named(figures | remaining))
                 raise
         if plan is not None and self.enrichment.dry_run:
-            cost = named({"plan_credits_at_most": plan.credits_at_most})
-            yield self._observe(
-                "the plan of a dry run: nothing was sent, nothing was written",
-                {**cost, PREFIX + "plan": plan_table(plan)},
-            )
+            yield self._observe_plan(plan)
         return table
+
+    def _observe_plan(self, plan: Plan) -> Event:
+        cost = named({"plan_credits_at_most": plan.credits_at_most})
+        return self._observe(
+            "the plan of a dry run: nothing was sent, nothing was written",
+            {**cost, PREFIX + "plan": plan_table(plan)},
+        )
 
     @property
     def _target(self) -> Place | None:
@@ -382,6 +379,16 @@ class _TableRun:
         return dg.AssetObservation(
             self.enrichment.key, description=description, metadata=metadata, partition=self.partition
         )
+
+
+def _tables_by_partition(value: Any, keys: Sequence[str]) -> list[tuple[str | None, Any]]:
+    if not isinstance(value, Mapping) or not set(keys) <= set(cast("Mapping[str, Any]", value)):
+        raise dg.Failure(
+            f"the upstream asset does not give a table for each of the {len(keys)} partitions of this "
+            "run; run one partition at a time, with backfill_policy=dg.BackfillPolicy.multi_run(). Nothing was sent",
+            allow_retries=False,
+        )
+    return [(key, value[key]) for key in keys]
 
 
 def _read_parquet(path: object) -> pd.DataFrame:

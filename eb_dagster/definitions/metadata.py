@@ -101,15 +101,21 @@ def storage_kind(path: object) -> dict[str, str]:
     return {} if path is None else {"dagster/storage_kind": "parquet"}
 
 
-def report_figures(report: Report) -> Figures:
-    """The report as numbers."""
-    figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}
+def _counts(report: Report) -> Figures:
+    counts: Figures = {}
     for name in (field.name for field in fields(report)):
         value = getattr(report, name)
         if isinstance(value, int | float):
-            figures[name] = value
+            counts[name] = value
         elif isinstance(value, Counter) and name not in _NOT_SUMMED:
-            figures[name] = sum(cast("Counter[str]", value).values())
+            counts[name] = sum(cast("Counter[str]", value).values())
+    return counts
+
+
+def report_figures(report: Report) -> Figures:
+    """The report as numbers."""
+    figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}
+    figures |= _counts(report)
     figures["seconds"] = round(report.seconds, 1)
     # A kind that found nobody counts as zero, so that its plot falls to zero and does not break off.
     return figures | {f"matched_{kind}": report.matched_by[kind] for kind in report.answered_by}

@@ -70,13 +70,17 @@ def find_layout(
     return layout
 
 
+def _check_kind(kind: object) -> None:
+    if kind not in FIELD_TYPES:
+        raise ConfigError(
+            f"identifiers: {shown(kind)} is no kind of identifier; choose from {listed(FIELD_TYPES)}"
+        )
+
+
 def _named(identifiers: Mapping[FieldType, str | Sequence[str]]) -> tuple[tuple[FieldType, str], ...]:
     columns: list[tuple[FieldType, str]] = []
     for kind, names in identifiers.items():
-        if kind not in FIELD_TYPES:
-            raise ConfigError(
-                f"identifiers: {shown(kind)} is no kind of identifier; choose from {listed(FIELD_TYPES)}"
-            )
+        _check_kind(kind)
         columns.extend((kind, name) for name in ([names] if isinstance(names, str) else names))
     if not columns:
         raise ConfigError(
@@ -155,6 +159,11 @@ def _likely_kind(name: str, samples: Sequence[str]) -> FieldType | None:
     for kind in KINDS.values():
         if kind.likely_column.search(name):
             return None if _are_something_else(texts, kind) else kind.field_type
+    return _kind_of_most(texts)
+
+
+def _kind_of_most(texts: Sequence[str]) -> FieldType | None:
+    """The kind that more than half of the texts plainly are."""
     filled = sum(not is_blank(text) for text in texts)
     for kind in KINDS.values():
         if 2 * sum(_is_plainly(kind, text) for text in texts) > filled:

@@ -200,10 +200,14 @@ def _pieces_of_word(text: str, separator: Separator) -> list[Piece]:
         return [Piece("value", text, separator, is_start_certain=True)]
     if "@" not in text:
         return [Piece("other" if _OTHER.match(text) else "words", text, separator)]
+    return [_piece_of_address(text, separator)]
+
+
+def _piece_of_address(text: str, separator: Separator) -> Piece:
     if (label := _LABEL.match(text)) is not None:
-        return [Piece("value", text[label.end() :], separator, is_start_certain=True)]
+        return Piece("value", text[label.end() :], separator, is_start_certain=True)
     is_other = ":" in text.partition("@")[0] and _OTHER.match(text) is not None
-    return [Piece("other" if is_other else "value", text, separator)]
+    return Piece("other" if is_other else "value", text, separator)
 
 
 KIND: Final = Kind(

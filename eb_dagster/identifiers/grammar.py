@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from itertools import groupby
 from types import MappingProxyType
-from typing import Final, Literal, NamedTuple, TypeAlias, cast
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeGuard, cast
 
 from eb_dagster.identifiers.characters import WRAPPING, narrow
 
@@ -174,12 +174,16 @@ def list_items(text: str) -> list[str]:
         found = None
     if isinstance(found, list):
         return [str(item) for item in cast("list[object]", found) if item is not None]
-    inner = text[1:-1].strip()
+    items = _items_between_commas(text[1:-1].strip())
+    return [text] if items is None else items
+
+
+def _items_between_commas(inner: str) -> list[str] | None:
     quote = "'" if inner.startswith("'") else '"'
     try:
         (items,) = csv.reader([inner], quotechar=quote, escapechar="\\", skipinitialspace=True)
     except (ValueError, csv.Error):
-        return [text]
+        return None
     return items
 
 
@@ -341,18 +345,30 @@ def _unattached_words(
     texts = [phrase.text for phrase in phrases]
     if all(_says_nothing(phrase, is_beside_value=is_beside_value) for phrase in phrases):
         return texts
-    is_right_value = right is not None and right.kind == "value"
-    is_single = len(phrases) == 1
-    is_label = is_right_value and _is_label(phrases[-1])
-    is_conjunction = is_right_value and left is not None and _is_conjunction(phrases[-1])
-    if is_single and (is_label or is_conjunction):
+    if _is_value(right) and _lead_to_value(left, phrases):
         return []
-    if _is_start_open(right) and not is_label:
+    if _are_part_of_value(left, phrases, right, can_continue):
         raise HalfOfAValue
-    could_continue = _is_end_open(left) and not _says_nothing(phrases[0], is_beside_value=True)
-    if could_continue and can_continue(phrases[0], is_single and is_right_value):
-        raise HalfOfAValue
-    return [] if is_right_value else texts
+    return [] if _is_value(right) else texts
+
+
+def _lead_to_value(left: Piece | None, phrases: Sequence[Phrase]) -> bool:
+    """Whether the words before a value are only its label, or only a conjunction."""
+    if len(phrases) > 1:
+        return False
+    return _is_label(phrases[0]) or (left is not None and _is_conjunction(phrases[0]))
+
+
+def _are_part_of_value(
+    left: Piece | None, phrases: Sequence[Phrase], right: Piece | None, can_continue: CanContinue
+) -> bool:
+    """Whether a value before or after the words could reach into them."""
+    if _is_start_open(right) and not _is_label(phrases[-1]):
+        return True
+    if not _is_end_open(left) or _says_nothing(phrases[0], is_beside_value=True):
+        return False
+    is_alone_before_value = len(phrases) == 1 and _is_value(right)
+    return can_continue(phrases[0], is_alone_before_value)
 
 
 def _is_label(phrase: Phrase) -> bool:
@@ -365,14 +381,18 @@ def _is_conjunction(phrase: Phrase) -> bool:
     return phrase.after <= Separator.SPACE and phrase.text.lower() in _CONJUNCTIONS
 
 
+def _is_value(piece: Piece | None) -> TypeGuard[Piece]:
+    return piece is not None and piece.kind == "value"
+
+
 def _is_end_open(piece: Piece | None) -> bool:
     """Whether a value could continue after this piece."""
-    return piece is not None and piece.kind == "value" and not piece.is_end_certain
+    return _is_value(piece) and not piece.is_end_certain
 
 
 def _is_start_open(piece: Piece | None) -> bool:
     """Whether a value could begin before this piece."""
-    return piece is not None and piece.kind == "value" and not piece.is_start_certain
+    return _is_value(piece) and not piece.is_start_certain
 
 
 def _says_nothing(phrase: Phrase, *, is_beside_value: bool) -> bool:

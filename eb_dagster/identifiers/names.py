@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 
@@ -31,6 +31,8 @@ _LEAST_LIKENESS: Final = 0.9
 """Jaro-Winkler, of 1: one letter in a name of five and more."""
 _SHORTEST_FUZZY: Final = 5
 _CACHED: Final = 65_536
+
+_NameParts: TypeAlias = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 class RowPerson(msgspec.Struct, frozen=True, gc=False):
@@ -68,8 +70,13 @@ def row_person(
     *, name: str | None, first: str | None, last: str | None, company: str | None
 ) -> RowPerson | None:
     """Who a row says it is about, from a full name or its two parts; None if it has no name."""
-    full = " ".join((name or "").split()) or " ".join(f"{first or ''} {last or ''}".split())
-    return RowPerson(full, " ".join((company or "").split())) if full else None
+    full = _squeezed(name) or f"{_squeezed(first)} {_squeezed(last)}".strip()
+    return RowPerson(full, _squeezed(company)) if full else None
+
+
+def _squeezed(text: str | None) -> str:
+    """The words of a text with single blanks between them."""
+    return " ".join((text or "").split())
 
 
 def agrees(
@@ -97,6 +104,19 @@ def company_key(company: str) -> str:
     return "".join(_LETTERS.findall(anyascii(basename(company)).lower()))
 
 
+def _agree_by_part(own: _NameParts, contact: _NameParts) -> bool:
+    """Whether given and family names are alike, in either order."""
+    return any(
+        _any_alike(own[0], given) and _any_alike(own[1], family) for given, family in (contact, contact[::-1])
+    )
+
+
+def _is_one_inside_other(own: _NameParts, contact: _NameParts) -> bool:
+    """Parsers cannot tell the first of two family names from a given name."""
+    shorter, longer = sorted(((*own[0], *own[1]), (*contact[0], *contact[1])), key=len)
+    return all(_any_alike([word], longer) for word in shorter)
+
+
 @lru_cache(_CACHED)
 def _agree(ours: str, theirs: str) -> bool | None:
     own, contact = _parts(ours), _parts(theirs)
@@ -104,12 +124,7 @@ def _agree(ours: str, theirs: str) -> bool | None:
         return True
     if not (own[0] and own[1] and contact[0] and contact[1]):
         return None
-    for given, family in (contact, contact[::-1]):
-        if _any_alike(own[0], given) and _any_alike(own[1], family):
-            return True
-    # Parsers cannot tell the first of two family names from a given name.
-    shorter, longer = sorted(((*own[0], *own[1]), (*contact[0], *contact[1])), key=len)
-    if all(_any_alike([word], longer) for word in shorter):
+    if _agree_by_part(own, contact) or _is_one_inside_other(own, contact):
         return True
     # A name of Han characters is spelt out as in Chinese, whichever language it is of.
     if bool(_HAN.search(ours)) != bool(_HAN.search(theirs)):
@@ -124,7 +139,7 @@ def _written_together(parts: Sequence[Sequence[str]]) -> frozenset[str]:
 
 
 @lru_cache(_CACHED)
-def _parts(name: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _parts(name: str) -> _NameParts:
     """The words of the given names and of the family name, in small ASCII letters."""
     if _TWO_WORDS.match(name):
         first, last = name.split(" ")

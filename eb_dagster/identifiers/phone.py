@@ -101,6 +101,10 @@ def _canonical_form(text: str, default_region: str | None) -> str:
     return value
 
 
+def _names_country(text: str, start: str) -> bool:
+    return start in "+＋" or "phone-context" in text
+
+
 def _parse(text: str, region: str | None) -> phonenumbers.PhoneNumber:
     start = _START.search(text)
     if start is None or _NOT_A_PHONE.search(text):
@@ -109,8 +113,7 @@ def _parse(text: str, region: str | None) -> phonenumbers.PhoneNumber:
         number = phonenumbers.parse(text, region)
     except phonenumbers.NumberParseException as error:
         has_no_country = error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE
-        names_country = start[0] in "+＋" or "phone-context" in text
-        lacks_region = has_no_country and region is None and not names_country
+        lacks_region = has_no_country and region is None and not _names_country(text, start[0])
         raise NotAnIdentifier("phone_no_region" if lacks_region else "phone_syntax") from None
     if number.extension is None and _has_stray_letters(text[start.start() :], number):
         raise NotAnIdentifier("phone_syntax")
@@ -189,8 +192,8 @@ def _could_be_one(first: str, second: str, is_phone: Callable[[str], bool]) -> b
     fewest_digits = min(_count_digits(first), _count_digits(second))
     if fewest_digits == 0:
         return False
-    are_long = fewest_digits >= _DIGITS_OF_A_NUMBER
-    if are_long and _TRUNK_START.match(second) and is_phone(first) and is_phone(second):
+    may_be_two = fewest_digits >= _DIGITS_OF_A_NUMBER and _TRUNK_START.match(second) is not None
+    if may_be_two and is_phone(first) and is_phone(second):
         return False
     return is_phone(f"{first.strip(WRAPPING)} {second.strip(WRAPPING)}")
 

@@ -126,6 +126,17 @@ def _canonical_form(text: str, _default_region: str | None) -> str:
     raise NotAnIdentifier("profile_syntax")
 
 
+def _split_query(text: str) -> SplitResult:
+    try:
+        address = urlsplit("//" + text)
+    except ValueError:
+        raise NotAnIdentifier("profile_syntax") from None
+    if not address.query and (found := _LOST_QUERY.search(address.path)):
+        path, query = address.path[: found.start()], address.path[found.end() :]
+        return address._replace(path=path, query=query)
+    return address
+
+
 def _split(text: str) -> tuple[str, SplitResult]:
     text = _UNSEEN.sub("", text)
     if _LINKEDIN_PATH.match(text):
@@ -133,13 +144,7 @@ def _split(text: str) -> tuple[str, SplitResult]:
     text = _WEB_SCHEMES.sub("", text).rstrip(_END_MARKS)
     if re.search(r"\s", text):
         raise NotAnIdentifier("profile_syntax")
-    try:
-        address = urlsplit("//" + text)
-    except ValueError:
-        raise NotAnIdentifier("profile_syntax") from None
-    if not address.query and (found := _LOST_QUERY.search(address.path)):
-        path, query = address.path[: found.start()], address.path[found.end() :]
-        address = address._replace(path=path, query=query)
+    address = _split_query(text)
     host = _WWW.sub("", unicodedata.normalize("NFC", address.netloc.lower()).rstrip("."))
     # No user info and no port: neither "@" nor ":" is part of a host.
     if not _HOST.match(host):
@@ -155,6 +160,10 @@ def _redirect_target(host: str, address: SplitResult) -> str | None:
         return _proofpoint_target(address)
     if host == "web.archive.org" and (found := _ARCHIVED.match(address.path)):
         return address.path[found.end() :]
+    return _target_in_query(host, address)
+
+
+def _target_in_query(host: str, address: SplitResult) -> str | None:
     for redirector in REDIRECTORS:
         if address.path.startswith(redirector.path_start) and redirector.host.match(host):
             target = _first_value(address.query, redirector.keys)
@@ -263,6 +272,10 @@ def _named_identity(network: Network, steps: Sequence[str]) -> str:
     in_folder = _identity_in_folder(network, steps)
     if in_folder is not None:
         return in_folder
+    return _identity_of_name(network, steps)
+
+
+def _identity_of_name(network: Network, steps: Sequence[str]) -> str:
     first, *rest = steps
     has_at_sign = first.startswith("@")
     if network.needs_at_sign and not has_at_sign:
@@ -381,15 +394,20 @@ _COMMA_INSIDE: Final = re.compile(r"[^?#]*?,(?!-)")
 _MEMBER_PATH: Final = re.compile(r"linkedin\.com/(?:sales|talent|recruiter)/", re.IGNORECASE)
 
 
-def _split_cell(cell: str, _is_profile: Callable[[str], bool]) -> list[str]:
-    text = without_wrapping(cell, lambda part: "@" not in part and "." in part)
-    if is_formula(text):
-        return [text]
+def _pieces_of_cell(text: str) -> list[Piece]:
     pieces: list[Piece] = []
     for item in list_items(text):
         first = Separator.COMMA if pieces else Separator.HARD
         for token in tokens_of(_COMMA_BETWEEN.sub(", ", item), _TOKEN, first=first):
             pieces += _pieces_of_token(token)
+    return pieces
+
+
+def _split_cell(cell: str, _is_profile: Callable[[str], bool]) -> list[str]:
+    text = without_wrapping(cell, lambda part: "@" not in part and "." in part)
+    if is_formula(text):
+        return [text]
+    pieces = _pieces_of_cell(text)
     if any(_could_be_one(*pair) for pair in itertools.pairwise(pieces)):
         raise HalfOfAValue
     return parts_of(pieces, lambda _phrase, _is_name: True)
@@ -426,6 +444,10 @@ def _piece_of_word(text: str, separator: Separator) -> Piece:
         return _piece_behind_scheme(text, scheme, separator)
     if not has_start and _MAIL.match(text):
         return Piece("other", text, separator)
+    return _piece_of_host(text, host, separator, has_start=has_start)
+
+
+def _piece_of_host(text: str, host: re.Match[str] | None, separator: Separator, *, has_start: bool) -> Piece:
     is_known = host is not None and _is_network_host(host[1].lower())
     if is_known or _is_address(text):
         return _address_piece(text, separator, is_start_certain=has_start or is_known)

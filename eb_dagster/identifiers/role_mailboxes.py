@@ -126,10 +126,10 @@ def is_role_mailbox(email: str) -> bool:
         return True
     words = [word for word in _BETWEEN_WORDS.split(local) if word]
     roles = [_is_role(word) for word in words]
-    return _is_role("".join(words)) or (
-        any(roles)
-        and all(is_role or _PLACES.fullmatch(word) for is_role, word in zip(roles, words, strict=True))
-    )
+    if _is_role("".join(words)):
+        return True
+    other_words = [word for word, is_role in zip(words, roles, strict=True) if not is_role]
+    return any(roles) and all(map(_PLACES.fullmatch, other_words))
 
 
 def _is_role(word: str) -> bool:

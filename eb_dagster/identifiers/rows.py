@@ -69,13 +69,7 @@ def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | N
     region = None if default_region is None else check_region(default_region)
     check_columns(batch.schema.names, layout.names)
     columns: dict[str, ArrowColumn] = {name: batch.column(name) for name in layout.names}
-    faults = [
-        f"{name}: {len(column) - column.null_count:,} of {len(column):,} values are {kind_of_values(column.type)}, not text"
-        for name, column in columns.items()
-        if column.null_count < len(column) and not holds_text(column.type)
-    ]
-    if faults:
-        raise InputError(f"{'; '.join(faults)}; cast the column to text, or to lists of text")
+    _check_text(columns)
     return _read_columns([arrow_texts(column) for column in columns.values()], layout, region)
 
 
@@ -91,17 +85,32 @@ def _read_columns(columns: Sequence[Sequence[Texts]], layout: Layout, region: st
     return [_merged(cells) for cells in zip(*rows_by_column, strict=True)]
 
 
+def _check_text(columns: Mapping[str, ArrowColumn]) -> None:
+    faults = [
+        f"{name}: {len(column) - column.null_count:,} of {len(column):,} values are {kind_of_values(column.type)}, not text"
+        for name, column in columns.items()
+        if column.null_count < len(column) and not holds_text(column.type)
+    ]
+    if faults:
+        raise InputError(f"{'; '.join(faults)}; cast the column to text, or to lists of text")
+
+
+def _read_texts(field_type: FieldType, texts: list[str], region: str | None) -> dict[str, Candidates]:
+    read: dict[str, Candidates] = {}
+    for text, value in zip(texts, plain_forms(field_type, texts), strict=True):
+        if value is None:
+            read[text] = _read_text(field_type, text, region)
+        else:
+            read[text] = Candidates((Identifier(field_type, value),), ())
+    return read
+
+
 def _read_column(field_type: FieldType, cells: Sequence[Texts], region: str | None) -> list[Candidates]:
     # Equal cells share what was read.
     distinct = set(cells)
     lists = [cell for cell in distinct if isinstance(cell, tuple)]
     texts = list({cell for cell in distinct if isinstance(cell, str)}.union(*lists))
-    known: dict[Texts, Candidates] = {None: _BLANK}
-    for text, value in zip(texts, plain_forms(field_type, texts), strict=True):
-        if value is None:
-            known[text] = _read_text(field_type, text, region)
-        else:
-            known[text] = Candidates((Identifier(field_type, value),), ())
+    known: dict[Texts, Candidates] = {None: _BLANK, **_read_texts(field_type, texts, region)}
     for cell in lists:
         known[cell] = _merged([known[text] for text in cell])
     return [known[cell] for cell in cells]
@@ -126,8 +135,11 @@ def _read_pair(kind: Texts, cell: Texts, region: str | None) -> Candidates:
     for field_type in FIELD_TYPES:
         if name == field_type:
             return _read_text(field_type, cell, region)
-    is_blank_row = not name and not (cell or "").strip(WRAPPING)
-    return _BLANK if is_blank_row else Candidates((), ("field_type",))
+    return _BLANK if not name and _is_blank(cell) else Candidates((), ("field_type",))
+
+
+def _is_blank(cell: str | None) -> bool:
+    return not (cell or "").strip(WRAPPING)
 
 
 def _merged(cells: Sequence[Candidates]) -> Candidates:

@@ -101,6 +101,13 @@ def _kind_of_cell(cell: object) -> str:
 # ---- Arrow --------------------------------------------------------------------------------------
 
 
+def _texts_of_dictionary(column: ArrowColumn) -> list[Texts]:
+    # Each text once, however many rows it has.
+    distinct = arrow_texts(column.dictionary)
+    codes: list[int | None] = column.indices.to_pylist()
+    return [None if code is None else distinct[code] for code in codes]
+
+
 def arrow_texts(column: ArrowColumn) -> list[Texts]:
     """What each cell of a column that holds text holds."""
     import pyarrow as pa
@@ -111,10 +118,7 @@ def arrow_texts(column: ArrowColumn) -> list[Texts]:
     if column.null_count == len(column):
         return [None] * len(column)
     if pa.types.is_dictionary(column.type):
-        # Each text once, however many rows it has.
-        distinct = arrow_texts(column.dictionary)
-        codes: list[int | None] = column.indices.to_pylist()
-        return [None if code is None else distinct[code] for code in codes]
+        return _texts_of_dictionary(column)
     if _is_list(column.type):
         return _texts_of_lists(column)
     if str(column.type) == "string_view":
@@ -153,14 +157,18 @@ def holds_text(kind: ArrowType) -> bool:
     return str(kind) in ("null", "string", "large_string", "string_view")
 
 
+def _kind_of_elements(kind: ArrowType) -> str:
+    element = _decoded(kind.value_type)
+    return "lists" if _is_list(element) else kind_of_values(element)
+
+
 def kind_of_values(kind: ArrowType) -> str:
     """What an Arrow type holds, in the words of a message."""
     from pyarrow import types
 
     kind = _decoded(kind)
     if _is_list(kind):
-        element = _decoded(kind.value_type)
-        return f"lists of {'lists' if _is_list(element) else kind_of_values(element)}"
+        return f"lists of {_kind_of_elements(kind)}"
     if types.is_boolean(kind):
         return "booleans"
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):

@@ -146,14 +146,8 @@ class Companions:
         if not (beside or doubtful):
             return
         known = self._memory.get({*beside, *doubtful})
-        changed: dict[bytes, _Entry] = {}
-        for key in doubtful:
-            if known[key].people != _MANY_PEOPLE:
-                changed[key] = known[key]
-        for key, people in beside.items():
-            learned = _learn(known.get(key, _Entry()), people)
-            if learned is not None:
-                changed[key] = learned
+        changed = {key: known[key] for key in doubtful if known[key].people != _MANY_PEOPLE}
+        changed |= _learn_each(known, beside)
         judged = self._judge(changed)
         self._memory.put({key: entry for key, entry in judged.items() if entry != known.get(key)})
 
@@ -178,8 +172,15 @@ class Companions:
                 judged[key] = entry._replace(is_shared=False)
         if not differing:
             return judged
+        since = min(entries[key].searched for key in differing)
+        return judged | self._join_by_contacts(differing, since=since)
+
+    def _join_by_contacts(
+        self, differing: Mapping[bytes, list[Person]], *, since: int
+    ) -> dict[bytes, _Entry]:
         newest = self._ledger.last_request()
-        holders = self._contacts_with(differing, after=min(entries[key].searched for key in differing))
+        holders = self._contacts_with(differing, after=since)
+        judged: dict[bytes, _Entry] = {}
         for key, people in differing.items():
             joined = _join(people, lambda person, other: person.is_joined_with(other, holders))
             judged[key] = _Entry(_pack(joined), _differ(joined), newest)
@@ -227,6 +228,18 @@ def purge(ledger: Ledger, *, before: float) -> None:
     """Drop what was noted before that time, in seconds since the epoch."""
     with ledger.database.transaction() as connection:
         connection.execute(sa.delete(_companions).where(_companions.c.at < before))
+
+
+def _learn_each(
+    known: Mapping[bytes, _Entry], beside: Mapping[bytes, Collection[bytes]]
+) -> dict[bytes, _Entry]:
+    """The entries that change, with what is new."""
+    changed: dict[bytes, _Entry] = {}
+    for key, people in beside.items():
+        learned = _learn(known.get(key, _Entry()), people)
+        if learned is not None:
+            changed[key] = learned
+    return changed
 
 
 def _learn(entry: _Entry, beside: Collection[bytes]) -> _Entry | None:

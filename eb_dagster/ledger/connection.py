@@ -34,19 +34,23 @@ class Unavailable(LedgerError):
     """The database did not answer; it may do so later."""
 
 
-def database_url(where: str | os.PathLike[str]) -> sa.URL:
-    """The ledger's address, from a path or a URL. A link is followed, so that a ledger has one name."""
-    text = os.fspath(where)
-    if "://" not in text:
-        return _file_url(Path(text).expanduser())
+def _parse_url(text: str) -> sa.URL:
     try:
-        url = sa.make_url(text)
+        return sa.make_url(text)
     except (exc.ArgumentError, ValueError):
         # Without the cause: when the port is no number, it quotes what stands there, which may be the end of a
         # password that contains an @.
         raise LedgerError(
             "the ledger is neither a path nor a database URL; name a file, or postgresql://…"
         ) from None
+
+
+def database_url(where: str | os.PathLike[str]) -> sa.URL:
+    """The ledger's address, from a path or a URL. A link is followed, so that a ledger has one name."""
+    text = os.fspath(where)
+    if "://" not in text:
+        return _file_url(Path(text).expanduser())
+    url = _parse_url(text)
     backend = url.get_backend_name()
     if backend == "sqlite" and url.database and url.database != ":memory:":
         return _file_url(Path(url.database))

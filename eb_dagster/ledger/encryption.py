@@ -13,6 +13,7 @@ import base64
 import binascii
 import contextlib
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from importlib.util import find_spec
@@ -96,16 +97,22 @@ class ReplyCipher:
         )
 
 
-def note_key(connection: sa.Connection, cipher: ReplyCipher, ledger_id: str) -> None:
-    """Note the key that seals replies from now on. Refuse keys that cannot open what is there."""
-    marks = {row.name: bytes(row.value) for row in connection.execute(_SELECT_ALL_MARKS)}
-    stored, mark = marks.pop(_MARK, None), cipher.mark(ledger_id)
-    readable = cipher.readable_marks(ledger_id)
+def _check_earlier_keys(
+    connection: sa.Connection, marks: Mapping[str, bytes], readable: Collection[str]
+) -> None:
     for name, last_request in marks.items():
         if name.removeprefix(_OLD_MARK) not in readable and _has_sealed(connection, int(last_request)):
             raise LedgerError(
                 f"some of the ledger's replies are encrypted with an earlier key: set {OLD_VARIABLE} to it, too"
             )
+
+
+def note_key(connection: sa.Connection, cipher: ReplyCipher, ledger_id: str) -> None:
+    """Note the key that seals replies from now on. Refuse keys that cannot open what is there."""
+    marks = {row.name: bytes(row.value) for row in connection.execute(_SELECT_ALL_MARKS)}
+    stored, mark = marks.pop(_MARK, None), cipher.mark(ledger_id)
+    readable = cipher.readable_marks(ledger_id)
+    _check_earlier_keys(connection, marks, readable)
     if mark == stored:
         return
     if mark is None or (stored is not None and stored.decode() not in readable):

@@ -79,15 +79,18 @@ class PersonInLedger:
             for position, key_index in contacts_of(row, search):
                 yield row.id, position, marks.get(position), identifiers[key_index]
 
+    def _find_in_reply(self, request_id: int, traces: Traces) -> None:
+        stored = self._ledger.stored.find(request_id)
+        body = b"" if stored is None else decompress(stored)[0]
+        # Nearly always, the person is nowhere in the reply.
+        if body and traces.may_be_in(body):
+            for position in _positions_of(parse_reply(body), traces):
+                self._add(request_id, position, None)
+
     def _find_inside(self, traces: Traces) -> None:
         """Note the contacts that hold an identifier which is no alias, or is spelled in another way."""
         for request_id in [row.id for row in _rows(self._ledger, self.endpoint)]:
-            stored = self._ledger.stored.find(request_id)
-            body = b"" if stored is None else decompress(stored)[0]
-            # Nearly always, the person is nowhere in the reply.
-            if body and traces.may_be_in(body):
-                for position in _positions_of(parse_reply(body), traces):
-                    self._add(request_id, position, None)
+            self._find_in_reply(request_id, traces)
         for row in _rows(self._ledger, self.endpoint):
             marks = _marks_by_position(row.aliases)
             positions = self.positions.get(row.id, set())
@@ -167,11 +170,7 @@ class Removal:
             if stored is not None and (outcomes["position"][questions] < MISSED).any():
                 others = {key for index, key in enumerate(keys) if index not in set(questions)}
                 positions |= self._unproven(parsed, others)
-            for index in questions:
-                keys[index] = NO_KEY
-                # What is in doubt, or cannot be read, still counts as that.
-                if int(outcomes["position"][index]) >= MISSED:
-                    outcomes["position"][index] = FORGOTTEN
+            _forget_questions(keys, outcomes, questions)
             rewrite_outcomes(
                 connection,
                 request_id,
@@ -183,7 +182,7 @@ class Removal:
                 self._rewrite_reply(
                     connection, request_id, parsed, positions, is_named=is_named, is_whole=is_whole
                 )
-        return sum(parsed.records[position].contact is not None for position in positions)
+        return _count_contacts(parsed, positions)
 
     def _questions(self, keys: Sequence[bytes], outcomes: Entries, positions: Collection[int]) -> list[int]:
         """The indices of the questions that asked for them or found them."""
@@ -221,17 +220,32 @@ class Removal:
 
     def _unproven(self, parsed: ParsedReply, others: set[bytes]) -> set[int]:
         """Records that are not proven to be of one of the others that were asked: any may be the person."""
+        return {
+            position
+            for position, record in enumerate(parsed.records)
+            if others.isdisjoint(self._possible_keys(record))
+        }
 
-        def is_proven(record: Record) -> bool:
-            if record.echo is None:
-                return False
-            keys = [self._ledger.hasher(kind, endpoint=self._endpoint)(record.echo) for kind in FIELD_TYPES]
-            keys += [
-                self._ledger.key(identifier, endpoint=self._endpoint) for identifier in _asked_as(record)
-            ]
-            return not others.isdisjoint(keys)
+    def _possible_keys(self, record: Record) -> Iterator[bytes]:
+        """The keys under which the echoed value may have been asked."""
+        if record.echo is None:
+            return
+        for kind in FIELD_TYPES:
+            yield self._ledger.hasher(kind, endpoint=self._endpoint)(record.echo)
+        for identifier in _asked_as(record):
+            yield self._ledger.key(identifier, endpoint=self._endpoint)
 
-        return {position for position, record in enumerate(parsed.records) if not is_proven(record)}
+
+def _count_contacts(parsed: ParsedReply, positions: Iterable[int]) -> int:
+    return sum(parsed.records[position].contact is not None for position in positions)
+
+
+def _forget_questions(keys: list[bytes], outcomes: Entries, questions: Iterable[int]) -> None:
+    for index in questions:
+        keys[index] = NO_KEY
+        # What is in doubt, or cannot be read, still counts as that.
+        if int(outcomes["position"][index]) >= MISSED:
+            outcomes["position"][index] = FORGOTTEN
 
 
 def _rows(ledger: Ledger, endpoint: str) -> Iterator[Row]:

@@ -500,13 +500,17 @@ def _new_owner(database: Database) -> Owner:
 
 def _news(keys: Sequence[bytes], known: KnownKeys, *, run: str, resend: bool) -> dict[bytes, Known]:
     """What is known by now of keys that somebody is about to ask."""
-
-    def is_news(answer: Known) -> bool:
-        is_sent_again = resend and answer.standing == "in_doubt" and answer.run != run
-        return not answer.is_stale and not is_sent_again
-
     answers = zip(keys, known.of(keys), strict=True)
-    return {key: answer for key, answer in answers if answer is not None and is_news(answer)}
+    return {
+        key: answer
+        for key, answer in answers
+        if answer is not None and _is_news(answer, run=run, resend=resend)
+    }
+
+
+def _is_news(answer: Known, *, run: str, resend: bool) -> bool:
+    is_sent_again = resend and answer.standing == "in_doubt" and answer.run != run
+    return not answer.is_stale and not is_sent_again
 
 
 def _mark_resent(connection: sa.Connection, keys: Sequence[bytes], *, endpoint: str, required: int) -> None:

@@ -99,6 +99,24 @@ _CONTACT: Final = np.dtype(
 _PLACE: Final = np.dtype([("key", "<i4"), ("request", "<i4"), ("position", "<i4")])
 
 
+def _check_present(connection: sa.Connection, request_id: int) -> None:
+    if connection.execute(_SELECT_ID, {"request": request_id}).scalar() is None:
+        # An older copy was put in the place of the ledger that was read before.
+        raise damaged(f"request {request_id}")
+
+
+def _check_row(row: Row) -> None:
+    known_sum = keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
+    if known_sum != row.keys_checksum or row.state not in STATES:
+        raise damaged(f"request {row.id}")
+
+
+def _check_lengths(row: Row) -> None:
+    # A blob that is torn would shift all that stand after it.
+    if len(row.asked_keys) % KEY_BYTES or len(row.aliases or b"") % ALIAS.itemsize:
+        raise damaged(f"request {row.id}")
+
+
 def look_up(
     connection: sa.Connection,
     keys: Sequence[bytes],
@@ -115,9 +133,8 @@ def look_up(
     """
     # SQLite gives ids without gaps, so there a row that is missing is noticed.
     is_gapless = connection.dialect.name == "sqlite"
-    if after and connection.execute(_SELECT_ID, {"request": after}).scalar() is None:
-        # An older copy was put in the place of the ledger that was read before.
-        raise damaged(f"request {after}")
+    if after:
+        _check_present(connection, after)
     newest = after
     with KeyLookup(keys, alias_keys=alias_keys, required=required, freshness=freshness) as lookup:
         options = {"yield_per": _ROWS_AT_ONCE}
@@ -126,9 +143,7 @@ def look_up(
             if is_gapless and row.id != newest + 1:
                 raise damaged(f"request {newest + 1}")
             newest = row.id
-            known_sum = keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
-            if known_sum != row.keys_checksum or row.state not in STATES:
-                raise damaged(f"request {row.id}")
+            _check_row(row)
             if row.endpoint == endpoint and row.state not in UNSENT_STATES:
                 lookup.read(row)
         if is_gapless and newest < int(connection.execute(_SELECT_LAST_ID_OF_SQLITE).scalar() or 0):
@@ -460,9 +475,7 @@ def _check_times(rows: Sequence[Row], answering: Indices) -> None:
 def _search(search: KeySearch, rows: Sequence[Row]) -> tuple[_Hits, _Hits]:
     """Where wanted keys were asked in these requests, and where they are aliases. Raises if those are damaged."""
     for row in rows:
-        # A blob that is torn would shift all that stand after it.
-        if len(row.asked_keys) % KEY_BYTES or len(row.aliases or b"") % ALIAS.itemsize:
-            raise damaged(f"request {row.id}")
+        _check_lengths(row)
     asked = _find(search, [row.asked_keys for row in rows], KEY_BYTES)
     aliases = _find(search, [row.aliases or b"" for row in rows], ALIAS.itemsize)
     for index in np.union1d(asked.row, aliases.row):

@@ -111,41 +111,79 @@ def forget(
     ledger.suppression.add(given)
     _read_waiting_replies(ledger)
     tables = [place(path) for path in ledger.publications.paths()]
-
-    def traces_of(identifiers: Iterable[Identifier]) -> Traces:
-        return Traces(
-            set(identifiers),
-            key_of=lambda identifier: ledger.key(identifier, endpoint=""),
-            default_region=default_region,
-        )
-
-    found = [
-        PersonInLedger(ledger, endpoint, several, traces_of(several))
-        for endpoint in ledger.endpoints()
-        for several in people
-    ]
+    found = _find_in_ledger(ledger, people, default_region)
     identifiers = given.union(*(person.identifiers for person in found))
     ledger.suppression.add(identifiers)
-    traces = traces_of(identifiers)
+    traces = _traces_of(ledger, identifiers, default_region)
     torn_files = _clear_torn_files(ledger, tables)
     # The ledger comes last: it knows what the person is called in the tables, if this has to be done again.
-    rows = {path: remove_rows(path, traces) for path in tables if path.exists()}
+    cleared = _clear_tables(tables, traces)
+    contacts = _remove_from_ledger(ledger, identifiers, traces, found)
+    return Forgotten(
+        contacts=contacts,
+        rows=cleared.rows,
+        tables=cleared.changed_tables,
+        missing_tables=len(cleared.missing),
+        identifiers=len(identifiers),
+        torn_files=torn_files,
+        unsearched=(*map(str, cleared.missing), *map(str, cleared.unreadable), *_compact(ledger)),
+    )
+
+
+def _find_in_ledger(
+    ledger: Ledger, people: Iterable[Sequence[Identifier]], default_region: str | None
+) -> list[PersonInLedger]:
+    return [
+        PersonInLedger(ledger, endpoint, person, _traces_of(ledger, person, default_region))
+        for endpoint in ledger.endpoints()
+        for person in people
+    ]
+
+
+def _traces_of(ledger: Ledger, identifiers: Iterable[Identifier], default_region: str | None) -> Traces:
+    return Traces(
+        set(identifiers),
+        key_of=lambda identifier: ledger.key(identifier, endpoint=""),
+        default_region=default_region,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _ClearedTables:
+    """What was removed from the published tables."""
+
+    removed: Mapping[Place, int | None]
+    """By table, the rows that were removed. None if the table cannot be read."""
+    missing: Sequence[Place]
+
+    @property
+    def rows(self) -> int:
+        return sum(count or 0 for count in self.removed.values())
+
+    @property
+    def changed_tables(self) -> int:
+        return sum(bool(count) for count in self.removed.values())
+
+    @property
+    def unreadable(self) -> list[Place]:
+        return [path for path, count in self.removed.items() if count is None]
+
+
+def _clear_tables(tables: Sequence[Place], traces: Traces) -> _ClearedTables:
+    removed = {path: remove_rows(path, traces) for path in tables if path.exists()}
+    return _ClearedTables(removed, [path for path in tables if path not in removed])
+
+
+def _remove_from_ledger(
+    ledger: Ledger, identifiers: set[Identifier], traces: Traces, found: Sequence[PersonInLedger]
+) -> int:
+    """Remove the people from what was bought of every endpoint. Returns the contacts."""
     contacts = 0
     for endpoint in ledger.endpoints():
         contacts += Removal(ledger, endpoint, identifiers, traces, found).remove()
         keys = {ledger.key(identifier, endpoint=endpoint) for identifier in identifiers}
         companions.forget(ledger, keys)
-    missing = [path for path in tables if path not in rows]
-    unreadable = [path for path, count in rows.items() if count is None]
-    return Forgotten(
-        contacts=contacts,
-        rows=sum(count or 0 for count in rows.values()),
-        tables=sum(bool(count) for count in rows.values()),
-        missing_tables=len(missing),
-        identifiers=len(identifiers),
-        torn_files=torn_files,
-        unsearched=(*map(str, missing), *map(str, unreadable), *_compact(ledger)),
-    )
+    return contacts
 
 
 def purge(ledger: Ledger, *, older_than: timedelta) -> int:
@@ -232,17 +270,19 @@ def _read_text(
     """The identifiers of a kind in a text, and the reasons against the rest of it."""
     kinds: list[FieldType] = [kind for kind in FIELD_TYPES if kind == field_type]
     if not kinds:
-        if text in FIELD_TYPES:
-            raise InputError(
-                f'kind and text are swapped: give the kind first, as in ("{text}", …)', spent=spent
-            )
-        raise InputError(f"no such kind of identifier; choose from {', '.join(FIELD_TYPES)}", spent=spent)
+        raise _unknown_kind(text, spent=spent)
     if not isinstance(text, str):
         raise InputError(
             f"an identifier is of type {type(text).__name__}, not text; give it as text", spent=spent
         )
     identifiers, reasons = read_cell(kinds[0], text, default_region=default_region)
     return identifiers, reasons or ("blank",)
+
+
+def _unknown_kind(text: object, *, spent: str) -> InputError:
+    if text in FIELD_TYPES:
+        return InputError(f'kind and text are swapped: give the kind first, as in ("{text}", …)', spent=spent)
+    return InputError(f"no such kind of identifier; choose from {', '.join(FIELD_TYPES)}", spent=spent)
 
 
 def _read_person(field_type: FieldType, text: object, default_region: str | None) -> Sequence[Identifier]:

@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 import pyarrow as pa
+from pyarrow.parquet import ParquetFile
 
 from eb_dagster.errors import InputError
 from eb_dagster.ledger.traces import Mask, Traces
@@ -18,6 +19,11 @@ from eb_dagster.tables.parquet import open_parquet, read_batches, read_metadata,
 
 _BATCH_ROWS: Final = 8_192
 _TEXT_SUFFIXES: Final = (".csv", ".tsv", ".txt")
+
+
+def _kept_rows(opened: ParquetFile, traces: Traces) -> Iterator[pa.RecordBatch]:
+    for batch in read_batches(opened, _BATCH_ROWS):
+        yield from _slices(batch, ~traces.rows(batch))
 
 
 def remove_rows(path: Place, traces: Traces) -> int | None:
@@ -35,12 +41,9 @@ def remove_rows(path: Place, traces: Traces) -> int | None:
     with opened:
         rows = sum(int(traces.rows(batch).sum()) for batch in read_batches(opened, _BATCH_ROWS))
         if rows:
-            kept = (
-                part
-                for batch in read_batches(opened, _BATCH_ROWS)
-                for part in _slices(batch, ~traces.rows(batch))
+            write_parquet(
+                _kept_rows(opened, traces), path, schema=opened.schema_arrow, metadata=metadata or {}
             )
-            write_parquet(kept, path, schema=opened.schema_arrow, metadata=metadata or {})
     return rows
 
 

@@ -9,7 +9,7 @@ import contextlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -361,13 +361,15 @@ def check(ledger: Ledger) -> list[str]:
         for row in connection.execute(query, execution_options={"yield_per": 50}):
             faults += [f"request {row.id}: {fault}" for fault in _faults_of(row)]
         for row in connection.execute(sa.select(replies), execution_options={"yield_per": 20}):
-            if not is_intact(row):
-                faults.append(f"request {row.request_id}: its reply is damaged")
-            elif not ledger.stored.can_open(row.body, row.encoding):
-                faults.append(
-                    f"request {row.request_id}: its reply cannot be opened with the key that is given"
-                )
+            faults += [f"request {row.request_id}: {fault}" for fault in _faults_of_reply(ledger, row)]
     return faults
+
+
+def _faults_of_reply(ledger: Ledger, row: Row) -> Iterator[str]:
+    if not is_intact(row):
+        yield "its reply is damaged"
+    elif not ledger.stored.can_open(row.body, row.encoding):
+        yield "its reply cannot be opened with the key that is given"
 
 
 def _faults_of(row: Row) -> Iterable[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
@@ -112,7 +112,20 @@ def _read_answers(ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]) 
     body, is_whole = decompress(stored)
     parsed = parse_reply(body)
     keys = stored.keys
-    index_of = {key: index for index, key in enumerate(keys)}
+    find = _echo_finder(ledger, stored, sent)
+    alignment = align(parsed, asked=len(keys), find=find, complete=is_whole)
+    positions, contacts = _read_contacts(keys, alignment.positions, parsed.records, is_text=is_utf8(body))
+    if FAILED in positions and counts_more(parsed):
+        # Somebody was charged of whom no contact came.
+        positions = [IN_DOUBT if position == FAILED else position for position in positions]
+    return _Answers(stored, parsed, is_whole, positions, contacts, alignment.extra)
+
+
+def _echo_finder(
+    ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]
+) -> Callable[[str], Collection[int]]:
+    """A function that finds the questions whose value an echo is."""
+    index_of = {key: index for index, key in enumerate(stored.keys)}
 
     def find(echo: str) -> Collection[int]:
         index = sent.get(echo)
@@ -120,12 +133,7 @@ def _read_answers(ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]) 
             return (index,)
         return {index_of[key] for key in _keys_of_echo(ledger, echo, stored.endpoint) if key in index_of}
 
-    alignment = align(parsed, asked=len(keys), find=find, complete=is_whole)
-    positions, contacts = _read_contacts(keys, alignment.positions, parsed.records, is_text=is_utf8(body))
-    if FAILED in positions and counts_more(parsed):
-        # Somebody was charged of whom no contact came.
-        positions = [IN_DOUBT if position == FAILED else position for position in positions]
-    return _Answers(stored, parsed, is_whole, positions, contacts, alignment.extra)
+    return find
 
 
 def _keys_of_echo(ledger: Ledger, echo: str, endpoint: str) -> set[bytes]:
@@ -138,24 +146,16 @@ def _keys_of_echo(ledger: Ledger, echo: str, endpoint: str) -> set[bytes]:
 def _note(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Reading | None:
     """Note the answers without whoever is on this suppression list. None if there is a newer list."""
     stored, parsed = answers.stored, answers.parsed
-    positions, contacts, withheld = answers.positions, answers.contacts, None
-    suppressed = _suppressed_records(ledger, listed, parsed.records)
-    if suppressed:
-        is_suppressed = [position in suppressed for position in positions]
-        positions = [
-            FORGOTTEN if gone else position for position, gone in zip(positions, is_suppressed, strict=True)
-        ]
-        contacts = [None if gone else contact for contact, gone in zip(contacts, is_suppressed, strict=True)]
-        withheld = _without(answers, suppressed=suppressed, is_suppressed=is_suppressed)
+    kept, withheld = _withhold(answers, _suppressed_records(ledger, listed, parsed.records))
+    positions, contacts = kept.positions, kept.contacts
     flattened = flatten(contacts)
     inside = identifiers_inside(contacts, flattened)
-    rows = {positions[row]: row for row, contact in enumerate(contacts) if contact is not None}
     held = {
         positions[row]: contact.fields | inside.marks(row)
         for row, contact in enumerate(contacts)
         if contact is not None
     }
-    charged = len({position for position in answers.positions if position >= 0})
+    charged = _count_charged(answers)
     is_noted = ledger.apply(
         stored.request_id,
         outcomes=pack_outcomes(positions, [held.get(position, 0) for position in positions]),
@@ -169,18 +169,46 @@ def _note(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Reading
     )
     if not is_noted:
         return None
-    contacts_in_reply = sum(record.contact is not None for record in parsed.records)
     return Reading(
         stored,
         positions,
         flattened,
-        rows,
+        {positions[row]: row for row, contact in enumerate(contacts) if contact is not None},
         inside.with_vanity,
         answers.extra,
-        wrong_count=parsed.records_enriched not in (None, contacts_in_reply),
+        wrong_count=_is_count_wrong(parsed),
         is_whole=answers.is_whole and parsed.whole,
         credits=charged,
     )
+
+
+def _withhold(
+    answers: _Answers, suppressed: Mapping[int, list[Identifier]]
+) -> tuple[_Answers, Withheld | None]:
+    """The answers without suppressed people, and what is then kept of the reply. None if all of it is kept."""
+    if not suppressed:
+        return answers, None
+    is_suppressed = [position in suppressed for position in answers.positions]
+    positions = [
+        FORGOTTEN if gone else position
+        for position, gone in zip(answers.positions, is_suppressed, strict=True)
+    ]
+    contacts = [
+        None if gone else contact for contact, gone in zip(answers.contacts, is_suppressed, strict=True)
+    ]
+    kept = replace(answers, positions=positions, contacts=contacts)
+    return kept, _without(answers, suppressed=suppressed, is_suppressed=is_suppressed)
+
+
+def _count_charged(answers: _Answers) -> int:
+    """How many contacts were charged, whoever they are withheld from."""
+    return len({position for position in answers.positions if position >= 0})
+
+
+def _is_count_wrong(parsed: ParsedReply) -> bool:
+    """Whether the reply counts other contacts than are in it."""
+    contacts = sum(record.contact is not None for record in parsed.records)
+    return parsed.records_enriched not in (None, contacts)
 
 
 def _suppressed_records(
@@ -197,9 +225,7 @@ def _suppressed_records(
         {*asked, *identifiers_in(contact_of(record).texts, ("social_profile", "email"))}
         for record, asked in zip(records, asked_by, strict=True)
     ]
-    suppressed = ledger.suppression.matching(
-        {identifier for several in identifiers for identifier in several}, among=listed
-    )
+    suppressed = ledger.suppression.matching(set[Identifier]().union(*identifiers), among=listed)
     return {
         position: asked_by[position]
         for position, several in enumerate(identifiers)

@@ -175,10 +175,8 @@ def _mounts() -> str:
         return ""
 
 
-def network_file_system(path: PurePath, mounts: str) -> str | None:
-    """The kind of network file system that a path is on, by its name on Windows or the text of Linux's mountinfo."""
-    if _WINDOWS_SHARE.match(path.drive):
-        return "a Windows share"
+def _mounted_kinds(mounts: str) -> dict[str, str]:
+    """By mount point, the kind of file system."""
     kinds: dict[str, str] = {}
     for line in mounts.splitlines():
         # mount id, parent, device, root, mount point, options … "-" file system …
@@ -187,6 +185,14 @@ def network_file_system(path: PurePath, mounts: str) -> str | None:
         if len(fields) > 4 and right:
             mount_point = fields[4].encode().decode("unicode_escape")
             kinds[mount_point] = right.split(" ")[0]
+    return kinds
+
+
+def network_file_system(path: PurePath, mounts: str) -> str | None:
+    """The kind of network file system that a path is on, by its name on Windows or the text of Linux's mountinfo."""
+    if _WINDOWS_SHARE.match(path.drive):
+        return "a Windows share"
+    kinds = _mounted_kinds(mounts)
     for folder in (path, *path.parents):
         kind = kinds.get(str(folder))
         if kind:

@@ -65,11 +65,8 @@ class Traces:
         self._key_of = key_of
         self._keys = {key_of(person) for person in people}
         self._kinds: set[FieldType] = {person.field_type for person in people}
-        regions = {_region_of(person) for person in people if person.field_type == "phone"}
-        self._regions = sorted({region for region in (*regions, default_region) if region})
-        # A text in which none of these is found names none of them. None if there is no such expression.
-        probes = [_probe(person) for person in people]
-        self._probe = None if None in probes else "|".join(sorted({probe for probe in probes if probe}))
+        self._regions = _regions_of(people, default_region)
+        self._probe = _joined_probe(people)
         self._known: dict[str, bool] = {}
 
     def may_be_in(self, body: bytes) -> bool:
@@ -125,20 +122,13 @@ class Traces:
         They differ for a tagged address: the person's is the one without the tag.
         """
         if "email" in self._kinds:
-            for email in _canonical("email", _addresses(text)):
-                yield email, email
-                untagged = _without_tag(email)
-                if untagged is not None:
-                    yield email, untagged
+            yield from _candidate_emails(text)
         if "social_profile" in self._kinds:
             for profile in _canonical("social_profile", _profiles(text)):
                 yield profile, profile
         if "phone" in self._kinds:
             for region in self._regions:
-                for phone in _canonical("phone", _numbers(text, region), region=region):
-                    yield phone, phone
-                for phone in read_cell("phone", text, default_region=region)[0]:
-                    yield phone, phone
+                yield from _candidate_phones(text, region)
 
 
 def _canonical(
@@ -156,10 +146,36 @@ def _without_tag(email: Identifier) -> Identifier | None:
     return Identifier("email", f"{name}@{domain}") if plus and name else None
 
 
+def _candidate_emails(text: str) -> Iterator[tuple[Identifier, Identifier]]:
+    for email in _canonical("email", _addresses(text)):
+        yield email, email
+        untagged = _without_tag(email)
+        if untagged is not None:
+            yield email, untagged
+
+
+def _candidate_phones(text: str, region: str) -> Iterator[tuple[Identifier, Identifier]]:
+    for phone in _canonical("phone", _numbers(text, region), region=region):
+        yield phone, phone
+    for phone in read_cell("phone", text, default_region=region)[0]:
+        yield phone, phone
+
+
+def _regions_of(people: Iterable[Identifier], default_region: str | None) -> list[str]:
+    regions = {_region_of(person) for person in people if person.field_type == "phone"}
+    return sorted({region for region in (*regions, default_region) if region})
+
+
 def _region_of(phone: Identifier) -> str | None:
     region = phonenumbers.region_code_for_number(phonenumbers.parse(phone.value, None))
     # +800 and the like belong to no country.
     return region if region in phonenumbers.SUPPORTED_REGIONS else None
+
+
+def _joined_probe(people: Iterable[Identifier]) -> str | None:
+    """A text in which this is not found names none of these people. None if there is no such expression."""
+    probes = [_probe(person) for person in people]
+    return None if None in probes else "|".join(sorted({probe for probe in probes if probe}))
 
 
 def _probe(identifier: Identifier) -> str | None:
@@ -280,25 +296,33 @@ def _is_without_text(kind: pa.DataType, *, numbers: bool) -> bool:
     return types.is_boolean(kind) or types.is_null(kind) or types.is_temporal(kind)
 
 
+def _texts_of_each(values: ArrowData) -> list[list[str]]:
+    return [list(_texts_in(value)) for value in values.to_pylist()]
+
+
 def _texts_one_by_one(rows: _Rows, values: ArrowData) -> tuple[_Rows, ArrowData]:
     """As Python sees them: maps, views, bytes, and types that this file does not know."""
     texts: list[list[str]]
     if pa.types.is_dictionary(values.type):
-        distinct = [list(_texts_in(value)) for value in values.dictionary.to_pylist()]
+        distinct = _texts_of_each(values.dictionary)
         texts = [[] if index is None else distinct[index] for index in values.indices.to_pylist()]
     else:
-        texts = [list(_texts_in(value)) for value in values.to_pylist()]
+        texts = _texts_of_each(values)
     parents = np.repeat(rows, [len(several) for several in texts])
     return parents, pa.array([text for several in texts for text in several], pa.large_string())
+
+
+def _texts_in_bytes(value: bytes) -> Iterator[str]:
+    yield value.decode("utf-8", "replace")
+    if b"\0" in value:
+        yield from (value.decode(name, "replace") for name in ("utf-16-le", "utf-16-be"))
 
 
 def _texts_in(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value.encode("utf-8", "replace").decode()
     elif isinstance(value, bytes):
-        yield value.decode("utf-8", "replace")
-        if b"\0" in value:
-            yield from (value.decode(name, "replace") for name in ("utf-16-le", "utf-16-be"))
+        yield from _texts_in_bytes(value)
     elif isinstance(value, Mapping):
         for pair in cast("Mapping[object, object]", value).items():
             yield from _texts_in(pair)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from eb_dagster.contacts.schema import Status
 from eb_dagster.identifiers.canonical import identifiers_in, key_form
-from eb_dagster.identifiers.model import Candidates, Identifier
+from eb_dagster.identifiers.model import Candidates, FieldType, Identifier
 from eb_dagster.ledger.known_keys import Known
 from eb_dagster.pipeline.rows import Block, Question, Row, Settlement, State, decide
 
@@ -166,6 +166,11 @@ class Agenda:
         for row in _as_list(self._waiting.pop(question.key, [])):
             self._advance(row)
 
+    def _end_suppressed(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            if row.status is None and any(question.state == "suppressed" for question in row.questions):
+                self._end(row, *decide(row))
+
     def suppress(self, suppressed: Collection[Identifier]) -> None:
         """End the open rows that offer one of these, and ask nothing that only such rows wait for."""
         if not suppressed:
@@ -174,9 +179,7 @@ class Agenda:
             if question.identifier in suppressed:
                 question.state = "suppressed"
         for block in self.blocks:
-            for row in block.rows:
-                if row.status is None and any(question.state == "suppressed" for question in row.questions):
-                    self._end(row, *decide(row))
+            self._end_suppressed(block.rows)
         self._forget_ended_waiters()
         for queue in self._queues:
             queued = list(queue)
@@ -280,14 +283,17 @@ class Agenda:
             block = self.blocks.popleft()
             yield block
             self.open_rows -= len(block.candidates)
-            # What no open row offers is forgotten: from here on it is the ledger that knows it.
-            offered = {question.key for row in block.rows for question in row.questions}
-            for key in self._questions.keys() & offered.union(block.settled_keys):
-                if self._questions[key].block == block.number:
-                    del self._questions[key]
-            for key in block.settled_keys:
-                if self._settled_in_block.get(key) == block.number:
-                    del self._settled_in_block[key]
+            self._forget(block)
+
+    def _forget(self, block: Block) -> None:
+        """Forget what no open row offers: from here on it is the ledger that knows it."""
+        offered = {question.key for row in block.rows for question in row.questions}
+        for key in self._questions.keys() & offered.union(block.settled_keys):
+            if self._questions[key].block == block.number:
+                del self._questions[key]
+        for key in block.settled_keys:
+            if self._settled_in_block.get(key) == block.number:
+                del self._settled_in_block[key]
 
     def clear(self) -> list[Question]:
         """Let go of all rows. Returns the questions that were queued."""
@@ -306,6 +312,10 @@ def _as_list(waiting: Row | list[Row]) -> list[Row]:
     return waiting if isinstance(waiting, list) else [waiting]
 
 
+def _folded(identifier: Identifier) -> tuple[FieldType, str]:
+    return identifier.field_type, key_form(identifier.field_type, identifier.value)
+
+
 def _answered_question(row: Row, first: Row) -> Question | None:
     """The question of this row that the contact of the first row of its name answers too; None if it answers none.
 
@@ -315,13 +325,8 @@ def _answered_question(row: Row, first: Row) -> Question | None:
     answer = first.answer
     if first.status != "matched" or answer is None or answer.contacts is None:
         return None
-    held_keys = {
-        (identifier.field_type, key_form(identifier.field_type, identifier.value))
-        for identifier in identifiers_in(answer.contacts.texts(answer.row))
-    }
+    held = set(map(_folded, identifiers_in(answer.contacts.texts(answer.row))))
     for question in row.questions:
-        identifier = question.identifier
-        key = (identifier.field_type, key_form(identifier.field_type, identifier.value))
-        if key in held_keys and question.state != "missed":
+        if question.state != "missed" and _folded(question.identifier) in held:
             return question
     return None if row.strong_questions else first.question

@@ -6,7 +6,7 @@ nothing else. What several people share is asked for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -52,17 +52,21 @@ class Narrowing:
         if has_choice or self._is_shared.any():
             self._offers.replace_each(self._narrow)
 
+    def _reasons_against(self, indices: Iterable[int], *, has_unasked_roles: bool) -> list[str]:
+        reasons: list[str] = []
+        if any(self._is_shared[index] for index in indices):
+            reasons.append(SHARED)
+        if has_unasked_roles:
+            reasons.append(ROLE_MAILBOX)
+        return reasons
+
     def _narrow(self, offer: Offer) -> Offer:
         candidates, indices = offer
         roles = [index for index in indices if self._is_role[index]]
         # A row's own identifiers, or the first of its roles' mailboxes if it has nothing else.
         asked = roles[:1] if len(roles) == len(indices) else _without(roles, indices)
         kept = self._kept(indices, asked)
-        reasons: list[str] = []
-        if any(self._is_shared[index] for index in indices):
-            reasons.append(SHARED)
-        if roles and len(asked) < len(indices):
-            reasons.append(ROLE_MAILBOX)
+        reasons = self._reasons_against(indices, has_unasked_roles=bool(roles) and len(asked) < len(indices))
         if kept == list(indices) and not reasons:
             return offer
         # The first reason of a row without identifiers is the one that is reported.
@@ -83,6 +87,20 @@ def _without(left_out: Sequence[int], indices: Sequence[int]) -> list[int]:
     return [index for index in indices if index not in left_out]
 
 
+def _keys_by_trait(
+    keys: Sequence[bytes], traits: Sequence[int], indices: Iterable[int]
+) -> tuple[list[bytes], list[bytes], list[bytes]]:
+    """The keys of these vanity profiles, of e-mails and of phones."""
+    by_trait: dict[int, list[bytes]] = {Trait.VANITY: [], Trait.EMAIL: [], Trait.PHONE: []}
+    for index in indices:
+        by_trait.setdefault(traits[index], []).append(keys[index])
+    return by_trait[Trait.VANITY], by_trait[Trait.EMAIL], by_trait[Trait.PHONE]
+
+
+def _hashed_name(person: RowPerson | None, hash_of: Callable[[str], bytes]) -> list[bytes]:
+    return [] if person is None else [*map(hash_of, tokens(person.name))]
+
+
 def companions_in(offers: Offers, hash_of: Callable[[str], bytes]) -> dict[bytes, set[bytes]]:
     """By key of a phone or e-mail, the packed people beside whom it stands; names say nothing of an e-mail."""
     companions: dict[bytes, set[bytes]] = {}
@@ -90,11 +108,8 @@ def companions_in(offers: Offers, hash_of: Callable[[str], bytes]) -> dict[bytes
     for candidates, indices in offers:
         if len(indices) < 2 and candidates.person is None:
             continue
-        keys: dict[int, list[bytes]] = {Trait.VANITY: [], Trait.EMAIL: [], Trait.PHONE: []}
-        for index in indices:
-            keys.setdefault(traits[index], []).append(offers.keys[index])
-        profiles, emails, phones = keys[Trait.VANITY], keys[Trait.EMAIL], keys[Trait.PHONE]
-        names = [] if candidates.person is None else [*map(hash_of, tokens(candidates.person.name))]
+        profiles, emails, phones = _keys_by_trait(offers.keys, traits, indices)
+        names = _hashed_name(candidates.person, hash_of)
         if profiles and emails:
             _add_companion(companions, emails, pack_person(profiles, (), ()))
         if phones and (profiles or emails or names):
@@ -110,16 +125,22 @@ def _add_companion(companions: dict[bytes, set[bytes]], keys: Sequence[bytes], p
 # Which contacts may answer
 
 
+def _by_company(emails: Iterable[Identifier]) -> dict[str, set[str]]:
+    """By company domain, the addresses of people."""
+    addresses: dict[str, set[str]] = {}
+    for email in emails:
+        if (domain := company_domain(email.value)) is not None and not is_role(email):
+            addresses.setdefault(domain, set()).add(email.value)
+    return addresses
+
+
 def contradicts(row: Sequence[Identifier], emails: Sequence[Identifier]) -> bool:
     """Whether a contact with these e-mails, which a phone found, is not the person of this row.
 
     It is not if both have an address at one company and the addresses differ. Different profiles say less:
     the row's profile was a miss by then.
     """
-    contact_emails: dict[str, set[str]] = {}
-    for email in emails:
-        if (domain := company_domain(email.value)) is not None and not is_role(email):
-            contact_emails.setdefault(domain, set()).add(email.value)
+    contact_emails = _by_company(emails)
     for identifier in row:
         if identifier.field_type != "email" or is_role(identifier):
             continue
@@ -139,6 +160,14 @@ def may_be_a_households(identifier: Identifier) -> bool:
     return is_weak(identifier) or is_public
 
 
+def _people_by_phone(offers: Offers, phones: set[int]) -> dict[int, set[RowPerson | None]]:
+    people: dict[int, set[RowPerson | None]] = {phone: set() for phone in phones}
+    for candidates, indices in offers:
+        for phone in phones.intersection(indices):
+            people[phone].add(candidates.person)
+    return people
+
+
 def phones_of_others(offers: Offers, known: KnownKeys, ledger: Ledger) -> Indices:
     """The indices of phones that are only known as part of a contact whose name is not that of every row with it.
 
@@ -147,10 +176,7 @@ def phones_of_others(offers: Offers, known: KnownKeys, ledger: Ledger) -> Indice
     phones = set(np.flatnonzero(offers.have_trait(Trait.PHONE) & known.is_alias).tolist())
     if not phones:
         return np.empty(0, dtype=np.intp)
-    people: dict[int, set[RowPerson | None]] = {phone: set() for phone in phones}
-    for candidates, indices in offers:
-        for phone in phones.intersection(indices):
-            people[phone].add(candidates.person)
+    people = _people_by_phone(offers, phones)
     names = _contact_names(known, phones, ledger)
     of_others = [
         phone for phone in phones if not all(_is_named(person, names[phone]) for person in people[phone])

@@ -40,11 +40,19 @@ def explained(
         whole_rows = [_joined(offers) for offers in rows]
         is_shared = shared_among(whole_rows)
         for number, (offers, whole_row) in enumerate(zip(rows, whole_rows, strict=True), start=first_row):
-            for column, offer in zip(columns, offers, strict=True):
-                for reason in _reasons(offer, whole_row, is_shared):
-                    lines.append({"row": number, "column": column, "reason": reason_in_words(reason)})
+            reasons = _reasons_by_column(zip(columns, offers, strict=True), whole_row, is_shared)
+            lines += [{"row": number, "column": column, "reason": reason} for column, reason in reasons]
         first_row += len(rows)
     return pa.Table.from_pylist(lines, schema=EXPLAINED)
+
+
+def _reasons_by_column(
+    offers: Iterable[tuple[str, Candidates]], row: Candidates, is_shared: IsShared
+) -> Iterator[tuple[str, str]]:
+    """Each column of a row with a reason, in words, against what it offers."""
+    for column, offer in offers:
+        for reason in _reasons(offer, row, is_shared):
+            yield column, reason_in_words(reason)
 
 
 def _joined(offers: Sequence[Candidates]) -> Candidates:
@@ -56,8 +64,11 @@ def _reasons(offer: Candidates, row: Candidates, is_shared: IsShared) -> Iterato
     yield from (reason for reason in offer.reasons if reason != "blank")
     if any(map(is_shared, offer.identifiers)):
         yield SHARED
+    if not set(offer.identifiers).isdisjoint(_unasked_roles(row)):
+        yield ROLE_MAILBOX
+
+
+def _unasked_roles(row: Candidates) -> list[Identifier]:
     roles = [identifier for identifier in row.identifiers if is_role(identifier)]
     is_only_roles = len(roles) == len(row.identifiers)
-    unasked = roles[1:] if is_only_roles else roles
-    if any(identifier in unasked for identifier in offer.identifiers):
-        yield ROLE_MAILBOX
+    return roles[1:] if is_only_roles else roles

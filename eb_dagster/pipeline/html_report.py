@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -175,20 +175,23 @@ def _costs(report: Report, plan: Plan | None, price: float | None) -> str:
     return _bars("Cost and savings", bars)
 
 
+def _drift_bars(title: str, counter: Mapping[str, int]) -> str:
+    paths: Counter[str] = Counter()
+    for path, count in counter.items():
+        paths[path if _PLAIN_PATH.fullmatch(path) else "(a key of another shape)"] += count
+    most = max(paths.values())
+    shown = paths.most_common(_MOST_BARS)
+    bars = [_Bar(path, count / most, f"{count:,}") for path, count in shown]
+    more = len(paths) - len(shown)
+    rest = f"<p class='note'>and {more:,} more</p>" if more else ""
+    return f"<h3>{title}</h3>{_bars(title, bars)}{rest}"
+
+
 def _drift(report: Report) -> str:
     parts: list[str] = []
     for title, counter in (("Unexpected types", report.drift), ("New fields", report.new_fields)):
-        if not counter:
-            continue
-        paths: Counter[str] = Counter()
-        for path, count in counter.items():
-            paths[path if _PLAIN_PATH.fullmatch(path) else "(a key of another shape)"] += count
-        most = max(paths.values())
-        shown = paths.most_common(_MOST_BARS)
-        bars = [_Bar(path, count / most, f"{count:,}") for path, count in shown]
-        more = len(paths) - len(shown)
-        rest = f"<p class='note'>and {more:,} more</p>" if more else ""
-        parts.append(f"<h3>{title}</h3>{_bars(title, bars)}{rest}")
+        if counter:
+            parts.append(_drift_bars(title, counter))
     return "".join(parts) or _nothing("None: every field was of the expected type and has its column.")
 
 

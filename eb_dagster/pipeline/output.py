@@ -27,6 +27,7 @@ from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers.canonical import identifiers_in
 from eb_dagster.identifiers.kinds import is_weak
+from eb_dagster.identifiers.model import Identifier
 from eb_dagster.identifiers.names import agrees
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.ledger import Ledger
@@ -132,6 +133,10 @@ def _compare_names(block: Block, found: _Found) -> dict[int, bool | None]:
     return agreement
 
 
+def _is_other_name(agrees: bool | None, identifier: Identifier) -> bool:
+    return agrees is False and may_be_a_households(identifier)
+
+
 def _take_back(block: Block, ended: EndedRows, found: _Found, agreement: dict[int, bool | None]) -> int:
     """Take contacts from the rows whose person they are not. Returns how many rows those were."""
     contradicted = [
@@ -139,7 +144,7 @@ def _take_back(block: Block, ended: EndedRows, found: _Found, agreement: dict[in
         for row, contacts, index in found
         if (identifier := ended.identifiers[row]) is not None
         and (
-            (agreement.get(row) is False and may_be_a_households(identifier))
+            _is_other_name(agreement.get(row), identifier)
             or (is_weak(identifier) and _has_other_email(block, row, contacts, index))
         )
     ]

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from eb_dagster.contacts.schema import Status
 from eb_dagster.pipeline.facts import html_table, money, text_table, unusable_facts
-from eb_dagster.pipeline.rows import Block, Question
+from eb_dagster.pipeline.rows import Block, Question, Row
 
 MOST_SENDERS: Final = 48
 """The threads that send, at most: each holds one request until it is answered."""
@@ -187,11 +187,7 @@ class PlanCount:
             if row.status is not None:
                 continue
             offers.append(_joint_key(row.questions))
-            to_ask = [question.key for question in row.questions if question.state != "missed"]
-            while len(keys_in_step) < len(to_ask):
-                keys_in_step.append([])
-            for keys, key in zip(keys_in_step, to_ask, strict=False):
-                keys.append(key)
+            _add_keys_to_ask(row, keys_in_step)
         self._offers.add(offers)
         while len(self._asked_in_step) < len(keys_in_step):
             self._asked_in_step.append(_KeySet())
@@ -237,6 +233,14 @@ class PlanCount:
             credits_left_today=credits_left_today,
             credits_left_this_month=credits_left_this_month,
         )
+
+
+def _add_keys_to_ask(row: Row, keys_in_step: list[list[bytes]]) -> None:
+    to_ask = [question.key for question in row.questions if question.state != "missed"]
+    while len(keys_in_step) < len(to_ask):
+        keys_in_step.append([])
+    for keys, key in zip(keys_in_step, to_ask, strict=False):
+        keys.append(key)
 
 
 def _joint_key(questions: Sequence[Question]) -> bytes:

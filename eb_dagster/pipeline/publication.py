@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from typing import Any, Final, cast
 
@@ -179,19 +179,16 @@ class Withholder:
     def withhold(self, rows: Any, offered: Sequence[Candidates], listed: SuppressionList) -> Any:
         """The rows of a batch or table, without those on the list. `offered` is what each row offers."""
         people = [list(offer.identifiers) for offer in offered]
-        found_by: dict[int, Identifier] = {}
-        kinds, queries, is_found = (self._values(rows, name) for name in ("field_type", "query", "matched"))
-        for row, (kind, query) in enumerate(zip(kinds, queries, strict=True)):
-            if query is not None:
-                identifier = Identifier(kind, query)
-                people[row].append(identifier)
-                if is_found[row]:
-                    found_by[row] = identifier
+        asked_by = self._asked_by(rows)
+        for row, identifier in asked_by.items():
+            people[row].append(identifier)
+        is_found = self._values(rows, "matched")
+        found_by = {row: identifier for row, identifier in asked_by.items() if is_found[row]}
         for row, texts in self._contact_texts(rows, found_by):
             people[row] += identifiers_in(texts)
         suppressed = self._ledger.suppression.matching(set(chain.from_iterable(people)), among=listed)
         tells_somebody = [
-            status not in ("suppressed", "invalid") and not suppressed.isdisjoint(identifiers)
+            _tells_of(suppressed, status, identifiers)
             for status, identifiers in zip(self._values(rows, "status"), people, strict=True)
         ]
         is_withheld = np.array(tells_somebody, dtype=np.bool_)
@@ -199,6 +196,11 @@ class Withholder:
 
     def _values(self, rows: Any, name: str) -> list[Any]:
         return rows.column(self._prefix + name).to_pylist()
+
+    def _asked_by(self, rows: Any) -> dict[int, Identifier]:
+        """By row, the identifier by which it was asked."""
+        pairs = zip(self._values(rows, "field_type"), self._values(rows, "query"), strict=True)
+        return {row: Identifier(kind, query) for row, (kind, query) in enumerate(pairs) if query is not None}
 
     def _contact_texts(
         self, rows: Any, found_by: Mapping[int, Identifier]
@@ -210,8 +212,7 @@ class Withholder:
             return
         cells = zip(*(self._values(rows, name) for name in names), strict=True)
         for row, (profiles, emails, phones) in enumerate(cells):
-            urls = [profile["url"] for profile in profiles or () if profile["url"]]
-            yield row, {"social_profile": urls, "email": emails or (), "phone": phones or ()}
+            yield row, {"social_profile": _urls(profiles), "email": emails or (), "phone": phones or ()}
 
     def _contact_texts_in_ledger(
         self, found_by: Mapping[int, Identifier]
@@ -253,3 +254,11 @@ class Withholder:
         for name in self._added_schema.names[len(STATUS_COLUMNS) :]:
             column = withheld.column(name)
             report.filled[name.removeprefix(self._prefix)] -= len(column) - column.null_count
+
+
+def _urls(profiles: Iterable[Mapping[str, str | None]] | None) -> list[str]:
+    return [url for profile in profiles or () if (url := profile["url"])]
+
+
+def _tells_of(suppressed: Set[Identifier], status: str, identifiers: Iterable[Identifier]) -> bool:
+    return status not in ("suppressed", "invalid") and not suppressed.isdisjoint(identifiers)

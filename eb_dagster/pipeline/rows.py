@@ -128,9 +128,8 @@ def decide(row: Row) -> tuple[Status | None, Question | None]:
 def _decide_by_later_answers(row: Row, first: Question) -> tuple[Status | None, Question | None]:
     """Decide a row whose `first` question is not answered: a known answer to a later strong one costs nothing."""
     questions = row.not_missed(first)
-    matched = [question for question in questions if question.state == "matched"]
-    for question in matched:
-        if not row.is_contradicted_by(question):
+    for question in questions:
+        if question.state == "matched" and not row.is_contradicted_by(question):
             return "matched", question
     for state in _MAY_BE_PAID:
         if (question := _first_in(questions, {state})) is not None:
@@ -461,10 +460,7 @@ class EndedRows:
             self._place_asked_rows(block, run)
 
     def _place_asked_rows(self, block: Block, run: str) -> None:
-        identifiers = [
-            None if row.question is None or row.status == "suppressed" else row.question.identifier
-            for row in block.rows
-        ]
+        identifiers = [_shown_identifier(row) for row in block.rows]
         scatter(identifiers, block.row_index, into=self.identifiers)
         index = np.array(block.row_index)
         self.is_from_ledger[index] = [
@@ -492,11 +488,22 @@ class EndedRows:
 
     def _missed_kinds(self) -> Iterator[tuple[int, FieldType]]:
         for index, row in zip(self._block.row_index, self._block.rows, strict=True):
-            if len(row.questions) > 1 and row.question is not None:
-                missed: set[FieldType] = {
-                    question.identifier.field_type for question in row.questions if question.state == "missed"
-                }
-                for kind in missed - {row.question.identifier.field_type}:
-                    yield index, kind
+            for kind in _kinds_missed_before(row):
+                yield index, kind
         if self._block.settlement is not None:
             yield from self._block.settlement.missed_kinds()
+
+
+def _shown_identifier(row: Row) -> Identifier | None:
+    """The identifier that decided. Nothing tells by which identifier somebody is suppressed."""
+    return None if row.question is None or row.status == "suppressed" else row.question.identifier
+
+
+def _kinds_missed_before(row: Row) -> set[FieldType]:
+    """The kinds of a row's identifiers that were missed, except the kind of the one that decided."""
+    if len(row.questions) <= 1 or row.question is None:
+        return set()
+    missed: set[FieldType] = {
+        question.identifier.field_type for question in row.questions if question.state == "missed"
+    }
+    return missed - {row.question.identifier.field_type}

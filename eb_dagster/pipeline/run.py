@@ -308,6 +308,17 @@ class Run:
                     display(report)
         _warn(report)
 
+    def _fill_window(
+        self, ahead: Iterator[LookedUp], finisher: Finisher, window_rows: int, interruption: Interruption
+    ) -> bool:
+        """Take in rows until so many are open. Returns whether there are more."""
+        while self._agenda.open_rows < window_rows and not interruption:
+            looked_up = next(ahead, None)
+            if looked_up is None:
+                return False
+            self._start(looked_up, finisher)
+        return True
+
     def _buy(
         self, ahead: Iterator[LookedUp], finisher: Finisher, display: Display, interruption: Interruption
     ) -> Iterator[pa.RecordBatch]:
@@ -315,11 +326,8 @@ class Run:
         window_rows = WINDOW_ROWS + max(0, purchase.most_in_flight - _IN_FLIGHT_IN_WINDOW)
         has_more = True
         while has_more or agenda.blocks:
-            while has_more and agenda.open_rows < window_rows and not interruption:
-                looked_up = next(ahead, None)
-                has_more = looked_up is not None
-                if looked_up is not None:
-                    self._start(looked_up, finisher)
+            if has_more:
+                has_more = self._fill_window(ahead, finisher, window_rows, interruption)
             for block in agenda.leaving():
                 batch = finisher.finish(block, run=purchase.run, report=self.report)
                 interruption.is_suspended = True
@@ -352,15 +360,18 @@ class Run:
 
     def _tells_waiting(self, interruption: Interruption, display: Display) -> Callable[[int, int], None]:
         def tell(requests: int, at_risk: int) -> None:
-            if not interruption:
-                return
-            count = "1 request" if requests == 1 else f"{requests:,} requests"
-            (self._on_stopping or display.say)(
-                f"stopping: waiting for {count} in flight ({at_risk:,} credits at risk); press Ctrl-C again to "
-                "stop at once, and what is in flight is in doubt"
-            )
+            if interruption:
+                (self._on_stopping or display.say)(_waiting_in_words(requests, at_risk))
 
         return tell
+
+
+def _waiting_in_words(requests: int, at_risk: int) -> str:
+    count = "1 request" if requests == 1 else f"{requests:,} requests"
+    return (
+        f"stopping: waiting for {count} in flight ({at_risk:,} credits at risk); press Ctrl-C again to "
+        "stop at once, and what is in flight is in doubt"
+    )
 
 
 def beside_inputs(

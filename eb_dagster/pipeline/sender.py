@@ -15,7 +15,7 @@ from typing import Final, Literal, NoReturn, TypeAlias
 
 from eb_dagster.api.client import Client, NoReply, Reply
 from eb_dagster.api.envelope import encode_form
-from eb_dagster.api.outcome import judge
+from eb_dagster.api.outcome import Verdict, judge
 from eb_dagster.errors import EnrichError, Refused
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import Reading, apply_reply, compress
@@ -154,16 +154,27 @@ class Sender:
         verdict = judge(outcome)
         if isinstance(outcome, Reply) and verdict == "answered":
             return Answered(request, self._store(request, outcome), seconds_off)
-        reply = outcome if isinstance(outcome, Reply) else None
-        reason = outcome.reason if isinstance(outcome, NoReply) else f"HTTP {outcome.status}"
-        refusal: Refusal = "doubt" if verdict == "answered" else verdict
+        return self._give_up(request, outcome, verdict, seconds_off)
+
+    def _note_refusal(
+        self, request: Request, refusal: Refusal, *, http_status: int | None, reason: str
+    ) -> None:
         if refusal == "doubt":
-            self._ledger.doubt(
-                request.request_id, http_status=None if reply is None else reply.status, note=reason
-            )
+            self._ledger.doubt(request.request_id, http_status=http_status, note=reason)
         else:
             state = "refused" if refusal == "refused" else "free"
             self._ledger.release(request.request_id, state=state, note=reason)
+
+    def _give_up(
+        self, request: Request, outcome: Reply | NoReply, verdict: Verdict, seconds_off: float | None
+    ) -> NotAnswered:
+        """Note in the ledger what becomes of a request without an answer."""
+        reply = outcome if isinstance(outcome, Reply) else None
+        reason = outcome.reason if isinstance(outcome, NoReply) else f"HTTP {outcome.status}"
+        refusal: Refusal = "doubt" if verdict == "answered" else verdict
+        self._note_refusal(
+            request, refusal, http_status=None if reply is None else reply.status, reason=reason
+        )
         return NotAnswered(
             request,
             refusal,

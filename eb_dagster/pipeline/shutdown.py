@@ -60,18 +60,26 @@ def marked() -> Generator[Interruption]:
     """Mark the signals to stop if this is the main thread; deliver the marked one at the end."""
     interruption = Interruption()
     if threading.current_thread() is threading.main_thread():
-        for number in _MARKED_SIGNALS:
-            handler = signal.getsignal(number)
-            # None was not set by Python, so it is not ours to replace. A signal that is ignored is ignored by choice.
-            if handler is not None and handler != signal.SIG_IGN:
-                interruption.before[number] = handler
-                signal.signal(number, interruption.note)
+        _mark_signals(interruption)
     try:
         yield interruption
     finally:
         if threading.current_thread() is threading.main_thread():
-            for number, handler in interruption.before.items():
-                # If somebody has changed it since, that stays.
-                if signal.getsignal(number) == interruption.note:
-                    signal.signal(number, handler)
+            _restore_handlers(interruption)
     interruption.deliver()
+
+
+def _mark_signals(interruption: Interruption) -> None:
+    for number in _MARKED_SIGNALS:
+        handler = signal.getsignal(number)
+        # None was not set by Python, so it is not ours to replace. A signal that is ignored is ignored by choice.
+        if handler is not None and handler != signal.SIG_IGN:
+            interruption.before[number] = handler
+            signal.signal(number, interruption.note)
+
+
+def _restore_handlers(interruption: Interruption) -> None:
+    for number, handler in interruption.before.items():
+        # If somebody has changed it since, that stays.
+        if signal.getsignal(number) == interruption.note:
+            signal.signal(number, handler)

@@ -106,13 +106,17 @@ def make_person(field_type: str, value: str, dice: Dice) -> Contact:
         person["experiences"] = _experiences(dice)
     if dice.chance(5):
         person["seniority_score"] = dice.below(100)
+    _drop_some_keys(person, dice)
+    return person
+
+
+def _drop_some_keys(person: Contact, dice: Dice) -> None:
     for key in ("gender", "education", "location"):
         if dice.chance(5):
             del person[key]
     # A person without phones has an empty list or no list.
     if not person["phone_numbers"] and dice.chance(50):
         del person["phone_numbers"]
-    return person
 
 
 def _names(dice: Dice) -> Contact:
@@ -130,16 +134,21 @@ def _names(dice: Dice) -> Contact:
     return names
 
 
-def _emails(dice: Dice, handle: str, domain: str, *, asked: str | None) -> Contact:
-    work = f"{handle}@{domain}" if dice.chance(80) else None
-    personal = f"{handle}@{dice.pick(vocabulary.MAIL_PROVIDERS)}.example" if dice.chance(55) else None
-    if asked is not None and dice.chance(50):
-        work = asked
+def _current_emails(dice: Dice, work: str | None, personal: str | None) -> Contact:
     emails: Contact = {}
     for key, address in (("current_work_email", work), ("current_personal_email", personal)):
         # A person without such an address has a null or no key.
         if address is not None or not dice.chance(50):
             emails[key] = address
+    return emails
+
+
+def _emails(dice: Dice, handle: str, domain: str, *, asked: str | None) -> Contact:
+    work = f"{handle}@{domain}" if dice.chance(80) else None
+    personal = f"{handle}@{dice.pick(vocabulary.MAIL_PROVIDERS)}.example" if dice.chance(55) else None
+    if asked is not None and dice.chance(50):
+        work = asked
+    emails = _current_emails(dice, work, personal)
     emails["emails"] = _email_list(dice, asked, work, personal)
     if work and dice.chance(30):
         emails["work_emails"] = [work]

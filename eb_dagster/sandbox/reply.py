@@ -66,14 +66,20 @@ def _spoil(entries: list[Entry], fault_kind: str, required_fields: Sequence[str]
             return [entry for position, entry in enumerate(entries, 1) if position % 3]
         case "extra":
             return [*entries, _entry_never_asked()]
-        case "no-echo":
-            return [{"enriched_contact": entry["enriched_contact"]} for entry in entries]
-        case "upper-echo":
-            return [{**entry, "value": entry.get("value", "").upper()} for entry in entries]
-        case "missing-required":
-            return [_without_required_fields(entry, required_fields) for entry in entries]
         case _:
-            return entries
+            return [_spoil_entry(entry, fault_kind, required_fields) for entry in entries]
+
+
+def _spoil_entry(entry: Entry, fault_kind: str, required_fields: Sequence[str]) -> Entry:
+    match fault_kind:
+        case "no-echo":
+            return {"enriched_contact": entry["enriched_contact"]}
+        case "upper-echo":
+            return {**entry, "value": entry.get("value", "").upper()}
+        case "missing-required":
+            return _without_required_fields(entry, required_fields)
+        case _:
+            return entry
 
 
 def _entry_never_asked() -> Entry:

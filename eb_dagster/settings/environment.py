@@ -60,6 +60,10 @@ def _check_base_url(parts: SplitResult, host: str) -> None:
         raise ConfigError("base_url carries a user name or password; leave them out, and use api_key")
     if parts.query or parts.fragment or not host:
         raise ConfigError(_NO_BASE_URL)
+    _check_scheme(parts, host)
+
+
+def _check_scheme(parts: SplitResult, host: str) -> None:
     if parts.scheme not in _USUAL_PORTS:
         raise ConfigError("base_url has another scheme; use https://")
     if parts.scheme == "http" and not _is_loopback(host):
@@ -85,12 +89,19 @@ def read_proxy(given: str | None) -> str | None:
     text = (os.environ.get(PROXY_VARIABLE, "") if given is None else given).strip()
     if not text:
         return None
-    setting = PROXY_VARIABLE if given is None else "proxy"
+    return _parse_proxy(text, setting=PROXY_VARIABLE if given is None else "proxy")
+
+
+def _split_proxy(text: str, *, setting: str) -> tuple[SplitResult, str, int | None]:
     try:
         parts = urlsplit(text)
-        host, port = parts.hostname or "", parts.port
+        return parts, parts.hostname or "", parts.port
     except ValueError:
         raise ConfigError(f"{setting} is not an address; {_PROXY_SHAPE}") from None
+
+
+def _parse_proxy(text: str, *, setting: str) -> str:
+    parts, host, port = _split_proxy(text, setting=setting)
     has_scheme = "://" in text
     if has_scheme and parts.scheme != "http":
         raise ConfigError(f"{setting} has another scheme than http; {_PROXY_SHAPE}")

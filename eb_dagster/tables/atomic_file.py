@@ -33,6 +33,12 @@ _SQLITE: Final = b"SQLite format 3\0"
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal", "-owners", ".lock")
 
 
+def _check_kept(path: Place, kept: Iterable[tuple[str, Place]]) -> None:
+    for what, kept_path in kept:
+        if is_same(path, kept_path):
+            raise ConfigError(f"cannot write {path}: it is {what}; choose another name")
+
+
 def check_writable(path: Place, *, kept: Iterable[tuple[str, Place]] = (), makes_folder: bool = True) -> None:
     """Raise `ConfigError` that says why a file cannot be written there. Call it before anything is bought.
 
@@ -42,9 +48,7 @@ def check_writable(path: Place, *, kept: Iterable[tuple[str, Place]] = (), makes
         makes_folder: make the folder if it is not there, for its owner only.
 
     """
-    for what, kept_path in kept:
-        if is_same(path, kept_path):
-            raise ConfigError(f"cannot write {path}: it is {what}; choose another name")
+    _check_kept(path, kept)
     if isinstance(path, ObjectPath):
         path.check_writable()
         return

@@ -88,12 +88,7 @@ class TextTable:
         header_line: int | None = None,
     ) -> None:
         self._path = path
-        try:
-            self.has_mark = encodings.mark_of(path) is not None
-            self.encoding = encodings.known_encoding(encoding) if encoding else encodings.find_encoding(path)
-            self._nuls, self._first_nul = _find_nuls(path, self.encoding)
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        self._read_encoding(encoding)
         self._is_detected = encoding is None
         hint = self._read_hint()
         self.separator = separator or hint or ","
@@ -114,6 +109,15 @@ class TextTable:
         """Whether a spreadsheet would show a copy in plain UTF-8 with the wrong letters."""
         return self.has_mark or self.encoding not in ("utf-8", "utf-8-sig")
 
+    def _read_encoding(self, given: str | None) -> None:
+        path = self._path
+        try:
+            self.has_mark = encodings.mark_of(path) is not None
+            self.encoding = encodings.known_encoding(given) if given else encodings.find_encoding(path)
+            self._nuls, self._first_nul = _find_nuls(path, self.encoding)
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
     @property
     def notes(self) -> list[str]:
         """What was detected, and may be otherwise."""
@@ -127,10 +131,7 @@ class TextTable:
             are = "is" if lines == 1 else "are"
             notes.append(f"{_lines(lines)} above the header {are} passed over; --header-line says otherwise")
         if self._nuls:
-            characters = "1 NUL character" if self._nuls == 1 else f"{self._nuls:,} NUL characters"
-            notes.append(
-                f"{characters} in it (the first in line {self._first_nul:,}): passed through, but never asked"
-            )
+            notes.append(self._note_on_nuls())
         if self.footer_lines:
             notes.append(f"the report's footer ({_lines(self.footer_lines)}) is left out")
         return notes
@@ -168,13 +169,17 @@ class TextTable:
             # Spreadsheets leave out blank cells at the end of a row, and some tools add one.
             yield (cells + [""] * (width - len(cells)))[:width]
 
+    def _note_on_nuls(self) -> str:
+        characters = "1 NUL character" if self._nuls == 1 else f"{self._nuls:,} NUL characters"
+        return f"{characters} in it (the first in line {self._first_nul:,}): passed through, but never asked"
+
     def _without_footer(self, records: Iterable[_Record]) -> Iterator[_Record]:
         """The records that have cells. A report's footer is left out, and its lines are counted."""
         is_wide_table = len(self.columns) > 1
         possible_footer: list[_Record] = []
         for record in records:
             cells = len(record[1])
-            if possible_footer and (cells > 1 or len(possible_footer) == _MAX_FOOTER_LINES):
+            if _cannot_go_on(possible_footer, cells):
                 yield from _without_blank_lines(possible_footer)
                 possible_footer = []
             # It begins with a blank line, or in a wide table with a line of one cell.
@@ -222,17 +227,22 @@ class TextTable:
         fits: dict[str, _Fit] = {}
         skipped_lines: dict[str, int] = {}
         for separator in (self.separator,) if is_separator_known else candidates:
-            sample = self._sample(separator)
-            header_index = 0 if is_header_known else find_header([record.cells for record in sample])
-            lines_above = sample[header_index].lines_before if sample else 0
+            lines_above, fit = self._try_separator(separator, is_header_known=is_header_known)
             skipped_lines[separator] = self._skipped_lines + lines_above
-            header, *records = [record.cells for record in sample[header_index:] if record.cells] or [[]]
-            if len(header) > 1:
-                fits[separator] = _fit(header, records)
+            if fit is not None:
+                fits[separator] = fit
         if not is_separator_known:
             # If no separator gives several columns, there is only one.
             self.separator = self._best_separator(fits) if fits else candidates[0]
         self._skipped_lines = skipped_lines[self.separator]
+
+    def _try_separator(self, separator: str, *, is_header_known: bool) -> tuple[int, _Fit | None]:
+        """The lines above the header, and how well the separator fits; None if it gives a single column."""
+        sample = self._sample(separator)
+        header_index = 0 if is_header_known else find_header([record.cells for record in sample])
+        lines_above = sample[header_index].lines_before if sample else 0
+        header, *records = [record.cells for record in sample[header_index:] if record.cells] or [[]]
+        return lines_above, _fit(header, records) if len(header) > 1 else None
 
     def _best_separator(self, fits: Mapping[str, _Fit]) -> str:
         best = max(fits.values())
@@ -271,6 +281,11 @@ def _length(record: Sequence[str], width: int) -> int:
 
 def _without_blank_lines(records: Iterable[_Record]) -> list[_Record]:
     return [record for record in records if record[1]]
+
+
+def _cannot_go_on(footer: Sequence[_Record], cells: int) -> bool:
+    """Whether a record of so many cells shows that what seemed a footer is none."""
+    return bool(footer) and (cells > 1 or len(footer) == _MAX_FOOTER_LINES)
 
 
 def _is_footer(records: Iterable[_Record]) -> bool:

@@ -81,6 +81,19 @@ def spoken(encoding: str) -> str:
     return _NAMES.get(encoding, encoding)
 
 
+def _has_japanese_escapes(start: bytes) -> bool:
+    return b"\x1b$" in start or b"\x1b(" in start
+
+
+def _check_mixture(path: Path, cells: Sequence[bytes], *, whole: int, odd: int) -> None:
+    # A cell in another encoding is seldom UTF-8 too, by chance.
+    if sum(map(_is_utf8, cells)) * 20 > len(cells):
+        raise InputError(
+            f"{path.name} is UTF-8 in {whole:,} places and not in {odd:,}: it is damaged, or joined from "
+            "two files. Mend it, or say with --encoding how to read it"
+        )
+
+
 def find_encoding(path: Path) -> str:
     """The encoding of a text file. Raises `InputError` if it is no text, or nobody can know."""
     if (encoding := mark_of(path)) is not None:
@@ -93,15 +106,9 @@ def find_encoding(path: Path) -> str:
         raise InputError(f"{path.name} is not a text file; save it as CSV UTF-8")
     whole, odd = _count_utf8(path)
     if not odd:
-        has_escapes = b"\x1b$" in start or b"\x1b(" in start
-        return "iso2022_jp" if has_escapes else "utf-8"
+        return "iso2022_jp" if _has_japanese_escapes(start) else "utf-8"
     cells = _read_cells(path)
-    # A cell in another encoding is seldom UTF-8 too, by chance.
-    if sum(map(_is_utf8, cells)) * 20 > len(cells):
-        raise InputError(
-            f"{path.name} is UTF-8 in {whole:,} places and not in {odd:,}: it is damaged, or joined from "
-            "two files. Mend it, or say with --encoding how to read it"
-        )
+    _check_mixture(path, cells, whole=whole, odd=odd)
     return _judged(path, cells, is_old_mac=b"\r" in start and b"\n" not in start)
 
 

@@ -17,7 +17,7 @@ def find_header(records: Sequence[Sequence[str]]) -> int:
 
     Blank lines, a title, notes and comments may stand above it.
     """
-    filled = [sum(bool(cell.strip()) for cell in record) for record in records]
+    filled = [_count_filled(record) for record in records]
     first = next((index for index, count in enumerate(filled) if count), 0)
     if not records or (filled[first] > 1 and _names_columns(records[first])):
         return first
@@ -25,14 +25,28 @@ def find_header(records: Sequence[Sequence[str]]) -> int:
     wide = _first_wide(records, filled, searched)
     if wide != first and _names_columns(records[wide]):
         return wide
-    # Notes may have several cells too. A record that names identifiers below a blank line, or below
-    # narrower lines, is the header, unless what stands above it has names or people.
-    naming = _first_naming(records, searched)
-    if naming is not None and naming > first:
-        is_below_blank_line = not filled[naming - 1]
-        if is_below_blank_line or _fits_what_is_below(records, filled, first, naming):
-            return naming
-    return wide
+    naming = _header_below_notes(records, filled, searched)
+    return wide if naming is None else naming
+
+
+def _count_filled(record: Sequence[str]) -> int:
+    return sum(bool(cell.strip()) for cell in record)
+
+
+def _header_below_notes(
+    records: Sequence[Sequence[str]], filled: Sequence[int], searched: range
+) -> int | None:
+    """The record that names identifiers below a blank line or narrower lines, with no person above it.
+
+    Notes may have several cells, too.
+    """
+    first, naming = searched.start, _first_naming(records, searched)
+    if naming is None or naming == first:
+        return None
+    is_below_blank_line = not filled[naming - 1]
+    if is_below_blank_line or _fits_what_is_below(records, filled, first, naming):
+        return naming
+    return None
 
 
 def _first_wide(records: Sequence[Sequence[str]], filled: Sequence[int], searched: range) -> int:

@@ -92,11 +92,14 @@ def check_types(schema: pa.Schema) -> None:
         raise InputError(
             f"more than one column is called [{listed(twice)}], which a Parquet table cannot have; rename one, or write CSV"
         )
-    if _can_write(schema):
-        return
+    if not _can_write(schema):
+        raise _unwritable(schema)
+
+
+def _unwritable(schema: pa.Schema) -> InputError:
     fields: list[Any] = [field for field in cast("Any", schema) if not _can_write(pa.schema([field]))]
     kinds = ", ".join(sorted({str(field.type).partition("<")[0] for field in fields}))
-    raise InputError(
+    return InputError(
         f"Parquet has no type for columns {listed([field.name for field in fields])} ({kinds}); leave them out, or cast them to text"
     )
 
@@ -205,6 +208,10 @@ def read_metadata(path: Place) -> dict[str, str] | None:
         raise ConfigError(f"{path.name} is there and cannot be read: check the disk") from None
     except pa.ArrowException:
         raise InputError(f"{path.name} is there and is not a Parquet file; move it away") from None
+    return _own_notes(noted)
+
+
+def _own_notes(noted: Mapping[bytes, bytes]) -> dict[str, str]:
     return {
         name.decode().removeprefix(_PREFIX): fact.decode("utf-8", "replace")
         for name, fact in noted.items()

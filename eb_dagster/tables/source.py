@@ -283,8 +283,10 @@ def source_of(value: Any) -> Source | None:
         return table_source(value)
     if isinstance(value, pa.RecordBatch):
         return table_source(pa.Table.from_batches([value]))
-    if not hasattr(value, "__arrow_c_stream__"):
-        return None
+    return _streamed(value) if hasattr(value, "__arrow_c_stream__") else None
+
+
+def _streamed(value: Any) -> Source:
     try:
         reader = pa.RecordBatchReader.from_stream(value)
     except (pa.ArrowException, TypeError, ValueError):

@@ -42,8 +42,10 @@ def loadable_type(type_: ArrowType) -> pa.DataType:
         return pa.string() if isinstance(type_, pa.UuidType) else loadable_type(type_.storage_type)
     if pa.types.is_decimal(type_):
         return _loadable_decimal(type_)
-    if (replaced := _REPLACED_TYPES.get(str(type_))) is not None:
-        return replaced
+    return _REPLACED_TYPES.get(str(type_)) or _loadable_plain_type(type_)
+
+
+def _loadable_plain_type(type_: ArrowType) -> pa.DataType:
     if pa.types.is_timestamp(type_) and type_.unit == "ns":
         return pa.timestamp("us", type_.tz)
     is_text = pa.types.is_nested(type_) or pa.types.is_duration(type_) or pa.types.is_interval(type_)
@@ -69,13 +71,18 @@ def as_loadable(name: str, column: Array) -> Array:
 
 
 def _converted(column: Array) -> Array:
-    type_, target = column.type, loadable_type(column.type)
+    type_ = column.type
     if isinstance(type_, pa.BaseExtensionType) and not isinstance(type_, pa.UuidType):
         return _converted(column.storage)
     if pa.types.is_run_end_encoded(type_):
         return _converted(compute.run_end_decode(column))
     if pa.types.is_dictionary(type_):
         return _converted(column.dictionary).take(column.indices)
+    return _converted_plain(column)
+
+
+def _converted_plain(column: Array) -> Array:
+    type_, target = column.type, loadable_type(column.type)
     if (as_text := _text_writer(type_)) is not None:
         texts = [None if value is None else as_text(value) for value in _values(column)]
         return arrow.array(texts, type=target)

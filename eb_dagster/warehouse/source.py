@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 import dlt
@@ -72,8 +72,24 @@ def contacts_source(
 
     """
     names = (key,) if isinstance(key, str) else tuple(key)
-    if is_whole is None:
-        is_whole = is_whole_by_default(table)
+    is_whole = is_whole_by_default(table) if is_whole is None else is_whole
+    _check_format(table_format, is_whole=is_whole, history=history)
+
+    def read_tables() -> Iterator[Any]:
+        with contextlib.ExitStack() as stack:
+            schema, batches = open_table(table, stack)
+            layout = Layout.of(schema, key=names, prefix=prefix)
+            hints = _hints(layout, is_whole=is_whole, table_format=table_format, history=history)
+            # An empty batch first: a table in which nobody is left has no batches, and still deletes.
+            every_batch = itertools.chain([_empty_batch(schema)], batches)
+            yield from _split_batches(layout, every_batch, hints, is_whole=is_whole)
+
+    return dlt.source(
+        lambda: dlt.resource(read_tables, name=CONTACTS), name="exactbuyer", max_table_nesting=0
+    )()
+
+
+def _check_format(table_format: TableFormat | None, *, is_whole: bool, history: bool) -> None:
     if table_format and history:
         raise ConfigError(
             "history needs a database; leave it out for Delta and Iceberg, where dlt keeps none"
@@ -81,23 +97,18 @@ def contacts_source(
     if table_format and not is_whole:
         raise ConfigError("Delta and Iceberg tables are replaced as a whole: give a path, or is_whole=True")
 
-    def read_tables() -> Iterator[Any]:
-        with contextlib.ExitStack() as stack:
-            schema, batches = open_table(table, stack)
-            layout = Layout.of(schema, key=names, prefix=prefix)
-            hints = _hints(layout, is_whole=is_whole, table_format=table_format, history=history)
-            seen: set[bytes] = set()
-            first_row = 0
-            # An empty batch first: a table in which nobody is left has no batches, and still deletes.
-            for batch in itertools.chain([_empty_batch(schema)], batches):
-                for name, rows in layout.split(batch, seen, first_row=first_row, is_whole=is_whole):
-                    if name in hints:
-                        yield mark.with_hints(rows, hints[name], create_table_variant=True)
-                first_row += batch.num_rows
 
-    return dlt.source(
-        lambda: dlt.resource(read_tables, name=CONTACTS), name="exactbuyer", max_table_nesting=0
-    )()
+def _split_batches(
+    layout: Layout, batches: Iterable[Any], hints: Mapping[str, Any], *, is_whole: bool
+) -> Iterator[Any]:
+    """The rows of each of the tables that have hints."""
+    seen: set[bytes] = set()
+    first_row = 0
+    for batch in batches:
+        for name, rows in layout.split(batch, seen, first_row=first_row, is_whole=is_whole):
+            if name in hints:
+                yield mark.with_hints(rows, hints[name], create_table_variant=True)
+        first_row += batch.num_rows
 
 
 def is_whole_by_default(table: EnrichedTable) -> bool:

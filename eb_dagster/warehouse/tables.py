@@ -79,22 +79,14 @@ class Layout:
     @classmethod
     def of(cls, schema: pa.Schema, *, key: tuple[str, ...], prefix: str) -> Layout:
         """The layout of a table with this schema. Raises `InputError` if it is no enriched table."""
-        needed = {prefix + name for name in _NEEDED_COLUMNS}
-        if not needed <= set(schema.names):
-            raise InputError(
-                f"this is no enriched table, which has columns {sorted(needed)}; give the one that was written, and its prefix"
-            )
-        if missing := [name for name in key if name not in schema.names]:
-            raise InputError(f"key: no columns {listed(missing)}; choose from {listed(schema.names)}")
+        _check_enriched(schema, prefix)
+        _check_key(schema, key)
         parts = tuple(part for part in PARTS if prefix + part.column.name in schema.names)
         kept = _kept_fields(schema, without={prefix + part.column.name for part in parts})
         _check_names([field.name for field in kept])
-        job_names = [prefix + name for name in JOB_COLUMNS]
         return cls(
             contacts=pa.schema([ID_FIELD, *kept]),
-            history=pa.schema(
-                [ID_FIELD, _JOB_ID_FIELD, *(field for field in kept if field.name in job_names)]
-            ),
+            history=_history_schema(kept, prefix),
             parts=parts,
             key=key or (prefix + "field_type", prefix + "query"),
             is_unique=bool(key),
@@ -126,9 +118,7 @@ class Layout:
         is_matched = batch.column(self.prefix + "matched").fill_null(False)
         matched_rows = np.flatnonzero(np.asarray(is_matched))
         key_columns = [columns.get(name, batch.column(name)) for name in self.key]
-        keys = zip(
-            *(column.take(arrow.array(matched_rows)).to_pylist() for column in key_columns), strict=True
-        )
+        keys = _key_values(key_columns, matched_rows)
         found = _FoundContacts([], [])
         for row, key in zip(matched_rows.tolist(), keys, strict=True):
             if None in key:
@@ -160,6 +150,29 @@ def _kept_fields(schema: Any, *, without: set[str]) -> list[Field]:
     fields = [field.with_type(loadable_type(field.type)) for field in schema if field.name not in without]
     # A column without a type has no values either. It is added once it has some.
     return [field for field in fields if not pa.types.is_null(field.type)]
+
+
+def _key_values(columns: Sequence[Array], rows: Any) -> Iterator[tuple[Any, ...]]:
+    """The values of these columns together, by row."""
+    return zip(*(column.take(arrow.array(rows)).to_pylist() for column in columns), strict=True)
+
+
+def _check_enriched(schema: pa.Schema, prefix: str) -> None:
+    needed = {prefix + name for name in _NEEDED_COLUMNS}
+    if not needed <= set(schema.names):
+        raise InputError(
+            f"this is no enriched table, which has columns {sorted(needed)}; give the one that was written, and its prefix"
+        )
+
+
+def _check_key(schema: pa.Schema, key: Sequence[str]) -> None:
+    if missing := [name for name in key if name not in schema.names]:
+        raise InputError(f"key: no columns {listed(missing)}; choose from {listed(schema.names)}")
+
+
+def _history_schema(kept: Sequence[Field], prefix: str) -> pa.Schema:
+    job_names = [prefix + name for name in JOB_COLUMNS]
+    return pa.schema([ID_FIELD, _JOB_ID_FIELD, *(field for field in kept if field.name in job_names)])
 
 
 def _check_names(names: Sequence[str]) -> None:
