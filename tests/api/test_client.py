@@ -128,7 +128,9 @@ def test_a_request_that_is_over_leaves_no_timer_behind():
     reply = client(say(PAID), timeout=30).send(b"x=1")
     assert judge(reply) == "answered"
     assert not [
-        one for one in threading.enumerate() if isinstance(one, threading.Timer) and not one.finished.is_set()
+        thread
+        for thread in threading.enumerate()
+        if isinstance(thread, threading.Timer) and not thread.finished.is_set()
     ]
 
 
@@ -140,10 +142,10 @@ def test_an_abort_cuts_what_is_open_and_what_is_cut_is_in_doubt():
         is_there.set()
         is_over.wait(30)
 
-    one = client(serve(answer), timeout=30)
-    threading.Thread(target=lambda: is_there.wait(30) and one.abort(), daemon=True).start()
+    opened = client(serve(answer), timeout=30)
+    threading.Thread(target=lambda: is_there.wait(30) and opened.abort(), daemon=True).start()
     started = time.monotonic()
-    reply = one.send(b"x=1")
+    reply = opened.send(b"x=1")
     is_over.set()
     assert judge(reply) == "doubt"
     assert time.monotonic() - started < 15
