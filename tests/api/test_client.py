@@ -3,6 +3,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -44,12 +45,18 @@ def test_a_refused_connection_is_free():
     assert client("http://127.0.0.1:9").send(b"x") == NoReply(False, "ConnectionError")
 
 
-def test_a_reset_in_mid_body_is_free():
+def resetting(received_bytes: int) -> Callable[[socket.socket], None]:
+    """A server that resets the connection after so many bytes of a request."""
+
     def answer(connection: socket.socket) -> None:
-        connection.recv(1000)
+        connection.recv(received_bytes)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
-    reply = client(serve(answer)).send(b"x" * 30_000_000)
+    return answer
+
+
+def test_a_reset_in_mid_body_is_free():
+    reply = client(serve(resetting(1000))).send(b"x" * 30_000_000)
     assert isinstance(reply, NoReply)
     assert not reply.request_left
 
@@ -67,11 +74,7 @@ def test_a_server_that_answers_and_hangs_up_in_mid_request_leaves_nothing_in_dou
 
 
 def test_a_server_that_hangs_up_in_a_small_request_leaves_nothing_in_doubt():
-    def answer(connection: socket.socket) -> None:
-        connection.recv(300)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-
-    reply = client(serve(answer)).send(b"x" * 50_000)
+    reply = client(serve(resetting(300))).send(b"x" * 50_000)
     assert isinstance(reply, NoReply)
     assert not reply.request_left
 
