@@ -158,10 +158,10 @@ def test_what_is_in_doubt_is_sent_again_by_choice(stand_in, enricher):
     enricher(api).enrich_dataframe(leads())
     enriched = enricher(api, in_doubt="resend").enrich_dataframe(leads())
     assert set(enriched["eb_status"]) <= {"matched", "not_found"}
-    settled = enricher(api)
-    settled.enrich_dataframe(leads())
-    assert settled.report.requests == 0
-    assert settled.report.in_doubt == 0
+    buyer = enricher(api)
+    buyer.enrich_dataframe(leads())
+    assert buyer.report.requests == 0
+    assert buyer.report.in_doubt == 0
 
 
 def test_too_much_in_doubt_stops_the_run(stand_in, enricher):

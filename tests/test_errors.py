@@ -51,8 +51,8 @@ def said_of(make) -> str:
 def test_no_setting_is_shown_that_may_be_a_person_or_a_key(setting, shape, canary, tmp_path):
     def start(**given):
         settings: dict[str, Any] = {"api_key": "k", "ledger": tmp_path / "ledger.db", **given}
-        with Enricher(**settings) as one:
-            one.plan(pd.DataFrame({"name": ["x"]}))
+        with Enricher(**settings) as buyer:
+            buyer.plan(pd.DataFrame({"name": ["x"]}))
 
     assert canary not in said_of(lambda: start(**{setting: shape(canary)}))
 
@@ -65,7 +65,7 @@ def test_a_number_that_may_be_a_phone_is_not_shown(setting, tmp_path):
     assert "17734749362" not in said_of(lambda: Enricher(**settings)).replace(",", "")
 
 
-@pytest.mark.parametrize("canary", [one for one in CANARIES if not one.startswith("+")])
+@pytest.mark.parametrize("canary", [canary for canary in CANARIES if not canary.startswith("+")])
 @pytest.mark.parametrize("setting", ["timeout", "max_credits_at_risk", "requests_per_minute", "in_doubt"])
 def test_the_resource_shows_no_such_setting_either(setting, canary):
     assert canary not in said_of(

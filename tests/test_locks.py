@@ -48,7 +48,9 @@ def of_example() -> list[str]:
 
 
 def test_the_lock_of_the_example_has_what_its_project_declares():
-    (ours,) = [one for one in map(Requirement, of_example()) if one.name == "eb-dagster"]
+    (ours,) = [
+        requirement for requirement in map(Requirement, of_example()) if requirement.name == "eb-dagster"
+    ]
     declared = names([*of_example(), *package(*ours.extras)]) - {"eb-dagster"}
     assert declared <= {name for name, _ in locked(EXAMPLE)}
 

@@ -3,6 +3,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -44,12 +45,18 @@ def test_a_refused_connection_is_free():
     assert client("http://127.0.0.1:9").send(b"x") == NoReply(False, "ConnectionError")
 
 
-def test_a_reset_in_mid_body_is_free():
+def resetting(received_bytes: int) -> Callable[[socket.socket], None]:
+    """A server that resets the connection after so many bytes of a request."""
+
     def answer(connection: socket.socket) -> None:
-        connection.recv(1000)
+        connection.recv(received_bytes)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
 
-    reply = client(serve(answer)).send(b"x" * 30_000_000)
+    return answer
+
+
+def test_a_reset_in_mid_body_is_free():
+    reply = client(serve(resetting(1000))).send(b"x" * 30_000_000)
     assert isinstance(reply, NoReply)
     assert not reply.request_left
 
@@ -67,11 +74,7 @@ def test_a_server_that_answers_and_hangs_up_in_mid_request_leaves_nothing_in_dou
 
 
 def test_a_server_that_hangs_up_in_a_small_request_leaves_nothing_in_doubt():
-    def answer(connection: socket.socket) -> None:
-        connection.recv(300)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-
-    reply = client(serve(answer)).send(b"x" * 50_000)
+    reply = client(serve(resetting(300))).send(b"x" * 50_000)
     assert isinstance(reply, NoReply)
     assert not reply.request_left
 
@@ -128,7 +131,9 @@ def test_a_request_that_is_over_leaves_no_timer_behind():
     reply = client(say(PAID), timeout=30).send(b"x=1")
     assert judge(reply) == "answered"
     assert not [
-        one for one in threading.enumerate() if isinstance(one, threading.Timer) and not one.finished.is_set()
+        thread
+        for thread in threading.enumerate()
+        if isinstance(thread, threading.Timer) and not thread.finished.is_set()
     ]
 
 
@@ -140,10 +145,10 @@ def test_an_abort_cuts_what_is_open_and_what_is_cut_is_in_doubt():
         is_there.set()
         is_over.wait(30)
 
-    one = client(serve(answer), timeout=30)
-    threading.Thread(target=lambda: is_there.wait(30) and one.abort(), daemon=True).start()
+    opened = client(serve(answer), timeout=30)
+    threading.Thread(target=lambda: is_there.wait(30) and opened.abort(), daemon=True).start()
     started = time.monotonic()
-    reply = one.send(b"x=1")
+    reply = opened.send(b"x=1")
     is_over.set()
     assert judge(reply) == "doubt"
     assert time.monotonic() - started < 15

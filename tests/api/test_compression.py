@@ -12,16 +12,16 @@ from eb_dagster.api.compression import MOST_DECODED_BYTES, inflate
 
 
 def test_a_wrong_checksum_does_not_take_the_data():
-    packed = gzip.compress(b"hello")
-    assert inflate(packed, "gzip") == (b"hello", True)
-    assert inflate(packed[:-8] + bytes(8), "gzip") == (b"hello", False)
+    compressed = gzip.compress(b"hello")
+    assert inflate(compressed, "gzip") == (b"hello", True)
+    assert inflate(compressed[:-8] + bytes(8), "gzip") == (b"hello", False)
 
 
 def test_a_body_that_broke_off_gives_what_is_there_and_is_not_whole():
     text = b"".join(b"%d hello " % number for number in range(500))
-    packed = gzip.compress(text)
-    for end in range(len(packed)):
-        found, is_whole = inflate(packed[:end], "gzip")
+    compressed = gzip.compress(text)
+    for end in range(len(compressed)):
+        found, is_whole = inflate(compressed[:end], "gzip")
         assert text.startswith(found)
         assert not is_whole
     assert len(found) == len(text)
@@ -59,21 +59,21 @@ RESERVED_FLAGS = 0b1110_0000
 
 @pytest.mark.parametrize("flag", [0x20, 0x40, 0x80, RESERVED_FLAGS])
 def test_a_flag_that_stands_for_nothing_does_not_take_the_data(flag):
-    packed = bytearray(gzip.compress(b"hello " * 10))
-    packed[3] |= flag
-    assert inflate(bytes(packed), "gzip") == (b"hello " * 10, True)
+    compressed = bytearray(gzip.compress(b"hello " * 10))
+    compressed[3] |= flag
+    assert inflate(bytes(compressed), "gzip") == (b"hello " * 10, True)
 
 
 @settings(max_examples=300, deadline=None)
 @given(
-    text=st.binary(max_size=60).flatmap(lambda one: st.integers(1, 200).map(lambda times: one * times)),
-    at=st.floats(0, 1), keep=st.booleans(), put=st.binary(max_size=8),
+    text=st.binary(max_size=60).flatmap(lambda pattern: st.integers(1, 200).map(lambda times: pattern * times)),
+    position=st.floats(0, 1), keep=st.booleans(), put=st.binary(max_size=8),
 )  # fmt: skip
-def test_whatever_is_damaged_is_inflated_at_once_as_it_is_bit_by_bit(text, at, keep, put):
-    packed = gzip.compress(text)
-    cut = round(at * len(packed))
+def test_whatever_is_damaged_is_inflated_at_once_as_it_is_bit_by_bit(text, position, keep, put):
+    compressed = gzip.compress(text)
+    cut = round(position * len(compressed))
     # Cut off, with something put in or over what was there, or with more at the end.
-    body = packed[:cut] + put + (packed[cut + len(put) :] if keep else b"")
+    body = compressed[:cut] + put + (compressed[cut + len(put) :] if keep else b"")
     # Flags that stand for nothing: the one reader passes over them, the other refuses them.
     assume(len(body) < 4 or not body[3] & RESERVED_FLAGS)
     at_once = inflate(body, "gzip")
@@ -85,10 +85,10 @@ def test_whatever_is_damaged_is_inflated_at_once_as_it_is_bit_by_bit(text, at, k
 @pytest.mark.parametrize("told", [1, MOST_DECODED_BYTES])
 def test_a_body_that_lies_about_its_size_gets_no_more_room_than_others(told: int):
     machine, megabyte = zlib.compressobj(1, wbits=31), bytes(2**20)
-    packed = b"".join([machine.compress(megabyte) for _ in range(MOST_DECODED_BYTES // 2**18)])
-    packed += machine.flush()[:-4] + told.to_bytes(4, "little")
+    compressed = b"".join([machine.compress(megabyte) for _ in range(MOST_DECODED_BYTES // 2**18)])
+    compressed += machine.flush()[:-4] + told.to_bytes(4, "little")
     tracemalloc.start()
-    found, is_whole = inflate(packed, "gzip")
+    found, is_whole = inflate(compressed, "gzip")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (len(found), is_whole) == (MOST_DECODED_BYTES, False)

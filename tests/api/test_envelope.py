@@ -23,7 +23,7 @@ def body(*entries: dict) -> bytes:
 
 
 def aligned(raw: bytes, *asked: str, complete: bool = True) -> tuple[int, ...]:
-    places = {value: at for at, value in enumerate(asked)}
+    places = {value: position for position, value in enumerate(asked)}
     return align(
         parse_reply(raw),
         asked=len(asked),
@@ -41,8 +41,8 @@ def test_the_form_is_the_vendors():
 @given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
 def test_the_form_is_encoded_as_the_standard_library_does(values):
     values = [*values, "".join(map(chr, range(128)))]
-    form = encode_form([Identifier("email", one) for one in values], required_fields=["phone"])
-    query = json.dumps([{"field_type": "email", "value": one} for one in values])
+    form = encode_form([Identifier("email", value) for value in values], required_fields=["phone"])
+    query = json.dumps([{"field_type": "email", "value": value} for value in values])
     required = json.dumps([{"field_type": "phone"}])
     assert form.decode() == urlencode({"query_list": query, "required_fields": required})
 
@@ -148,9 +148,9 @@ def test_a_rewritten_reply_says_the_same():
     )  # fmt: skip
     parsed = parse_reply(raw)
     again = parse_reply(encode_reply(parsed.records, parsed.records_enriched))
-    assert [bytes(one.contact or b"").replace(b" ", b"") for one in again.records] == [
-        bytes(one.contact or b"").replace(b" ", b"") for one in parsed.records
+    assert [bytes(record.contact or b"").replace(b" ", b"") for record in again.records] == [
+        bytes(record.contact or b"").replace(b" ", b"") for record in parsed.records
     ]
-    assert [(one.echo, one.readable, one.failed) for one in again.records] == [
-        (one.echo, one.readable, one.failed) for one in parsed.records
+    assert [(record.echo, record.readable, record.failed) for record in again.records] == [
+        (record.echo, record.readable, record.failed) for record in parsed.records
     ]

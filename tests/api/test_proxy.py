@@ -95,12 +95,12 @@ def certificates(tmp_path_factory):
 
 @pytest.fixture
 def proxy() -> Iterator[Proxy]:
-    one = Proxy()
-    threading.Thread(target=one.run, daemon=True).start()
-    yield one
+    server = Proxy()
+    threading.Thread(target=server.run, daemon=True).start()
+    yield server
     with contextlib.suppress(OSError):
-        one.listener.shutdown(socket.SHUT_RDWR)
-    one.listener.close()
+        server.listener.shutdown(socket.SHUT_RDWR)
+    server.listener.close()
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def api(certificates):
     def reply(asked: list[str]) -> dict:
         # Of some size, so that a part of it is a whole record of TLS.
         contact = {"full_name": "Ann", "note": "x" * 100_000}
-        return records(*({"value": one, "enriched_contact": contact} for one in asked))
+        return records(*({"value": value, "enriched_contact": contact} for value in asked))
 
     with answering(reply, certificate=certificates["good"]) as vendor:
         yield vendor
@@ -212,7 +212,10 @@ def test_a_proxy_that_hangs_is_cut_off_at_the_deadline(client, proxy, api, then)
 
 def test_a_tunnel_in_which_tls_drips_is_cut_off_at_the_deadline(client, proxy):
     proxy.answers = [b""]
-    proxy.unanswered = lambda one: (one.sendall(CONNECTED), drip(b"\x16\x03\x03\x40\x00\x02")(one))
+    proxy.unanswered = lambda connection: (
+        connection.sendall(CONNECTED),
+        drip(b"\x16\x03\x03\x40\x00\x02")(connection),
+    )
     started = time.monotonic()
     outcome = client(timeout=1.0).send(FORM)
     assert isinstance(outcome, NoReply)
@@ -260,8 +263,8 @@ def test_what_came_of_a_reply_before_the_tunnel_was_cut_is_kept(client, proxy, a
 
 
 def enriched(enricher, api, **settings) -> list[str]:
-    one = enricher(api, timeout=5.0, **settings)
-    return one.enrich_dataframe(pd.DataFrame({"email": ["ann@firm.example"]}))["eb_status"].tolist()
+    buyer = enricher(api, timeout=5.0, **settings)
+    return buyer.enrich_dataframe(pd.DataFrame({"email": ["ann@firm.example"]}))["eb_status"].tolist()
 
 
 def test_a_run_goes_on_once_the_proxy_connects(enricher, api, proxy, certificates):
@@ -293,11 +296,11 @@ def test_proxies_of_the_environment_are_named_when_the_api_cannot_be_reached(mon
         monkeypatch.delenv(name, raising=False)
     for name in named:
         monkeypatch.setenv(name, proxy.url)
-    one = Client(base_url="https://127.0.0.1:9", api_key="k", timeout=1.0)
-    assert isinstance(one.send(FORM), NoReply)
-    assert all(name in one.unreachable for name in named)
-    assert ("EB_DAGSTER_PROXY" in one.unreachable) is bool(named)
-    assert "127.0.0.1" not in one.unreachable
+    client = Client(base_url="https://127.0.0.1:9", api_key="k", timeout=1.0)
+    assert isinstance(client.send(FORM), NoReply)
+    assert all(name in client.unreachable for name in named)
+    assert ("EB_DAGSTER_PROXY" in client.unreachable) is bool(named)
+    assert "127.0.0.1" not in client.unreachable
     assert proxy.heads == []
 
 
@@ -375,21 +378,21 @@ def test_a_bundle_may_be_named_relative_to_where_the_run_begins(tmp_path, monkey
 @pytest.mark.parametrize(("certificate", "is_trusted"), [("localhost", True), ("common name", False)])
 def test_a_certificate_names_its_host_in_its_alternative_names(certificates, certificate, is_trusted):
     with answering(lambda _: records(), certificate=certificates[certificate], host="localhost") as api:
-        one = Client(base_url=api.url, api_key="k", timeout=5.0, ca_bundle=str(certificates["authority"]))
+        client = Client(base_url=api.url, api_key="k", timeout=5.0, ca_bundle=str(certificates["authority"]))
         if is_trusted:
-            assert isinstance(one.send(FORM), Reply)
+            assert isinstance(client.send(FORM), Reply)
         else:
             with pytest.raises(ConfigError, match="ca_bundle"):
-                one.send(FORM)
+                client.send(FORM)
             assert api.asked == []
 
 
 def test_no_keys_of_a_session_are_written(certificates, monkeypatch, tmp_path, api):
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
-    one = Client(base_url=api.url, api_key="k", timeout=5.0, ca_bundle=str(certificates["authority"]))
-    assert isinstance(one.send(FORM), Reply)
-    assert one._trust is not None
-    assert one._trust.keylog_filename is None
+    client = Client(base_url=api.url, api_key="k", timeout=5.0, ca_bundle=str(certificates["authority"]))
+    assert isinstance(client.send(FORM), Reply)
+    assert client._trust is not None
+    assert client._trust.keylog_filename is None
     assert not (tmp_path / "keys").exists()
 
 
@@ -401,9 +404,9 @@ def test_authorities_of_the_environment(certificates, api, monkeypatch, variable
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv(variable, str(certificates["authority"]))
-    one = Client(base_url=api.url, api_key="k", timeout=5.0)
+    client = Client(base_url=api.url, api_key="k", timeout=5.0)
     if is_honoured:
-        assert isinstance(one.send(FORM), Reply)
+        assert isinstance(client.send(FORM), Reply)
     else:
         with pytest.raises(ConfigError, match="cannot be trusted"):
-            one.send(FORM)
+            client.send(FORM)

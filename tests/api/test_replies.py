@@ -55,7 +55,7 @@ A, B, MISS = person("Ann"), person("Somebody Else"), None
     ],
 )  # fmt: skip
 def test_two_different_records_under_one_echo_are_nobodys_whatever_follows(enricher, tmp_path, said):
-    with answering(lambda asked: records(*(entry(asked[0], one) for one in said))) as api:
+    with answering(lambda asked: records(*(entry(asked[0], contact) for contact in said))) as api:
         assert statuses(enricher, api, ANN) == ["unreadable"]
         # It may have been charged, and is asked no more.
         assert statuses(enricher, api, ANN) == ["unreadable"]
@@ -68,7 +68,7 @@ def test_two_different_records_under_one_echo_are_nobodys_whatever_follows(enric
 
 @pytest.mark.parametrize(("said", "status"), [([A] * 3, "matched"), ([MISS] * 3, "not_found")])
 def test_one_record_several_times_is_one_answer(enricher, said, status):
-    with answering(lambda asked: records(*(entry(asked[0], one) for one in said))) as api:
+    with answering(lambda asked: records(*(entry(asked[0], contact) for contact in said))) as api:
         assert statuses(enricher, api, ANN) == [status]
 
 
@@ -99,21 +99,21 @@ def test_an_echo_that_was_made_into_another_questions_gives_nobody_a_strangers_c
     kind, *values = asked
 
     def reply(asked: list[str]) -> dict:
-        entries = [entry(made(one), person(f"of {one}")) for one in asked]
+        entries = [entry(made(value), person(f"of {value}")) for value in asked]
         return records(*(entries[:1] if is_collapsed else entries))
 
     with answering(reply) as api, quietly():
         told = enricher(api).enrich_dataframe(pd.DataFrame({kind: values}))
     found = told["eb_status"] == "matched"
-    assert told["eb_full_name"][found].tolist() == [f"of {one}" for one in told[kind][found]]
+    assert told["eb_full_name"][found].tolist() == [f"of {value}" for value in told[kind][found]]
     assert set(told["eb_status"][~found]) <= {"in_doubt", "unreadable"}
 
 
 def test_many_tags_of_one_mailbox_share_a_request(enricher):
-    emails = [f"ann+{at}@firm.example" for at in range(50)]
-    with answering(lambda asked: records(*(entry(one, person(one)) for one in asked))) as api:
+    emails = [f"ann+{number}@firm.example" for number in range(50)]
+    with answering(lambda asked: records(*(entry(email, person(email)) for email in asked))) as api:
         assert statuses(enricher, api, *emails, ANN) == ["matched"] * 51
-        assert [len(one) for one in api.asked] == [50, 1]
+        assert [len(request) for request in api.asked] == [50, 1]
 
 
 def test_an_echo_of_another_question_than_the_one_in_its_place_is_no_proof(enricher):
@@ -126,10 +126,10 @@ def test_an_echo_of_another_question_than_the_one_in_its_place_is_no_proof(enric
 
 
 def test_records_in_another_order_are_matched_though_some_are_missing(enricher):
-    emails = [f"lead{at}@firm.example" for at in range(6)]
+    emails = [f"lead{number}@firm.example" for number in range(6)]
 
     def reply(asked: list[str]) -> dict:
-        return records(*(entry(one, person(one)) for one in [*asked[3:], *asked[:2]]))
+        return records(*(entry(email, person(email)) for email in [*asked[3:], *asked[:2]]))
 
     with answering(reply) as api:
         found = ["matched", "matched", "in_doubt", "matched", "matched", "matched"]
@@ -179,7 +179,7 @@ def test_an_entry_with_an_error_is_no_miss_and_is_asked_by_the_next_run(enricher
 
     def reply(asked: list[str]) -> dict:
         if is_healthy:
-            return records(*(entry(one, A) for one in asked))
+            return records(*(entry(value, A) for value in asked))
         failed = entry(asked[0], contact, **beside)
         if contact == "absent":
             del failed["enriched_contact"]
@@ -229,7 +229,7 @@ def test_errors_are_in_doubt_where_more_are_counted_than_there_are_contacts(enri
 @pytest.mark.parametrize("beside", [{"error": "provider down"}, {"success": False}, {"status": "partial"}])
 def test_nobody_is_missed_by_a_reply_that_failed_as_a_whole(enricher, beside):
     def reply(asked: list[str]) -> dict:
-        return records(entry(asked[0], A), *(entry(one, None) for one in asked[1:]), **beside)
+        return records(entry(asked[0], A), *(entry(value, None) for value in asked[1:]), **beside)
 
     with answering(reply) as api:
         assert statuses(enricher, api, ANN, BOB) == ["matched", "not_asked"]
@@ -260,7 +260,7 @@ def test_an_old_contact_is_kept_where_asking_again_failed(enricher):
 
 def test_a_refusal_that_names_each_identifier_is_a_refusal(enricher):
     def reply(asked: list[str]) -> dict:
-        return records(*(entry(one, None, error="insufficient credits") for one in asked))
+        return records(*(entry(value, None, error="insufficient credits") for value in asked))
 
     with answering(reply, status=403) as api:
         with pytest.raises(Refused, match="top up"):
@@ -293,7 +293,9 @@ def several_members(*parts: bytes) -> bytes:
     return b"".join(gzip.compress(part) for part in parts)
 
 
-TEXT = json.dumps(records(*(entry(f"lead{at}@firm.example", person(f"P{at}")) for at in range(40)))).encode()
+TEXT = json.dumps(
+    records(*(entry(f"lead{number}@firm.example", person(f"P{number}")) for number in range(40)))
+).encode()
 THIRDS = [TEXT[: len(TEXT) // 3], TEXT[len(TEXT) // 3 : -len(TEXT) // 3], TEXT[-len(TEXT) // 3 :]]
 
 
@@ -312,6 +314,6 @@ THIRDS = [TEXT[: len(TEXT) // 3], TEXT[len(TEXT) // 3 : -len(TEXT) // 3], TEXT[-
     ids=["three", "empty ones", "one a byte", "padded", "padded between", "garbage", "zlib", "twice"],
 )
 def test_all_members_of_a_packed_reply_are_read(enricher, body, encoding):
-    emails = [f"lead{at}@firm.example" for at in range(40)]
+    emails = [f"lead{number}@firm.example" for number in range(40)]
     with answering(lambda _: body, headers={"Content-Encoding": encoding}) as api:
         assert statuses(enricher, api, *emails) == ["matched"] * 40

@@ -16,7 +16,7 @@ class Goal:
 
     name: str
     what: str
-    at: Literal["≥", "≤"] = "≥"
+    bound: Literal["≥", "≤"] = "≥"
     mark: float | None = None
     unit: str = "×"
     form: Literal["short", "long"] = "short"
@@ -24,7 +24,7 @@ class Goal:
     def passes(self, figure: float) -> bool | None:
         if self.mark is None:
             return None
-        return figure >= self.mark if self.at == "≥" else figure <= self.mark
+        return figure >= self.mark if self.bound == "≥" else figure <= self.mark
 
 
 GOALS: Final = (
@@ -101,7 +101,7 @@ def table(figures: Mapping[str, float], *, form: str) -> str:
     ]
     for goal in GOALS:
         figure = figures.get(goal.name)
-        mark = "" if goal.mark is None else f"{goal.at} {number(goal.mark, goal.unit)}"
+        mark = "" if goal.mark is None else f"{goal.bound} {number(goal.mark, goal.unit)}"
         shown = "–" if figure is None else number(figure, goal.unit)
         verdict = "" if figure is None else {True: "✓", False: "✗", None: ""}[goal.passes(figure)]
         lines.append(f"| {goal.what} | {mark} | {shown} | {verdict} |")

@@ -210,7 +210,7 @@ class Template:
     """
 
     plain: tuple[bytes, ...] = field(repr=False)
-    packed: tuple[bytes, ...] = field(repr=False)
+    compressed: tuple[bytes, ...] = field(repr=False)
     found: tuple[bool, ...]
 
     def reply(self, echoes: Sequence[bytes]) -> bytes:
@@ -221,7 +221,7 @@ class Template:
     def reply_gzip(self, echoes: Sequence[bytes]) -> bytes:
         """The same, compressed. Every echo must be as long as `lead` makes them."""
         stored = [_stored(echo) for echo in echoes]
-        pieces = [piece for pair in zip(self.packed, stored, strict=False) for piece in pair]
+        pieces = [piece for pair in zip(self.compressed, stored, strict=False) for piece in pair]
         plain = self.reply(echoes)
         end = _stored(self._end(len(echoes))) + _LAST_BLOCK
         check = struct.pack("<II", zlib.crc32(plain), len(plain) & 0xFFFFFFFF)
@@ -243,13 +243,13 @@ def make_template(seed: int) -> Template:
         start = '"},' if plain else '{"contacts":['
         plain.append(f'{start}{{"enriched_contact":{text},"value":"'.encode())
     packer = zlib.compressobj(6, zlib.DEFLATED, -15)
-    packed: list[bytes] = []
+    compressed: list[bytes] = []
     for piece in plain:
-        packed.append(packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH))
+        compressed.append(packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH))
         # The echo will be here. JSON does not have these bytes, so no later block refers to them.
         packer.compress(bytes(chance.randrange(0xF8, 0x100) for _ in lead(0)))
         packer.flush(zlib.Z_SYNC_FLUSH)
-    return Template(tuple(plain), tuple(packed), found)
+    return Template(tuple(plain), tuple(compressed), found)
 
 
 _GZIP_HEADER: Final = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"

@@ -146,17 +146,17 @@ def floors(url: str, folder: Path, rows: int) -> dict[str, float]:
         }
         for start in range(0, rows, 1000)
     ]
-    packed: list[bytes] = []
+    bodies: list[bytes] = []
     plain: list[bytes] = []
     table = pq.read_table(folder / "enriched.parquet")
 
     def receive() -> None:
         for form in forms:
             with requests.post(url + "/v1/bulk-enrich", data=form, stream=True) as response:
-                packed.append(response.raw.read(decode_content=False))
+                bodies.append(response.raw.read(decode_content=False))
 
     def inflate() -> None:
-        plain.extend(zlib_ng.decompress(body, wbits=47) for body in packed)
+        plain.extend(zlib_ng.decompress(body, wbits=47) for body in bodies)
 
     def decode() -> None:
         for body in plain:
@@ -172,7 +172,7 @@ def floors(url: str, folder: Path, rows: int) -> dict[str, float]:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("CREATE TABLE replies (id INTEGER PRIMARY KEY, body BLOB)")
-            for body in packed:
+            for body in bodies:
                 connection.execute("INSERT INTO replies (body) VALUES (?)", (body,))
 
     return {step.__name__: _timed(step)["cpu"] for step in (receive, inflate, decode, write, store)}

@@ -28,7 +28,7 @@ def test_a_goal_is_judged_by_its_mark():
     assert Goal("a", "", "≥", 2).passes(2)
     assert not Goal("a", "", "≤", 2).passes(2.1)
     assert Goal("a", "").passes(1) is None
-    name = next(goal.name for goal in GOALS if goal.at == "≤" and goal.mark is not None)
+    name = next(goal.name for goal in GOALS if goal.bound == "≤" and goal.mark is not None)
     assert "✓" in table({name: 0.0}, form="short")
     assert "✗" in table({name: 1e9}, form="short")
 

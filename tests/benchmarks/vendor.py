@@ -170,7 +170,7 @@ class Knowledge:
         work = [email for email, is_work in emails if is_work][::-1]
         personal = [email for email, is_work in emails if not is_work]
         # The newest vanity name that it knows, and no older one.
-        profiles = [one for since, one in self._profiles[number] if since <= week]
+        profiles = [profile for since, profile in self._profiles[number] if since <= week]
         linkedin = [profile for profile in profiles if profile.startswith("linkedin")][-1:]
         shown = [*linkedin, *(profile for profile in profiles if not profile.startswith("linkedin"))]
         hears_of = [job for job in person.jobs if job.since + _HEARS_LATE <= week]

@@ -21,5 +21,5 @@ class Ran:
 
 
 def leads(count: int, *, name: str = "leads.csv") -> None:
-    lines = [f"p{at}@firm.example,{at:03}" for at in range(count)]
+    lines = [f"p{number}@firm.example,{number:03}" for number in range(count)]
     Path(name).write_text("\n".join(["Email,n", *lines, ""]))

@@ -43,12 +43,12 @@ def test_a_second_run_costs_nothing(stand_in, shell):
 
 
 def test_formulas_of_ours_are_text_whatever_the_prefix_and_lists_are_json(stand_in, shell):
-    lines = [f"p{at}@firm.example,=1+{at}" for at in range(60)]
+    lines = [f"p{number}@firm.example,=1+{number}" for number in range(60)]
     Path("leads.csv").write_text("\n".join(["email,+sum", *lines, ""]))
     done = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv", "--prefix", "bought_")
     assert done.code == 0
     made = pd.read_csv("out.csv", dtype=str, keep_default_na=False)
-    assert made["+sum"].tolist() == [f"=1+{at}" for at in range(60)]
+    assert made["+sum"].tolist() == [f"=1+{number}" for number in range(60)]
     ours = [name for name in made.columns if name.startswith("bought_")]
     assert len(ours) > 30
     phones = [phone for phone in made["bought_phone"] if phone]

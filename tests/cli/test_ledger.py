@@ -36,9 +36,9 @@ def fresh(tmp_path, monkeypatch):
 def doubtful(stand_in, enricher, where):
     """A ledger in which ten people were bought and ten are in doubt."""
     api = stand_in(match_rate=1.0, faults=[sandbox.Fault("502", 2)])
-    one = enricher(api, ledger=where, partition_size=10, max_credits_at_risk=10)
-    one.enrich_dataframe(leads(20))
-    one.close()
+    buyer = enricher(api, ledger=where, partition_size=10, max_credits_at_risk=10)
+    buyer.enrich_dataframe(leads(20))
+    buyer.close()
     return api
 
 
@@ -61,9 +61,9 @@ def test_resolve_lets_the_next_run_ask_again_or_not(doubtful, call, enricher, wh
     done = call("resolve", "2", decision)
     assert done.exit_code == 0, done.output
     assert "nothing is in doubt" in call("show").output
-    one = enricher(doubtful, ledger=where)
-    one.enrich_dataframe(leads(20))
-    assert one.report.requests == requests
+    buyer = enricher(doubtful, ledger=where)
+    buyer.enrich_dataframe(leads(20))
+    assert buyer.report.requests == requests
     assert call("check").output.startswith("no faults")
 
 
@@ -227,8 +227,8 @@ def test_people_are_found_in_opt_out_files(fresh, tmp_path, content, options, pe
     (tmp_path / name).write_text(content)
     done = fresh("suppress", name, *options)
     assert done.exit_code == 0, done.output
-    who = "1 person suppressed that was" if people == 1 else f"{people} people suppressed that were"
-    assert done.output.endswith(f"{who} not before, of {people}\n")
+    suppressed = "1 person suppressed that was" if people == 1 else f"{people} people suppressed that were"
+    assert done.output.endswith(f"{suppressed} not before, of {people}\n")
 
 
 @pytest.mark.parametrize("content", ["email\nada@firm.example\nada@\n", 'email\nx\n"bo@firm.example; bo@"\n'])
@@ -274,9 +274,9 @@ def test_a_cap_holds_until_it_is_lifted(stand_in, enricher, where, call):
     api = stand_in(match_rate=1.0)
     enricher(api, ledger=where).enrich_dataframe(leads(1))
     assert "day: 5 credits" in call("cap", "--daily", "5").output
-    one = enricher(api, ledger=where)
+    buyer = enricher(api, ledger=where)
     with pytest.warns(UserWarning, match="daily cap"):
-        enriched = one.enrich_dataframe(leads(20))
+        enriched = buyer.enrich_dataframe(leads(20))
     assert api.credits() == 5
     assert (enriched["eb_status"] == "not_asked").sum() == 15
     call("cap", "--lift")
@@ -318,7 +318,7 @@ def test_the_ledger_is_named_before_the_command_or_after_it_or_both(where):
 def test_every_command_of_the_ledger_takes_its_name_and_says_so(name):
     command = ledger_commands.commands[name]
     assert "--ledger" in CliRunner().invoke(main, ["ledger", name, "--help"]).output
-    needed = ["2" for one in command.params if isinstance(one, click.Argument) and one.required]
+    needed = ["2" for param in command.params if isinstance(param, click.Argument) and param.required]
     contradicted = CliRunner().invoke(main, ["ledger", "--ledger", "a.db", name, "--ledger", "b.db", *needed])
     assert contradicted.exit_code == 2
     assert "--ledger names one ledger before the command and another after it" in contradicted.output

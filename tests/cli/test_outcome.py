@@ -58,7 +58,7 @@ def test_json_is_alone_on_stdout(stand_in, shell):
 def test_phones_without_a_country_code_are_counted_also_where_another_identifier_is_fine(
     stand_in, shell, command
 ):
-    lines = [f"p{at}@firm.example,0170 55501{at:02}" for at in range(26)]
+    lines = [f"p{number}@firm.example,0170 55501{number:02}" for number in range(26)]
     Path("leads.csv").write_text("\n".join(["email,phone", *lines, ""]))
     api = stand_in(match_rate=1.0)
     done = shell(api, *command)

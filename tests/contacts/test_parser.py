@@ -80,7 +80,7 @@ def test_a_profile_is_placed_by_its_network_or_else_by_its_host(profile, column)
     url = profile if isinstance(profile, str) else profile["url"]
     placed = {name: row[name] for name in NAMES if name.endswith("_url") and row[name]}
     assert placed == ({column: url} if column else {})
-    assert [one["url"] for one in row["social_profiles"]] == [url]
+    assert [profile["url"] for profile in row["social_profiles"]] == [url]
 
 
 def test_the_domain_comes_before_the_web_site_and_neither_is_lost():
@@ -105,10 +105,10 @@ def test_json_columns_keep_their_text_as_it_came():
 
 
 def test_what_is_left_over_is_sorted_so_that_equal_contacts_give_equal_text():
-    one = flat(
+    row = flat(
         {"zeta": 1, "employment": {"start_date": "a", "job": {"start_date": "b"}}, "alpha": {"b": 1, "a": 2}}
     )
-    assert one["other"] == (
+    assert row["other"] == (
         '{"alpha":{"a":2,"b":1},"employment":{"job":{"start_date":"b"},"start_date":"a"},"zeta":1}'
     )
 
@@ -122,9 +122,9 @@ def test_equal_contacts_have_the_same_contents_whichever_release_read_them():
         "full_name": "Ada", "emails": ["a@b.example"], "education": [{"school": {"name": "Škola"}}],
         "social_profiles": [{"network": "", "url": "x.com/a"}, {"network": "github", "url": ""}],
     }  # fmt: skip
-    one = read_contact(json.dumps(contact, ensure_ascii=False, separators=(",", ":")).encode())
+    reading = read_contact(json.dumps(contact, ensure_ascii=False, separators=(",", ":")).encode())
     # As it is packed into ledgers: another text would make another person of her.
-    assert one.contents == (
+    assert reading.contents == (
         "('Ada', None, None, None, None, None, ('a@b.example',), None, None, None, 'x.com/a', None, None, "
         "((None, 'x.com/a'), ('github', None)), None, None, None, None, None, None, None, None, None, None, "
         """None, 'Škola', '[{"school":{"name":"Škola"}}]', None, None)"""
@@ -135,5 +135,5 @@ def test_bad_utf_8_is_told_wherever_it_stands():
     reply = '{"contacts": [{"enriched_contact": {"education": [{"school": "Škola"}]}}]}'.encode()
     assert is_utf8(reply)
     assert is_utf8(b"")
-    for at in (reply.index(b"\xc5"), len(reply)):
-        assert not is_utf8(reply[: at + 1] + b"\xff" + reply[at + 1 :])
+    for position in (reply.index(b"\xc5"), len(reply)):
+        assert not is_utf8(reply[: position + 1] + b"\xff" + reply[position + 1 :])

@@ -19,10 +19,10 @@ def test_a_table_of_nulls_has_the_same_schema():
 def test_the_arrow_schema_tells_what_a_column_means():
     found = schema.arrow_schema(prefix="p_", columns=["phone", "full_name"])
     assert found.names == [
-        *(f"p_{one.name}" for one in STATUS_COLUMNS), "p_full_name", "p_phone",
+        *(f"p_{column.name}" for column in STATUS_COLUMNS), "p_full_name", "p_phone",
     ]  # fmt: skip
     assert found.field("p_phone").metadata == {b"description": b"The first phone number."}
-    assert [one.name for one in found if not one.nullable] == ["p_status", "p_from_ledger"]
+    assert [field.name for field in found if not field.nullable] == ["p_status", "p_from_ledger"]
 
 
 def test_an_unknown_column_is_refused_with_the_known_ones():
@@ -35,7 +35,7 @@ def test_an_unknown_column_is_refused_with_the_known_ones():
 def statuses(**columns: list) -> pd.DataFrame:
     size = len(columns["status"])
     given_columns = {name: columns.get(name, [None] * size) for name in NAMES}
-    status = {one.name: columns.get(one.name, [None] * size) for one in STATUS_COLUMNS}
+    status = {column.name: columns.get(column.name, [None] * size) for column in STATUS_COLUMNS}
     status["from_ledger"] = [False] * size
     rows = {f"eb_{name}": values for name, values in {**status, **given_columns}.items()}
     table = pa.table(rows, schema=schema.arrow_schema())
@@ -43,7 +43,7 @@ def statuses(**columns: list) -> pd.DataFrame:
 
 
 def test_a_row_of_each_status_passes_the_contract_beside_columns_of_the_input():
-    matched = [{"matched": True, "not_found": False}.get(one) for one in schema.STATUSES]
+    matched = [{"matched": True, "not_found": False}.get(status) for status in schema.STATUSES]
     profiles = [[{"network": None, "url": "u"}]] + [None] * (len(matched) - 1)
     frame = statuses(status=list(schema.STATUSES), matched=matched, social_profiles=profiles).assign(lead=1)
     assert len(schema.EnrichedContacts.validate(frame)) == 7

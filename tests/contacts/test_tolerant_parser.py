@@ -69,10 +69,10 @@ def test_text_is_kept_exactly():
 
 
 def test_an_unexpected_type_goes_to_other_and_is_counted():
-    one = read_contact(b'{"full_name": {"first": "Ada"}, "foo": 1}')
-    assert one.drift == ("full_name",)
-    assert one.unknown_keys == ("foo",)
-    assert json.loads(one.values.other) == {"full_name": {"first": "Ada"}, "foo": 1}
+    reading = read_contact(b'{"full_name": {"first": "Ada"}, "foo": 1}')
+    assert reading.drift == ("full_name",)
+    assert reading.unknown_keys == ("foo",)
+    assert json.loads(reading.values.other) == {"full_name": {"first": "Ada"}, "foo": 1}
 
 
 @pytest.mark.parametrize(
@@ -130,8 +130,8 @@ def test_education_is_a_list_of_json_however_it_came():
     [('"text"', '"text"'), ("7", "7"), ("[1,2]", "[1,2]"), ("[[{}]]", "[[{}]]"), ("[]", None)],
 )
 def test_a_contact_that_is_no_object_is_kept_whole(contact, other):
-    one = read_contact(contact.encode())
-    assert (named(one)["other"], one.drift) == (other, ("contact",))
+    reading = read_contact(contact.encode())
+    assert (named(reading)["other"], reading.drift) == (other, ("contact",))
 
 
 def test_a_contact_in_a_list_of_one_is_read():
@@ -161,34 +161,34 @@ def test_the_refusal_does_not_carry_the_contact():
 
 
 def test_not_a_number_goes_to_other_as_text_so_that_other_stays_json():
-    one = read_contact(b'{"full_name": NaN, "score": [-Infinity, 1e999], "education": [NaN]}')
-    row = named(one)
+    reading = read_contact(b'{"full_name": NaN, "score": [-Infinity, 1e999], "education": [NaN]}')
+    row = named(reading)
     assert row["full_name"] is None
     assert strict_json(row["other"]) == {"full_name": "NaN", "score": ["-Infinity", "1e999"]}
     assert strict_json(row["education"]) == ["NaN"]
-    assert one.drift == ("not_finite", "full_name")
+    assert reading.drift == ("not_finite", "full_name")
 
 
 def test_a_lone_surrogate_is_replaced_and_counted():
     raw = rb'{"full_name": "A\ud800", "first_name": "\ud83d\ude00", "last_name": "\\ud800", "\udc00": 1}'
-    one = read_contact(raw)
-    row = named(one)
+    reading = read_contact(raw)
+    row = named(reading)
     assert (row["full_name"], row["first_name"]) == ("A\ufffd", "😀")
     assert row["last_name"] == r"\ud800"
     assert json.loads(row["other"]) == {"\ufffd": 1}
-    assert one.drift == ("damaged_text",)
-    to_arrow(one)
+    assert reading.drift == ("damaged_text",)
+    to_arrow(reading)
 
 
 def test_bad_utf_8_is_replaced_and_counted():
-    one = read_contact(b'{"full_name": "A\xff"}')
-    assert (named(one)["full_name"], one.drift) == ("A\ufffd", ("damaged_text",))
+    reading = read_contact(b'{"full_name": "A\xff"}')
+    assert (named(reading)["full_name"], reading.drift) == ("A\ufffd", ("damaged_text",))
 
 
 @pytest.mark.parametrize("name", ["education", "experiences"])
 def test_bad_utf_8_in_a_list_is_replaced_and_counted(name):
-    one = read_contact(b'{"%b": [{"title": "A\xff"}]}' % name.encode())
-    assert (json.loads(named(one)[name]), one.drift) == ([{"title": "A\ufffd"}], ("damaged_text",))
+    reading = read_contact(b'{"%b": [{"title": "A\xff"}]}' % name.encode())
+    assert (json.loads(named(reading)[name]), reading.drift) == ([{"title": "A\ufffd"}], ("damaged_text",))
 
 
 def test_integers_of_any_size_are_kept():
@@ -202,8 +202,8 @@ def test_integers_of_any_size_are_kept():
 @pytest.mark.parametrize("depth", [1_100, 100_000])
 def test_a_contact_that_is_too_deep_is_kept_as_it_came(depth):
     raw = b'{"full_name": "Ada", "a": ' + b"[" * depth + b"]" * depth + b"}"
-    one = read_contact(raw)
-    assert (named(one)["other"], one.drift) == (raw.decode(), ("too_deep",))
+    reading = read_contact(raw)
+    assert (named(reading)["other"], reading.drift) == (raw.decode(), ("too_deep",))
 
 
 def test_a_damaged_contact_that_is_too_deep_is_kept_as_it_came():
@@ -289,9 +289,13 @@ def test_bytes_are_read_or_refused(raw):
 @pytest.mark.parametrize("read", [read_contact, read_odd_contact])
 def test_of_several_the_first_counts(read):
     networks = ("linkedin", "twitter", "facebook", "github")
-    profiles = [{"network": one, "url": f"{one}.com/{at}"} for at in ("", 1, 2, 3) for one in networks]
-    for one in profiles[:4]:
-        one["url"] = ""
+    profiles = [
+        {"network": network, "url": f"{network}.com/{suffix}"}
+        for suffix in ("", 1, 2, 3)
+        for network in networks
+    ]
+    for profile in profiles[:4]:
+        profile["url"] = ""
     contact = {
         "social_profiles": profiles,
         "phone_numbers": [{"E164": None}, {"E164": "+1"}, {"E164": "+2"}],
@@ -301,7 +305,7 @@ def test_of_several_the_first_counts(read):
         "education": [{"school": {"name": ""}}, {"school": {"name": "One"}}, {"school": {"name": "Two"}}],
     }
     row = named(read(json.dumps(contact).encode()))
-    assert [row[f"{one}_url"] for one in networks] == [f"{one}.com/1" for one in networks]
+    assert [row[f"{network}_url"] for network in networks] == [f"{network}.com/1" for network in networks]
     assert (row["phone"], row["work_email"], row["personal_email"]) == ("+1", "w1@x.example", "p1@x.example")
     assert (row["job_level"], row["school_name"]) == ("first", "One")
 
@@ -377,8 +381,8 @@ def _likely(draw):
 def containers(value):
     if isinstance(value, dict | list):
         yield value
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from containers(one)
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from containers(item)
 
 
 _spelling = st.fixed_dictionaries({
@@ -453,7 +457,9 @@ def clear_reading(contact: object) -> tuple[dict, set[str]]:
     current = emails["current_work_email"] + emails["current_personal_email"]
     all_emails = distinct([*current, *works, *personals, *emails["emails"]])
     phones = distinct(texts(contact.get("phone_numbers"), "E164", "e164", "number", "phone"))
-    profiles = [one for one in map(profile, entries(contact.get("social_profiles"))) if any(one.values())]
+    profiles = [
+        entry for entry in map(profile, entries(contact.get("social_profiles"))) if any(entry.values())
+    ]
     row = {name: text(contact.get(name)) for name in ("full_name", "first_name", "last_name", "gender")}
     row |= {name: text(place.get(name)) for name in ("city", "region", "country")}
     row |= {
@@ -463,9 +469,9 @@ def clear_reading(contact: object) -> tuple[dict, set[str]]:
         "company_name": text(employer.get("name")), "company_size": text(employer.get("size")),
         "company_domain": text(employer.get("domain")) or text(employer.get("website")),
         "company_industry": text(employer.get("industry")),
-        "linkedin_url": first([one["url"] for one in profiles if network_of(one) == "linkedin" and one["url"]]),
-        "twitter_url": first([one["url"] for one in profiles if network_of(one) in ("twitter", "x") and one["url"]]),
-        "github_url": first([one["url"] for one in profiles if network_of(one) == "github" and one["url"]]),
+        "linkedin_url": first([entry["url"] for entry in profiles if network_of(entry) == "linkedin" and entry["url"]]),
+        "twitter_url": first([entry["url"] for entry in profiles if network_of(entry) in ("twitter", "x") and entry["url"]]),
+        "github_url": first([entry["url"] for entry in profiles if network_of(entry) == "github" and entry["url"]]),
     }  # fmt: skip
     has = {
         "email": all_emails, "work_email": works, "personal_email": personals, "phone": phones,
@@ -506,7 +512,7 @@ def texts(value: object, *keys: str) -> list[str]:
         else text(entry)
         for entry in entries(value)
     ]
-    return [one for one in found if one]
+    return [item for item in found if item]
 
 
 def profile(entry: object) -> dict:
@@ -515,11 +521,11 @@ def profile(entry: object) -> dict:
     return {"network": None, "url": text(entry)}
 
 
-def network_of(one: dict) -> str | None:
-    if one["network"]:
-        return one["network"].lower()
+def network_of(entry: dict) -> str | None:
+    if entry["network"]:
+        return entry["network"].lower()
     try:
-        host = urlsplit(one["url"] if "//" in one["url"] else "//" + one["url"]).hostname or ""
+        host = urlsplit(entry["url"] if "//" in entry["url"] else "//" + entry["url"]).hostname or ""
     except ValueError:
         return None
     name = ".".join(host.split(".")[-2:])
@@ -539,8 +545,8 @@ def leaves(value):
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, list):
-        for one in value:
-            yield from leaves(one)
+        for item in value:
+            yield from leaves(item)
     elif value is not None and value != "":
         yield type(value), value
 

@@ -21,8 +21,8 @@ ENRICHED = dg.AssetKey("enriched")
 
 @pytest.fixture
 def instance():
-    with dg.DagsterInstance.ephemeral() as one:
-        yield one
+    with dg.DagsterInstance.ephemeral() as created:
+        yield created
 
 
 @pytest.fixture
@@ -82,15 +82,15 @@ def made_by(result) -> dict[str, Any]:
 def observed(instance) -> list[dict[str, Any]]:
     records = instance.fetch_observations(ENRICHED, limit=10).records
     return [
-        {name: value.value for name, value in one.event_log_entry.asset_observation.metadata.items()}
-        for one in records
+        {name: value.value for name, value in record.event_log_entry.asset_observation.metadata.items()}
+        for record in records
     ]
 
 
 def partitioned_leads(keys: list[str]) -> dg.AssetsDefinition:
     @dg.asset(partitions_def=dg.StaticPartitionsDefinition(keys))
     def leads(context: dg.AssetExecutionContext):
-        of = {key: people(10, start=10 * at) for at, key in enumerate(keys)}
+        of = {key: people(10, start=10 * index) for index, key in enumerate(keys)}
         return of[context.partition_key] if context.has_partition_key else of
 
     return leads
@@ -124,13 +124,13 @@ def test_its_columns_tell_what_they_are_and_where_they_come_from(run, tmp_path):
     metadata = made_by(run(people().assign(score=1.5)))
     written = pq.read_schema(tmp_path / "out.parquet")
     columns = metadata["dagster/column_schema"].columns
-    assert [one.name for one in columns] == written.names
-    assert {one.name: one.type for one in columns}["score"] == "double"
-    assert all(one.description for one in columns if one.name.startswith("eb_"))
+    assert [column.name for column in columns] == written.names
+    assert {column.name: column.type for column in columns}["score"] == "double"
+    assert all(column.description for column in columns if column.name.startswith("eb_"))
     lineage = metadata["dagster/column_lineage"].deps_by_column
     assert set(lineage) == set(written.names)
-    assert [one.column_name for one in lineage["score"]] == ["score"]
-    assert [one.column_name for one in lineage["eb_job_title"]] == ["email"]
+    assert [dependency.column_name for dependency in lineage["score"]] == ["score"]
+    assert [dependency.column_name for dependency in lineage["eb_job_title"]] == ["email"]
 
 
 def test_its_columns_may_be_chosen_by_the_names_that_they_get(run, tmp_path):
@@ -156,7 +156,8 @@ def test_it_shows_who_answered_and_how_full_each_column_is(run, tmp_path):
     rates = metadata["exactbuyer/fill_rates"]
     for name in ("eb_full_name", "eb_city"):
         assert f"| {name} | {table[name].notna().sum()} |" in rates
-    assert f"| eb_emails | {sum(len(one) > 0 for one in table['eb_emails'] if one is not None)} |" in rates
+    filled = sum(len(emails) > 0 for emails in table["eb_emails"] if emails is not None)
+    assert f"| eb_emails | {filled} |" in rates
 
 
 def test_an_index_with_a_name_is_kept(run, tmp_path):
@@ -264,8 +265,8 @@ def test_a_backfill_in_one_run_writes_every_partition_within_one_budget(run, tmp
         "b.parquet",
         "c.parquet",
     ]
-    assert sorted(one.partition for one in made) == ["a", "b", "c"]
-    assert [one.metadata["dagster/partition_row_count"].value for one in made] == [10, 10, 10]
+    assert sorted(event.partition for event in made) == ["a", "b", "c"]
+    assert [event.metadata["dagster/partition_row_count"].value for event in made] == [10, 10, 10]
     spent = sum(
         pq.read_table(file).column("eb_matched").to_pylist().count(True)
         for file in (tmp_path / "out").iterdir()
@@ -305,10 +306,8 @@ def test_a_partition_that_fails_does_not_hide_what_those_before_it_have_spent(ba
     api = stand_in(match_rate=1.0, faults=[sandbox.Fault("403", 2)])
     assert not backfill(api).success
     records = instance.fetch_observations(ENRICHED, limit=10).records
-    told = {
-        one.asset_observation.partition: one.asset_observation.metadata["exactbuyer/credits_charged"].value
-        for one in (record.event_log_entry for record in records)
-    }
+    made = [record.event_log_entry.asset_observation for record in records]
+    told = {event.partition: event.metadata["exactbuyer/credits_charged"].value for event in made}
     assert told == {"a": 10, "b": 0}
     assert api.credits() == 10
 
@@ -326,7 +325,7 @@ def test_a_partition_of_a_backfill_shows_no_figure_of_the_others(run, tmp_path):
     for key in "ab":
         run(leads, selection=["leads"], run={"partition_key": key}, **keywords)
     result = run(leads, selection=["enriched"], run={"tags": span}, **keywords)
-    made = {one.partition: one.metadata for one in result.asset_materializations_for_node("enriched")}
+    made = {event.partition: event.metadata for event in result.asset_materializations_for_node("enriched")}
     assert made["a"]["exactbuyer/match_rate"].value > 0
     assert not {"exactbuyer/match_rate", "exactbuyer/matched_email"} & set(made["b"])
     assert made["b"]["exactbuyer/invalid"].value == 3
@@ -364,7 +363,7 @@ def test_what_dagster_takes_is_passed_through():
     )  # fmt: skip
     (spec,) = asset.specs
     assert spec.key == dg.AssetKey(["crm", "eu", "enriched"])
-    assert {one.asset_key.to_user_string() for one in spec.deps} == {"leads", "other"}
+    assert {dependency.asset_key.to_user_string() for dependency in spec.deps} == {"leads", "other"}
     assert (spec.description, spec.group_name, spec.code_version) == ("All of them.", "sales", "7")
     assert (spec.owners, spec.tags["tier"], spec.kinds) == (["team:data"], "gold", {"gold"})
     assert spec.metadata["cost"] == "high"
@@ -380,7 +379,7 @@ def test_what_keeps_the_table_of_an_io_manager_is_for_its_owner_to_say():
     for metadata in ({}, given):
         asset = build_enriched_contacts_asset(name="enriched", source="leads", path=None, metadata=metadata)
         (spec,) = asset.specs
-        assert {name: one for name, one in spec.metadata.items() if name in given} == metadata
+        assert {name: value for name, value in spec.metadata.items() if name in given} == metadata
 
 
 def test_its_defaults_spend_nothing_by_themselves():
@@ -389,7 +388,8 @@ def test_its_defaults_spend_nothing_by_themselves():
     assert spec.kinds == {"exactbuyer", "parquet"}
     assert spec.metadata["dagster/storage_kind"] == "parquet"
     assert spec.code_version
-    assert {one.name for one in spec.metadata["dagster/column_schema"].columns} >= {"eb_matched", "eb_other"}
+    columns = spec.metadata["dagster/column_schema"].columns
+    assert {column.name for column in columns} >= {"eb_matched", "eb_other"}
 
 
 @pytest.mark.parametrize(
@@ -537,7 +537,7 @@ def test_an_api_that_is_busy_for_longer_than_a_run_waits_is_asked_again_by_dagst
     events = instance.all_logs(result.run_id)
     kinds = [event.dagster_event_type for event in events]
     assert dg.DagsterEventType.STEP_UP_FOR_RETRY in kinds
-    assert [one for one in events if re.search(r"refused \d+ times as too many", one.user_message)]
+    assert [event for event in events if re.search(r"refused \d+ times as too many", event.user_message)]
     assert dg.DagsterEventType.STEP_RESTARTED in kinds
     spent, *_ = reversed(observed(instance))
     assert (spent["exactbuyer/credits_charged"], spent["exactbuyer/remaining_identifiers"]) == (10, 10)
@@ -593,6 +593,7 @@ def test_a_cancelled_run_shows_what_it_spent_and_what_is_left(run, stand_in, ins
 
 def test_the_event_log_tells_progress_now_and_then(run, instance):
     result = run(people(50), partition_size=10, pace=60)
-    lines = [one.user_message for one in instance.all_logs(result.run_id) if "done, " in one.user_message]
+    messages = [event.user_message for event in instance.all_logs(result.run_id)]
+    lines = [message for message in messages if "done, " in message]
     assert 1 <= len(lines) <= 3
     assert re.fullmatch(r"(1 partition|\d partitions) done, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])

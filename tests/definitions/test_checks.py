@@ -16,12 +16,12 @@ EVERY = EnrichmentChecks.model_validate({"credits_within_plan": {}})
 def results(facts, history=(), checks=EVERY):
     selected = frozenset(checks.chosen())
     return {
-        one.check_name: one for one in checks.results(facts, history, asset=ENRICHED, selected=selected)
+        result.check_name: result for result in checks.results(facts, history, asset=ENRICHED, selected=selected)
     }  # fmt: skip
 
 
 def failed(facts, history=(), checks=EVERY):
-    return {name for name, one in results(facts, history, checks).items() if not one.passed}
+    return {name for name, result in results(facts, history, checks).items() if not result.passed}
 
 
 def test_a_good_run_passes_all_of_them():
@@ -81,11 +81,11 @@ def test_severity_and_blocking_are_the_users():
     found = results({**GOOD, "in_doubt": 1}, checks=checks)
     assert found["nothing_in_doubt"].severity == dg.AssetCheckSeverity.ERROR
     assert found["match_rate_history"].severity == dg.AssetCheckSeverity.WARN
-    specs = {one.name: one for one in checks.specs(ENRICHED)}
+    specs = {spec.name: spec for spec in checks.specs(ENRICHED)}
     assert specs["nothing_in_doubt"].blocking
     assert not specs["match_rate"].blocking
     assert "schema_drift" not in specs
-    assert all(one.description for one in specs.values())
+    assert all(spec.description for spec in specs.values())
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def run(stand_in, tmp_path):
 
 
 def verdicts(result):
-    return {one.check_name: one.passed for one in result.get_asset_check_evaluations()}
+    return {evaluation.check_name: evaluation.passed for evaluation in result.get_asset_check_evaluations()}
 
 
 def test_a_run_reports_them_all(run):
@@ -191,11 +191,11 @@ def test_the_history_of_a_day_is_that_of_the_other_days_each_once(tmp_path, stan
                 [leads, asset], resources={"exactbuyer": resource}, instance=instance, partition_key=day,
                 selection=selection,
             )  # fmt: skip
-            found = {one.check_name: one for one in result.get_asset_check_evaluations()}
-            one = found["match_rate_history"]
-            runs = one.metadata["runs"].value
+            found = {evaluation.check_name: evaluation for evaluation in result.get_asset_check_evaluations()}
+            evaluation = found["match_rate_history"]
+            runs = evaluation.metadata["runs"].value
             assert isinstance(runs, int)
-            return one.passed, runs
+            return evaluation.passed, runs
 
         assert shown(good, "2026-01-01") == (True, 0)
         assert [shown(good, "2026-01-01") for _ in range(3)] == [(True, 0)] * 3
@@ -209,7 +209,7 @@ def test_the_history_of_a_day_is_that_of_the_other_days_each_once(tmp_path, stan
 
 
 def test_its_description_tells_what_is_compared():
-    (spec,) = [one for one in EVERY.specs(ENRICHED) if one.name == "match_rate_history"]
+    (spec,) = [spec for spec in EVERY.specs(ENRICHED) if spec.name == "match_rate_history"]
     assert "a static partition, such as a region, with its own earlier ones" in " ".join(
         str(spec.description).split()
     )

@@ -106,7 +106,7 @@ def test_every_attribute_reaches_the_asset():
         asset = only_asset(defs)
     (spec,) = asset.specs
     assert spec.key == dg.AssetKey(["crm", "enriched"])
-    assert {one.asset_key.to_user_string() for one in spec.deps} == {"crm/leads", "other"}
+    assert {dependency.asset_key.to_user_string() for dependency in spec.deps} == {"crm/leads", "other"}
     assert (spec.group_name, spec.owners, spec.tags["tier"], spec.kinds) == (
         "sales",
         ["team:data"],
@@ -116,12 +116,13 @@ def test_every_attribute_reaches_the_asset():
     assert isinstance(spec.partitions_def, dg.DailyPartitionsDefinition)
     assert spec.automation_condition is not None
     assert spec.metadata["dagster/io_manager_key"] == "warehouse"
-    assert {one.name for one in spec.metadata["dagster/column_schema"].columns} >= {"x_city", "x_matched"}
+    columns = spec.metadata["dagster/column_schema"].columns
+    assert {column.name for column in columns} >= {"x_city", "x_matched"}
     assert asset.op.pool == "exactbuyer"
     assert asset.op.retry_policy.max_retries == 3
     assert asset.backfill_policy == dg.BackfillPolicy.single_run()
     assert "sandbox" in asset.required_resource_keys
-    assert "nothing_in_doubt" not in {one.name for one in asset.check_specs}
+    assert "nothing_in_doubt" not in {spec.name for spec in asset.check_specs}
 
 
 @pytest.mark.parametrize("name", ["max_age_days", "retry_misses_after_days"])
@@ -135,7 +136,7 @@ def test_an_age_that_is_none_is_refused_where_the_definitions_load(name, age):
 
 def test_several_live_in_one_project_and_bring_no_resource(stand_in, tmp_path):
     more = {**LEAST, "asset": {"key": "more"}, "path": "more.parquet", "resource_key": "sandbox"}
-    both = [{**one, "identifiers": {"email": "Mail"}} for one in (LEAST, more)]
+    both = [{**attributes, "identifiers": {"email": "Mail"}} for attributes in (LEAST, more)]
     with loaded(*both) as (_, defs):
         assert not defs.resources
         api = stand_in()

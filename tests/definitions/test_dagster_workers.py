@@ -107,25 +107,25 @@ def workers(tmp_path, postgresql, monkeypatch) -> Iterator[Workers]:
             monkeypatch.setenv(name, value)
         # Processes that make Dagster's own tables at once get into each other's way.
         dg.DagsterInstance.get().dispose()
-        one = Workers(tmp_path, api, {**os.environ})
+        started = Workers(tmp_path, api, {**os.environ})
         try:
-            yield one
+            yield started
         finally:
-            one.kill_all()
+            started.kill_all()
 
 
 @pytest.mark.timeout(900)
 def test_fifty_partitions_at_once_some_killed_pay_once_for_each_person(workers):
-    in_steps, shares = KEYS[:4], [KEYS[4 + at :: PROCESSES] for at in range(PROCESSES)]
+    in_steps, shares = KEYS[:4], [KEYS[4 + index :: PROCESSES] for index in range(PROCESSES)]
     workers.start(*in_steps, in_steps=True)
     runs = [workers.start(*share) for share in shares]
     # A worker of a step dies with a reply outstanding: its run fails, and the next run starts.
     killed = [workers.await_charge(*in_steps)]
     os.kill(workers.process(killed[0]), signal.SIGKILL)
     # Two runs die, with a reply outstanding too; the partitions after them are not run.
-    for at in range(2):
-        killed.append(workers.await_charge(*shares[at][-4:]))
-        kill_group(runs[at])
+    for index in range(2):
+        killed.append(workers.await_charge(*shares[index][-4:]))
+        kill_group(runs[index])
     workers.wait()
 
     with dg.DagsterInstance.get() as instance:
@@ -133,8 +133,8 @@ def test_fifty_partitions_at_once_some_killed_pay_once_for_each_person(workers):
         assert failed == set(killed)
         missing = sorted(set(KEYS) - set(instance.get_materialized_partitions(ENRICHED)))
         assert set(killed) <= set(missing)
-        for at in range(3):
-            workers.start(*missing[at::3])
+        for index in range(3):
+            workers.start(*missing[index::3])
         workers.wait()
         assert sorted(instance.get_materialized_partitions(ENRICHED)) == KEYS
         refused = refusals(instance)
@@ -151,7 +151,7 @@ def test_fifty_partitions_at_once_some_killed_pay_once_for_each_person(workers):
     ((asked,),) = ask(workers.api.bill, "SELECT sum(asked) FROM requests")
     assert len(everybody()) - len(in_doubt) <= asked <= len(everybody())
     # What is in doubt is what was in flight when a process was killed, and the bill had it.
-    at_risk = sum(one.at_risk for one in doubts)
+    at_risk = sum(doubt.at_risk for doubt in doubts)
     assert 0 < len(in_doubt) == at_risk <= len(killed) * (OWN + SHARED)
     assert month.credits + len(in_doubt & charged(workers.api)) == workers.api.credits()
     # The pace was shared: no refusal, and hardly a request that follows another too closely.
@@ -170,13 +170,13 @@ def failed_partitions(instance: dg.DagsterInstance) -> set[str]:
 def refusals(instance: dg.DagsterInstance) -> int:
     made = instance.fetch_materializations(ENRICHED, limit=1000).records
     assert len(made) == len(KEYS)
-    return sum(int(figures_in(one.asset_materialization.metadata)["refusals"]) for one in made)
+    return sum(int(figures_in(event.asset_materialization.metadata)["refusals"]) for event in made)
 
 
 def look_at_tables(folder: Path) -> set[str]:
     """Every partition has its rows in order, each with its own answer. Returns the people in doubt."""
     in_doubt = set()
-    assert {one.stem for one in (folder / "enriched").iterdir()} == set(KEYS)
+    assert {path.stem for path in (folder / "enriched").iterdir()} == set(KEYS)
     for key in KEYS:
         table = pq.read_table(folder / "enriched" / f"{key}.parquet").to_pandas()
         assert table["email"].tolist() == people(key)
@@ -193,6 +193,6 @@ def charged(api: sandbox.Sandbox) -> set[str]:
 
 def hurried(api: sandbox.Sandbox) -> float:
     """The share of requests that came less than half an interval after the one before."""
-    times = [at for (at,) in ask(api.bill, "SELECT at FROM requests ORDER BY at")]
+    times = [time for (time,) in ask(api.bill, "SELECT at FROM requests ORDER BY at")]
     gaps = [after - before for before, after in itertools.pairwise(times)]
     return sum(gap < 60 / PACE / 2 for gap in gaps) / len(gaps)

@@ -18,9 +18,9 @@ KINDS = {
 
 def like(kind: str, made: Sequence[str | None], partitions: list[str]) -> list[int]:
     """Which of the materializations `made`, the newest first, count for a run of these partitions."""
-    every = [Earlier(partition, {"at": at}) for at, partition in enumerate(made)]
+    every = [Earlier(partition, {"at": index}) for index, partition in enumerate(made)]
     found = comparable(every, partitions=partitions, definition=KINDS[kind])
-    return [int(one.figures["at"]) for one in found]
+    return [int(earlier.figures["at"]) for earlier in found]
 
 
 def test_without_partitions_every_materialization_counts():

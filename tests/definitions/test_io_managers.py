@@ -41,8 +41,8 @@ def leads_by_region(context: dg.AssetExecutionContext) -> polars.DataFrame:
 
 @pytest.fixture
 def instance():
-    with dg.DagsterInstance.ephemeral() as one:
-        yield one
+    with dg.DagsterInstance.ephemeral() as created:
+        yield created
 
 
 @pytest.fixture

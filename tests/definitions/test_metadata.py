@@ -35,7 +35,7 @@ def drawn(report: Report) -> ElementTree.Element:
 
 def test_the_picture_has_a_bar_for_each_status_and_stays_short():
     report = Report(rows=1_000, invalid=Counter(blank=50), **ROWS)
-    _, *bars = [one.tag.rpartition("}")[2] for one in drawn(report).iter()]
+    _, *bars = [element.tag.rpartition("}")[2] for element in drawn(report).iter()]
     assert bars.count("path") == bars.count("tspan") == 7
 
 
@@ -48,21 +48,23 @@ def test_figures_are_numbers():
     figures = report_figures(report)
     assert figures["invalid"] == 3
     assert figures["match_rate"] == 0.875
-    assert all(isinstance(one, int | float) for one in figures.values())
+    assert all(isinstance(figure, int | float) for figure in figures.values())
 
 
 def test_what_nobody_would_plot_is_kept_beside_what_is_plotted():
     report = Report(rows=1_000, refusals=2, matched_by=Counter(email=1), answered_by=Counter(email=1), **ROWS)
     figures = {**report_figures(report), "input_rows": 1_000}
     shown = plotted(figures)
-    numbers = [name for name, one in shown.items() if isinstance(one, int | float)]
+    numbers = [name for name, value in shown.items() if isinstance(value, int | float)]
     assert numbers[:2] == ["exactbuyer/match_rate", "exactbuyer/credits_charged"]
     assert "exactbuyer/matched_email" in numbers
     # Each of them moves in some healthy table, or is the first thing to look at when it does not stay zero.
     assert len(numbers) == 14
     assert not {"exactbuyer/refusals", "exactbuyer/rows", "exactbuyer/input_rows"} & set(numbers)
     assert shown["exactbuyer/figures"].value == figures
-    read = figures_in({name: one if hasattr(one, "value") else Value(one) for name, one in shown.items()})
+    read = figures_in(
+        {name: value if hasattr(value, "value") else Value(value) for name, value in shown.items()}
+    )
     assert read == figures
 
 
@@ -79,16 +81,18 @@ class Value:
 
 
 def test_the_column_schema_has_lists_as_they_are_written():
-    kinds = {
-        lists: {one.name: one.type for one in column_schema({}, {"lists": lists}).columns}["eb_emails"]
-        for lists in ("list", "json")
-    }
+    kinds = {}
+    for lists in ("list", "json"):
+        columns = column_schema({}, {"lists": lists}).columns
+        kinds[lists] = {column.name: column.type for column in columns}["eb_emails"]
     assert kinds == {"list": "list<item: string>", "json": "string"}
 
 
 def test_a_kind_that_found_nobody_counts_as_zero():
     report = Report(rows=3, matched_by=Counter(email=1), answered_by=Counter(email=1, phone=2))
-    assert {name: one for name, one in report_figures(report).items() if name.startswith("matched_")} == {
+    assert {
+        name: figure for name, figure in report_figures(report).items() if name.startswith("matched_")
+    } == {
         "matched_email": 1,
         "matched_phone": 0,
     }

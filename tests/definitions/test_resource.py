@@ -56,8 +56,11 @@ def test_a_ledger_has_to_be_named():
 
 
 def test_it_works_outside_a_run(resource):
-    with resource.enricher(max_credits=3) as one, resource.process_config_and_initialize().enricher() as two:
-        assert one.report.rows == two.report.rows == 0
+    with (
+        resource.enricher(max_credits=3) as first,
+        resource.process_config_and_initialize().enricher() as second,
+    ):
+        assert first.report.rows == second.report.rows == 0
 
 
 def test_a_variable_that_is_not_set_is_named(resource, monkeypatch):
@@ -173,11 +176,11 @@ def test_a_secret_that_is_written_in_code_is_warned_of_once(written, named, tmp_
     monkeypatch.setenv("SOME_LEDGER", str(tmp_path / "ledger.db"))
     warned = used(**{**FROM_VARIABLES, **written})
     assert len(warned) == (named is not None)
-    for one in warned:
-        assert str(one.message).startswith(f"{named} of the resource is written in the code")
-        assert KEY not in str(one.message)
+    for warning in warned:
+        assert str(warning.message).startswith(f"{named} of the resource is written in the code")
+        assert KEY not in str(warning.message)
         # Where it is written.
-        assert one.filename == __file__
+        assert warning.filename == __file__
 
 
 def test_a_secret_that_a_partial_resource_writes_in_code_is_warned_of_too():
@@ -250,6 +253,6 @@ def test_the_page_shows_no_key_that_was_written_down(tmp_path, monkeypatch):
     shown = CliRunner().invoke(graphql, ["-f", str(tmp_path / "plain.py"), "-t", query])
     assert shown.exit_code == 0, shown.output
     details = json.loads(shown.output[shown.output.index("{") :])["data"]["topLevelResourceDetailsOrError"]
-    values = {one["key"]: one["value"] for one in details["configuredValues"]}
+    values = {entry["key"]: entry["value"] for entry in details["configuredValues"]}
     assert values["api_key"] == values["ledger"] == values["proxy"] == "********"
     assert KEY not in shown.output

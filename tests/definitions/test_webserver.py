@@ -85,7 +85,7 @@ class Server:
         job = {
             **SELECTOR,
             "pipelineName": "__ASSET_JOB",
-            "assetSelection": [{"path": [one]} for one in assets],
+            "assetSelection": [{"path": [asset]} for asset in assets],
         }
         answer = self.ask(
             LAUNCH, params={"selector": job, "runConfigData": json.dumps(ops), "mode": "default"}
@@ -105,7 +105,7 @@ class Server:
         """The run of a materialization that was not there before."""
         for _ in range(300):
             made = self.ask(ASSET, key=KEYED)["assetMaterializations"]
-            if new := {one["runId"] for one in made} - before:
+            if new := {event["runId"] for event in made} - before:
                 return new.pop()
             time.sleep(0.2)
         raise AssertionError("no run materialized the asset")
@@ -114,10 +114,10 @@ class Server:
         """The metadata of the asset's events of a run, as the page shows them."""
         events = self.ask(ASSET, key=KEYED)[kind]
         return [
-            {"description": one.get("description")}
-            | {entry["label"]: entry for entry in one["metadataEntries"]}
-            for one in events
-            if one["runId"] == run
+            {"description": event.get("description")}
+            | {entry["label"]: entry for entry in event["metadataEntries"]}
+            for event in events
+            if event["runId"] == run
         ]
 
 
@@ -126,9 +126,9 @@ SELECTOR = {"repositoryLocationName": "example-project", "repositoryName": "__re
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
@@ -225,8 +225,10 @@ def test_a_refused_run_shows_what_it_spent_and_what_it_costs_to_finish(product, 
     assert spent["exactbuyer/input_rows"]["intValue"] == ROWS
     assert spent["exactbuyer/remaining_identifiers"]["intValue"] == ROWS - 1000
     assert spent["exactbuyer/credits_to_finish_at_most"]["intValue"] == ROWS - 1000
-    failures = [one["error"] for one in server.ask(EVENTS, id=runs["refused"])["events"] if one.get("error")]
-    assert any("insufficient credits; top up" in one["message"] for one in failures)
+    failures = [
+        event["error"] for event in server.ask(EVENTS, id=runs["refused"])["events"] if event.get("error")
+    ]
+    assert any("insufficient credits; top up" in error["message"] for error in failures)
 
 
 def test_the_run_after_it_pays_only_for_the_rest(product, story):
@@ -243,11 +245,17 @@ def test_the_page_shows_figures_schema_lineage_and_fill_rates(product, story):
     assert made["dagster/row_count"]["intValue"] == ROWS
     assert made["exactbuyer/credits_charged"]["intValue"] == bills["finished"] - bills["refused"]
     assert 0 < made["exactbuyer/match_rate"]["floatValue"] < 1
-    columns = {one["name"]: one for one in made["dagster/column_schema"]["schema"]["columns"]}
+    columns = {column["name"]: column for column in made["dagster/column_schema"]["schema"]["columns"]}
     assert columns["eb_job_title"]["description"] == "Current job title."
     assert columns["LeadId"]["type"]
-    lineage = {one["columnName"]: one["columnDeps"] for one in made["dagster/column_lineage"]["lineage"]}
-    assert {one["columnName"] for one in lineage["eb_job_title"]} == {"LinkedIn", "Email", "Phone"}
+    lineage = {
+        column["columnName"]: column["columnDeps"] for column in made["dagster/column_lineage"]["lineage"]
+    }
+    assert {dependency["columnName"] for dependency in lineage["eb_job_title"]} == {
+        "LinkedIn",
+        "Email",
+        "Phone",
+    }
     assert "| eb_full_name |" in made["exactbuyer/fill_rates"]["mdStr"]
     # Longer ones hide behind a click.
     assert all(len(made[f"exactbuyer/{name}"]["mdStr"]) < 1000 for name in ("picture", "found_by"))
@@ -257,7 +265,9 @@ def test_figures_are_numbers_which_the_page_plots(product, story):
     server, _, _, _ = product
     runs, _ = story
     (made,) = server.figures("assetMaterializations", runs["finished"])
-    numbers = {name for name, one in made.items() if one and ("intValue" in one or "floatValue" in one)}
+    numbers = {
+        name for name, entry in made.items() if entry and ("intValue" in entry or "floatValue" in entry)
+    }
     assert {f"exactbuyer/{name}" for name in ("match_rate", "credits_charged", "seconds")} <= numbers
     # More of them than this, and those that move are not found among those that do not.
     assert len(numbers) < 20
@@ -286,7 +296,9 @@ def test_each_figure_is_a_number_of_one_kind_in_every_materialization(product, s
 def test_every_check_has_a_verdict(product, story):  # noqa: ARG001
     server, _, _, _ = product
     checks = server.ask(CHECKS, key=KEYED)["assetChecksOrError"]["checks"]
-    found = {one["name"]: one["executionForLatestMaterialization"]["evaluation"]["success"] for one in checks}
+    found = {
+        check["name"]: check["executionForLatestMaterialization"]["evaluation"]["success"] for check in checks
+    }
     wanted = ("match_rate", "match_rate_history", "nothing_in_doubt", "one_row_each", "schema_drift")
     assert found == dict.fromkeys(wanted, True)
 
@@ -294,9 +306,9 @@ def test_every_check_has_a_verdict(product, story):  # noqa: ARG001
 def test_the_resource_page_masks_the_key(product):
     server, _, _, _ = product
     details = server.ask(RESOURCE, s={**SELECTOR, "resourceName": "exactbuyer"})
-    values = {one["key"]: one for one in details["configuredValues"]}
+    values = {entry["key"]: entry for entry in details["configuredValues"]}
     assert (values["api_key"]["type"], values["api_key"]["value"]) == ("ENV_VAR", "EXACTBUYER_API_KEY")
-    assert {one["name"] for one in details["configFields"] if one["description"]} >= {
+    assert {field["name"] for field in details["configFields"] if field["description"]} >= {
         "api_key",
         "ledger",
         "base_url",
@@ -308,9 +320,9 @@ def test_the_launchpad_offers_budget_dry_run_and_age_alone(product):
     selector = {**SELECTOR, "pipelineName": "enrich_contacts"}
     schema = server.ask(LAUNCHPAD, selector=selector)
     offered = [
-        {field["name"] for field in one["fields"]}
-        for one in schema["allConfigTypes"]
-        if "dry_run" in {field["name"] for field in one.get("fields", ())}
+        {field["name"] for field in type_["fields"]}
+        for type_ in schema["allConfigTypes"]
+        if "dry_run" in {field["name"] for field in type_.get("fields", ())}
     ]
     assert offered == [{"max_credits", "dry_run", "max_age_days"}]
 
@@ -324,7 +336,7 @@ def test_a_browser_launches_the_asset_and_shows_what_came_of_it(product, story, 
         page.open(f"{asset}?view=overview")
         shown = page.wait_for("eb_job_title", "Current job title.", "leads")
         page.click("Materialize")
-        before = {one["runId"] for one in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
+        before = {event["runId"] for event in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
         launched = server.wait_for_another(before)
         assert server.wait(launched) == "SUCCESS"
         page.open(f"{asset}?view=overview")
@@ -363,7 +375,7 @@ def test_what_the_launchpad_prefills_runs_with_the_real_settings(product, story)
 def test_a_browser_launches_what_the_launchpad_prefills(product, story, tmp_path):
     server, api, _, _ = product
     _, bills = story
-    before = {one["runId"] for one in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
+    before = {event["runId"] for event in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
     where = f"{SELECTOR['repositoryName']}@{SELECTOR['repositoryLocationName']}"
     with browser(tmp_path / "profile") as page:
         page.open(f"{server.url}/locations/{where}/jobs/enrich_contacts")
@@ -399,4 +411,4 @@ def test_neither_key_nor_people_are_in_answers_or_logs(product, story):
     for text in texts:
         assert KEY not in text
         assert not re.search(r"canary\d+@", text)
-        assert not {one for one in known if len(one) > 6 and one in text}
+        assert not {value for value in known if len(value) > 6 and value in text}

@@ -264,14 +264,14 @@ class Disk:
     def __init__(self) -> None:
         self._certain: dict[str, _File] = {}
         self._names: dict[str, list[_File | None]] = defaultdict(list)
-        self._owners: set[str] = set()
+        self._owner_names: set[str] = set()
         self.left: set[str] = set()
 
     def pass_event(self, event: Event) -> None:
         if event.kind == "leave":
             self.left |= event.people
         elif event.kind == "owner":
-            self._owners.add(event.name)
+            self._owner_names.add(event.name)
         elif event.kind == "create":
             if self._now(event.name) is None:
                 self._names[event.name].append(_File())
@@ -309,7 +309,7 @@ class Disk:
         if lots.random() < 0.3 and LEDGER in image:
             image[f"{LEDGER}-shm"] = lots.randbytes(32_768)
         if lots.random() < 0.5:
-            image |= {f"{LEDGER}-owners/{name}": b"" for name in sorted(self._owners)}
+            image |= {f"{LEDGER}-owners/{name}": b"" for name in sorted(self._owner_names)}
         return image
 
 

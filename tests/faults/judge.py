@@ -132,8 +132,8 @@ def _rerun(case: Case) -> None:
     if second.ended:
         case.complain(f"the clean run ended with {second.ended}")
         return
-    settled = {pair for pair, status in first.statuses().items() if status in SETTLED}
-    if again := settled & second.asked():
+    ended = {pair for pair, status in first.statuses().items() if status in SETTLED}
+    if again := ended & second.asked():
         case.complain(f"{len(again)} that were settled were asked again")
     case.figures.rerun_requests = third.requests()
     if third.requests():

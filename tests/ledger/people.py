@@ -22,11 +22,11 @@ def leads(*addresses: str) -> pd.DataFrame:
 
 def text_of(frame: pd.DataFrame, row: int) -> list[str]:
     """What names a person: addresses, profiles and the full name."""
-    one = frame.iloc[row]
+    found = frame.iloc[row]
     return [
-        *one["eb_emails"],
-        *(profile["url"] for profile in one["eb_social_profiles"]),
-        one["eb_full_name"],
+        *found["eb_emails"],
+        *(profile["url"] for profile in found["eb_social_profiles"]),
+        found["eb_full_name"],
     ]
 
 

@@ -16,7 +16,7 @@ PEOPLE = [Identifier("email", f"p{number}@firm.example") for number in range(4)]
 
 def claim(ledger: Ledger, *identifiers: Identifier, run: str = "r", limits: Limits = PLENTY, **more) -> Any:
     # Any: a claim has no request where nothing was granted, and each test knows which it is.
-    keys = [ledger.key(one) for one in identifiers]
+    keys = [ledger.key(identifier) for identifier in identifiers]
     seen = more.pop("seen") if "seen" in more else ledger.last_request()
     return ledger.claim(keys, run=run, required=more.pop("required", 0), limits=limits, seen=seen, **more)
 
@@ -36,7 +36,10 @@ HOLDS_EMAIL = 1
 def aliases_of(ledger: Ledger, *identifiers: Identifier, person: int):
     count = len(identifiers)
     return pack_aliases(
-        [ledger.key(one) for one in identifiers], [0] * count, [HOLDS_EMAIL] * count, [person] * count
+        [ledger.key(identifier) for identifier in identifiers],
+        [0] * count,
+        [HOLDS_EMAIL] * count,
+        [person] * count,
     )
 
 
@@ -67,7 +70,7 @@ def no_session_is_left(url: str, *, but: int = 0) -> bool:
 
 def asked(ledger: Ledger, *people: Identifier, resend: bool = False) -> Any:
     # Any: there is no request where nothing was granted, and each test knows which it is.
-    keys = [ledger.key(one) for one in people]
+    keys = [ledger.key(person) for person in people]
     run = "another" if resend else "r"
     return ledger.claim(keys, run=run, required=0, limits=PLENTY, seen=0, resend=resend).request_id
 
@@ -84,5 +87,6 @@ def answered(ledger: Ledger, positions: list[int], body: bytes = b"raw", *, coun
 
 
 def standings(ledger: Ledger) -> list[str | None]:
-    keys = [ledger.key(one) for one in PEOPLE]
-    return [None if one is None else one.standing for one in ledger.lookup(keys, required=0)[0].of(keys)]
+    keys = [ledger.key(person) for person in PEOPLE]
+    found = ledger.lookup(keys, required=0)[0].of(keys)
+    return [None if known is None else known.standing for known in found]

@@ -69,8 +69,8 @@ def test_many_threads_stay_inside_the_cap_together(ledger):
 
 def test_what_is_at_risk_at_one_endpoint_bounds_no_other(ledger, where):
     limits = Limits(None, 2)
-    one = claim(ledger, JANE, JOHN, limits=limits)
-    ledger.doubt(one.request_id, http_status=502, note="HTTP 502")
+    claimed = claim(ledger, JANE, JOHN, limits=limits)
+    ledger.doubt(claimed.request_id, http_status=502, note="HTTP 502")
     with closing(Ledger(where, endpoint="https://api.example/v1/bulk-enrich")) as other:
         assert claim(other, JANE, JOHN, limits=limits).granted == 2
         assert claim(other, Identifier("email", "x@firm.example"), limits=limits).short_of == "risk"

@@ -14,11 +14,11 @@ from tests.ledger.steps import ENDPOINT, JANE, claim, no_session_is_left
 
 
 def test_only_what_can_be_told_again_from_a_durable_reply_is_committed_without_a_sync(ledger):
-    one = "PRAGMA synchronous" if ledger.file is not None else "SHOW synchronous_commit"
+    query = "PRAGMA synchronous" if ledger.file is not None else "SHOW synchronous_commit"
 
     def promised(**more) -> str:
         with ledger.database.transaction(**more) as connection:
-            return str(connection.exec_driver_sql(one).scalar())
+            return str(connection.exec_driver_sql(query).scalar())
 
     assert [promised(), promised(is_durable=False), promised()] in (["2", "1", "2"], ["on", "off", "on"])
 
@@ -60,20 +60,20 @@ def test_a_password_in_the_url_is_in_no_message():
 
 
 def test_a_table_that_is_gone_is_told_at_once_and_not_waited_for(ledger):
-    one = claim(ledger, JANE)
+    claimed = claim(ledger, JANE)
     with ledger.database.transaction() as connection:
         connection.exec_driver_sql("ALTER TABLE replies RENAME TO other")
     started = time.monotonic()
     with pytest.raises(LedgerError):
-        ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
+        ledger.record(claimed.request_id, http_status=200, encoding="", complete=True, body=b"raw")
     assert time.monotonic() - started < 30
 
 
 def test_at_the_end_of_a_run_the_file_alone_holds_what_was_bought(stand_in, enricher, tmp_path):
     api = stand_in(match_rate=1.0)
     frame = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(20)]})
-    one = enricher(api, partition_size=5)
-    one.enrich_dataframe(frame)
+    buyer = enricher(api, partition_size=5)
+    buyer.enrich_dataframe(frame)
     # While the first is open, its log is there; somebody copies the file alone.
     shutil.copy(tmp_path / "ledger.db", tmp_path / "copy.db")
     enricher(api, ledger=tmp_path / "copy.db").enrich_dataframe(frame)

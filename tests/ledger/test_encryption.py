@@ -26,7 +26,7 @@ def test_replies_are_encrypted_if_the_environment_names_a_key(where, monkeypatch
         assert row.encoding.startswith("aes256gcm:")
 
 
-KEYS = {name: base64.b64encode(bytes([at]) * 32).decode() for at, name in enumerate("ABC")}
+KEYS = {name: base64.b64encode(bytes([index]) * 32).decode() for index, name in enumerate("ABC")}
 ANN, BOB, CY = ({"email": [f"{name}@firm.example"]} for name in ("ann", "bob", "cy"))
 
 
@@ -37,7 +37,7 @@ def keys(monkeypatch):
     def choose(key: str | None, *old: str) -> None:
         for name, text in (
             ("EB_DAGSTER_LEDGER_KEY", "" if key is None else KEYS[key]),
-            ("EB_DAGSTER_LEDGER_KEY_OLD", ",".join(KEYS[one] for one in old)),
+            ("EB_DAGSTER_LEDGER_KEY_OLD", ",".join(KEYS[name] for name in old)),
         ):
             monkeypatch.setenv(name, text)
 
@@ -50,12 +50,12 @@ def run(stand_in, enricher, where):
     api = stand_in(match_rate=1.0)
 
     def enrich(*people):
-        one = enricher(api, ledger=where)
+        buyer = enricher(api, ledger=where)
         try:
             frame = pd.concat([pd.DataFrame(person) for person in people], ignore_index=True)
-            return one.enrich_dataframe(frame)["eb_full_name"].tolist()
+            return buyer.enrich_dataframe(frame)["eb_full_name"].tolist()
         finally:
-            one.close()
+            buyer.close()
 
     enrich.api = api
     return enrich
@@ -81,7 +81,7 @@ def test_a_key_may_be_set_for_the_first_time_and_what_was_bought_before_is_read(
     assert run(ANN, BOB)[0] == ann
     with closing(Ledger(where, endpoint="")) as ledger, ledger.database.reading() as connection:
         names = [row.encoding for row in connection.exec_driver_sql("SELECT * FROM replies ORDER BY 1")]
-    assert [one.startswith("aes256gcm:") for one in names] == [False, True]
+    assert [name.startswith("aes256gcm:") for name in names] == [False, True]
     keys(None)
     with pytest.raises(LedgerError, match="encrypted"):
         run(CY)

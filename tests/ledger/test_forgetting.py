@@ -28,9 +28,9 @@ def test_who_is_forgotten_is_in_no_byte_of_ledger_and_tables(bought, where):
     _, start, table = bought
     before = pd.read_parquet(table)
     jane, john = text_of(before, 0), text_of(before, 1)
-    one = start()
-    gone = one.forget("email", "JANE@Firm.example")
-    one.close()
+    buyer = start()
+    gone = buyer.forget("email", "JANE@Firm.example")
+    buyer.close()
     assert (gone.contacts, gone.rows, gone.tables) == (1, 1, 1)
     left = pd.read_parquet(table)
     assert left["id"].tolist() == ["lead1"]
@@ -84,7 +84,7 @@ def test_who_was_bought_twice_under_two_identifiers_is_forgotten_whole(stand_in,
 def test_a_person_is_found_by_a_phone_that_is_only_inside_the_contact(bought, where):
     _, start, table = bought
     frame = pd.read_parquet(table)
-    row = next(at for at in (0, 1) if frame["eb_phone"].notna().iloc[at])
+    row = next(index for index in (0, 1) if frame["eb_phone"].notna().iloc[index])
     gone = start().forget("phone", frame["eb_phone"].iloc[row])
     assert (gone.contacts, gone.rows) == (1, 1)
     digits = frame["eb_phone"].iloc[row].lstrip("+").encode()
@@ -126,16 +126,19 @@ def john_at(echo: str | None, **more: object) -> dict[str, object]:
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_a_reply_that_cannot_be_told_apart_goes_and_its_bookkeeping_stays(enricher, where, body, keeps_john):
     with answering_with(body) as api:
-        one = enricher(api, ledger=where)
-        before = one.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist()
+        buyer = enricher(api, ledger=where)
+        before = buyer.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist()
         with closing(Ledger(where, endpoint="")) as ledger:
-            booked = [(one.credits, one.in_doubt, one.unreadable) for one in reconcile.months(ledger)]
-        one.forget("email", JANE)
-        after = one.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist()
-        assert one.report.requests == 0
+            booked = [(month.credits, month.in_doubt, month.unreadable) for month in reconcile.months(ledger)]
+        buyer.forget("email", JANE)
+        after = buyer.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist()
+        assert buyer.report.requests == 0
     assert after == ["suppressed", before[1]]
     with closing(Ledger(where, endpoint="")) as ledger:
-        assert [(one.credits, one.in_doubt, one.unreadable) for one in reconcile.months(ledger)] == booked
+        still_booked = [
+            (month.credits, month.in_doubt, month.unreadable) for month in reconcile.months(ledger)
+        ]
+        assert still_booked == booked
         assert reconcile.check(ledger) == []
         (stored,) = ledger.replies([1])
         kept = decompress(stored)[0].decode()
@@ -149,21 +152,21 @@ def test_a_reply_that_cannot_be_told_apart_goes_and_its_bookkeeping_stays(enrich
 def canaries(*texts: str) -> set[bytes]:
     """As bytes, in whatever encoding they could be in a file."""
     return {
-        one.encode(encoding)
+        spelling.encode(encoding)
         for text in texts
-        for one in (text, text.lower(), quote(text), quote(text, safe=""))
+        for spelling in (text, text.lower(), quote(text), quote(text, safe=""))
         for encoding in ("utf-8", "utf-16-le", "utf-16-be")
     }
 
 
 def test_no_byte_of_a_forgotten_person_is_left_on_any_disk(bought, where, tmp_path, postgresql):
     _, start, table = bought
-    one = start()
+    buyer = start()
     frame = pd.read_parquet(table)
     texts = text_of(frame, 0)
     neighbours = text_of(frame, 1)
-    one.forget("email", JANE)
-    one.close()
+    buyer.forget("email", JANE)
+    buyer.close()
     wanted = canaries(JANE, *texts)
     files = [*tmp_path.iterdir()]
     if "://" in where:
@@ -183,12 +186,12 @@ def test_no_byte_of_a_forgotten_person_is_left_on_any_disk(bought, where, tmp_pa
 
 def test_several_people_are_forgotten_at_once(bought):
     api, start, table = bought
-    one = start()
-    gone = one.forget("email", [JANE, f"John <{JOHN}>"])
+    buyer = start()
+    gone = buyer.forget("email", [JANE, f"John <{JOHN}>"])
     assert (gone.contacts, gone.rows, gone.tables) == (2, 2, 1)
     assert pq.read_table(table).num_rows == 0
     spent = api.credits()
-    assert one.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist() == ["suppressed"] * 2
+    assert buyer.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist() == ["suppressed"] * 2
     assert api.credits() == spent
 
 
@@ -196,14 +199,14 @@ def test_several_people_are_forgotten_at_once(bought):
 def test_forgetting_goes_on_where_it_broke_off(bought, where, step):
     """Killed at some step or other: what was done by then, doing it again does the rest."""
     _, start, table = bought
-    one = start()
+    buyer = start()
     killed = subprocess.run(
         [sys.executable, "-c", BROKEN_OFF, where, JANE, str(step)],
         check=False, cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert killed.returncode == 9
-    assert one.enrich_dataframe(leads(JANE))["eb_status"].tolist() == ["suppressed"]
-    one.forget("email", JANE)
+    assert buyer.enrich_dataframe(leads(JANE))["eb_status"].tolist() == ["suppressed"]
+    buyer.forget("email", JANE)
     assert pq.read_table(table)["id"].to_pylist() == ["lead1"]
     with closing(Ledger(where, endpoint="")) as ledger:
         (stored,) = ledger.replies([1])
@@ -230,9 +233,9 @@ privacy.forget(Ledger(where, endpoint=""), "email", address)
 
 def test_whoever_was_found_by_a_phone_alone_is_not_bought_by_it_again(stand_in, enricher, where):
     api = stand_in(match_rate=1.0)
-    one = enricher(api, ledger=where)
+    buyer = enricher(api, ledger=where)
     frame = pd.DataFrame({"phone": ["+17734749362"]})
-    address = one.enrich_dataframe(frame)["eb_work_email"].iloc[0]
-    one.forget("email", address)
-    assert one.enrich_dataframe(frame)["eb_status"].tolist() == ["suppressed"]
+    address = buyer.enrich_dataframe(frame)["eb_work_email"].iloc[0]
+    buyer.forget("email", address)
+    assert buyer.enrich_dataframe(frame)["eb_status"].tolist() == ["suppressed"]
     assert api.credits() == 1

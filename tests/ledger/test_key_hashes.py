@@ -14,20 +14,20 @@ from tests.ledger.steps import (
 
 
 @pytest.mark.parametrize(
-    ("one", "hashed"),
+    ("identifier", "hashed"),
     [
         (JANE, "email\0jane@firm.example"),
         (Identifier("phone", "+17734749362"), "phone\0+17734749362"),
         (Identifier("social_profile", "linkedin.com/in/jane"), "social_profile\0linkedin.com/in/jane"),
     ],
 )
-def test_what_is_bought_is_kept_under_the_same_key_for_ever(where, one, hashed):
+def test_what_is_bought_is_kept_under_the_same_key_for_ever(where, identifier, hashed):
     # With any other, whatever ledgers hold is forgotten, and bought again.
     with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
-        for endpoint, key in (ENDPOINT, ledger.key(one)), ("", ledger.key(one, endpoint="")):
+        for endpoint, key in (ENDPOINT, ledger.key(identifier)), ("", ledger.key(identifier, endpoint="")):
             text = f"{endpoint}\0{hashed}".encode()
             assert key == hashlib.blake2b(text, key=ledger._hasher._secret, digest_size=16).digest()
-        assert ledger.keys([one]) == [ledger.key(one)]
+        assert ledger.keys([identifier]) == [ledger.key(identifier)]
         secret = ledger._hasher._secret
     with closing(Ledger(where, endpoint=ENDPOINT)) as again:
         assert again._hasher._secret == secret

@@ -19,10 +19,10 @@ from tests.ledger.steps import ENDPOINT, JANE, JOHN, answer, claim, claim_emails
 
 
 def test_a_request_goes_from_intent_to_answer(ledger):
-    one = claim(ledger, JANE, JOHN)
+    claimed = claim(ledger, JANE, JOHN)
     assert known(ledger, JANE).standing == "in_flight"
     assert ledger.budget.spending().at_risk == 2
-    answer(ledger, one.request_id, 0, MISSED)
+    answer(ledger, claimed.request_id, 0, MISSED)
     assert (known(ledger, JANE).standing, known(ledger, JOHN).standing) == ("matched", "missed")
     spending = ledger.budget.spending(run="r")
     assert (spending.credits, spending.at_risk) == (1, 0)
@@ -38,35 +38,35 @@ def test_what_was_not_sent_or_refused_is_as_if_it_had_not_been(ledger):
 
 def test_an_applied_reply_that_a_power_cut_undid_is_read_again(where):
     with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
-        one = claim(ledger, JANE)
-        ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
+        claimed = claim(ledger, JANE)
+        ledger.record(claimed.request_id, http_status=200, encoding="", complete=True, body=b"raw")
     # As the cut leaves it: the reply is there, and what it said is not noted.
     with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
-        assert [reply.request_id for reply in ledger.unapplied()] == [one.request_id]
+        assert [reply.request_id for reply in ledger.unapplied()] == [claimed.request_id]
         assert ledger.budget.spending().at_risk == 1
 
 
 def test_a_reply_is_welcome_after_its_request_was_given_up(ledger):
-    one = claim(ledger, JANE)
-    ledger.doubt(one.request_id, http_status=504, note="HTTP 504")
+    claimed = claim(ledger, JANE)
+    ledger.doubt(claimed.request_id, http_status=504, note="HTTP 504")
     assert known(ledger, JANE).standing == "in_doubt"
-    answer(ledger, one.request_id, 0)
+    answer(ledger, claimed.request_id, 0)
     assert known(ledger, JANE).standing == "matched"
 
 
 def test_the_same_reply_twice_is_stored_once_and_another_is_refused(ledger):
-    one = claim(ledger, JANE)
+    claimed = claim(ledger, JANE)
     for _ in range(2):
-        ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
+        ledger.record(claimed.request_id, http_status=200, encoding="", complete=True, body=b"raw")
     ledger.apply(
-        one.request_id,
+        claimed.request_id,
         outcomes=pack_outcomes([0], [0]),
         aliases=pack_aliases([], [], [], []),
         records_enriched=1,
     )
     with pytest.raises(LedgerError, match="answered before"):
-        ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"other")
-    assert next(ledger.replies([one.request_id])).body == b"raw"
+        ledger.record(claimed.request_id, http_status=200, encoding="", complete=True, body=b"other")
+    assert next(ledger.replies([claimed.request_id])).body == b"raw"
 
 
 def test_two_ledgers_of_one_database_never_ask_the_same_at_once(ledger, where):
@@ -75,7 +75,7 @@ def test_two_ledgers_of_one_database_never_ask_the_same_at_once(ledger, where):
         claim(ledger, JANE)
         refused = claim(other, JANE, JOHN, seen=seen)
         assert refused.request_id is None
-        assert [one.standing for one in refused.known.values()] == ["in_flight"]
+        assert [known.standing for known in refused.known.values()] == ["in_flight"]
 
 
 def test_an_endpoint_knows_nothing_of_another(ledger, where):
@@ -85,8 +85,8 @@ def test_an_endpoint_knows_nothing_of_another(ledger, where):
 
 
 def test_resending_marks_only_what_is_sent_again(ledger):
-    one = claim(ledger, JANE, JOHN)
-    ledger.doubt(one.request_id, http_status=502, note="HTTP 502")
+    claimed = claim(ledger, JANE, JOHN)
+    ledger.doubt(claimed.request_id, http_status=502, note="HTTP 502")
     limits = Limits(3, 20_000)
     again = claim(ledger, JANE, JOHN, limits=limits, resend=True)
     assert again.granted == 1
@@ -95,13 +95,13 @@ def test_resending_marks_only_what_is_sent_again(ledger):
 
 
 def test_asking_again_under_more_conditions_does_not_settle_the_doubt(ledger):
-    one = claim(ledger, JANE)
-    ledger.doubt(one.request_id, http_status=None, note="reset")
+    claimed = claim(ledger, JANE)
+    ledger.doubt(claimed.request_id, http_status=None, note="reset")
     again = claim(ledger, JANE, required=1, resend=True)
     answer(ledger, again.request_id, MISSED)
     assert known(ledger, JANE).standing == "in_doubt"
-    settled = claim(ledger, JANE, resend=True)
-    answer(ledger, settled.request_id, MISSED)
+    resent = claim(ledger, JANE, resend=True)
+    answer(ledger, resent.request_id, MISSED)
     assert known(ledger, JANE).standing == "missed"
 
 
@@ -124,8 +124,8 @@ def test_a_flipped_bit_is_noticed_before_anything_is_bought(tmp_path, column):
 def test_a_row_that_went_missing_is_noticed(tmp_path):
     path = tmp_path / "l.db"
     with closing(Ledger(path, endpoint=ENDPOINT)) as ledger:
-        for one in (JANE, JOHN):
-            answer(ledger, claim(ledger, one).request_id, 0)
+        for person in (JANE, JOHN):
+            answer(ledger, claim(ledger, person).request_id, 0)
     for gone in (2, 1):
         with closing(sqlite3.connect(path)) as connection:
             connection.execute("DELETE FROM requests WHERE id = ?", [gone])
@@ -173,9 +173,9 @@ def test_a_raw_reply_is_written_with_a_sync_and_nothing_less(ledger):
     event.listen(
         ledger.database.engine, "before_cursor_execute", lambda *told: statements.append(str(told[2]))
     )
-    one = claim(ledger, JANE)
-    ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
-    (stored,) = [at for at, text in enumerate(statements) if text.startswith("INSERT INTO replies")]
+    claimed = claim(ledger, JANE)
+    ledger.record(claimed.request_id, http_status=200, encoding="", complete=True, body=b"raw")
+    (stored,) = [index for index, text in enumerate(statements) if text.startswith("INSERT INTO replies")]
     levels = [text for text in statements[:stored] if "synchronous" in text]
     assert levels[-1].endswith("synchronous = FULL" if ledger.file else "synchronous_commit = on")
 
@@ -188,7 +188,7 @@ def test_a_contact_that_is_too_old_is_no_news_to_a_claim_and_one_of_this_run_is(
     answer(ledger, again.request_id, 0)
     # By the clock it is as old as the first.
     told = claim(ledger, JANE, seen=0, freshness=old)
-    assert (told.granted, [one.request_id for one in told.known.values()]) == (0, [2])
+    assert (told.granted, [known.request_id for known in told.known.values()]) == (0, [2])
 
 
 def test_an_older_copy_in_place_of_what_was_read_is_noticed(tmp_path):

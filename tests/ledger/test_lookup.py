@@ -36,10 +36,10 @@ def request(number, *, state, required, asked, aliases, with_outcomes=True):
     """A row as the ledger gives it. `asked`: key → (outcome, held). `aliases`: (key, position, held, person)."""
     keys = b"".join(asked)
     outcomes = pack_outcomes(*zip(*asked.values(), strict=True)).tobytes() if with_outcomes else None
-    packed = pack_aliases(*zip(*aliases, strict=True)).tobytes() if aliases else b""
+    packed_aliases = pack_aliases(*zip(*aliases, strict=True)).tobytes() if aliases else b""
     return SimpleNamespace(
         id=number, run=f"run {number}", state=state, required=required, answered_at=float(number),
-        asked_keys=keys, outcomes=outcomes, aliases=packed, outcomes_checksum=checksum(outcomes, packed),
+        asked_keys=keys, outcomes=outcomes, aliases=packed_aliases, outcomes_checksum=checksum(outcomes, packed_aliases),
     )  # fmt: skip
 
 
@@ -92,8 +92,8 @@ def contacts_with(rows, key):
     inside = [
         (row, position, held, person)
         for row in rows
-        for one, position, held, person in row.found
-        if one == key
+        for found_key, position, held, person in row.found
+        if found_key == key
     ]
     return inside, [row.table.get(key, (MISSED, 0))[0] == position for row, position, _, _ in inside]
 
@@ -101,10 +101,10 @@ def contacts_with(rows, key):
 def people_with(rows, key):
     """Whose contacts these are. All that were bought by the key itself are of one person."""
     inside, is_own = contacts_with(rows, key)
-    own = {person for (_, _, _, person), mine in zip(inside, is_own, strict=True) if mine}
+    own = {person for (_, _, _, person), is_bought in zip(inside, is_own, strict=True) if is_bought}
     return {
-        "own" if mine or person in own else person
-        for (_, _, _, person), mine in zip(inside, is_own, strict=True)
+        "own" if is_bought or person in own else person
+        for (_, _, _, person), is_bought in zip(inside, is_own, strict=True)
     }
 
 
@@ -116,11 +116,15 @@ def said_as_alias(rows, key, *, required):
     inside, is_own = contacts_with(rows, key)
     if len(people_with(rows, key)) != 1:
         return None, False
-    able = [(one, mine) for one, mine in zip(inside, is_own, strict=True) if required & ~one[2] == 0]
+    able = [
+        (contact, is_bought)
+        for contact, is_bought in zip(inside, is_own, strict=True)
+        if required & ~contact[2] == 0
+    ]
     if not able:
         return None, False
     row, position, held, person = able[-1][0]
-    is_same = any(mine for _, mine in able) and person % 2 == 1
+    is_same = any(is_bought for _, is_bought in able) and person % 2 == 1
     alias = Known(
         "matched", row.id, row.run, row.answered_at, position, is_alias=True, has_vanity=held & VANITY > 0
     )
@@ -249,7 +253,7 @@ def test_damage_in_what_answers_is_told(bytes_at_once, monkeypatch):
         lookup.read(row)
         with pytest.raises(LedgerError, match="request 1 is damaged"):
             lookup.known()
-    assert not [one for one in threading.enumerate() if "searcher" in one.name]
+    assert not [thread for thread in threading.enumerate() if "searcher" in thread.name]
 
 
 def is_known(rows, key):
@@ -319,20 +323,20 @@ def test_random_keys_are_found_among_many(seed, known, unknown, entries_at_once)
     wanted = keys[:known]
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("eb_dagster.ledger.key_search._ENTRIES_AT_ONCE", entries_at_once)
-        at, which = KeySearch(wanted).find(b"".join(entries))
+        positions, which = KeySearch(wanted).find(b"".join(entries))
     place = {key: number for number, key in enumerate(wanted)}
     expected = [(number, place[key]) for number, key in enumerate(entries) if key in place]
-    assert list(zip(at.tolist(), which.tolist(), strict=True)) == expected
+    assert list(zip(positions.tolist(), which.tolist(), strict=True)) == expected
 
 
 @given(st.lists(st.sampled_from([*KEYS, NO_KEY, b"\xff" * 16]), max_size=30), st.sets(st.sampled_from(KEYS)))
 def test_wanted_keys_are_found_wherever_they_stand(entries, wanted):
     wanted = sorted(wanted, reverse=True)
     for rest in (b"", b"123456789"):
-        packed = b"".join(one + rest for one in entries)
-        at, which = KeySearch(wanted).find(packed, size=KEY_BYTES + len(rest))
-        found = [(int(entry), wanted[int(key)]) for entry, key in zip(at, which, strict=True)]
-        assert found == [(entry, one) for entry, one in enumerate(entries) if one in wanted]
+        table = b"".join(entry + rest for entry in entries)
+        positions, which = KeySearch(wanted).find(table, size=KEY_BYTES + len(rest))
+        found = [(int(entry), wanted[int(key)]) for entry, key in zip(positions, which, strict=True)]
+        assert found == [(entry, key) for entry, key in enumerate(entries) if key in wanted]
 
 
 def test_what_is_torn_in_the_middle_of_an_entry_is_no_list_of_keys():

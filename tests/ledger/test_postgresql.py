@@ -62,13 +62,13 @@ def claimed_by_four(where: str) -> list[int]:
     words = [sys.executable, "-c", CLAIMING, where, ENDPOINT]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     running = [subprocess.Popen([*words, f"run {number}"], **pipes) for number in range(4)]
-    for one in running:
-        one.stdin.write("\n")
-        one.stdin.flush()
-    counts = [int(one.stdout.readline() or -1) for one in running]
-    for one in running:
-        one.communicate("\n")
-    assert [one.returncode for one in running] == [0] * 4
+    for process in running:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    counts = [int(process.stdout.readline() or -1) for process in running]
+    for process in running:
+        process.communicate("\n")
+    assert [process.returncode for process in running] == [0] * 4
     return counts
 
 

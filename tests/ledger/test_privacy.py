@@ -32,10 +32,10 @@ def test_nobody_is_forgotten_by_what_is_no_identifier(bought):
 
 def test_nobody_is_suppressed_if_one_of_the_texts_is_no_identifier(bought):
     _, start, _ = bought
-    one = start()
+    buyer = start()
     with pytest.raises(InputError, match="1 \\(at 2, counted from 1\\)"):
-        one.suppress([("email", JANE), ("email", "canary no address")])
-    assert one.enrich_dataframe(leads(JANE))["eb_status"].tolist() == ["matched"]
+        buyer.suppress([("email", JANE), ("email", "canary no address")])
+    assert buyer.enrich_dataframe(leads(JANE))["eb_status"].tolist() == ["matched"]
 
 
 @pytest.mark.parametrize(
@@ -59,26 +59,26 @@ def test_forgetting_what_is_nobody_says_what_may_be_missing(bought, kind, text, 
 
 def test_whoever_is_taken_off_the_list_is_asked_again(stand_in, enricher, where):
     api = stand_in(match_rate=1.0)
-    one = enricher(api, ledger=where)
-    assert one.suppress([("email", f"{JANE}; {JOHN}")]) == 2
-    assert one.unsuppress([("email", JANE.upper()), ("email", "nobody@firm.example")]) == 1
-    assert one.unsuppress([("email", JANE)]) == 0
-    assert one.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist() == ["matched", "suppressed"]
+    buyer = enricher(api, ledger=where)
+    assert buyer.suppress([("email", f"{JANE}; {JOHN}")]) == 2
+    assert buyer.unsuppress([("email", JANE.upper()), ("email", "nobody@firm.example")]) == 1
+    assert buyer.unsuppress([("email", JANE)]) == 0
+    assert buyer.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist() == ["matched", "suppressed"]
 
 
 @pytest.mark.parametrize(
     ("do", "words"),
     [
-        (lambda one: one.suppress([("canary@firm.example", "email")]), "swapped: give the kind first"),
-        (lambda one: one.forget("canary@firm.example", "email"), "swapped: give the kind first"),
-        (lambda one: one.suppress([("mail", "canary@firm.example")]), "no such kind of identifier; choose"),
-        (lambda one: one.suppress("canary@firm.example"), "a list of pairs"),
-        (lambda one: one.suppress(["canary@firm.example"]), "a list of pairs"),
-        (lambda one: one.suppress(("email", "canary@firm.example")), "a list of pairs"),
-        (lambda one: one.suppress({"email": "canary@firm.example"}), "a list of pairs"),
-        (lambda one: one.suppress([("email", None)]), "of type NoneType, not text"),
-        (lambda one: one.forget("email", 17), "of type int, not text"),
-        (lambda one: one.unsuppress([("email", "canary")]), "1 \\(at 1, counted from 1\\).*Nothing was changed"),
+        (lambda buyer: buyer.suppress([("canary@firm.example", "email")]), "swapped: give the kind first"),
+        (lambda buyer: buyer.forget("canary@firm.example", "email"), "swapped: give the kind first"),
+        (lambda buyer: buyer.suppress([("mail", "canary@firm.example")]), "no such kind of identifier; choose"),
+        (lambda buyer: buyer.suppress("canary@firm.example"), "a list of pairs"),
+        (lambda buyer: buyer.suppress(["canary@firm.example"]), "a list of pairs"),
+        (lambda buyer: buyer.suppress(("email", "canary@firm.example")), "a list of pairs"),
+        (lambda buyer: buyer.suppress({"email": "canary@firm.example"}), "a list of pairs"),
+        (lambda buyer: buyer.suppress([("email", None)]), "of type NoneType, not text"),
+        (lambda buyer: buyer.forget("email", 17), "of type int, not text"),
+        (lambda buyer: buyer.unsuppress([("email", "canary")]), "1 \\(at 1, counted from 1\\).*Nothing was changed"),
     ],
 )  # fmt: skip
 def test_who_is_given_in_another_shape_is_told_so(bought, do, words):

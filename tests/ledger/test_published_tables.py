@@ -108,10 +108,10 @@ def test_what_cannot_be_searched_is_named_and_the_rest_is_forgotten(bought, wher
     _, start, _ = bought
     (tmp_path / "odd.parquet").write_bytes(b"a table once")
     (tmp_path / "odd.csv").write_bytes("J\xe4ne".encode("utf-16"))
-    one = start()
+    buyer = start()
     for name in ("odd.parquet", "odd.csv", "gone.parquet"):
-        one._ledger.publications.note(str(tmp_path / name))
-    gone = one.forget("email", JANE)
+        buyer._ledger.publications.note(str(tmp_path / name))
+    gone = buyer.forget("email", JANE)
     assert (gone.contacts, gone.rows, gone.missing_tables) == (1, 1, 1)
     named = {Path(text).name for text in gone.unsearched if text.startswith("/")}
     assert named == {"odd.parquet", "odd.csv", "gone.parquet"}

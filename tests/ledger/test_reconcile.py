@@ -20,26 +20,26 @@ from tests.ledger.steps import ENDPOINT, JANE, JOHN, PEOPLE, answer, answered, a
     ("decision", "standing", "spent"), [("resend", None, 0), ("write-off", "decided", 0), ("charged", "decided", 2)]
 )  # fmt: skip
 def test_a_person_decides_what_becomes_of_doubt(ledger, decision, standing, spent):
-    one = claim(ledger, JANE, JOHN)
-    ledger.doubt(one.request_id, http_status=502, note="HTTP 502")
+    claimed = claim(ledger, JANE, JOHN)
+    ledger.doubt(claimed.request_id, http_status=502, note="HTTP 502")
     (doubt,) = reconcile.doubts(ledger)
-    assert (doubt.request, doubt.at_risk, doubt.reason) == (one.request_id, 2, "HTTP 502")
-    assert reconcile.resolve(ledger, [one.request_id], decision) == 2
+    assert (doubt.request, doubt.at_risk, doubt.reason) == (claimed.request_id, 2, "HTTP 502")
+    assert reconcile.resolve(ledger, [claimed.request_id], decision) == 2
     assert reconcile.doubts(ledger) == []
     after = known(ledger, JANE)
     assert (after.standing if after else None) == standing
     assert (ledger.budget.spending().credits, ledger.budget.spending().at_risk) == (spent, 0)
     assert reconcile.check(ledger) == []
     with pytest.raises(InputError, match="not in doubt"):
-        reconcile.resolve(ledger, [one.request_id], decision)
+        reconcile.resolve(ledger, [claimed.request_id], decision)
 
 
 def test_a_bill_may_say_that_only_a_part_was_charged(ledger):
-    one = claim(ledger, JANE, JOHN)
-    ledger.doubt(one.request_id, http_status=None, note="reset")
+    claimed = claim(ledger, JANE, JOHN)
+    ledger.doubt(claimed.request_id, http_status=None, note="reset")
     with pytest.raises(InputError, match="2 identifiers in doubt, not 3"):
-        reconcile.resolve(ledger, [one.request_id], "charged", credits=3)
-    reconcile.resolve(ledger, [one.request_id], "charged", credits=1)
+        reconcile.resolve(ledger, [claimed.request_id], "charged", credits=3)
+    reconcile.resolve(ledger, [claimed.request_id], "charged", credits=1)
     assert ledger.budget.spending().credits == 1
 
 
@@ -62,8 +62,11 @@ def test_the_receipts_name_nobody_and_add_up(ledger, tmp_path):
 
 def reply_to(people, *, found: int, count: int | None) -> bytes:
     contacts = [
-        {"value": one.value, "enriched_contact": {"full_name": f"Made-Up {at}"} if at < found else None}
-        for at, one in enumerate(people)
+        {
+            "value": person.value,
+            "enriched_contact": {"full_name": f"Made-Up {index}"} if index < found else None,
+        }
+        for index, person in enumerate(people)
     ]
     return json.dumps({"contacts": contacts, "records_enriched": count}).encode()
 
@@ -109,8 +112,8 @@ def test_a_late_reply_is_taken_for_what_it_says(ledger):
 )  # fmt: skip
 def test_a_person_decides_about_what_cannot_be_read_as_about_doubt(ledger, decision, told, cost):
     request_id = answered(ledger, [UNREADABLE, UNREADABLE], b"<html>Sign in</html>")
-    (one,) = reconcile.unreadable(ledger)
-    assert (one.request, one.at_risk, reconcile.doubts(ledger)) == (request_id, 2, [])
+    (unreadable,) = reconcile.unreadable(ledger)
+    assert (unreadable.request, unreadable.at_risk, reconcile.doubts(ledger)) == (request_id, 2, [])
     assert reconcile.resolve(ledger, [request_id], decision) == 2
     assert standings(ledger)[:2] == [told, told]
     spending = ledger.budget.spending()
@@ -164,9 +167,9 @@ def test_a_row_of_what_was_charged_asks_nothing_and_takes_what_another_of_its_ow
     with closing(Ledger(where, endpoint="")) as ledger:
         (doubt,) = reconcile.doubts(ledger)
         reconcile.resolve(ledger, [doubt.request], "charged")
-    one = enricher(api, ledger=where, in_doubt=in_doubt)
-    assert one.enrich_dataframe(frame)["eb_status"].tolist() == ["matched", "in_doubt"]
-    assert one.report.requests == 0
+    buyer = enricher(api, ledger=where, in_doubt=in_doubt)
+    assert buyer.enrich_dataframe(frame)["eb_status"].tolist() == ["matched", "in_doubt"]
+    assert buyer.report.requests == 0
 
 
 def test_a_backup_holds_what_was_bought_while_a_run_goes_on(tmp_path):
@@ -177,7 +180,7 @@ def test_a_backup_holds_what_was_bought_while_a_run_goes_on(tmp_path):
             # Somebody is writing, and the log was not carried over.
             reconcile.backup(ledger, tmp_path / "copies" / "copy.db")
     copy = tmp_path / "copies" / "copy.db"
-    assert [one.name for one in copy.parent.iterdir()] == ["copy.db"]
+    assert [path.name for path in copy.parent.iterdir()] == ["copy.db"]
     assert copy.stat().st_mode & 0o777 == 0o600
     with closing(Ledger(copy, endpoint=ENDPOINT)) as restored:
         assert standings(restored)[:2] == ["matched", "missed"]
@@ -209,7 +212,7 @@ def test_a_ledger_in_postgresql_is_copied_by_pg_dump(postgresql, tmp_path):
 
 def test_a_table_that_a_newer_ledger_paid_for_refuses_an_older_copy(stand_in, enricher, tmp_path):
     api = stand_in(match_rate=1.0)
-    frame = pd.DataFrame({"email": [one.value for one in PEOPLE]})
+    frame = pd.DataFrame({"email": [person.value for person in PEOPLE]})
     frame[:1].to_parquet(tmp_path / "one.parquet")
     frame.to_parquet(tmp_path / "all.parquet")
     enricher(api).enrich_parquet(tmp_path / "one.parquet", tmp_path / "out.parquet")

@@ -13,12 +13,14 @@ from tests.ledger.steps import ENDPOINT, JANE, answer, claim
 
 
 def test_replies_come_in_the_order_that_they_are_asked_for_and_one_that_is_gone_is_named(ledger):
-    people = [Identifier("email", f"p{at}@firm.example") for at in range(20)]
-    requests = [claim(ledger, one).request_id for one in people]
+    people = [Identifier("email", f"p{number}@firm.example") for number in range(20)]
+    requests = [claim(ledger, person).request_id for person in people]
     for request_id in requests:
         ledger.record(request_id, http_status=200, encoding="", complete=True, body=b"reply %d" % request_id)
     wanted = [*reversed(requests), *requests[3:12], requests[3]]
-    assert [one.body for one in ledger.replies(wanted)] == [b"reply %d" % one for one in wanted]
+    assert [reply.body for reply in ledger.replies(wanted)] == [
+        b"reply %d" % request_id for request_id in wanted
+    ]
     with ledger.database.transaction() as connection:
         connection.exec_driver_sql(f"DELETE FROM replies WHERE request_id = {requests[11]}")
     left = ledger.replies(requests)

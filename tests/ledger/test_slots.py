@@ -10,7 +10,7 @@ from tests.ledger.steps import ENDPOINT
 
 def test_slots_are_spaced_evenly_over_all_who_share_the_ledger(ledger, where):
     with closing(Ledger(where, endpoint=ENDPOINT)) as other:
-        waits = [one.slots.reserve_slot(interval=10.0) for one in (ledger, other, ledger, other)]
+        waits = [opened.slots.reserve_slot(interval=10.0) for opened in (ledger, other, ledger, other)]
         assert waits == pytest.approx([0, 10, 20, 30], abs=2.0)
         other.slots.postpone_slots(seconds=100.0)
         assert ledger.slots.reserve_slot(interval=10.0) == pytest.approx(100, abs=2.0)

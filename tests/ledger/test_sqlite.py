@@ -89,13 +89,15 @@ def test_many_may_open_a_new_ledger_at_once(tmp_path):
         except Exception as error:
             failed.append(error)
 
-    for at in range(30):
+    for number in range(30):
         gate = threading.Barrier(8)
-        several = [threading.Thread(target=open_one, args=(tmp_path / f"{at}.db", gate)) for _ in range(8)]
-        for one in several:
-            one.start()
-        for one in several:
-            one.join()
+        several = [
+            threading.Thread(target=open_one, args=(tmp_path / f"{number}.db", gate)) for _ in range(8)
+        ]
+        for thread in several:
+            thread.start()
+        for thread in several:
+            thread.join()
     assert failed == []
 
 
@@ -110,10 +112,10 @@ def unusual(path: Path, kind: str) -> socket.socket | None:
         # Bound in its folder, for a path of a socket must be short.
         here = Path.cwd()
         os.chdir(path.parent)
-        one = socket.socket(socket.AF_UNIX)
-        one.bind(path.name)
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(path.name)
         os.chdir(here)
-        return one
+        return listener
     return None
 
 
@@ -159,7 +161,7 @@ def test_another_programs_file_is_refused_and_left_as_it_is(tmp_path, kind, mode
     with pytest.raises(LedgerError, match=r"another (program|kind)"):
         Ledger(path, endpoint=ENDPOINT)
     assert path.read_bytes() == before
-    assert [one.name for one in tmp_path.iterdir()] == ["other.db"]
+    assert [path.name for path in tmp_path.iterdir()] == ["other.db"]
 
 
 def test_an_empty_file_is_a_new_ledger_unless_one_was_there(tmp_path):
@@ -193,12 +195,12 @@ def test_nothing_is_claimed_once_the_files_behind_the_path_are_others(tmp_path, 
     (tmp_path / "place").mkdir()
     path = tmp_path / "place" / "l.db"
     ledger = Ledger(path, endpoint=ENDPOINT)
-    one = claim_emails(ledger, "a@firm.example")
+    claimed = claim_emails(ledger, "a@firm.example")
     taken_away(path, how)
     with pytest.raises(LedgerError, match="moved, removed or replaced"):
         claim_emails(ledger, "b@firm.example")
     # A reply that was paid for is written down all the same.
-    ledger.record(one.request_id, http_status=200, encoding="", complete=True, body=b"raw")
+    ledger.record(claimed.request_id, http_status=200, encoding="", complete=True, body=b"raw")
     ledger.close()
 
 
@@ -210,10 +212,10 @@ def test_a_run_stops_when_its_ledger_is_moved_and_the_next_pays_nothing_twice(st
         if report.answers >= 10 and path.exists():
             path.rename(tmp_path / "elsewhere.db")
 
-    one = enricher(api, partition_size=1, max_credits_at_risk=1, progress=move)
+    buyer = enricher(api, partition_size=1, max_credits_at_risk=1, progress=move)
     with pytest.raises(LedgerError, match="moved"):
-        one.enrich_dataframe(frame)
-    one.close()
+        buyer.enrich_dataframe(frame)
+    buyer.close()
     (tmp_path / "elsewhere.db").rename(path)
     enricher(api).enrich_dataframe(frame)
     assert (api.charged_twice(), api.credits()) == (0, 40)

@@ -30,23 +30,23 @@ def test_who_is_suppressed_is_so_at_every_endpoint(ledger, where):
 
 def test_who_is_suppressed_is_not_sent_and_not_handed_out(bought):
     api, start, _ = bought
-    one = start()
-    assert one.suppress([("email", " JANE@firm.example ")]) == 1
-    assert one.suppress([("email", JANE)]) == 0
+    buyer = start()
+    assert buyer.suppress([("email", " JANE@firm.example ")]) == 1
+    assert buyer.suppress([("email", JANE)]) == 0
     spent = api.credits()
-    enriched = one.enrich_dataframe(leads(JANE, JOHN))
+    enriched = buyer.enrich_dataframe(leads(JANE, JOHN))
     assert enriched["eb_status"].tolist() == ["suppressed", "matched"]
     assert enriched["eb_full_name"].isna().tolist() == [True, False]
-    assert one.report.suppressed == 1
+    assert buyer.report.suppressed == 1
     assert api.credits() == spent
 
 
 def test_who_is_suppressed_by_another_address_is_not_handed_out_either(stand_in, enricher, where):
     api = stand_in(match_rate=1.0)
     probe = enricher(api, ledger=where).enrich_dataframe(leads(JANE))
-    one = enricher(api, ledger=where)
-    one.suppress([("social_profile", probe["eb_linkedin_url"].iloc[0])])
-    enriched = one.enrich_dataframe(leads(JANE))
+    buyer = enricher(api, ledger=where)
+    buyer.suppress([("social_profile", probe["eb_linkedin_url"].iloc[0])])
+    enriched = buyer.enrich_dataframe(leads(JANE))
     assert enriched["eb_status"].tolist() == ["suppressed"]
     assert enriched["eb_from_ledger"].tolist() == [False]
     told = [name for name in enriched if name.startswith("eb_")]
@@ -57,16 +57,16 @@ def test_who_is_suppressed_by_another_address_is_not_handed_out_either(stand_in,
 
 def test_who_is_not_handed_out_counts_for_no_identifier(stand_in, enricher, where):
     api = stand_in(match_rate=0.5)
-    numbers = [f"+1202555{at:04d}" for at in range(100, 140)]
-    frame = pd.DataFrame({"email": [f"p{at}@firm.example" for at in range(40)], "phone": numbers})
+    numbers = [f"+1202555{number:04d}" for number in range(100, 140)]
+    frame = pd.DataFrame({"email": [f"p{number}@firm.example" for number in range(40)], "phone": numbers})
     bought = enricher(api, ledger=where).enrich_dataframe(frame)
     by_phone = bought[(bought["eb_field_type"] == "phone") & bought["eb_linkedin_url"].notna()].iloc[[0]]
-    one = enricher(api, ledger=where)
-    one.enrich_dataframe(frame.loc[by_phone.index])
-    assert one.report.answered_by == {"email": 1, "phone": 1}
-    one.suppress([("social_profile", by_phone["eb_linkedin_url"].iloc[0])])
-    assert one.enrich_dataframe(frame.loc[by_phone.index])["eb_status"].tolist() == ["suppressed"]
-    assert one.report.answered_by == {}
+    buyer = enricher(api, ledger=where)
+    buyer.enrich_dataframe(frame.loc[by_phone.index])
+    assert buyer.report.answered_by == {"email": 1, "phone": 1}
+    buyer.suppress([("social_profile", by_phone["eb_linkedin_url"].iloc[0])])
+    assert buyer.enrich_dataframe(frame.loc[by_phone.index])["eb_status"].tolist() == ["suppressed"]
+    assert buyer.report.answered_by == {}
 
 
 @ACTS
@@ -79,13 +79,13 @@ def test_who_is_suppressed_before_the_claim_is_not_sent(stand_in, enricher, wher
             in_another_process(where, act, "p3@firm.example")
 
     acted: list[bool] = []
-    one = enricher(api, ledger=where, partition_size=1, max_credits_at_risk=1, progress=at_first_answer)
+    buyer = enricher(api, ledger=where, partition_size=1, max_credits_at_risk=1, progress=at_first_answer)
     people = [f"p{number}@firm.example" for number in range(5)]
-    enriched = one.enrich_dataframe(leads(*people))
+    enriched = buyer.enrich_dataframe(leads(*people))
     assert enriched["eb_status"].tolist() == ["matched", "matched", "matched", "suppressed", "matched"]
     assert api.credits() == 4 == api.requests()
-    assert one.report.suppressed == 1
-    assert one.report.matched == 4
+    assert buyer.report.suppressed == 1
+    assert buyer.report.matched == 4
 
 
 def test_whoever_is_suppressed_under_one_identifier_before_the_claim_is_asked_under_no_other(
@@ -97,12 +97,12 @@ def test_whoever_is_suppressed_under_one_identifier_before_the_claim_is_asked_un
         if report.replies == 1:
             in_another_process(where, "suppress", "linkedin.com/in/jane-example")
 
-    one = enricher(api, ledger=where, partition_size=1, max_credits_at_risk=1, progress=at_first_answer)
+    buyer = enricher(api, ledger=where, partition_size=1, max_credits_at_risk=1, progress=at_first_answer)
     frame = pd.DataFrame({
         "email": [JOHN, JANE, "other@firm.example"],
         "linkedin_url": [None, "https://www.linkedin.com/in/jane-example", None],
     })  # fmt: skip
-    enriched = one.enrich_dataframe(frame)
+    enriched = buyer.enrich_dataframe(frame)
     assert enriched["eb_status"].tolist() == ["matched", "suppressed", "matched"]
     assert api.credits() == 2 == api.requests()
 
@@ -117,11 +117,11 @@ def test_whoever_is_suppressed_in_flight_is_paid_for_and_not_kept(
     spent = api.credits()
     identifier = JANE if by == "the address that was asked" else profile
     with holding(api, lambda: in_another_process(where, act, identifier)) as held:
-        one = enricher(held, ledger=where, timeout=60.0)
-        enriched = one.enrich_dataframe(leads(JANE, JOHN))
+        buyer = enricher(held, ledger=where, timeout=60.0)
+        enriched = buyer.enrich_dataframe(leads(JANE, JOHN))
     assert enriched["eb_status"].tolist() == ["suppressed", "matched"]
     assert name not in str(enriched.to_dict())
-    one.close()
+    buyer.close()
     with closing(Ledger(where, endpoint="")) as ledger:
         (stored,) = ledger.replies([1])
         body = decompress(stored)[0].decode()
@@ -129,7 +129,7 @@ def test_whoever_is_suppressed_in_flight_is_paid_for_and_not_kept(
         assert [month.credits for month in reconcile.months(ledger)] == [2]
     assert not [text for text in (name, JANE, profile) if text in body]
     assert JOHN in body
-    assert one.report.credits_charged == 2
+    assert buyer.report.credits_charged == 2
     for path in files_of(where, tmp_path / "none"):
         assert profile.encode() not in path.read_bytes()
     # At the same address, or it would be another API.
@@ -144,17 +144,17 @@ def test_a_reply_that_waits_to_be_read_is_read_without_whoever_was_suppressed_si
     """As if its process had died between the two."""
     name, _ = persons_name(stand_in, enricher, tmp_path, JANE)
     api = stand_in(match_rate=1.0)
-    one = enricher(api, ledger=where)
-    one.enrich_dataframe(leads(JANE, JOHN))
-    one._ledger.suppression.add([Identifier("email", JANE)])
-    (stored,) = one._ledger.replies([1])
+    buyer = enricher(api, ledger=where)
+    buyer.enrich_dataframe(leads(JANE, JOHN))
+    buyer._ledger.suppression.add([Identifier("email", JANE)])
+    (stored,) = buyer._ledger.replies([1])
     assert name.encode() in decompress(stored)[0]
-    reading = apply_reply(one._ledger, stored)
+    reading = apply_reply(buyer._ledger, stored)
     assert reading.credits == 2
-    (left,) = one._ledger.replies([1])
+    (left,) = buyer._ledger.replies([1])
     assert name.encode() not in decompress(left)[0]
     assert JOHN.encode() in decompress(left)[0]
-    assert one.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist() == ["suppressed", "matched"]
+    assert buyer.enrich_dataframe(leads(JANE, JOHN))["eb_status"].tolist() == ["suppressed", "matched"]
 
 
 @ACTS
@@ -174,15 +174,15 @@ def test_who_is_suppressed_before_the_table_is_published_is_not_in_it(
             in_another_process(where, act, identifier)
 
     acted: list[bool] = []
-    one = enricher(api, ledger=where, columns=columns, progress=when_rows_have_left)
+    buyer = enricher(api, ledger=where, columns=columns, progress=when_rows_have_left)
     frame, target = leads(JOHN, JANE), tmp_path / "out" / "table.parquet"
     if kind == "pandas":
-        table = pa.Table.from_pandas(one.enrich_dataframe(frame))
+        table = pa.Table.from_pandas(buyer.enrich_dataframe(frame))
     elif kind == "arrow":
-        table = one.enrich_dataframe(pa.Table.from_pandas(frame))
+        table = buyer.enrich_dataframe(pa.Table.from_pandas(frame))
     else:
         frame.to_parquet(tmp_path / "leads.parquet", index=False)
-        one.enrich_parquet(tmp_path / "leads.parquet", target)
+        buyer.enrich_parquet(tmp_path / "leads.parquet", target)
         table = pq.read_table(target)
         assert [path.name for path in target.parent.iterdir()] == ["table.parquet"]
         assert target.stat().st_mode & 0o777 == 0o600
@@ -193,7 +193,7 @@ def test_who_is_suppressed_before_the_table_is_published_is_not_in_it(
     for name in (name for name in table.column_names if name.startswith("eb_")):
         if name not in ("eb_status", "eb_from_ledger"):
             assert table[name].to_pylist()[1] is None, name
-    report = one.report
+    report = buyer.report
     assert (report.rows, report.matched, report.suppressed, report.credits_charged) == (2, 1, 1, 2)
     assert report.answered_by == {"email": 1}
 
@@ -202,17 +202,17 @@ def test_whoever_is_suppressed_while_the_file_takes_its_place_is_taken_out_of_it
     stand_in, enricher, where, tmp_path
 ):
     api = stand_in(match_rate=1.0)
-    one = enricher(api, ledger=where)
+    buyer = enricher(api, ledger=where)
     target = tmp_path / "table.parquet"
     with ThreadPoolExecutor(1) as thread:
 
         def once_it_is_there() -> None:
             while not target.exists():
                 time.sleep(0.0005)
-            one._ledger.suppression.add([Identifier("email", JANE)])
+            buyer._ledger.suppression.add([Identifier("email", JANE)])
 
         done = thread.submit(once_it_is_there)
-        one.write(one.enrich_batches(pa.Table.from_pandas(leads(JOHN, JANE))), target)
+        buyer.write(buyer.enrich_batches(pa.Table.from_pandas(leads(JOHN, JANE))), target)
         done.result()
     statuses = pq.read_table(target)["eb_status"].to_pylist()
     # Later than that, it was published before.
@@ -242,14 +242,14 @@ def test_who_is_suppressed_while_an_asset_is_made_is_not_in_its_table(stand_in, 
 def test_rights_hold_while_another_process_buys(stand_in, enricher, where, act):
     """Beside a run that writes the whole time: nobody fails, and nobody is missed."""
     api = stand_in(match_rate=1.0)
-    one = enricher(api, ledger=where, partition_size=10)
+    buyer = enricher(api, ledger=where, partition_size=10)
     people = [f"p{number}@firm.example" for number in range(1500)]
     with ThreadPoolExecutor(1) as thread:
-        run = thread.submit(one.enrich_dataframe, leads(*people))
+        run = thread.submit(buyer.enrich_dataframe, leads(*people))
         for number in (1400, 700, 3):
             in_another_process(where, act, f"p{number}@firm.example")
         statuses = run.result()["eb_status"]
     assert set(statuses) <= {"matched", "suppressed"}
-    again = one.enrich_dataframe(leads(*people))["eb_status"]
-    assert [at for at, status in enumerate(again) if status == "suppressed"] == [3, 700, 1400]
+    again = buyer.enrich_dataframe(leads(*people))["eb_status"]
+    assert [index for index, status in enumerate(again) if status == "suppressed"] == [3, 700, 1400]
     assert api.charged_twice() == 0

@@ -11,10 +11,10 @@ from eb_dagster.ledger.traces import Traces
 
 
 def traces(kind: Any, text: str, *, region: str | None = None) -> Traces:
-    one = canonical(kind, text, default_region=region)
-    assert isinstance(one, Identifier), one
+    identifier = canonical(kind, text, default_region=region)
+    assert isinstance(identifier, Identifier), identifier
     return Traces(
-        [one], key_of=lambda other: f"{other.field_type} {other.value}".encode(), default_region=region
+        [identifier], key_of=lambda other: f"{other.field_type} {other.value}".encode(), default_region=region
     )
 
 
@@ -113,7 +113,7 @@ class _Tagged(pa.ExtensionType):
 
 
 def columns() -> dict[str, Any]:
-    binary = [None if one is None else one.encode() for one in TEXTS]
+    binary = [None if text is None else text.encode() for text in TEXTS]
     return {
         "text": pa.array(TEXTS),
         "large text": pa.array(TEXTS, pa.large_string()),
@@ -123,7 +123,7 @@ def columns() -> dict[str, Any]:
         "large bytes": pa.array(binary, pa.large_binary()),
         "a view of bytes": pa.array(binary, pa.binary_view()),
         "fixed bytes": pa.array([None, b"bo@firm.example  ", WHO.encode()], pa.binary(17)),
-        "bytes of UTF-16": pa.array([None if one is None else one.encode("utf-16") for one in TEXTS]),
+        "bytes of UTF-16": pa.array([None if text is None else text.encode("utf-16") for text in TEXTS]),
         "a list": pa.array([None, ["x"], ["x", WHO]], pa.list_(pa.string())),
         "a large list": pa.array([None, ["x"], ["x", WHO]], pa.large_list(pa.string())),
         "a fixed list": pa.array([None, ["x", "y"], ["x", WHO]], pa.list_(pa.string(), 2)),

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from eb_dagster.warehouse import contacts_source, load_contacts
 from tests.messages.scene import Provocations, Scene
-from tests.test_warehouse import postgres
+from tests.warehouse.warehouses import postgres
 
 
 def load(scene: Scene, table: pa.Table, destination: Any = None, **settings: Any) -> None:

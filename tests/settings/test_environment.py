@@ -39,7 +39,7 @@ def test_this_machine_has_one_memory_under_each_of_its_names(given, path):
 def test_other_ports_paths_and_machines_are_other_endpoints():
     several = ["http://127.0.0.1:8000", "http://127.0.0.1:8001", "http://127.0.0.2:8000", "http://127.0.0.1:8000/a",
                "https://127.0.0.1:8000", "https://api.exactbuyer.com", "https://exactbuyer.com"]  # fmt: skip
-    assert len({endpoint_of(read_base_url(one)) for one in several}) == len(several)
+    assert len({endpoint_of(read_base_url(url)) for url in several}) == len(several)
 
 
 def test_the_address_that_is_called_is_the_one_that_was_given():

@@ -27,25 +27,25 @@ def table(tmp_path):
     return start
 
 
-def rows(one: TextTable) -> list[list[str | None]]:
-    return [list(row.values()) for row in one.reader().read_all().to_pylist()]
+def rows(source: TextTable) -> list[list[str | None]]:
+    return [list(row.values()) for row in source.reader().read_all().to_pylist()]
 
 
 # Reading
 
 
 def test_cells_stay_text_and_blank_ones_are_null(table):
-    one = table('id,phone,note\n007,+1 773,"a, ""b""\nc"\nNA,,null\n')
-    assert one.columns == ("id", "phone", "note")
-    assert rows(one) == [["007", "+1 773", 'a, "b"\nc'], ["NA", None, "null"]]
-    assert one.notes == []
+    source = table('id,phone,note\n007,+1 773,"a, ""b""\nc"\nNA,,null\n')
+    assert source.columns == ("id", "phone", "note")
+    assert rows(source) == [["007", "+1 773", 'a, "b"\nc'], ["NA", None, "null"]]
+    assert source.notes == []
 
 
 def test_it_is_read_in_batches_as_often_as_one_likes(table):
-    one = table("email\n" + "".join(f"p{at}@firm.example\n" for at in range(BATCH_ROWS + 5)))
-    assert one.rows == BATCH_ROWS + 5
+    source = table("email\n" + "".join(f"p{number}@firm.example\n" for number in range(BATCH_ROWS + 5)))
+    assert source.rows == BATCH_ROWS + 5
     for _ in range(2):
-        assert [batch.num_rows for batch in one.reader()] == [BATCH_ROWS, 5]
+        assert [batch.num_rows for batch in source.reader()] == [BATCH_ROWS, 5]
 
 
 def test_blank_lines_are_no_rows_and_a_header_alone_has_none(table):
@@ -56,11 +56,11 @@ def test_blank_lines_are_no_rows_and_a_header_alone_has_none(table):
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_the_separator_is_found_by_how_the_rows_fit_the_header(table, separator):
-    one = table(
+    source = table(
         separator.join(["name", "email", "note"]) + "\n" + separator.join(['"x;y,z|\t"', "a@b.c", "-"]) + "\n"
     )
-    assert one.columns == ("name", "email", "note")
-    assert rows(one) == [["x;y,z|\t", "a@b.c", "-"]]
+    assert source.columns == ("name", "email", "note")
+    assert rows(source) == [["x;y,z|\t", "a@b.c", "-"]]
 
 
 def test_a_separator_that_is_only_in_cells_is_none(table):
@@ -97,16 +97,16 @@ def test_names_of_separators_are_understood():
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
 def test_unicode_is_recognized(table, encoding):
-    one = table("näme,email\nZoë 愛,z@firm.example\n".encode(encoding))
-    assert one.columns == ("näme", "email")
-    assert rows(one) == [["Zoë 愛", "z@firm.example"]]
-    assert one.notes == []
+    source = table("näme,email\nZoë 愛,z@firm.example\n".encode(encoding))
+    assert source.columns == ("näme", "email")
+    assert rows(source) == [["Zoë 愛", "z@firm.example"]]
+    assert source.notes == []
 
 
 def test_what_is_not_utf8_is_read_as_windows_and_said(table):
-    one = table("name,email\nZoë – “x”,z@firm.example\n".encode("cp1252"))
-    assert rows(one)[0][0] == "Zoë – “x”"
-    assert "Windows-1252" in one.notes[0]
+    source = table("name,email\nZoë – “x”,z@firm.example\n".encode("cp1252"))
+    assert rows(source)[0][0] == "Zoë – “x”"
+    assert "Windows-1252" in source.notes[0]
     assert table("name\nЗоя\n".encode("cp1251"), encoding="cp1251").reader().read_all()[
         "name"
     ].to_pylist() == ["Зоя"]
@@ -159,9 +159,9 @@ def test_lines_are_counted_with_the_hint(table):
 
 
 def test_columns_of_one_name_are_kept(table):
-    one = table("email,x,x\na@firm.example,1,2\n")
-    assert one.columns == ("email", "x", "x")
-    assert [column.to_pylist() for column in one.reader().read_all().columns] == [
+    source = table("email,x,x\na@firm.example,1,2\n")
+    assert source.columns == ("email", "x", "x")
+    assert [column.to_pylist() for column in source.reader().read_all().columns] == [
         ["a@firm.example"],
         ["1"],
         ["2"],
@@ -284,19 +284,19 @@ TABLE = 'Name,Email,Note\nAda,ada@firm.example,"a, b"\nBo,bo@firm.example,\n'
     ],
 )
 def test_lines_above_the_header_are_passed_over_and_counted(table, above, lines):
-    one = table(above + TABLE)
-    assert one.columns == ("Name", "Email", "Note")
-    assert rows(one) == [["Ada", "ada@firm.example", "a, b"], ["Bo", "bo@firm.example", None]]
-    told = [note for note in one.notes if "above the header" in note]
+    source = table(above + TABLE)
+    assert source.columns == ("Name", "Email", "Note")
+    assert rows(source) == [["Ada", "ada@firm.example", "a, b"], ["Bo", "bo@firm.example", None]]
+    told = [note for note in source.notes if "above the header" in note]
     assert bool(told) == bool(lines)
     assert all(note.startswith("1 line above" if lines == 1 else f"{lines} lines above") for note in told)
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
 def test_lines_above_the_header_do_not_hide_the_separator(table, separator):
-    one = table("Leads, of all kinds\n\n" + TABLE.replace(",", separator).replace("a; b", "a, b"))
-    assert one.separator == separator
-    assert one.columns == ("Name", "Email", "Note")
+    source = table("Leads, of all kinds\n\n" + TABLE.replace(",", separator).replace("a; b", "a, b"))
+    assert source.separator == separator
+    assert source.columns == ("Name", "Email", "Note")
 
 
 def test_a_title_above_a_list_of_one_column_is_passed_over(table):
@@ -328,10 +328,10 @@ def test_rows_wider_than_the_header_do_not_become_it(table, text):
 
 def test_the_line_of_the_header_can_be_said(table):
     text = 'My "leads, 6" wide\nEmail,x\n"open\nName,Mail\nAda,ada@firm.example\n'
-    one = table(text, header_line=4)
-    assert one.columns == ("Name", "Mail")
-    assert rows(one) == [["Ada", "ada@firm.example"]]
-    assert "3 lines above the header are passed over; --header-line says otherwise" in one.notes
+    source = table(text, header_line=4)
+    assert source.columns == ("Name", "Mail")
+    assert rows(source) == [["Ada", "ada@firm.example"]]
+    assert "3 lines above the header are passed over; --header-line says otherwise" in source.notes
     with pytest.raises(InputError, match="line 6: 3 cells"):
         table(text + "1,2,3\n", header_line=4)
     with pytest.raises(InputError, match="has no header in line 9"):
@@ -341,15 +341,15 @@ def test_the_line_of_the_header_can_be_said(table):
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_a_separator_at_the_end_of_each_row_makes_no_column(table, separator):
-    one = table("email,name\na@firm.example,Ada,\nb@firm.example,Bo,,\n".replace(",", separator))
-    assert one.columns == ("email", "name")
-    assert rows(one) == [["a@firm.example", "Ada"], ["b@firm.example", "Bo"]]
+    source = table("email,name\na@firm.example,Ada,\nb@firm.example,Bo,,\n".replace(",", separator))
+    assert source.columns == ("email", "name")
+    assert rows(source) == [["a@firm.example", "Ada"], ["b@firm.example", "Bo"]]
 
 
 def test_nuls_are_read_and_told(table):
-    one = table(b"email,name\na@firm.example,A\0da\nb@firm.example,\0\0\n")
-    assert rows(one) == [["a@firm.example", "A\0da"], ["b@firm.example", "\0\0"]]
-    assert one.notes == ["3 NUL characters in it (the first in line 2): passed through, but never asked"]
+    source = table(b"email,name\na@firm.example,A\0da\nb@firm.example,\0\0\n")
+    assert rows(source) == [["a@firm.example", "A\0da"], ["b@firm.example", "\0\0"]]
+    assert source.notes == ["3 NUL characters in it (the first in line 2): passed through, but never asked"]
 
 
 # NULs and lone carriage returns are among them; other controls in numbers make a file no text.
@@ -371,14 +371,19 @@ def test_what_passes_through_comes_out_as_it_went_in(cells, separator, encoding,
             lines = [["email", "a", "b"], *(["x@firm.example", *pair] for pair in cells)]
             csv.writer(sink, delimiter=separator, quoting=csv.QUOTE_ALL).writerows(lines)
         try:
-            one = TextTable(source)
+            opened = TextTable(source)
         except InputError as error:
             # Cells full of another separator: it is asked for, never guessed.
             if "say which with --separator" not in str(error):
                 raise
-            one = TextTable(source, separator=separator)
+            opened = TextTable(source, separator=separator)
         write_text(
-            one.reader(), target, columns=one.columns, ours=(), separator=one.separator, has_mark=one.has_mark
+            opened.reader(),
+            target,
+            columns=opened.columns,
+            ours=(),
+            separator=opened.separator,
+            has_mark=opened.has_mark,
         )
         with target.open(encoding="utf-8-sig", newline="") as made:
             assert list(csv.reader(made, delimiter=separator)) == lines

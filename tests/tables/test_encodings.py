@@ -161,7 +161,7 @@ def test_bytes_in_which_no_words_are_found_are_refused(tmp_path):
 
 
 def test_encodings_are_called_what_people_call_them():
-    assert [spoken(one) for one in ("cp1252", "cp932", "cp850")] == [
+    assert [spoken(encoding) for encoding in ("cp1252", "cp932", "cp850")] == [
         "Windows-1252",
         "Shift JIS (Japanese)",
         "cp850",

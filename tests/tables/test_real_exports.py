@@ -11,9 +11,7 @@ cells left out at the end of rows, and long numbers rounded.
 
 import csv
 import io
-import json
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import pytest
 
 from eb_dagster import InputError
 from eb_dagster.cli import main
+from tests.cli.shell import Ran
 
 HUBSPOT = """\
 Record ID,First Name,Last Name,Email,Phone Number,Mobile Phone Number,LinkedIn URL,Additional email addresses,Job Title,Company name,Contact owner,Lead Status,Email Domain,Last Activity Date,Create Date
@@ -52,17 +51,6 @@ DATA_LOADER = """\
 "00Q5g00000AbCdEEAV","Zoë","Müller","Firm GmbH","zoe.mueller@firm.example","+49 30 901820","","","false","2026-03-12T09:14:33.000Z"
 "00Q5g00000AbCdFEAV","José","Núñez","Peña S.A.","","","+1 773 474 9362","https://www.linkedin.com/in/jose-nunez","true","2026-02-01T08:00:00.000Z"
 """
-
-
-@dataclass
-class Ran:
-    code: int
-    out: str
-    said: str
-
-    @property
-    def json(self):
-        return json.loads(self.out)
 
 
 @pytest.fixture
@@ -102,8 +90,8 @@ def through_pandas(stand_in, enricher):
         before = frame.copy(deep=True)
         # Neither sorted nor unique: rows are told by where they stand.
         before.index = frame.index = pd.Index([(7 * row) % 3 for row in range(len(frame))], name="row")
-        one = enricher(api, default_region="US", **settings)
-        enriched = one.enrich_dataframe(frame)
+        buyer = enricher(api, default_region="US", **settings)
+        enriched = buyer.enrich_dataframe(frame)
         for after in (enriched[frame.columns], frame):
             pd.testing.assert_frame_equal(after, before)
         pd.testing.assert_index_equal(enriched.index, before.index)
@@ -112,9 +100,9 @@ def through_pandas(stand_in, enricher):
         for _, row in matched.iterrows():
             assert row["eb_query"] in row[held[row["eb_field_type"]]]
         assert enriched["eb_matched"].fillna(False).tolist() == (enriched["eb_status"] == "matched").tolist()
-        assert one.report.credits_charged == matched["eb_query"].nunique() == api.credits()
-        again = one.enrich_dataframe(frame)
-        assert one.report.credits_charged == 0
+        assert buyer.report.credits_charged == matched["eb_query"].nunique() == api.credits()
+        again = buyer.enrich_dataframe(frame)
+        assert buyer.report.credits_charged == 0
         pd.testing.assert_series_equal(again["eb_query"], enriched["eb_query"])
         return list(zip(enriched["eb_status"], enriched["eb_query"].fillna(""), strict=True))
 
