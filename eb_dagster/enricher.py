@@ -123,9 +123,6 @@ class Enricher:
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
         """Called when a signal stops a run, with what it still waits for; by default that is said above the bar."""
-        self._setup = Setup(
-            settings=self._settings, ledger=self._ledger, client=self._client, added_schema=self._added_schema
-        )
         self._runs: list[Run] = []
         """The runs that have not ended."""
         try:
@@ -304,6 +301,12 @@ class Enricher:
         )
 
     # Before a run
+
+    @property
+    def _setup(self) -> Setup:
+        return Setup(
+            settings=self._settings, ledger=self._ledger, client=self._client, added_schema=self._added_schema
+        )
 
     def _check_clock(self) -> None:
         # A clock that runs years ahead makes everything look old enough to be bought again.
