@@ -69,7 +69,7 @@ def _attributes(setting: Setting) -> dict[str, Any]:
     return attributes
 
 
-def _parameter_type(setting: Setting) -> click.ParamType | None:
+def _parameter_type(setting: Setting) -> click.ParamType[Any, Any] | None:
     match setting.check:
         case WholeNumber(least=least, most=most):
             return click.IntRange(min=least, max=most)

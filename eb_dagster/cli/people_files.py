@@ -90,7 +90,9 @@ def _cells(file: Path, column: str | None, reading: Reading) -> Iterator[_Cell]:
         # A list has no header, so its first line is a person too.
         yield from (_Cell(_HEADER_ROW, None, name) for name in names if name.strip())
         chosen = dict.fromkeys(names)
-    columns = [(index, chosen[name]) for index, name in enumerate(names) if name in chosen]
+    columns: list[tuple[int, FieldType | None]] = [
+        (index, chosen[name]) for index, name in enumerate(names) if name in chosen
+    ]
     first_row = 1
     for batch in batches:
         for index, kind in columns:

@@ -223,7 +223,7 @@ def _left_of_employment(employment: Employment) -> dict[str, object]:
     return rest
 
 
-def _further_levels(levels: list[Text]) -> list[Text]:
+def _further_levels(levels: Sequence[Text]) -> list[str]:
     return [level for level in levels if level][1:]
 
 

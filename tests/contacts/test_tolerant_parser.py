@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -506,7 +507,7 @@ def text(value: object) -> str | None:
 
 
 def texts(value: object, *keys: str) -> list[str]:
-    found = [
+    found: list[Any] = [
         first([text(entry.get(key)) for key in keys if text(entry.get(key))])
         if isinstance(entry, dict)
         else text(entry)
@@ -559,6 +560,7 @@ def as_text(leaf):
 
 
 def leaves_of_columns(contact):
+    value: Any
     for name, value in named(contact).items():
         is_json = name in ("education", "experiences", "other") and value is not None
         yield from leaves(json.loads(value) if is_json else value)

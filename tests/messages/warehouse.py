@@ -16,7 +16,8 @@ def load(scene: Scene, table: pa.Table, destination: Any = None, **settings: Any
     pq.write_table(table, path)
     scene.monkeypatch.chdir(scene.folder)
     database = dlt.destinations.duckdb(str(scene.folder / "warehouse.duckdb"))
-    load_contacts(path, destination or database, **{"dataset": "crm", **settings})
+    chosen: dict[str, Any] = {"dataset": "crm", **settings}
+    load_contacts(path, destination or database, **chosen)
 
 
 FOUND = pa.table({

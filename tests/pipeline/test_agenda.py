@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.identifiers.names import row_person
@@ -40,7 +41,8 @@ def test_a_row_asks_its_next_identifier_only_after_a_miss():
     assert agenda.first_step() is None
     agenda.settle(profile, "missed")
     assert ask(agenda, step=1) == [EMAIL]
-    agenda.settle(email, "matched", answer="somebody")
+    somebody: Any = "somebody"
+    agenda.settle(email, "matched", answer=somebody)
     (row,) = block.rows
     assert (row.status, row.question) == ("matched", email)
 
@@ -111,7 +113,9 @@ def test_nothing_leads_back_to_a_row_so_that_the_collector_of_cycles_has_no_work
 
     agenda = Agenda()
     block = take_in(agenda, (PROFILE, EMAIL))
-    block.new[0].answer = Witness()
+    witnessed: Any = Witness()
+    block.new[0].answer = witnessed
+    del witnessed
     witness = weakref.ref(block.new[0].answer)
     gc.collect()
     gc.disable()

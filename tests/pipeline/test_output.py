@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -28,7 +29,9 @@ def answers_of(asked: list[list[bool]]) -> list[tuple[str | None, Known]]:
     made: list[tuple[str | None, Known]] = []
     for number, is_found in enumerate(asked, start=1):
         names = [f"{number}/{index}" if found else None for index, found in enumerate(is_found)]
-        contacts = [name and read_contact(json.dumps({"full_name": name}).encode()) for name in names]
+        contacts = [
+            None if name is None else read_contact(json.dumps({"full_name": name}).encode()) for name in names
+        ]
         flattened = flatten(contacts)
         made += [
             (
@@ -170,11 +173,12 @@ def test_a_position_that_no_reply_has_is_damage(ledger_of_replies, position):
 def test_a_row_that_nobody_answered_is_given_nobody_of_a_reply(tmp_path):
     ledger = Ledger(tmp_path / "ledger.db", endpoint="https://api.example")
     someone = {"email": "a@b.example", "enriched_contact": {"full_name": "Ada"}}
-    claim = ledger.claim([b"k" * 16], run="run", required=0, limits=Limits(None, 1000), seen=0)
+    claim: Any = ledger.claim([b"k" * 16], run="run", required=0, limits=Limits(None, 1000), seen=0)
+    answers: Any = (("matched", 0, "Ada"), ("missed", -1, None))
     body = json.dumps({"contacts": [someone]}).encode()
     ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
     with output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher:
-        for standing, position, name in (("matched", 0, "Ada"), ("missed", -1, None)):
+        for standing, position, name in answers:
             answer = Known(standing, claim.request_id, "run", 1.0, position)
             question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
             row = Row((question,), status="matched", question=question)

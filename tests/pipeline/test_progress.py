@@ -49,6 +49,8 @@ def test_a_wait_for_an_answer_is_taken_off_what_is_left():
     forecast = Forecast(100_000, plan(100_000))
     now = run(forecast, partitions=100, latency=5, until=20)
     soon, later = forecast.seconds_left(now=now), forecast.seconds_left(now=now + 3)
+    assert soon is not None
+    assert later is not None
     assert soon - later == pytest.approx(3)
     assert forecast.seconds_left(now=now + 1000) == 0
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pandas as pd
@@ -264,7 +265,7 @@ def test_a_plan_reads_what_the_ledger_remembers_and_writes_nothing(api, enrich, 
 
 
 def test_rows_that_say_nothing_new_add_nothing_to_the_ledger(enrich, where):
-    def remembered() -> list[tuple]:
+    def remembered() -> Any:
         with (
             Enricher(api_key="key", base_url="http://127.0.0.1:1", ledger=where, progress=False) as enricher,
             enricher._ledger.database.reading() as connection,
@@ -430,8 +431,8 @@ def test_who_is_forgotten_stands_beside_nobody_any_more(api, enrich, where):
             [Identifier("social_profile", "linkedin.com/in/ann"), Identifier("email", "ann@corp.example")]
         )
         assert all(key in stands_beside() for key in keys)
-        for kind, text in (("social_profile", "linkedin.com/in/ann"), ("email", "ann@corp.example")):
-            enricher.forget(kind, text)
+        enricher.forget("social_profile", "linkedin.com/in/ann")
+        enricher.forget("email", "ann@corp.example")
         assert not any(key in stands_beside() for key in keys)
         assert ledger.key(Identifier("social_profile", "linkedin.com/in/bob")) in stands_beside()
 
@@ -469,7 +470,8 @@ def test_in_dagster_the_share_of_other_names_is_checked_and_shown(api, where, tm
     assert not checked.passed
     assert checked.severity == dg.AssetCheckSeverity.WARN
     (event,) = done.asset_materializations_for_node("enriched")
-    columns = [column.name for column in event.metadata["dagster/column_schema"].value.columns]
+    declared: Any = event.metadata["dagster/column_schema"].value
+    columns = [column.name for column in declared.columns]
     assert columns[:9] == ["name", "email", *schema.arrow_schema(with_agrees=True).names[:7]]
 
 
@@ -491,7 +493,7 @@ def test_in_the_shell_names_are_compared_cells_explained_and_contacts_rejected(a
     assert "row 2, email: not an e-mail address, or pieces of one" in told
     shell("enrich", "leads.csv", "--name", "Person", "-o", "out.csv", "--yes")
     assert pd.read_csv("out.csv")["eb_agrees"].tolist() == [False, pytest.approx(float("nan"), nan_ok=True)]
-    assert "1 contact will answer no more" in shell("ledger", "reject", "bob@corp.example")
+    assert "1 contact will no longer answer" in shell("ledger", "reject", "bob@corp.example")
     shell("enrich", "leads.csv", "-o", "out.csv", "--yes")
     assert pd.read_csv("out.csv")["eb_status"].tolist() == ["not_found", "not_found"]
     assert api.credits == 1
