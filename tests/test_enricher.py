@@ -238,7 +238,9 @@ def test_only_a_chosen_age_buys_again(stand_in, enricher):
 def test_a_refresh_without_budget_keeps_what_was_bought_under_any_identifier(stand_in, enricher):
     api = stand_in(match_rate=1.0)
     first = enricher(api).enrich_dataframe(leads(3))
-    frame = leads(3).assign(linkedin_url=[f"linkedin.com/in/unheard-of-{number}" for number in range(3)])
+    # Opaque ids are not compared with the names in contacts, so they contradict nobody.
+    ids = [f"linkedin.com/in/ACoAABcdEfghIjklMnopQrstUvwxYz0123{number}" for number in range(3)]
+    frame = leads(3).assign(linkedin_url=ids)
     buyer = enricher(api, max_age=timedelta(microseconds=1), max_credits=0)
     enriched = buyer.enrich_dataframe(frame)
     assert enriched["eb_status"].tolist() == ["matched"] * 3

@@ -45,7 +45,6 @@ NOT_PROVOKED = {
     "damaged(": "one message, whatever is damaged; some of it is provoked",
     "its log still holds": "needs a reader at that very moment",
     "was opened before a fork": "needs a fork, which threads forbid; tests/faults/test_crashes.py forks",
-    "a reply was lost inside": "cannot happen, and is there for the type checker",
     "is there and cannot be read: check the disk": "needs a disk that fails while it is read",
     "is there and cannot be read: no permission": "root may read everything",
     "is gone, and its {path.name}-wal": "shown by tests/ledger/test_connection.py",
