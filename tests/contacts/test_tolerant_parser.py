@@ -560,8 +560,8 @@ def as_text(leaf):
 
 
 def leaves_of_columns(contact):
-    value: Any
-    for name, value in named(contact).items():
+    row: dict[str, Any] = named(contact)
+    for name, value in row.items():
         is_json = name in ("education", "experiences", "other") and value is not None
         yield from leaves(json.loads(value) if is_json else value)
 
