@@ -562,8 +562,9 @@ def as_text(leaf):
 def leaves_of_columns(contact):
     row: dict[str, Any] = named(contact)
     for name, value in row.items():
-        is_json = name in ("education", "experiences", "other") and value is not None
-        yield from leaves(json.loads(value) if is_json else value)
+        if name in ("education", "experiences", "other") and value is not None:
+            value = json.loads(value)
+        yield from leaves(value)
 
 
 def strict_json(text):

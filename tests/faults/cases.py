@@ -16,7 +16,8 @@ from .counts import Counts
 from .places import VendorProcess
 from .server.people import Pair
 
-SLACK = 2.0
+# Other tests may run beside this one on both processors. A deadline that is not kept is missed by a minute.
+SLACK = 8.0
 """Seconds that a busy machine may add to what is promised within one."""
 
 
