@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress as ignoring
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -25,11 +25,17 @@ _MOST_POSITIONS: Final = 10
 _REGION_HELP: Final = "Two-letter country of the phone numbers that have no country code, such as US."
 
 
+def _with_people(command: Callable[..., None]) -> Callable[..., None]:
+    """The persons whom a command is about, and the ledger."""
+    kind_help = "Kind of every VALUE. Default: told from its form."
+    command = named_ledger(command)
+    command = click.option("--region", help=_REGION_HELP)(command)
+    command = click.option("--kind", type=click.Choice(_KINDS), help=kind_help)(command)
+    return click.argument("values", nargs=-1, required=True, metavar="VALUE…")(command)
+
+
 @click.command()
-@click.argument("values", nargs=-1, required=True, metavar="VALUE…")
-@click.option("--kind", type=click.Choice(_KINDS), help="Kind of every VALUE. Default: told from its form.")
-@click.option("--region", help=_REGION_HELP)
-@named_ledger
+@_with_people
 @click.pass_context
 def forget(
     context: click.Context, values: tuple[str, ...], kind: FieldType | None, region: str | None
@@ -91,10 +97,7 @@ def _print_unsearched(results: Sequence[Forgotten]) -> None:
 
 
 @click.command()
-@click.argument("values", metavar="VALUE…", nargs=-1, required=True)
-@click.option("--kind", type=click.Choice(_KINDS), help="Kind of every VALUE. Default: told from its form.")
-@click.option("--region", help=_REGION_HELP)
-@named_ledger
+@_with_people
 @click.pass_context
 def reject(
     context: click.Context, values: tuple[str, ...], kind: FieldType | None, region: str | None

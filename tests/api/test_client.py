@@ -9,6 +9,7 @@ import pytest
 
 from eb_dagster.api.client import MOST_INTERIM_ANSWERS, Client, NoReply, Reply
 from eb_dagster.api.outcome import judge
+from tests.busy import allowed
 
 
 def serve(answer) -> str:
@@ -172,7 +173,7 @@ def test_a_drip_of_headers_is_cut_off_at_the_deadline():
     reply = client(serve(answer), timeout=0.8).send(b"x=1")
     assert isinstance(reply, NoReply)
     assert reply.request_left
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < allowed(1.8, at_most=4)
 
 
 def test_a_redirect_is_not_followed_and_a_cut_reply_is_kept():
@@ -229,7 +230,7 @@ def test_silence_after_an_interim_answer_is_in_doubt_at_the_deadline():
     reply = client(say(HINTS, then_silence=5.0), timeout=0.8).send(b"x=1")
     assert isinstance(reply, NoReply)
     assert reply.request_left
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < allowed(1.8, at_most=4)
 
 
 def test_a_connection_closed_after_an_interim_answer_is_in_doubt():
@@ -258,7 +259,7 @@ def test_interim_answers_without_end_are_in_doubt(interim: bytes):
     started = time.monotonic()
     outcome = client(serve(answer), timeout=1.0).send(b"x=1")
     assert judge(outcome) == "doubt"
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < allowed(2.0, at_most=4)
 
 
 def test_so_many_interim_answers_are_read_and_no_more():

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from .cases import SLACK, Figures, Phase, Verdict
+from .cases import Figures, Phase, Verdict, slack
 from .places import CANARIES, Heard, holds_key, names_below
 from .server.people import Pair, name_of
 from .table import Fault
@@ -218,7 +218,7 @@ def _end(case: Case) -> None:
             case.complain(f"the report says {name}={first.report.get(name)}, expected {value}")
     if fault.within:
         case.figures.overshoot = max(0.0, first.seconds - fault.within)
-        if case.figures.overshoot > 1.0 + SLACK:
+        if case.figures.overshoot > 1.0 + slack():
             case.complain(f"took {first.seconds:.1f} s, {fault.within:.1f} s were allowed")
 
 

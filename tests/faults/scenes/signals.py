@@ -6,7 +6,7 @@ import os
 import signal
 import time
 
-from tests.faults.cases import SLACK, Place, Verdict
+from tests.faults.cases import Place, Verdict, slack
 from tests.faults.scenes.scene import Scene, leads
 
 
@@ -45,6 +45,6 @@ def interrupted_twice(place: Place) -> Verdict:
     os.kill(process.pid, signal.SIGINT)
     told = time.monotonic()
     phase = scene.result(process)
-    scene.expect(time.monotonic() - told < 1.0 + SLACK, "the second signal did not stop it at once")
+    scene.expect(time.monotonic() - told < 1.0 + slack(), "the second signal did not stop it at once")
     scene.expect(process.exitcode in (130, -2, 1), f"{phase.ended or 'a frame'} after the second signal")
     return scene.close(leads(0, 200), max_credits_at_risk=20_000)
