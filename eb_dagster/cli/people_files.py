@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -32,7 +32,7 @@ class _Cell:
     """Counted from 1 below the header."""
     kind: FieldType | None
     """The kind of identifier, if the column says it."""
-    text: str
+    text: str = field(repr=False)
 
 
 def kind_of(text: str) -> FieldType:

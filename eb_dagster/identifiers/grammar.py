@@ -26,7 +26,7 @@ import html.entities
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import groupby
 from types import MappingProxyType
@@ -204,6 +204,9 @@ class Token(NamedTuple):
     separator: Separator
     """What separates it from the token before."""
 
+    def __repr__(self) -> str:
+        return f"Token({self.kind})"
+
     @property
     def inner(self) -> str:
         """The text without its brackets or quotes."""
@@ -244,7 +247,7 @@ class Piece:
     """A piece of a cell: a value, a text that plainly is something else (`other`), or words."""
 
     kind: Literal["value", "other", "words"]
-    text: str
+    text: str = field(repr=False)
     separator: Separator
     """What separates it from the piece before."""
     is_start_certain: bool = False
@@ -259,6 +262,9 @@ class Phrase(NamedTuple):
     text: str
     before: Separator
     after: Separator
+
+    def __repr__(self) -> str:
+        return "Phrase()"
 
 
 CanContinue: TypeAlias = Callable[[Phrase, bool], bool]

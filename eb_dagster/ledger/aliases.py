@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Final
 
 from eb_dagster.contacts.contact import Contact
 from eb_dagster.contacts.flatten import Flattened
@@ -20,10 +20,11 @@ from eb_dagster.ledger.entries import PROFILED, VANITY, Entries, pack_aliases
 from eb_dagster.ledger.key_hashes import ValueHasher
 
 
-class Values(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Values:
     """Canonical identifiers of one kind, and for each the row of the contact that holds it."""
 
-    values: list[str]
+    values: list[str] = field(repr=False)
     rows: list[int]
 
 

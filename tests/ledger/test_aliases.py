@@ -1,6 +1,7 @@
 """Who a contact answers for."""
 
 from eb_dagster.identifiers.model import Identifier
+from eb_dagster.ledger.aliases import Values
 from tests.ledger.steps import JANE, JOHN, aliases_of, answer, claim, known
 
 
@@ -12,3 +13,7 @@ def test_an_alias_of_one_person_answers_and_one_of_two_does_not(ledger):
     answer(ledger, second.request_id, 0, aliases=aliases_of(ledger, shared, person=2))
     assert known(ledger, own).is_alias
     assert known(ledger, shared) is None
+
+
+def test_identifiers_inside_contacts_are_not_printed():
+    assert "canary" not in repr(Values(["canary@firm.example"], [0]))
