@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -32,7 +33,7 @@ class InputTable(Protocol):
         ...
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> Sequence[str]:
         """What was detected in the file, in words."""
         ...
 
@@ -65,23 +66,26 @@ class ParquetTable:
     """A Parquet file of leads."""
 
     file: Place
-    columns: tuple[str, ...]
+    source: Source
     rows: int
-    notes: list[str]
+    notes: Sequence[str] = ()
 
     @staticmethod
     def open(file: Place) -> ParquetTable:
         """Read what the file says about itself."""
-        from eb_dagster.tables.parquet import open_parquet
+        from eb_dagster.tables.parquet import parquet_source
 
-        with open_parquet(file) as opened:
-            return ParquetTable(file, tuple(opened.schema_arrow.names), opened.metadata.num_rows, [])
+        source = parquet_source(file)
+        return ParquetTable(file, source, source.rows or 0)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Their names, in order."""
+        return tuple(self.source.names)
 
     def reader(self) -> Source:
         """The table from its start."""
-        from eb_dagster.tables.parquet import parquet_source
-
-        return parquet_source(self.file)
+        return self.source
 
     def samples(self) -> dict[str, list[str]]:
         """The first texts of each column."""
