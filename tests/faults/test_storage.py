@@ -53,8 +53,9 @@ def test_an_intent_that_cannot_be_made_durable_is_not_sent(lab: Laboratory, erro
 
 @needs_strace
 def test_a_table_that_cannot_be_written_leaves_the_old_one(lab: Laboratory):
-    # Each run probes twice, then syncs the table and its folder: this is the second table.
-    death = Death("fsync", 7, scene=SEVERAL_AT_ONCE, result="error=EIO")
+    # The last to be synced is the folder of the second table, and before it that table itself.
+    syncs = max(calls["fsync"] for calls in lab.trace(SEVERAL_AT_ONCE).values())
+    death = Death("fsync", syncs - 1, scene=SEVERAL_AT_ONCE, result="error=EIO")
     folder, victim = lab.die(death)
     assert victim.status in storage.SAID_SO
     assert pq.read_table(folder / "table.parquet").num_rows == SEVERAL_AT_ONCE.leads // 2
