@@ -31,6 +31,7 @@ from eb_dagster.ledger.encryption import ReplyCipher, note_key
 from eb_dagster.ledger.entries import (
     DECIDED,
     RESENT,
+    AnyKeys,
     Entries,
     checksum,
     count_contacts,
@@ -40,7 +41,7 @@ from eb_dagster.ledger.entries import (
 from eb_dagster.ledger.key_hashes import HashedType, KeyHasher, ValueHasher
 from eb_dagster.ledger.key_search import KeySearch
 from eb_dagster.ledger.known_keys import AT_ANY_AGE, Freshness, Known, KnownKeys
-from eb_dagster.ledger.lookup import look_up
+from eb_dagster.ledger.lookup import AliasKeys, look_up
 from eb_dagster.ledger.process_locks import DatabaseOwner, FileOwner, Owner
 from eb_dagster.ledger.publications import Publications
 from eb_dagster.ledger.reply_store import ReplyStore, StoredReply
@@ -167,16 +168,17 @@ class Ledger:
 
     def lookup(
         self,
-        keys: Sequence[bytes],
+        keys: AnyKeys,
         *,
         required: int,
-        alias_keys: Collection[bytes] = (),
+        alias_keys: AliasKeys = (),
         freshness: Freshness = AT_ANY_AGE,
         after: int = 0,
     ) -> tuple[KnownKeys, int]:
         """What requests after that one tell of `keys`, and the id of the newest that was looked at.
 
-        A key in `alias_keys` may also be answered by a contact in which it was found.
+        `keys` are a list, or an array of `V16`. A key in `alias_keys` may also be answered by a contact in which it
+        was found; it may be an array of bool with a flag for each key.
         """
         with wrong_types_as_damage("the table `requests`"), self.database.reading() as connection:
             return look_up(

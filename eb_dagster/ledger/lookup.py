@@ -24,10 +24,12 @@ from eb_dagster.ledger.entries import (
     PROFILED,
     REJECTED,
     VANITY,
+    AnyKeys,
     Entries,
     Indices,
     checksum,
     keys_checksum,
+    pack_keys,
     unpack_aliases,
     unpack_outcomes,
 )
@@ -89,6 +91,8 @@ _BYTES_A_ROW: Final = 1_000
 _SEARCHES_AHEAD: Final = 1
 
 _Flags: TypeAlias = npt.NDArray[np.bool_]
+AliasKeys: TypeAlias = Collection[bytes] | _Flags
+"""Some of the keys; or a flag for each of them."""
 _Times: TypeAlias = npt.NDArray[np.float64]
 
 # A contact that was found for a key: indices of the key and of the request, the contact's position in the reply,
@@ -119,11 +123,11 @@ def _check_lengths(row: Row) -> None:
 
 def look_up(
     connection: sa.Connection,
-    keys: Sequence[bytes],
+    keys: AnyKeys,
     *,
     endpoint: str,
     required: int,
-    alias_keys: Collection[bytes] = (),
+    alias_keys: AliasKeys = (),
     freshness: Freshness = AT_ANY_AGE,
     after: int = 0,
 ) -> tuple[KnownKeys, int]:
@@ -207,9 +211,9 @@ class KeyLookup:
 
     def __init__(
         self,
-        keys: Sequence[bytes],
+        keys: AnyKeys,
         *,
-        alias_keys: Collection[bytes],
+        alias_keys: AliasKeys,
         required: int,
         freshness: Freshness,
     ) -> None:
@@ -458,12 +462,14 @@ def _keys_of_two(key: Indices, person: npt.NDArray[np.uint32]) -> Indices:
     return key[starts[~is_of_one]]
 
 
-def _is_chosen(keys: Sequence[bytes], chosen: Collection[bytes]) -> _Flags:
+def _is_chosen(keys: AnyKeys, chosen: AliasKeys) -> _Flags:
+    if isinstance(chosen, np.ndarray):
+        return chosen
     # All that are chosen are among the keys.
     if len(chosen) == len(keys):
         return np.ones(len(keys), dtype=np.bool_)
-    among = set(chosen)
-    return np.fromiter((key in among for key in keys), dtype=np.bool_, count=len(keys))
+    among, listed = set(chosen), pack_keys(keys).tolist()
+    return np.fromiter((key in among for key in listed), dtype=np.bool_, count=len(listed))
 
 
 def _check_times(rows: Sequence[Row], answering: Indices) -> None:
