@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -95,7 +95,7 @@ class EndedRows:
     kind: Codes
     """Of the identifier that decided: its index in `FIELD_TYPES`; -1 where none did."""
     trait: Codes
-    query: list[str | None]
+    query: list[str | None] = field(repr=False)
     """The identifier that decided. Nothing tells by which identifier somebody is suppressed."""
     request_id: Numbers
     """The request that was answered; 0 without an answer."""
@@ -107,7 +107,7 @@ class EndedRows:
     answered_at: npt.NDArray[np.float64]
     """Seconds since the epoch; NaN without an answer."""
     is_from_ledger: Booleans
-    sources: dict[int, Flattened]
+    sources: dict[int, Flattened] = field(repr=False)
     missed_row: Numbers
     missed_kind: Codes
     """Each kind that missed before another kind decided, with the row."""
@@ -322,6 +322,7 @@ class Window:
         rows = np.unique(row_of_offered[is_suppressed[self._offered]])
         self._advance(rows[self._rows["status"][rows] == NONE])
         self._queues = [self.wanted(queue) for queue in self._queues]
+        self._free(slots)
 
     def give_up(self) -> None:
         """Ask nothing more: what is queued stays unasked."""
@@ -462,8 +463,14 @@ class Window:
             self._rows["status"][row] = _MATCHED
             self._rows["deciding"][row] = slot
             self._rows["waits"][row] = NONE
+            # The row may not offer it itself.
+            table["block"][slot] = max(table["block"][slot], self._block_of(row))
             self._namesakes.end(self._first_row + row)
         return True
+
+    def _block_of(self, row: int) -> int:
+        ends = np.cumsum([len(block.offers) for block in self.blocks])
+        return self._first_open_block + int(np.searchsorted(ends, row, side="right"))
 
     def _answered_slot(self, row: int, first: int) -> int | None:
         """The slot of this row that the contact of the first row of its name answers too; None if it answers none.
@@ -550,7 +557,8 @@ class Window:
     def _drop(self, block: Block) -> None:
         """Forget what no open row offers: from here on it is the ledger that knows it."""
         rows, offered = len(block.offers), len(block.offers.identifiers)
-        slots = np.unique(self._offered[:offered])
+        deciding = self._rows["deciding"][:rows]
+        slots = np.unique(np.concatenate([self._offered[:offered], deciding[deciding != NONE]]))
         self._rows = self._rows[rows:]
         self._rows["start"] -= offered
         self._offered = self._offered[offered:]
