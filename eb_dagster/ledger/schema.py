@@ -9,6 +9,7 @@ from collections.abc import Generator
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.exc import ProgrammingError
 
 from eb_dagster.errors import LedgerError
@@ -103,10 +104,13 @@ companions = sa.Table(
     # The newest request whose contacts were searched for one that holds two of these people.
     sa.Column("searched", sa.Integer, nullable=False),
     sa.Column("at", sa.Float(53), nullable=False),
-    sa.Index(
-        "companions_shared", "at", sqlite_where=sa.text("is_shared"), postgresql_where=sa.text("is_shared")
-    ),
     sqlite_with_rowid=False,
+)
+# `sa.Index(…, postgresql_where=…)` would import all of SQLAlchemy's PostgreSQL for a ledger in a file.
+event.listen(
+    companions,
+    "after_create",
+    sa.DDL("CREATE INDEX companions_shared ON companions (at) WHERE is_shared"),
 )
 
 
