@@ -18,10 +18,11 @@ import json, sys
 print(json.dumps([name for name in {HEAVY} if name in sys.modules]))
 """
 RUN = """
+import pyarrow.parquet as pq
 from eb_dagster import Enricher
 settings = dict(api_key="canary-key", base_url=sys.argv[1], ledger="ledger.db", progress=False)
 with Enricher(**settings, requests_per_minute=60_000) as enricher:
-    enricher.plan("leads.parquet")
+    enricher.plan(pq.ParquetFile("leads.parquet").read())
     for _ in range(2):
         enricher.enrich_parquet("leads.parquet", "enriched.parquet")
 """

@@ -42,13 +42,13 @@ def text_arrays(columns: Sequence[Sequence[str | None]]) -> list[Array]:
     offsets = np.zeros(count + 1, dtype=np.int32)
     offsets[1:] = ends - np.arange(count)
     is_there = offsets[1:] > offsets[:-1]
-    data = pa.py_buffer(joined.replace(b"\0", b""))
+    data = _arrow.py_buffer(joined.replace(b"\0", b""))
     arrays: list[Array] = []
     start = 0
     for column in columns:
         end = start + len(column)
         valid, nulls = _validity(is_there[start:end])
-        buffers = [valid, pa.py_buffer(offsets[start : end + 1]), data]
+        buffers = [valid, _arrow.py_buffer(offsets[start : end + 1]), data]
         arrays.append(_arrow.Array.from_buffers(pa.string(), len(column), buffers, nulls))
         start = end
     return arrays
@@ -64,7 +64,7 @@ def number_array(values: npt.NDArray[Any], type: pa.DataType, *, is_null: Mask |
     if values.dtype.itemsize * 8 != type.bit_width:
         raise TypeError(f"values of {values.dtype} are no {type}")
     valid, nulls = _validity(None if is_null is None else ~is_null)
-    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    buffer = _arrow.py_buffer(np.ascontiguousarray(values))
     return _arrow.Array.from_buffers(type, len(values), [valid, buffer], nulls)
 
 
@@ -90,7 +90,7 @@ def lists_of(entries: Array, lengths: npt.NDArray[np.int32], *, is_there: Mask) 
     return _arrow.Array.from_buffers(
         pa.list_(entries.type),
         len(lengths),
-        [valid, pa.py_buffer(_offsets(lengths, np.dtype(np.int32)))],
+        [valid, _arrow.py_buffer(_offsets(lengths, np.dtype(np.int32)))],
         nulls,
         children=[entries],
     )
@@ -115,13 +115,13 @@ def _of_bytes(values: Sequence[bytes | None], type: pa.DataType) -> Array:  # no
     )
     is_large = _types.is_large_string(type) or _types.is_large_binary(type)
     offsets = _offsets(lengths, np.dtype(np.int64 if is_large else np.int32))
-    data = pa.py_buffer(b"".join(filter(None, values)))
-    return _arrow.Array.from_buffers(type, len(values), [valid, pa.py_buffer(offsets), data], nulls)
+    data = _arrow.py_buffer(b"".join(filter(None, values)))
+    return _arrow.Array.from_buffers(type, len(values), [valid, _arrow.py_buffer(offsets), data], nulls)
 
 
 def _flags(values: Mask, is_there: Mask | None) -> Array:
     valid, nulls = _validity(is_there)
-    bits = pa.py_buffer(np.packbits(values, bitorder="little"))
+    bits = _arrow.py_buffer(np.packbits(values, bitorder="little"))
     return _arrow.Array.from_buffers(pa.bool_(), len(values), [valid, bits], nulls)
 
 
@@ -129,7 +129,7 @@ def _validity(is_there: Mask | None) -> tuple[pa.Buffer | None, int]:
     nulls = 0 if is_there is None else len(is_there) - int(np.count_nonzero(is_there))
     if is_there is None or not nulls:
         return None, 0
-    return pa.py_buffer(np.packbits(is_there, bitorder="little")), nulls
+    return _arrow.py_buffer(np.packbits(is_there, bitorder="little")), nulls
 
 
 def _offsets(lengths: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
