@@ -112,6 +112,7 @@ class Ledger:
         endpoint: str,
         clock: Callable[[], float] = time.time,
         must_exist: bool = False,
+        may_be_moved: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self._clock = clock
@@ -120,7 +121,7 @@ class Ledger:
         self.file = self.database.file
         try:
             with wrong_types_as_damage("the table `meta`"), self.database.transaction() as connection:
-                self.id, secret = schema.prepare(connection)
+                self.id, secret = schema.prepare(connection, may_be_moved=may_be_moved)
                 if not must_exist:
                     note_key(connection, cipher, self.id)
             self._owner = _new_owner(self.database)
@@ -248,6 +249,7 @@ class Ledger:
             self._owner.hold()
         with wrong_types_as_damage("the table `requests`"), self.database.transaction() as connection:
             check_files(connection)
+            schema.check_not_moved(connection)
             self.stored.check_key(connection)
             if not accept_clock:
                 self._check_clock(connection)
@@ -472,6 +474,12 @@ class Ledger:
         with self.database.transaction() as connection:
             is_abandoned = (_column.state == "intent") & _column.owner.in_(gone)
             return _put_in_doubt(connection, is_abandoned, note="its process ended")
+
+    def is_used_elsewhere(self, connection: sa.Connection) -> bool:
+        """Whether another process that has claimed anything still has the ledger open."""
+        owners = connection.execute(sa.select(_column.owner).distinct()).scalars().all()
+        with self.database.translated():
+            return not all(owner == self._owner.name or self._owner.is_gone(owner) for owner in owners)
 
     def end_run(self, run: str) -> None:
         """Nothing of this run is under way any more: what it still had in flight is in doubt.
