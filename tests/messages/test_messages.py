@@ -69,7 +69,6 @@ NOT_PROVOKED = {
     "{self} cannot {what}": "needs an object store; tests/tables/test_object_stores.py has one",
     "the query's database needs a driver": "needs an environment without DuckDB's or Snowflake's",
     "the query gives no table": "from a DuckDB before 2",
-    "does not let this user run the query": "shown by tests/tables/test_query.py",
     "the rows cannot be kept on disk": "needs a disk that fails",
     "cannot be copied to read it": "needs a disk that fails",
     "the warehouse refused": "needs a database that takes the contacts and refuses what comes after",
