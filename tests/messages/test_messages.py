@@ -67,6 +67,10 @@ NOT_PROVOKED = {
     "cannot write {path}: {error.strerror}": "needs a disk that fails",
     "the ledger of this executor is another one": "needs a cluster; tests/test_spark.py has one",
     "{self} cannot {what}": "needs an object store; tests/tables/test_object_stores.py has one",
+    "the query's database needs a driver": "needs an environment without DuckDB's or Snowflake's",
+    "the query gives no table": "from a DuckDB before 2",
+    "the rows cannot be kept on disk": "needs a disk that fails",
+    "cannot be copied to read it": "needs a disk that fails",
     "the warehouse refused": "needs a database that takes the contacts and refuses what comes after",
 }  # fmt: skip
 
