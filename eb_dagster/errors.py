@@ -19,11 +19,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import timedelta
+from difflib import get_close_matches
 from typing import Final, cast
 
 # A word such as a setting has; no address, number or key is like that.
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,30}[0-9]{0,4}", re.ASCII)
 _LONGEST_NUMBER: Final = 7
+_FILLING: Final = re.compile(r"[\s_-]+")
 
 
 def _shown_number(given: float) -> str:
@@ -52,6 +54,13 @@ def shown(given: object) -> str:
 def shown_list(given: Iterable[object]) -> str:
     """The same for each of several."""
     return f"[{', '.join(map(shown, given))}]"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The one of the known names that was probably meant: by its letters, whatever their case and what joins words."""
+    folded = {_FILLING.sub("", each).casefold(): each for each in known}
+    close = get_close_matches(_FILLING.sub("", name).casefold(), folded, n=1)
+    return folded[close[0]] if close else None
 
 
 NOTHING_SENT = "Nothing was sent"

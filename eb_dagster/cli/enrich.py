@@ -20,7 +20,6 @@ from eb_dagster.cli.inputs import (
     open_table,
 )
 from eb_dagster.cli.options import (
-    PlaceType,
     enricher_options,
     force_option,
     with_enrichment_options,
@@ -35,6 +34,7 @@ from eb_dagster.cli.targets import (
     ledger_file,
     new_ledger,
 )
+from eb_dagster.cli.update import batches_to_write, chosen_target, refuse_result, with_update_options
 
 if TYPE_CHECKING:
     from eb_dagster.enricher import Enricher
@@ -85,7 +85,7 @@ def plan(
     epilog="For example: eb-dagster enrich leads.csv -o contacts.parquet --max-credits 5000\n\n"
     "To finish a run that was stopped, run it again: what was bought is in the ledger.",
 )
-@click.option("-o", "--output", type=PlaceType(), required=True, help="CSV, TSV or Parquet file to write.")
+@with_update_options
 @with_output_options
 @click.option(
     "--report",
@@ -107,7 +107,9 @@ def plan(
 @with_enrichment_options
 def enrich(
     file: Place,
-    output: Place,
+    output: Place | None,
+    update: Place | None,
+    key: str | None,
     page: Path | None,
     encoding: str | None,
     separator: str | None,
@@ -122,22 +124,24 @@ def enrich(
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
     from eb_dagster.pipeline.progress import shell_display
 
+    target = chosen_target(output, update, key)
     ledger: str | None = values["ledger"]
     asks = not yes and is_terminal()
     with Outcome(as_json=as_json, price=price, ledger=ledger) as outcome:
-        check_targets(file, output, page, ledger=ledger_file(ledger))
-        if not force:
-            check_replaced(output, page, ledger=ledger, asks=asks)
         table = open_table(file, Reading(encoding, separator, header_line))
-        if is_parquet(output):
+        refuse_result(table, file, prefix=values["prefix"])
+        check_targets(file, target, page, ledger=ledger_file(ledger))
+        if not force:
+            check_replaced(target, page, ledger=ledger, asks=asks)
+        if is_parquet(target):
             check_column_names(table)
         options = enricher_options(values)
         cap = options.get("max_credits")
         bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
-            if is_parquet(output):
-                enricher.check_target(output)
+            if is_parquet(target):
+                enricher.check_target(target)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
                 outcome.plan = enricher.plan(table.reader())
                 bar.expect(table.rows, outcome.plan)
@@ -147,8 +151,8 @@ def enrich(
             try:
                 with bar, adding_what_was_spent(enricher):
                     enricher.on_stopping = bar.say
-                    _write(enricher, table, output, prefix=values["prefix"])
-                outcome.output = output
+                    _write(enricher, table, target, prefix=values["prefix"], key=key)
+                outcome.output = target
             finally:
                 _finish(enricher, outcome, page)
 
@@ -231,20 +235,22 @@ def _confirm(most_credits: int, *, above: int, price: float | None) -> None:
         raise Declined
 
 
-def _write(enricher: Enricher, table: InputTable, output: Place, *, prefix: str) -> None:
+def _write(enricher: Enricher, table: InputTable, output: Place, *, prefix: str, key: str | None) -> None:
     if isinstance(table, ParquetTable) and is_parquet(output):
-        enricher.enrich_parquet(table.file, output)
+        enricher.enrich_parquet(table.file, output, update=None if key is None else output, key=key)
     elif is_parquet(output):
-        enricher.write(enricher.enrich_batches(table.reader()), output)
+        enricher.write(batches_to_write(enricher, table, output, key), output)
     else:
-        _write_text(enricher, table, output, prefix=prefix)
+        _write_text(enricher, table, output, prefix=prefix, key=key)
 
 
-def _write_text(enricher: Enricher, table: InputTable, output: Place, *, prefix: str) -> None:
+def _write_text(
+    enricher: Enricher, table: InputTable, output: Place, *, prefix: str, key: str | None
+) -> None:
     from eb_dagster.contacts.schema import arrow_schema
     from eb_dagster.tables.csv import TextTable, write_text
 
-    reader = enricher.enrich_batches(table.reader())
+    reader = batches_to_write(enricher, table, output, key)
     # Noted before the file exists, so that `forget` knows of it.
     enricher.note_published(output)
     new_columns = arrow_schema(prefix=prefix, with_agrees=True).names
