@@ -19,6 +19,7 @@ from eb_dagster.identifiers.columns import Layout
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.ledger import privacy
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.pipeline.opening import Opening, opening_of
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.publication import Publisher
 from eb_dagster.pipeline.report import Report
@@ -369,6 +370,11 @@ class Enricher:
         )
 
     # Before a run
+
+    @property
+    def opening(self) -> Opening:
+        """From whom this buys, by which ledger, and what the caps leave: to be said before anything is bought."""
+        return opening_of(self._setup)
 
     @property
     def _setup(self) -> Setup:

@@ -19,13 +19,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import timedelta
-from difflib import get_close_matches
 from typing import Final, cast
 
 # A word such as a setting has; no address, number or key is like that.
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,30}[0-9]{0,4}", re.ASCII)
 _LONGEST_NUMBER: Final = 7
-_FILLING: Final = re.compile(r"[\s_-]+")
 
 
 def _shown_number(given: float) -> str:
@@ -56,11 +54,18 @@ def shown_list(given: Iterable[object]) -> str:
     return f"[{', '.join(map(shown, given))}]"
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
-    """The one of the known names that was probably meant: by its letters, whatever their case and what joins words."""
-    folded = {_FILLING.sub("", each).casefold(): each for each in known}
-    close = get_close_matches(_FILLING.sub("", name).casefold(), folded, n=1)
-    return folded[close[0]] if close else None
+def closest(given: object, choices: Iterable[str]) -> str | None:
+    """The choice that is spelled most like what was given, whatever its case and punctuation; None if none is."""
+    # Only a mistake needs it.
+    from difflib import get_close_matches
+
+    by_spelling = {_spelling(choice): choice for choice in reversed([*choices])}
+    found = get_close_matches(_spelling(given), by_spelling, n=1, cutoff=0.65)
+    return by_spelling[found[0]] if found else None
+
+
+def _spelling(given: object) -> str:
+    return re.sub(r"[\W_]+", "", str(given)).lower()
 
 
 NOTHING_SENT = "Nothing was sent"

@@ -19,6 +19,7 @@ from eb_dagster.cli.inputs import (
     is_parquet,
     open_table,
 )
+from eb_dagster.cli.opening import planning_ledger, tell_opening
 from eb_dagster.cli.options import (
     enricher_options,
     force_option,
@@ -32,7 +33,6 @@ from eb_dagster.cli.targets import (
     check_targets,
     is_terminal,
     ledger_file,
-    new_ledger,
 )
 from eb_dagster.cli.update import batches_to_write, chosen_target, refuse_result, with_update_options
 
@@ -74,7 +74,8 @@ def plan(
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
-        with _open_enricher(table, options) as enricher:
+        with planning_ledger(options) as missing, _open_enricher(table, options) as enricher:
+            tell_opening(enricher.opening, planned_without=missing)
             outcome.plan = enricher.plan(table.reader())
             if explain:
                 outcome.explained = enricher.explain(table.reader()).to_pylist()
@@ -140,6 +141,7 @@ def enrich(
         bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
+            tell_opening(enricher.opening)
             if is_parquet(target):
                 enricher.check_target(target)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
@@ -172,7 +174,7 @@ def _finish(enricher: Enricher, outcome: Outcome, page: Path | None) -> None:
 
 
 def _open_enricher(table: InputTable, options: EnricherOptions) -> Enricher:
-    """The enricher for a table. Tells which columns it asks, and whether the ledger is new."""
+    """The enricher for a table. Tells which columns it asks."""
     from eb_dagster.enricher import Enricher
     from eb_dagster.identifiers.columns import find_layout, suggest
     from eb_dagster.identifiers.rows import check_person_columns
@@ -184,17 +186,9 @@ def _open_enricher(table: InputTable, options: EnricherOptions) -> Enricher:
 
     layout = find_layout(table.columns, options.get("identifiers"), show=show)
     check_person_columns(table.columns, options.get("person") or {})
-    created = new_ledger(_named_ledger(options))
     enricher = Enricher(**options)
-    if created is not None:
-        click.echo(f"  new, empty ledger {created}", err=True)
     _tell_columns(table, layout, samples)
     return enricher
-
-
-def _named_ledger(options: EnricherOptions) -> str | None:
-    named = options.get("ledger")
-    return None if named is None else os.fspath(named)
 
 
 def _tell_columns(table: InputTable, layout: Layout, samples: Mapping[str, Sequence[str]]) -> None:
