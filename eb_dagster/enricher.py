@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast, overload
 import pyarrow as pa
 
 from eb_dagster.api.client import Client
+from eb_dagster.contacts.enriched_tables import nothing_enriched, prefix_of_enriched, read_enriched
 from eb_dagster.contacts.schema import arrow_schema, enriched_contacts, to_pandas
-from eb_dagster.errors import InputError, LedgerError, OverBudget, shown_list
+from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget, shown_list
 from eb_dagster.identifiers.columns import Layout
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.ledger import privacy
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.pipeline.opening import Opening, opening_of
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.publication import Publisher
 from eb_dagster.pipeline.report import Report
@@ -30,7 +32,9 @@ from eb_dagster.pipeline.run import (
     make_explanation,
     make_plan,
 )
+from eb_dagster.pipeline.update import Update
 from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
+from eb_dagster.tables.keyed_rows import keyed_rows
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import Revision, parquet_source
 from eb_dagster.tables.source import (
@@ -261,16 +265,73 @@ class Enricher:
 
         return pa.RecordBatchReader.from_batches(schema, beside_inputs(source, columns, schema, add_columns))
 
+    def update_batches(
+        self, batches: Any, enriched: Any, *, key: str, is_text: bool = False
+    ) -> pa.RecordBatchReader:
+        """Bring an enriched table up to date with the leads of today, row by row by the column `key`.
+
+        Takes two tables that `enrich_batches` takes: the leads, and the result of an earlier enrichment. Rows that
+        are new or have other identifiers are asked, and so are those without an answer and those that are due
+        (`max_age`). All others are kept, and so are rows that are no longer in the leads; of each, the ledger's word
+        counts first, and nobody is kept who is suppressed, forgotten, rejected or shared by now. Rows leave in the
+        order of the earlier table, the new ones at the end. Both tables are held in memory.
+
+        Args:
+            batches: the leads of today.
+            enriched: the table as it was enriched before, with the prefix that this enricher has; None if there is
+                none yet, so that all rows are new.
+            key: the column that tells the rows of both tables apart. It is required in every row, and unique.
+            is_text: whether all cells of `enriched` are texts, as they are in a CSV.
+
+        Raises:
+            InputError: the key is blank or repeated, or `enriched` was not enriched before.
+
+        """
+        source = _read(batches)
+        columns = self._columns(source.schema.names)
+        self._check_clash(source.schema.names)
+        source.check(columns)
+        leads = source.read_all()
+        if enriched is None:
+            earlier = nothing_enriched(leads, self._added_schema)
+        else:
+            table = _read(enriched).read_all()
+            earlier = read_enriched(table, self._added_schema, prefix=self._settings.prefix, is_text=is_text)
+        update = Update(
+            setup=self._setup,
+            columns=columns,
+            rows=keyed_rows(leads, earlier.others, key=key),
+            earlier=earlier,
+            new_run=self._new_run,
+            open_runs=self._runs,
+            refuse=lambda rows: self._refuse_over_budget(rows, columns),
+        )
+        return pa.RecordBatchReader.from_batches(update.schema, update.batches())
+
     def enrich_parquet(
-        self, source: str | os.PathLike[str] | ObjectPath, target: str | os.PathLike[str] | ObjectPath
+        self,
+        source: str | os.PathLike[str] | ObjectPath,
+        target: str | os.PathLike[str] | ObjectPath,
+        *,
+        update: str | os.PathLike[str] | ObjectPath | None = None,
+        key: str | None = None,
     ) -> Report:
         """Enrich one Parquet file into another, which is written whole or not at all.
 
-        Either may be an object, as in s3://bucket/folder/table.parquet.
+        Each may be an object, as in s3://bucket/folder/table.parquet. With `update`, an earlier result (such as
+        the target itself) is brought up to date, row by row by the column `key`: see `update_batches`. If it is not
+        there yet, all rows are new.
         """
+        if (update is None) != (key is None):
+            raise ConfigError("update= and key= belong together; give both, or none")
         source_path, path = place(source), place(target)
         self.check_target(path, source=source_path)
-        self._publisher.write(self.enrich_batches(parquet_source(source_path)), path)
+        leads = parquet_source(source_path)
+        if update is None or key is None:
+            reader = self.enrich_batches(leads)
+        else:
+            reader = self.update_batches(leads, self.earlier_table(place(update)), key=key)
+        self._publisher.write(reader, path)
         return self.report
 
     def write(self, reader: pa.RecordBatchReader, target: str | os.PathLike[str] | ObjectPath) -> int:
@@ -282,6 +343,14 @@ class Enricher:
     def revisions(self, schema: pa.Schema) -> Callable[[], Revision | None]:
         """To be asked before an enriched table of this schema is published: what takes out who was suppressed since."""
         return self._publisher.revisions(schema)
+
+    def earlier_table(self, path: Place) -> Source | None:
+        """A Parquet table of this ledger's that is to be brought up to date; None if it is not there yet."""
+        return self._publisher.earlier(path)
+
+    def check_earlier_text(self) -> None:
+        """Refuse to bring a CSV up to date if nobody knows from which address its contacts are."""
+        self._publisher.check_earlier_text()
 
     def note_published(self, path: Place) -> None:
         """Remember where contacts are written, so that `forget` knows of them."""
@@ -301,6 +370,11 @@ class Enricher:
         )
 
     # Before a run
+
+    @property
+    def opening(self) -> Opening:
+        """From whom this buys, by which ledger, and what the caps leave: to be said before anything is bought."""
+        return opening_of(self._setup)
 
     @property
     def _setup(self) -> Setup:
@@ -329,9 +403,17 @@ class Enricher:
     def _check_clash(self, names: Sequence[str]) -> None:
         clashes = sorted(set(names) & set(self._added_schema.names))
         if clashes:
+            if prefix_of_enriched(names) is not None:
+                raise InputError(
+                    f"the input is the result of an enrichment: it has columns {shown_list(clashes[:3])} and more. Give "
+                    "the table of leads; to bring a result up to date, name it as the one to update. To enrich it all "
+                    "the same, choose another prefix"
+                )
             raise InputError(f"the input already has columns {shown_list(clashes)}; choose another prefix")
 
     def _refuse_over_budget(self, source: Source, columns: InputColumns) -> None:
+        if self._settings.over_budget != "refuse":
+            return
         cap = self._settings.max_credits
         credits_at_most = make_plan(self._setup, source, columns).credits_at_most
         if cap is not None and credits_at_most > cap:
@@ -345,14 +427,16 @@ class Enricher:
     def _run(
         self, chunks: Chunks, layout: Layout, *, rows: int | None, again: Callable[[], Chunks] | None
     ) -> Iterator[pa.RecordBatch]:
+        yield from self._new_run().added_columns(chunks, layout, rows=rows, again=again)
+
+    def _new_run(self) -> Run:
         run = Run(self._setup, open_runs=self._runs, on_stopping=self.on_stopping)
         self.report = run.report
-        yield from run.added_columns(chunks, layout, rows=rows, again=again)
+        return run
 
     def _added_table(self, source: Source, columns: InputColumns) -> pa.Table:
         """The added columns of a whole table, without those who were suppressed while it was made."""
-        if self._settings.over_budget == "refuse":
-            self._refuse_over_budget(source, columns)
+        self._refuse_over_budget(source, columns)
 
         def chunks() -> Chunks:
             return chunks_of(source, columns)

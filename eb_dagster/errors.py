@@ -54,6 +54,20 @@ def shown_list(given: Iterable[object]) -> str:
     return f"[{', '.join(map(shown, given))}]"
 
 
+def closest(given: object, choices: Iterable[str]) -> str | None:
+    """The choice that is spelled most like what was given, whatever its case and punctuation; None if none is."""
+    # Only a mistake needs it.
+    from difflib import get_close_matches
+
+    by_spelling = {_spelling(choice): choice for choice in reversed([*choices])}
+    found = get_close_matches(_spelling(given), by_spelling, n=1, cutoff=0.65)
+    return by_spelling[found[0]] if found else None
+
+
+def _spelling(given: object) -> str:
+    return re.sub(r"[\W_]+", "", str(given)).lower()
+
+
 NOTHING_SENT = "Nothing was sent"
 BOUGHT = "Whatever was bought is in the ledger"
 

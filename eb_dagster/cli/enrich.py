@@ -19,8 +19,8 @@ from eb_dagster.cli.inputs import (
     is_parquet,
     open_table,
 )
+from eb_dagster.cli.opening import planning_ledger, tell_opening
 from eb_dagster.cli.options import (
-    PlaceType,
     enricher_options,
     force_option,
     with_enrichment_options,
@@ -33,8 +33,8 @@ from eb_dagster.cli.targets import (
     check_targets,
     is_terminal,
     ledger_file,
-    new_ledger,
 )
+from eb_dagster.cli.update import batches_to_write, chosen_target, refuse_result, with_update_options
 
 if TYPE_CHECKING:
     from eb_dagster.enricher import Enricher
@@ -74,7 +74,8 @@ def plan(
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
-        with _open_enricher(table, options) as enricher:
+        with planning_ledger(options) as missing, _open_enricher(table, options) as enricher:
+            tell_opening(enricher.opening, planned_without=missing)
             outcome.plan = enricher.plan(table.reader())
             if explain:
                 outcome.explained = enricher.explain(table.reader()).to_pylist()
@@ -85,7 +86,7 @@ def plan(
     epilog="For example: eb-dagster enrich leads.csv -o contacts.parquet --max-credits 5000\n\n"
     "To finish a run that was stopped, run it again: what was bought is in the ledger.",
 )
-@click.option("-o", "--output", type=PlaceType(), required=True, help="CSV, TSV or Parquet file to write.")
+@with_update_options
 @with_output_options
 @click.option(
     "--report",
@@ -107,7 +108,9 @@ def plan(
 @with_enrichment_options
 def enrich(
     file: Place,
-    output: Place,
+    output: Place | None,
+    update: Place | None,
+    key: str | None,
     page: Path | None,
     encoding: str | None,
     separator: str | None,
@@ -122,22 +125,25 @@ def enrich(
     """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
     from eb_dagster.pipeline.progress import shell_display
 
+    target = chosen_target(output, update, key)
     ledger: str | None = values["ledger"]
     asks = not yes and is_terminal()
     with Outcome(as_json=as_json, price=price, ledger=ledger) as outcome:
-        check_targets(file, output, page, ledger=ledger_file(ledger))
-        if not force:
-            check_replaced(output, page, ledger=ledger, asks=asks)
         table = open_table(file, Reading(encoding, separator, header_line))
-        if is_parquet(output):
+        refuse_result(table, file, prefix=values["prefix"])
+        check_targets(file, target, page, ledger=ledger_file(ledger))
+        if not force:
+            check_replaced(target, page, ledger=ledger, asks=asks)
+        if is_parquet(target):
             check_column_names(table)
         options = enricher_options(values)
         cap = options.get("max_credits")
         bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
-            if is_parquet(output):
-                enricher.check_target(output)
+            tell_opening(enricher.opening)
+            if is_parquet(target):
+                enricher.check_target(target)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
                 outcome.plan = enricher.plan(table.reader())
                 bar.expect(table.rows, outcome.plan)
@@ -147,8 +153,8 @@ def enrich(
             try:
                 with bar, adding_what_was_spent(enricher):
                     enricher.on_stopping = bar.say
-                    _write(enricher, table, output, prefix=values["prefix"])
-                outcome.output = output
+                    _write(enricher, table, target, prefix=values["prefix"], key=key)
+                outcome.output = target
             finally:
                 _finish(enricher, outcome, page)
 
@@ -168,7 +174,7 @@ def _finish(enricher: Enricher, outcome: Outcome, page: Path | None) -> None:
 
 
 def _open_enricher(table: InputTable, options: EnricherOptions) -> Enricher:
-    """The enricher for a table. Tells which columns it asks, and whether the ledger is new."""
+    """The enricher for a table. Tells which columns it asks."""
     from eb_dagster.enricher import Enricher
     from eb_dagster.identifiers.columns import find_layout, suggest
     from eb_dagster.identifiers.rows import check_person_columns
@@ -180,17 +186,9 @@ def _open_enricher(table: InputTable, options: EnricherOptions) -> Enricher:
 
     layout = find_layout(table.columns, options.get("identifiers"), show=show)
     check_person_columns(table.columns, options.get("person") or {})
-    created = new_ledger(_named_ledger(options))
     enricher = Enricher(**options)
-    if created is not None:
-        click.echo(f"  new, empty ledger {created}", err=True)
     _tell_columns(table, layout, samples)
     return enricher
-
-
-def _named_ledger(options: EnricherOptions) -> str | None:
-    named = options.get("ledger")
-    return None if named is None else os.fspath(named)
 
 
 def _tell_columns(table: InputTable, layout: Layout, samples: Mapping[str, Sequence[str]]) -> None:
@@ -231,20 +229,22 @@ def _confirm(most_credits: int, *, above: int, price: float | None) -> None:
         raise Declined
 
 
-def _write(enricher: Enricher, table: InputTable, output: Place, *, prefix: str) -> None:
+def _write(enricher: Enricher, table: InputTable, output: Place, *, prefix: str, key: str | None) -> None:
     if isinstance(table, ParquetTable) and is_parquet(output):
-        enricher.enrich_parquet(table.file, output)
+        enricher.enrich_parquet(table.file, output, update=None if key is None else output, key=key)
     elif is_parquet(output):
-        enricher.write(enricher.enrich_batches(table.reader()), output)
+        enricher.write(batches_to_write(enricher, table, output, key), output)
     else:
-        _write_text(enricher, table, output, prefix=prefix)
+        _write_text(enricher, table, output, prefix=prefix, key=key)
 
 
-def _write_text(enricher: Enricher, table: InputTable, output: Place, *, prefix: str) -> None:
+def _write_text(
+    enricher: Enricher, table: InputTable, output: Place, *, prefix: str, key: str | None
+) -> None:
     from eb_dagster.contacts.schema import arrow_schema
     from eb_dagster.tables.csv import TextTable, write_text
 
-    reader = enricher.enrich_batches(table.reader())
+    reader = batches_to_write(enricher, table, output, key)
     # Noted before the file exists, so that `forget` knows of it.
     enricher.note_published(output)
     new_columns = arrow_schema(prefix=prefix, with_agrees=True).names

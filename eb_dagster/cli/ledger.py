@@ -324,8 +324,9 @@ def purge(context: click.Context, older_than: int) -> None:
 @named_ledger
 @click.pass_context
 def cap(context: click.Context, daily: int | None, monthly: int | None, lift: bool) -> None:
-    """Cap what all runs on this ledger may spend together."""
-    with opened_ledger(context) as opened:
+    """Cap what all runs on this ledger may spend together. If there is no ledger yet, one is made."""
+    is_set = daily is not None or monthly is not None
+    with opened_ledger(context, must_exist=not is_set) as opened:
         if lift:
             opened.budget.set_cap("day", None)
             opened.budget.set_cap("month", None)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from eb_dagster.cli.spelling import counted, counted_with_verb, facts_in_options, in_options
+from eb_dagster.cli.next_steps import after_error, after_run
+from eb_dagster.cli.spelling import facts_in_options, in_options
 from eb_dagster.cli.targets import Declined
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ EXIT_CODES: Final = {
     2: "nothing was sent: bad input or settings, or you said no",
     3: "done, and some rows are in doubt, unreadable or not asked",
 }
-
-_DECIDE: Final = "See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster ledger resolve`"
 
 
 @dataclass
@@ -48,11 +47,13 @@ class Outcome:
 
     def __post_init__(self) -> None:
         self._warnings = warnings.catch_warnings()
+        self._notes: list[str] = []
 
     def __enter__(self) -> Self:
         self._warnings.__enter__()
         warnings.simplefilter("always", UserWarning)
-        warnings.showwarning = _show_warning
+        # Above them may be a bar, which they would break, so they are shown at the end.
+        warnings.showwarning = self._note
         return self
 
     def __exit__(
@@ -61,6 +62,7 @@ class Outcome:
         from eb_dagster.errors import EnrichError
 
         self._warnings.__exit__(kind, error, trace)
+        self._show_notes()
         if error is not None and not isinstance(error, EnrichError | KeyboardInterrupt | Declined):
             return
         if self.as_json:
@@ -68,6 +70,16 @@ class Outcome:
         else:
             self._print_text(error)
         sys.exit(self._exit_code(error))
+
+    def _note(self, message: Warning | str, *_: Any) -> None:
+        self._notes.append(str(message))
+
+    def _show_notes(self) -> None:
+        # Why a run stopped is said at the very end, with what to do.
+        stopped = self.report.stopped if self.report is not None else None
+        for note in dict.fromkeys(self._notes):
+            if not (stopped and stopped in note):
+                click.echo(f"note: {in_options(note)}", err=True)
 
     def write_page(self, page: Path) -> None:
         """Write the report as a web page, if there is a report."""
@@ -112,14 +124,15 @@ class Outcome:
     def _print_next_steps(self, error: BaseException | None) -> None:
         """Print to stderr what went wrong, and what to do about rows without an answer."""
         if error is not None:
-            self._say(_described(error, self.report))
+            for step in after_error(error, self.report):
+                self._say(step)
             return
         counts = self.report or self.plan
         phones = 0 if counts is None else counts.unusable.get("phone_no_region", 0)
         if phones:
             rows = "1 row has a phone number" if phones == 1 else f"{phones:,} rows have phone numbers"
             self._say(f"{rows} without a country code, which cannot be used: give --region")
-        for step in _next_steps(self.report):
+        for step in after_run(self.report):
             self._say(step)
 
     def _say(self, text: str) -> None:
@@ -161,48 +174,5 @@ def _print_facts(facts: Sequence[tuple[str, str]]) -> None:
     click.echo(text_table(facts_in_options(facts)))
 
 
-def _described(error: BaseException, report: Report | None) -> str:
-    if isinstance(error, Declined):
-        return str(error)
-    if not isinstance(error, KeyboardInterrupt):
-        return f"{type(error).__name__}: {error}"
-    if report is not None and report.credits_in_doubt:
-        return (
-            f"stopped; {counted_with_verb(report.credits_in_doubt, 'credit')} in doubt: what was in flight may have "
-            f"been charged, and is not asked again by itself. {_DECIDE}"
-        )
-    return "stopped; what was bought is in the ledger, so running it again asks only for the rest"
-
-
 def _has_open_rows(report: Report) -> bool:
     return bool(report.in_doubt or report.unreadable or report.not_asked)
-
-
-def _next_steps(report: Report | None) -> list[str]:
-    """What to do about rows whose answer is not known."""
-    steps: list[str] = []
-    if report is None:
-        return steps
-    if report.in_doubt:
-        rows = counted_with_verb(report.in_doubt, "row")
-        steps.append(
-            f"{rows} in doubt, which may have been charged, and not asked again by itself. {_DECIDE}"
-        )
-    if report.unreadable:
-        rows = counted_with_verb(report.unreadable, "row")
-        steps.append(
-            f"{rows} unreadable: the replies are kept. After an upgrade, `eb-dagster ledger reread` reads them "
-            "again for nothing"
-        )
-    if report.not_asked:
-        rows = counted(report.not_asked, "row")
-        were = "was" if report.not_asked == 1 else "were"
-        reason = f" ({report.stopped})" if report.stopped else ""
-        steps.append(
-            f"{rows} {were} not asked{reason}. Another run asks the rest: what was bought is in the ledger"
-        )
-    return steps
-
-
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    click.echo(f"note: {in_options(str(message))}", err=True)

@@ -35,6 +35,13 @@ def reject(ledger: Ledger, identifiers: Iterable[Identifier]) -> int:
     return sum(_reject_at(ledger, endpoint, people) for endpoint in ledger.endpoints())
 
 
+def rejected_among(ledger: Ledger, keys: Sequence[bytes]) -> set[bytes]:
+    """Those of the keys for which somebody's contact was rejected."""
+    with ledger.database.reading() as connection:
+        rows = connection.execute(sa.select(rejected.c.key)).all()
+    return {bytes(row.key) for row in rows}.intersection(keys)
+
+
 def _reject_at(ledger: Ledger, endpoint: str, identifiers: Sequence[Identifier]) -> int:
     keys = [ledger.key(identifier, endpoint=endpoint) for identifier in identifiers]
     search, contacts = KeySearch(keys), 0

@@ -36,6 +36,7 @@ from eb_dagster.settings.environment import (
 )
 from eb_dagster.settings.environment import VENDOR_URL as VENDOR_URL
 from eb_dagster.settings.environment import endpoint_of as endpoint_of
+from eb_dagster.settings.environment import is_sandbox as is_sandbox
 
 if TYPE_CHECKING:
     from eb_dagster.contacts.schema import ListsChoice
