@@ -17,7 +17,7 @@ error is in the ledger, so running again asks only for the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
@@ -66,6 +66,15 @@ def closest(given: object, choices: Iterable[str]) -> str | None:
 
 def _spelling(given: object) -> str:
     return re.sub(r"[\W_]+", "", str(given)).lower()
+
+
+def did_you_mean(given: Iterable[object], choices: Sequence[str]) -> str:
+    """A question that ends a message, with the choices that are spelled most like what was given; else nothing.
+
+    Only for choices that are our own words: a column's name may be a person.
+    """
+    meant = dict.fromkeys(filter(None, (closest(word, choices) for word in given)))
+    return f". Did you mean {' and '.join(map(repr, meant))}?" if meant else ""
 
 
 NOTHING_SENT = "Nothing was sent"
