@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.connection import shown_url
 from eb_dagster.settings import is_sandbox
 
 if TYPE_CHECKING:
-    import sqlalchemy as sa
-
     from eb_dagster.pipeline.run import Setup
 
 
@@ -62,15 +61,7 @@ def opening_of(setup: Setup) -> Opening:
     return Opening(
         address=settings.base_url,
         is_sandbox=is_sandbox(settings.base_url),
-        ledger=shown_ledger(ledger.database.url),
+        ledger=shown_url(ledger.database.url),
         is_ledger_empty=ledger.last_request() == 0,
         credits_left=left,
     )
-
-
-def shown_ledger(url: sa.URL) -> str:
-    """The ledger's address as anybody may read it: without user and password."""
-    if url.get_backend_name() == "sqlite":
-        return str(url.database)
-    port = "" if url.port is None else f":{url.port}"
-    return f"{url.get_backend_name()}://{url.host or 'localhost'}{port}/{url.database or ''}"
