@@ -14,11 +14,18 @@ from sqlalchemy.exc import ProgrammingError
 from eb_dagster.errors import LedgerError
 from eb_dagster.ledger.entries import checksum
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x65624C31
 """Marks the header of a SQLite file as a ledger's."""
 
 metadata = sa.MetaData()
+
+
+def _partial_index(name: str, *columns: str, where: str) -> sa.Index:
+    """An index of the few rows of a large table that are like that."""
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
 meta = sa.Table(
     "meta",
     metadata,
@@ -54,16 +61,55 @@ requests = sa.Table(
     sa.Column("unreadable", sa.Integer, nullable=False, default=0),
     sa.Column("keys_checksum", sa.BigInteger, nullable=False, default=0),
     sa.Column("outcomes_checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("aliases_checksum", sa.BigInteger, nullable=False, default=0),
+    # The number of its newest late entry in the key index; 0 if it has none.
+    sa.Column("late", sa.Integer, nullable=False, default=0),
     sa.Column("asked_keys", sa.LargeBinary, nullable=False),
     sa.Column("outcomes", sa.LargeBinary),
     sa.Column("aliases", sa.LargeBinary),
-    # Each sum that a claim needs is read from one of these indexes alone, whatever the ledger's size.
-    sa.Index("requests_by_state", "endpoint", "state"),
-    sa.Index("requests_at_risk", "endpoint", "at_risk"),
-    sa.Index("requests_of_run", "run", "credits", "at_risk", "unreadable"),
-    sa.Index("requests_by_day", "endpoint", "created_at", "credits", "at_risk", "unreadable"),
+    sa.Index("requests_by_endpoint", "endpoint"),
+    _partial_index("requests_in_flight", "owner", where="state IN ('intent', 'answered')"),
+    _partial_index("requests_undecided", "id", where="at_risk > 0 OR unreadable > 0"),
+    _partial_index("requests_late", "late", where="late > 0"),
     # An id must never be used twice: ids order what was learned.
     sqlite_autoincrement=True,
+)
+# The key index (see `key_index`): sorted segments of what the keys of requests begin with, in rows.
+key_segments = sa.Table(
+    "key_segments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("chain", sa.String(8), nullable=False),
+    sa.Column("first", sa.Integer, nullable=False),
+    sa.Column("last", sa.Integer, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("entries", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("filled", sa.Integer, nullable=False),
+    sa.Column("mark", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
+)
+key_rows = sa.Table(
+    "key_rows",
+    metadata,
+    # The segment's id in the upper bits, the number of the row in the lower ones.
+    sa.Column(
+        "id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
+    ),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
+    sa.Column("entries", sa.LargeBinary, nullable=False),
+)
+# What is spent and at risk (see `counters`).
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("endpoint", sa.String(500), primary_key=True),
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("credits", sa.BigInteger, nullable=False),
+    sa.Column("at_risk", sa.BigInteger, nullable=False),
+    sa.Column("unreadable", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
 )
 replies = sa.Table(
     "replies",
@@ -103,9 +149,7 @@ companions = sa.Table(
     # The newest request whose contacts were searched for one that holds two of these people.
     sa.Column("searched", sa.Integer, nullable=False),
     sa.Column("at", sa.Float(53), nullable=False),
-    sa.Index(
-        "companions_shared", "at", sqlite_where=sa.text("is_shared"), postgresql_where=sa.text("is_shared")
-    ),
+    _partial_index("companions_shared", "at", where="is_shared"),
     sqlite_with_rowid=False,
 )
 
