@@ -15,7 +15,7 @@ from sqlalchemy.exc import ProgrammingError
 from eb_dagster.errors import LedgerError
 from eb_dagster.ledger.entries import checksum
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x65624C31
 """Marks the header of a SQLite file as a ledger's."""
 
@@ -24,6 +24,8 @@ MOVED: Final = "moved"
 INCOMPLETE: Final = "incomplete_copy"
 
 metadata = sa.MetaData()
+
+
 meta = sa.Table(
     "meta",
     metadata,
@@ -60,16 +62,52 @@ requests = sa.Table(
     sa.Column("unreadable", sa.Integer, nullable=False, default=0),
     sa.Column("keys_checksum", sa.BigInteger, nullable=False, default=0),
     sa.Column("outcomes_checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("aliases_checksum", sa.BigInteger, nullable=False, default=0),
+    # The number of its newest late entry in the key index; 0 if it has none.
+    sa.Column("late", sa.Integer, nullable=False, default=0),
     sa.Column("asked_keys", sa.LargeBinary, nullable=False),
     sa.Column("outcomes", sa.LargeBinary),
     sa.Column("aliases", sa.LargeBinary),
-    # Each sum that a claim needs is read from one of these indexes alone, whatever the ledger's size.
-    sa.Index("requests_by_state", "endpoint", "state"),
-    sa.Index("requests_at_risk", "endpoint", "at_risk"),
-    sa.Index("requests_of_run", "run", "credits", "at_risk", "unreadable"),
-    sa.Index("requests_by_day", "endpoint", "created_at", "credits", "at_risk", "unreadable"),
+    sa.Index("requests_by_endpoint", "endpoint"),
     # An id must never be used twice: ids order what was learned.
     sqlite_autoincrement=True,
+)
+# The key index (see `key_index`): sorted segments of what the keys of requests begin with, in rows.
+key_segments = sa.Table(
+    "key_segments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("chain", sa.String(8), nullable=False),
+    sa.Column("first", sa.Integer, nullable=False),
+    sa.Column("last", sa.Integer, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("entries", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("filled", sa.Integer, nullable=False),
+    sa.Column("mark", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
+)
+key_rows = sa.Table(
+    "key_rows",
+    metadata,
+    # The segment's id in the upper bits, the number of the row in the lower ones.
+    sa.Column(
+        "id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
+    ),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
+    sa.Column("entries", sa.LargeBinary, nullable=False),
+)
+# What is spent and at risk (see `counters`).
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("endpoint", sa.String(500), primary_key=True),
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("credits", sa.BigInteger, nullable=False),
+    sa.Column("at_risk", sa.BigInteger, nullable=False),
+    sa.Column("unreadable", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
 )
 replies = sa.Table(
     "replies",
@@ -111,13 +149,20 @@ companions = sa.Table(
     sa.Column("at", sa.Float(53), nullable=False),
     sqlite_with_rowid=False,
 )
-# `sa.Index(…, postgresql_where=…)` would import all of SQLAlchemy's PostgreSQL for a ledger in a file.
-event.listen(
-    companions,
-    "after_create",
-    sa.DDL("CREATE INDEX companions_shared ON companions (at) WHERE is_shared"),
-)
 
+
+def _index_some(table: sa.Table, name: str, column: str, *, where: str) -> None:
+    """Create an index of the few rows of a large table that are like that."""
+    # `sa.Index(…, postgresql_where=…)` would import all of SQLAlchemy's PostgreSQL for a ledger in a file.
+    event.listen(
+        table, "after_create", sa.DDL(f"CREATE INDEX {name} ON {table.name} ({column}) WHERE {where}")
+    )
+
+
+_index_some(requests, "requests_in_flight", "owner", where="state IN ('intent', 'answered')")
+_index_some(requests, "requests_undecided", "id", where="at_risk > 0 OR unreadable > 0")
+_index_some(requests, "requests_late", "late", where="late > 0")
+_index_some(companions, "companions_shared", "at", where="is_shared")
 
 CACHES: Final[frozenset[str]] = frozenset()
 """Tables of what can be made again, and need not be copied."""
