@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
-from eb_dagster.cli.options import force_option, setting_option
+from eb_dagster.cli.config import config_option, configured_ledger
+from eb_dagster.cli.options import force_option, setting_option, with_options
+from eb_dagster.cli.outcome import reporting_errors as reporting_errors
 from eb_dagster.cli.spelling import counted
-from eb_dagster.cli.targets import Declined, confirm_replacing, is_terminal
+from eb_dagster.cli.targets import confirm_replacing, is_terminal
 
 if TYPE_CHECKING:
     from eb_dagster.ledger.budget import Period
@@ -39,7 +41,9 @@ def _keep_ledger(context: click.Context, _: click.Parameter, named: str | None) 
     context.obj = named
 
 
-named_ledger: Any = setting_option("ledger", expose_value=False, callback=_keep_ledger)
+named_ledger: Any = with_options(
+    [setting_option("ledger", expose_value=False, callback=_keep_ledger), config_option(applies=False)]
+)
 
 
 @click.group()
@@ -56,6 +60,8 @@ def opened_ledger(context: click.Context, *, must_exist: bool = True) -> Generat
     from eb_dagster.settings import read_ledger
 
     with reporting_errors():
+        if context.obj is None and "EB_DAGSTER_LEDGER" not in os.environ:
+            context.obj = configured_ledger(context)
         named = read_ledger(context.obj)
         if context.obj is None and "EB_DAGSTER_LEDGER" not in os.environ:
             # Nobody named the ledger, so nobody may know where it is.
@@ -65,21 +71,6 @@ def opened_ledger(context: click.Context, *, must_exist: bool = True) -> Generat
             click.echo(f"new, empty ledger {named}", err=True)
         with closing(Ledger(named, endpoint="", must_exist=must_exist)) as opened:
             yield opened
-
-
-@contextmanager
-def reporting_errors() -> Generator[None]:
-    """Turn our errors into a message and exit code 2."""
-    from eb_dagster.errors import EnrichError
-
-    try:
-        yield
-    except EnrichError as error:
-        click.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(2)
-    except Declined as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
 
 
 @ledger.command()
