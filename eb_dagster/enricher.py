@@ -6,10 +6,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack, cast, overload
 
 import pyarrow as pa
 
@@ -37,6 +38,7 @@ from eb_dagster.pipeline.run import (
 from eb_dagster.pipeline.update import Update
 from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
 from eb_dagster.settings.config_file import CONFIG_FILE, read_config
+from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give
 from eb_dagster.tables.keyed_rows import keyed_rows
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import Revision, parquet_source
@@ -52,6 +54,9 @@ from eb_dagster.tables.source import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    OfPandas: TypeAlias = pd.DataFrame | pd.Series[Any] | list[str] | list[str | None]
+    """What comes back as a dataframe of pandas."""
 
 _LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
 
@@ -72,6 +77,10 @@ class Enricher:
         required_fields: Fields that a contact must have to count as found, and to be charged.
         identifiers: Which columns hold which kind of identifier, in the order of asking. Default: columns
             that are named after a kind.
+        social_profile: Columns of profiles, in place of identifiers. Those that are given so are asked in
+            the order given. Default: none.
+        email: Columns of e-mail addresses, likewise. Default: none.
+        phone: Columns of phone numbers, likewise. Default: none.
         person: Which columns hold the name and company of the person that a row is about. They are
             compared here and never sent. Default: none.
         default_region: Two-letter country of the phone numbers that have no country code. Default: those
@@ -93,6 +102,7 @@ class Enricher:
         timeout: Seconds that one request may take, from its first byte to the last byte of the reply.
         in_doubt: What to do about identifiers that may have been paid for without an answer: hold does
             not ask for them again, resend does so in the next run, and may pay twice.
+        price: Price of one credit. Costs are then shown in money. Default: none, and costs are in credits.
         accept_clock: Buy even if this machine's clock is far off the ledger's or the API's.
         aliases: Kinds of identifiers inside a bought contact that answer later rows at no cost.
         prefix: What the name of every added column starts with.
@@ -222,29 +232,30 @@ class Enricher:
         """
         return privacy.reject(self._ledger, field_type, text, default_region=self._settings.default_region)
 
-    def plan(self, frame: Any) -> Plan:
-        """What enriching this table would ask and cost at most. Sends nothing.
+    def plan(self, frame: Any, *, kind: FieldType | None = None) -> Plan:
+        """What enriching this table would ask and cost at most. Sends nothing, and makes no ledger.
 
-        Takes a pandas dataframe, or anything that `enrich_batches` takes.
+        Takes what `enrich_dataframe` and `enrich_batches` take.
         """
-        source = _read(frame)
-        return make_plan(self._setup, source, self._columns(source.names))
+        source, columns = self._read(frame, kind=kind)
+        return replace(make_plan(self._setup, source, columns), price=self._settings.price)
 
-    def explain(self, frame: Any) -> Any:
+    def explain(self, frame: Any, *, kind: FieldType | None = None) -> Any:
         """Every cell that is not used or not asked: a table of row (counted from 1), column and reason.
 
         No value is in it. Takes what `plan` takes; of pandas it comes back as pandas, else as an Arrow table.
         """
-        source = _read(frame).held()
-        table = make_explanation(self._setup, source, self._columns(source.names))
+        source, columns = self._read(frame, kind=kind)
+        source = source.held()
+        table = make_explanation(self._setup, source, columns)
         return cast("Any", table).to_pandas() if isinstance(source, PandasSource) else table
 
     @overload
-    def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame: ...
+    def enrich_dataframe(self, frame: OfPandas, *, kind: FieldType | None = None) -> pd.DataFrame: ...
     @overload
-    def enrich_dataframe(self, frame: Any) -> Any: ...
+    def enrich_dataframe(self, frame: Any, *, kind: FieldType | None = None) -> Any: ...
 
-    def enrich_dataframe(self, frame: Any) -> Any:
+    def enrich_dataframe(self, frame: Any, *, kind: FieldType | None = None) -> Any:
         """Return the frame with the status and contact columns added.
 
         Every row is there once, in the same order and with the same index; the columns of the
@@ -252,20 +263,25 @@ class Enricher:
         frames come back as Polars; Arrow tables, DuckDB relations and whatever else has
         `__arrow_c_stream__` as Arrow tables.
 
+        A Series, a list or an array is taken as a table of that one column. `kind` says what it holds, as in
+        `enrich_dataframe(["ada@firm.example"], kind="email")`; a Series that is called `email`, `phone` or
+        `social_profile` says it by its name.
+
         Raises:
             InputError: no identifier columns, values that are not text, or a clash of names.
             OverBudget, Refused, Busy, OutcomeUnknown, LedgerError: see `eb_dagster.errors`.
 
         """
-        source = source_of(frame)
+        named = as_table(frame, kind=kind, identifiers=self._settings.identifiers)
+        source = source_of(named.table)
         if source is None:
             raise InputError(
-                "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table or a DuckDB relation, "
-                f"not {type(frame).__name__}; give it one of these"
+                "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table, a DuckDB relation, a Series "
+                f"or a list, not {how_to_give(frame)}"
             )
         # Read to its end before anything is sent: what fails there has cost nothing.
         source = source.held()
-        columns = self._columns(source.names)
+        columns = self._columns(source.names, named.identifiers)
         self._check_clash(source.names)
         new_columns = self._added_table(source, columns)
         if isinstance(source, PandasSource):
@@ -282,9 +298,9 @@ class Enricher:
         Rows leave in the order they came, with the status and contact columns added; nothing is
         sent before the first batch is read, and memory holds a window of rows, not the table.
         """
-        source = _read(batches)
+        source = _stream(batches)
         # Of the schema: an index that has a name is a column there.
-        columns = self._columns(source.schema.names)
+        columns = self._columns(source.schema.names, self._settings.identifiers)
         self._check_clash(source.schema.names)
         source.check(columns)
         if self._settings.over_budget == "refuse":
@@ -319,15 +335,15 @@ class Enricher:
             InputError: the key is blank or repeated, or `enriched` was not enriched before.
 
         """
-        source = _read(batches)
-        columns = self._columns(source.schema.names)
+        source = _stream(batches)
+        columns = self._columns(source.schema.names, self._settings.identifiers)
         self._check_clash(source.schema.names)
         source.check(columns)
         leads = source.read_all()
         if enriched is None:
             earlier = nothing_enriched(leads, self._added_schema)
         else:
-            table = _read(enriched).read_all()
+            table = _stream(enriched).read_all()
             earlier = read_enriched(table, self._added_schema, prefix=self._settings.prefix, is_text=is_text)
         update = Update(
             setup=self._setup,
@@ -424,10 +440,16 @@ class Enricher:
                 "would buy everything again. Check the clock; if it is right, choose accept_clock"
             )
 
-    def _columns(self, names: Sequence[str]) -> InputColumns:
+    def _read(self, table: Any, *, kind: FieldType | None) -> tuple[Source, InputColumns]:
+        """What reads a table, a column or a stream, and the columns of it that are read."""
+        named = as_table(table, kind=kind, identifiers=self._settings.identifiers)
+        source = _stream(named.table)
+        return source, self._columns(source.names, named.identifiers)
+
+    def _columns(self, names: Sequence[str], identifiers: IdentifierColumns | None) -> InputColumns:
         return InputColumns.find(
             names,
-            identifiers=self._settings.identifiers,
+            identifiers=identifiers,
             person=self._settings.person,
             default_region=self._settings.default_region,
         )
@@ -464,6 +486,7 @@ class Enricher:
     def _new_run(self) -> Run:
         run = Run(self._setup, open_runs=self._runs, on_stopping=self.on_stopping)
         self.report = run.report
+        self.report.price = self._settings.price
         return run
 
     def _added_table(self, source: Source, columns: InputColumns) -> pa.Table:
@@ -497,10 +520,10 @@ class Enricher:
         return enriched
 
 
-def _read(table: Any) -> Source:
+def _stream(table: Any) -> Source:
     """What reads a table or a stream of batches."""
-    if isinstance(table, str | os.PathLike):
-        raise InputError("enrich_batches takes Arrow data, not a path; for a file, use enrich_parquet")
+    if isinstance(table, str | os.PathLike | dict):
+        raise InputError(f"a table or Arrow data is due, not {how_to_give(table)}")
     source = source_of(table)
     if source is not None:
         return source
@@ -512,12 +535,20 @@ def _read(table: Any) -> Source:
 
 
 @overload
-def enrich_dataframe(frame: pd.DataFrame, **options: Unpack[EnricherOptions]) -> pd.DataFrame: ...
+def enrich_dataframe(
+    frame: OfPandas, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]
+) -> pd.DataFrame: ...
 @overload
-def enrich_dataframe(frame: Any, **options: Unpack[EnricherOptions]) -> Any: ...
+def enrich_dataframe(
+    frame: Any, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]
+) -> Any: ...
 
 
-def enrich_dataframe(frame: Any, **options: Unpack[EnricherOptions]) -> Any:
-    """Enrich a single dataframe. Takes the keywords of `Enricher`."""
+def enrich_dataframe(frame: Any, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]) -> Any:
+    """Enrich a single dataframe, Series or list. Takes the keywords of `Enricher`.
+
+    As in `enrich_dataframe(leads, email="Mail", phone="Cell", max_credits=500)`, or
+    `enrich_dataframe(leads["Mail"], kind="email")`.
+    """
     with Enricher(**options) as enricher:
-        return enricher.enrich_dataframe(frame)
+        return enricher.enrich_dataframe(frame, kind=kind)

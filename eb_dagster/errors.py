@@ -2,12 +2,12 @@
 
     EnrichError
     ├── ConfigError      fix the settings; nothing was sent
-    ├── InputError       fix the dataframe; nothing was sent
+    ├── InputError       fix the table; nothing was sent
     ├── OverBudget       raise max_credits or shrink the input; nothing was sent
     ├── Refused          the API said no and charged nothing (.status)
     ├── Busy             the API stayed busy or out of reach past the deadline; nothing was charged
     ├── OutcomeUnknown   too much is in doubt to go on; a person decides
-    └── LedgerError      the ledger cannot be trusted to remember; nothing was sent
+    └── LedgerError      the ledger cannot be trusted to remember; nothing more was sent
 
 A message says what happened and what to do, and ends with what was spent (`.spent`). It names columns,
 counts and positions, never a key, an address, a number or a name. Whatever was paid for before an
@@ -17,7 +17,7 @@ error is in the ledger, so running again asks only for the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
@@ -66,6 +66,15 @@ def closest(given: object, choices: Iterable[str]) -> str | None:
 
 def _spelling(given: object) -> str:
     return re.sub(r"[\W_]+", "", str(given)).lower()
+
+
+def did_you_mean(given: Iterable[object], choices: Sequence[str]) -> str:
+    """A question that ends a message, with the choices that are spelled most like what was given; else nothing.
+
+    Only for choices that are our own words: a column's name may be a person.
+    """
+    meant = dict.fromkeys(filter(None, (closest(word, choices) for word in given)))
+    return f". Did you mean {' and '.join(map(repr, meant))}?" if meant else ""
 
 
 NOTHING_SENT = "Nothing was sent"

@@ -305,6 +305,24 @@ def backup(context: click.Context, path: Path) -> None:
 
 
 @ledger.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+def copy(source: str, target: str) -> None:
+    """Move the ledger FROM whole to TO, a new file or an empty PostgreSQL database (postgresql://…).
+
+    No run may be going on. Afterwards FROM buys nothing any more; name TO from then on.
+    """
+    from eb_dagster.ledger.copying import copy_ledger
+
+    with reporting_errors():
+        copied = copy_ledger(source, target, on_table=lambda name: click.echo(f"copying {name} …", err=True))
+    click.echo(
+        f"the ledger was copied with {counted(copied.requests, 'request')}, and every table compared. The old one is "
+        "marked as\nmoved and buys nothing any more: name the new one from now on (--ledger, EB_DAGSTER_LEDGER)"
+    )
+
+
+@ledger.command()
 @click.option(
     "--older-than",
     type=click.IntRange(min=1),

@@ -202,6 +202,9 @@ def purge(ledger: Ledger, *, older_than: timedelta) -> int:
         rows = connection.execute(query).all()
         for row in rows:
             _purge_request(connection, row)
+        if rows:
+            ledger.index.reset(connection)
+    ledger.index.catch_up()
     ledger.database.compact()
     return len(rows)
 

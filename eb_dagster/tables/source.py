@@ -105,6 +105,8 @@ class Source:
         self._schema: pa.Schema | None = schema
         self._read = read
         self.rows = rows
+        self.notes: Sequence[str] = ()
+        """What was detected in it, and may be otherwise, in words."""
         self.is_rereadable = is_rereadable
         """Whether it gives the same rows once more, at no more cost than memory or a file: no query, no stream."""
 
