@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack, cast, overload
 
@@ -17,7 +19,7 @@ from eb_dagster.contacts.enriched_tables import nothing_enriched, prefix_of_enri
 from eb_dagster.contacts.schema import arrow_schema, enriched_contacts, to_pandas
 from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget, shown_list
 from eb_dagster.identifiers.columns import Layout
-from eb_dagster.identifiers.model import FieldType
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.ledger import privacy
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.pipeline.opening import Opening, opening_of
@@ -35,6 +37,7 @@ from eb_dagster.pipeline.run import (
 )
 from eb_dagster.pipeline.update import Update
 from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
+from eb_dagster.settings.config_file import CONFIG_FILE, read_config
 from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give
 from eb_dagster.tables.keyed_rows import keyed_rows
 from eb_dagster.tables.object_store import ObjectPath, Place, place
@@ -137,6 +140,8 @@ class Enricher:
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
         """Called when a signal stops a run, with what it still waits for; by default that is said above the bar."""
+        self.config_file: Path | None = None
+        """The file with settings that was read, if one was."""
         self._runs: list[Run] = []
         """The runs that have not ended."""
         try:
@@ -144,6 +149,33 @@ class Enricher:
         except BaseException:
             self._ledger.close()
             raise
+
+    @classmethod
+    def from_config(
+        cls, path: str | os.PathLike[str] | None = None, **options: Unpack[EnricherOptions]
+    ) -> Self:
+        """An enricher with the settings of a file, by default of `exactbuyer.toml` in the working directory.
+
+        What is given here comes before what the environment says, and that before the file. Paths in the file are
+        taken from its folder. Which file was read is logged, and is `config_file`.
+
+        Raises:
+            ConfigError: there is no such file, it has a setting that is not known, or it holds a key.
+
+        """
+        config = read_config(path)
+        if config is None:
+            raise ConfigError(
+                f"there is no {CONFIG_FILE} in the working directory; name a file, or make one with eb-dagster init"
+            )
+        logging.getLogger("eb_dagster").info("settings from %s", config.said)
+        settings = config.options()
+        if options.keys() & {*FIELD_TYPES}:
+            # The columns that are given stand for all that the file names.
+            settings.pop("identifiers", None)
+        enricher = cls(**cast("EnricherOptions", {**settings, **options}))
+        enricher.config_file = config.file
+        return enricher
 
     def __enter__(self) -> Self:
         return self

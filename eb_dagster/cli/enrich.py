@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from eb_dagster.cli.config import config_option, with_config
 from eb_dagster.cli.inputs import (
     InputTable,
     ParquetTable,
@@ -57,6 +58,7 @@ _MOST_ROWS_PLANNED: Final = 1_000_000
     "--explain", is_flag=True, help="List every cell that is not used or not asked, and why; no values."
 )
 @with_enrichment_options
+@config_option()
 def plan(
     file: Place,
     explain: bool,
@@ -70,7 +72,7 @@ def plan(
     """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
     with Outcome(as_json=as_json, price=price, ledger=values["ledger"]) as outcome:
         table = open_table(file, Reading(encoding, separator, header_line))
-        options = enricher_options(values)
+        options = with_config(enricher_options(values))
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
@@ -106,6 +108,7 @@ def plan(
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @force_option
 @with_enrichment_options
+@config_option()
 def enrich(
     file: Place,
     output: Place | None,
@@ -136,7 +139,7 @@ def enrich(
             check_replaced(target, page, ledger=ledger, asks=asks)
         if is_parquet(target):
             check_column_names(table)
-        options = enricher_options(values)
+        options = with_config(enricher_options(values))
         cap = options.get("max_credits")
         bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar

@@ -156,6 +156,21 @@ class Outcome:
 
 
 @contextmanager
+def reporting_errors() -> Generator[None]:
+    """Turn our errors into a message and exit code 2."""
+    from eb_dagster.errors import EnrichError
+
+    try:
+        yield
+    except EnrichError as error:
+        click.echo(in_options(f"{type(error).__name__}: {error}"), err=True)
+        sys.exit(2)
+    except Declined as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+
+
+@contextmanager
 def adding_what_was_spent(enricher: Enricher) -> Generator[None]:
     """Let an error say what the run has spent: what cannot be written at the end was bought all the same."""
     from eb_dagster.errors import NOTHING_SENT, EnrichError

@@ -114,6 +114,10 @@ class Doubt:
     """Credits that may have been charged without an answer."""
     http_status: int | None
     reason: str
+    endpoint: str = ""
+    credits_before: int = 0
+    """Credits of all earlier requests at the same address, to be compared with the vendor's bill. What is in doubt
+    is not among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +172,30 @@ def _undecided(ledger: Ledger, count: sa.Column[int], *, reason: str) -> list[Do
         count.label("undecided"),
         _column.http_status,
         _column.note,
+        _column.endpoint,
     ).where(IS_UNDECIDED, count > 0, _column.state.not_in(IN_FLIGHT_STATES))
     with ledger.database.reading() as connection:
         rows = connection.execute(query.order_by(_column.id)).all()
-    return [
-        Doubt(
-            row.id, _datetime(row.created_at), row.asked, row.undecided, row.http_status, row.note or reason
-        )
-        for row in rows
-    ]
+        return [
+            Doubt(
+                request=row.id,
+                sent_at=_datetime(row.created_at),
+                asked=row.asked,
+                at_risk=row.undecided,
+                http_status=row.http_status,
+                reason=row.note or reason,
+                endpoint=row.endpoint,
+                credits_before=_credits_before(connection, row.id, row.endpoint),
+            )
+            for row in rows
+        ]
+
+
+def _credits_before(connection: sa.Connection, request_id: int, endpoint: str) -> int:
+    earlier = sa.select(sa.func.sum(_column.credits)).where(
+        _column.id < request_id, _column.endpoint == endpoint
+    )
+    return int(connection.execute(earlier).scalar() or 0)
 
 
 def resolve(

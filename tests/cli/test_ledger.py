@@ -130,7 +130,7 @@ def test_reread_reads_what_an_older_release_could_not(stand_in, enricher, where,
         rewrite_outcomes(connection, 1, outcomes, aliases=None)
     assert set(enricher(api, ledger=where).enrich_dataframe(leads())["eb_status"]) == {"unreadable"}
     done = call("reread")
-    assert "1 replies read again: 30 more contacts, 0 identifiers" in done.output
+    assert "1 reply read again: 30 more contacts, 0 identifiers" in done.output
     again = enricher(api, ledger=where)
     assert again.enrich_dataframe(leads())["eb_full_name"].equals(first["eb_full_name"])
     assert api.requests() == 1
