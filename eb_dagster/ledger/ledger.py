@@ -37,6 +37,7 @@ from eb_dagster.ledger.entries import (
     keys_checksum,
     unpack_outcomes,
 )
+from eb_dagster.ledger.kept_columns import KeptColumns
 from eb_dagster.ledger.key_hashes import HashedType, KeyHasher, ValueHasher
 from eb_dagster.ledger.key_search import KeySearch
 from eb_dagster.ledger.known_keys import AT_ANY_AGE, Freshness, Known, KnownKeys
@@ -130,6 +131,7 @@ class Ledger:
             raise
         self._hasher = KeyHasher(secret)
         self.stored = ReplyStore(self.database, cipher=cipher, ledger_id=self.id)
+        self.kept_columns = KeptColumns(self.database, cipher=cipher)
         self.budget = Budget(self.database, endpoint=endpoint, clock=clock)
         self.slots = SharedSlots(self.database, endpoint=endpoint, clock=clock)
         self.suppression = Suppression(
