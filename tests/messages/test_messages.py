@@ -42,6 +42,7 @@ NOT_PROVOKED = {
     "SQLite would not promise": "no SQLite here refuses WAL on a local disk",
     "PostgreSQL is read-only there": "needs a replica",
     "cannot note who claims": "needs a disk that fails between two calls; tests/faults/storage.py",
+    "is not the same in the copy": "needs a disk that loses what was written to it",
     "damaged(": "one message, whatever is damaged; some of it is provoked",
     "its log still holds": "needs a reader at that very moment",
     "was opened before a fork": "needs a fork, which threads forbid; tests/faults/test_crashes.py forks",
