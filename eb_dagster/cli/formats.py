@@ -215,9 +215,7 @@ def open_other(file: Place, reading: Reading) -> InputTable:
 
     suffix = files.suffix_of(file)
     if suffix not in (excel.SUFFIX, *json_lines.SUFFIXES):
-        return files.open_text(
-            file, encoding=reading.encoding, separator=reading.separator, header_line=reading.header_line
-        )
+        return reading.open(file)
     is_local = isinstance(file, Path) and not files.is_compressed(file)
     local = cast("Path", file if is_local else files.private_copy(file))
     try:

@@ -12,6 +12,7 @@ import click
 from eb_dagster.cli.spelling import counted
 
 if TYPE_CHECKING:
+    from eb_dagster.tables.csv import TextTable
     from eb_dagster.tables.object_store import Place
     from eb_dagster.tables.source import Source
 
@@ -53,6 +54,12 @@ class Reading:
     separator: str | None = None
     header_line: int | None = None
     sheet: str | None = None
+
+    def open(self, file: Place) -> TextTable:
+        """The table in a CSV, TSV or text file."""
+        from eb_dagster.tables.files import open_text
+
+        return open_text(file, encoding=self.encoding, separator=self.separator, header_line=self.header_line)
 
 
 @dataclass(frozen=True)

@@ -383,3 +383,6 @@ class _TextWriter:
 
     def end(self) -> None:
         """Nothing stands at the end."""
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -135,8 +136,9 @@ class ExcelWriter:
 
     def __init__(self, sink: BinaryIO, columns: Sequence[str]) -> None:
         writer = _imported("xlsxwriter")
-        # A row at a time, in any order of types.
-        self._book = writer.Workbook(sink, {"constant_memory": True, "remove_timezone": True})
+        # Rows wait there for the end, one after the other, in a folder that only its owner can read.
+        self._folder = tempfile.TemporaryDirectory(prefix="eb_dagster-")
+        self._book = writer.Workbook(sink, {"constant_memory": True, "tmpdir": self._folder.name})
         self._sheet = self._book.add_worksheet("contacts")
         self._formats = {
             dt.datetime: self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
@@ -178,6 +180,11 @@ class ExcelWriter:
     def end(self) -> None:
         """Write the file."""
         self._book.close()
+
+    def close(self) -> None:
+        """Remove the rows that wait."""
+        self._sheet.row_data_fh.close()
+        self._folder.cleanup()
 
 
 def _cells(column: Any) -> Iterator[Any]:

@@ -88,3 +88,6 @@ class JsonLinesWriter:
 
     def end(self) -> None:
         """Nothing stands at the end."""
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -32,6 +32,10 @@ class RowWriter(Protocol):
         """Write what stands at the end. The file stays open."""
         ...
 
+    def close(self) -> None:
+        """Let go of whatever is held beside the file, also if the end was not reached."""
+        ...
+
 
 def write_rows(
     batches: Iterable[pa.RecordBatch],
@@ -75,6 +79,7 @@ def _write(
             # Without a time and a name, so that the same table gives the same bytes.
             sink = cast("BinaryIO", stack.enter_context(gzip.GzipFile("", "wb", 6, sink, mtime=0)))
         writer = start(sink)
+        stack.callback(writer.close)
         for batch in batches:
             writer.add(batch)
             rows += batch.num_rows

@@ -178,7 +178,8 @@ def test_a_query_is_enriched_into_a_file_and_into_a_database(stand_in, shell, mo
             "--dataset", "sales", "--key", "id",
         )  # fmt: skip
         assert into.code == 0, into.said
-        assert "loaded into sales" in into.out and "contacts: 2 rows" in into.out
+        assert "loaded into sales" in into.out
+        assert "contacts: 2 rows" in into.out
         with duckdb.connect("warehouse.duckdb") as warehouse:
             assert warehouse.sql("SELECT id FROM sales.contacts ORDER BY id").fetchall() == [(1,), (2,)]
     assert api.credits() == 2

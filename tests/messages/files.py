@@ -1,6 +1,5 @@
 """Files and objects that are not read or not written."""
 
-import io
 import os
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from eb_dagster.tables.atomic_file import check_writable
 from eb_dagster.tables.excel import ExcelWriter
 from eb_dagster.tables.object_store import place
 from eb_dagster.tables.parquet import open_parquet, read_metadata
+from eb_dagster.tables.row_files import write_rows
 from eb_dagster.tables.source import Source
 from tests.messages.scene import Provocations, Scene
 
@@ -61,7 +61,7 @@ FILES: Provocations = {
     "a spreadsheet of several sheets": lambda s: inputs.open_table(sheets(s, {"A": ["a"], "B": ["b"]}), inputs.Reading()),
     "a spreadsheet without that sheet": lambda s: inputs.open_table(sheets(s, {"A": ["a"]}), inputs.Reading(sheet="B")),
     "a spreadsheet without a header": lambda s: inputs.open_table(sheets(s, {"A": [" "]}), inputs.Reading()),
-    "a text too long for a spreadsheet": lambda _: ExcelWriter(io.BytesIO(), ["a"]).add(pa.record_batch({"a": ["x" * 40_000]})),
+    "a text too long for a spreadsheet": lambda s: write_rows([pa.record_batch({"a": ["x" * 40_000]})], s.folder / "a.xlsx", lambda sink: ExcelWriter(sink, ["a"])),
     "a line that is no JSON object": lambda s: inputs.open_table(s.file("a.ndjson", b"[1]"), inputs.Reading()),
     "JSON without keys": lambda s: inputs.open_table(s.file("a.ndjson", b"{}"), inputs.Reading()),
     "a variable that is not set": lambda _: formats.address_of("CANARY_NOWHERE", "--connection"),
