@@ -32,8 +32,8 @@ from eb_dagster.ledger.entries import (
     count_contacts,
     keys_checksum,
 )
-from eb_dagster.ledger.key_index_check import IndexCheck
 from eb_dagster.ledger.kept_columns import is_intact as are_columns_intact
+from eb_dagster.ledger.key_index_check import IndexCheck
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import apply_reply
 from eb_dagster.ledger.reply_store import is_intact
