@@ -164,14 +164,14 @@ def enrich(
     asks = not yes and is_terminal()
     is_stdout_taken = is_standard(target)
     with Outcome(as_json=as_json, price=price, ledger=ledger, is_stdout_taken=is_stdout_taken) as outcome:
-        published = None if is_stdout_taken else target
-        check_targets(None if is_standard(file) else file, published, page, ledger=ledger_file(ledger))
-        if not force:
-            check_replaced(published, page, ledger=ledger, asks=asks)
         options = with_config(enricher_options(values))
         opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
         table = with_asked_as_text(opened, options)
         refuse_result(table, file, prefix=values["prefix"])
+        published = None if is_stdout_taken else target
+        check_targets(None if is_standard(file) else file, published, page, ledger=ledger_file(ledger))
+        if not force:
+            check_replaced(published, page, ledger=ledger, asks=asks)
         if target is not None:
             _check_columns(table, target, form)
         cap = options.get("max_credits")
