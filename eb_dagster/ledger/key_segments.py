@@ -29,7 +29,7 @@ ROW_BITS: Final = 24
 
 Prefixes: TypeAlias = npt.NDArray[np.uint64]
 Tags: TypeAlias = npt.NDArray[np.uint32]
-_Numbers = TypeVar("_Numbers", bound=npt.NDArray[np.integer[Any]])
+_Integer = TypeVar("_Integer", bound=np.integer[Any])
 
 _ENTRY_BYTES: Final = 12
 _HALF: Final = np.uint64(32)
@@ -117,7 +117,7 @@ def prefixes_of(keys: AnyKeys | bytes) -> Prefixes:
     return np.ascontiguousarray(pack_keys(keys)).view("<u8")[::2]
 
 
-def distinct(numbers: _Numbers) -> _Numbers:
+def distinct(numbers: npt.NDArray[_Integer]) -> npt.NDArray[_Integer]:
     """Each of these rising numbers once. `np.unique` takes many times as long."""
     is_first = np.ones(len(numbers), dtype=np.bool_)
     np.not_equal(numbers[1:], numbers[:-1], out=is_first[1:])

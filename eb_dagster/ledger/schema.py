@@ -68,8 +68,10 @@ requests = sa.Table(
     sa.Column("outcomes", sa.LargeBinary),
     sa.Column("aliases", sa.LargeBinary),
     sa.Index("requests_by_endpoint", "endpoint"),
-    _partial_index("requests_in_flight", "owner", where="state IN ('intent', 'answered')"),
-    _partial_index("requests_undecided", "id", where="at_risk > 0 OR unreadable > 0"),
+    _partial_index(
+        "requests_in_flight", "endpoint", "state", "owner", where="state IN ('intent', 'answered')"
+    ),
+    _partial_index("requests_undecided", "endpoint", "id", where="at_risk > 0 OR unreadable > 0"),
     _partial_index("requests_late", "late", where="late > 0"),
     # An id must never be used twice: ids order what was learned.
     sqlite_autoincrement=True,

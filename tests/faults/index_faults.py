@@ -122,10 +122,10 @@ def examine(where: str, toll: Toll, what: str) -> None:
     try:
         with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
             everyone = everybody(REQUESTS)
+            truth = scanned(ledger, everyone)
+            _look_up_one_by_one(ledger, truth, toll, what)
             for _ in range(2):
-                truth = scanned(ledger, everyone)
                 _compare(truth, looked_up(ledger, everyone), toll, what)
-                _look_up_one_by_one(ledger, truth, toll, what)
                 ledger.index.catch_up()
             if found := [fault for fault in reconcile.check(ledger) if "index" in fault]:
                 toll.not_mended += 1
