@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack, cast, overload
 
 import pyarrow as pa
 
 from eb_dagster.api.client import Client
+from eb_dagster.contacts.enriched_tables import nothing_enriched, prefix_of_enriched, read_enriched
 from eb_dagster.contacts.schema import arrow_schema, enriched_contacts, to_pandas
-from eb_dagster.errors import InputError, LedgerError, OverBudget, shown_list
+from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget, shown_list
 from eb_dagster.identifiers.columns import Layout
-from eb_dagster.identifiers.model import FieldType
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.ledger import privacy
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.pipeline.opening import Opening, opening_of
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.publication import Publisher
 from eb_dagster.pipeline.report import Report
@@ -30,7 +35,11 @@ from eb_dagster.pipeline.run import (
     make_explanation,
     make_plan,
 )
+from eb_dagster.pipeline.update import Update
 from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
+from eb_dagster.settings.config_file import CONFIG_FILE, read_config
+from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give
+from eb_dagster.tables.keyed_rows import keyed_rows
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import Revision, parquet_source
 from eb_dagster.tables.source import (
@@ -45,6 +54,9 @@ from eb_dagster.tables.source import (
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    OfPandas: TypeAlias = pd.DataFrame | pd.Series[Any] | list[str] | list[str | None]
+    """What comes back as a dataframe of pandas."""
 
 _LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
 
@@ -65,6 +77,10 @@ class Enricher:
         required_fields: Fields that a contact must have to count as found, and to be charged.
         identifiers: Which columns hold which kind of identifier, in the order of asking. Default: columns
             that are named after a kind.
+        social_profile: Columns of profiles, in place of identifiers. Those that are given so are asked in
+            the order given. Default: none.
+        email: Columns of e-mail addresses, likewise. Default: none.
+        phone: Columns of phone numbers, likewise. Default: none.
         person: Which columns hold the name and company of the person that a row is about. They are
             compared here and never sent. Default: none.
         default_region: Two-letter country of the phone numbers that have no country code. Default: those
@@ -86,6 +102,7 @@ class Enricher:
         timeout: Seconds that one request may take, from its first byte to the last byte of the reply.
         in_doubt: What to do about identifiers that may have been paid for without an answer: hold does
             not ask for them again, resend does so in the next run, and may pay twice.
+        price: Price of one credit. Costs are then shown in money. Default: none, and costs are in credits.
         accept_clock: Buy even if this machine's clock is far off the ledger's or the API's.
         aliases: Kinds of identifiers inside a bought contact that answer later rows at no cost.
         prefix: What the name of every added column starts with.
@@ -123,6 +140,8 @@ class Enricher:
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
         """Called when a signal stops a run, with what it still waits for; by default that is said above the bar."""
+        self.config_file: Path | None = None
+        """The file with settings that was read, if one was."""
         self._runs: list[Run] = []
         """The runs that have not ended."""
         try:
@@ -130,6 +149,33 @@ class Enricher:
         except BaseException:
             self._ledger.close()
             raise
+
+    @classmethod
+    def from_config(
+        cls, path: str | os.PathLike[str] | None = None, **options: Unpack[EnricherOptions]
+    ) -> Self:
+        """An enricher with the settings of a file, by default of `exactbuyer.toml` in the working directory.
+
+        What is given here comes before what the environment says, and that before the file. Paths in the file are
+        taken from its folder. Which file was read is logged, and is `config_file`.
+
+        Raises:
+            ConfigError: there is no such file, it has a setting that is not known, or it holds a key.
+
+        """
+        config = read_config(path)
+        if config is None:
+            raise ConfigError(
+                f"there is no {CONFIG_FILE} in the working directory; name a file, or make one with eb-dagster init"
+            )
+        logging.getLogger("eb_dagster").info("settings from %s", config.said)
+        settings = config.options()
+        if options.keys() & {*FIELD_TYPES}:
+            # The columns that are given stand for all that the file names.
+            settings.pop("identifiers", None)
+        enricher = cls(**cast("EnricherOptions", {**settings, **options}))
+        enricher.config_file = config.file
+        return enricher
 
     def __enter__(self) -> Self:
         return self
@@ -186,29 +232,30 @@ class Enricher:
         """
         return privacy.reject(self._ledger, field_type, text, default_region=self._settings.default_region)
 
-    def plan(self, frame: Any) -> Plan:
-        """What enriching this table would ask and cost at most. Sends nothing.
+    def plan(self, frame: Any, *, kind: FieldType | None = None) -> Plan:
+        """What enriching this table would ask and cost at most. Sends nothing, and makes no ledger.
 
-        Takes a pandas dataframe, or anything that `enrich_batches` takes.
+        Takes what `enrich_dataframe` and `enrich_batches` take.
         """
-        source = _read(frame)
-        return make_plan(self._setup, source, self._columns(source.names))
+        source, columns = self._read(frame, kind=kind)
+        return replace(make_plan(self._setup, source, columns), price=self._settings.price)
 
-    def explain(self, frame: Any) -> Any:
+    def explain(self, frame: Any, *, kind: FieldType | None = None) -> Any:
         """Every cell that is not used or not asked: a table of row (counted from 1), column and reason.
 
         No value is in it. Takes what `plan` takes; of pandas it comes back as pandas, else as an Arrow table.
         """
-        source = _read(frame).held()
-        table = make_explanation(self._setup, source, self._columns(source.names))
+        source, columns = self._read(frame, kind=kind)
+        source = source.held()
+        table = make_explanation(self._setup, source, columns)
         return cast("Any", table).to_pandas() if isinstance(source, PandasSource) else table
 
     @overload
-    def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame: ...
+    def enrich_dataframe(self, frame: OfPandas, *, kind: FieldType | None = None) -> pd.DataFrame: ...
     @overload
-    def enrich_dataframe(self, frame: Any) -> Any: ...
+    def enrich_dataframe(self, frame: Any, *, kind: FieldType | None = None) -> Any: ...
 
-    def enrich_dataframe(self, frame: Any) -> Any:
+    def enrich_dataframe(self, frame: Any, *, kind: FieldType | None = None) -> Any:
         """Return the frame with the status and contact columns added.
 
         Every row is there once, in the same order and with the same index; the columns of the
@@ -216,20 +263,25 @@ class Enricher:
         frames come back as Polars; Arrow tables, DuckDB relations and whatever else has
         `__arrow_c_stream__` as Arrow tables.
 
+        A Series, a list or an array is taken as a table of that one column. `kind` says what it holds, as in
+        `enrich_dataframe(["ada@firm.example"], kind="email")`; a Series that is called `email`, `phone` or
+        `social_profile` says it by its name.
+
         Raises:
             InputError: no identifier columns, values that are not text, or a clash of names.
             OverBudget, Refused, Busy, OutcomeUnknown, LedgerError: see `eb_dagster.errors`.
 
         """
-        source = source_of(frame)
+        named = as_table(frame, kind=kind, identifiers=self._settings.identifiers)
+        source = source_of(named.table)
         if source is None:
             raise InputError(
-                "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table or a DuckDB relation, "
-                f"not {type(frame).__name__}; give it one of these"
+                "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table, a DuckDB relation, a Series "
+                f"or a list, not {how_to_give(frame)}"
             )
         # Read to its end before anything is sent: what fails there has cost nothing.
         source = source.held()
-        columns = self._columns(source.names)
+        columns = self._columns(source.names, named.identifiers)
         self._check_clash(source.names)
         new_columns = self._added_table(source, columns)
         if isinstance(source, PandasSource):
@@ -246,9 +298,9 @@ class Enricher:
         Rows leave in the order they came, with the status and contact columns added; nothing is
         sent before the first batch is read, and memory holds a window of rows, not the table.
         """
-        source = _read(batches)
+        source = _stream(batches)
         # Of the schema: an index that has a name is a column there.
-        columns = self._columns(source.schema.names)
+        columns = self._columns(source.schema.names, self._settings.identifiers)
         self._check_clash(source.schema.names)
         source.check(columns)
         if self._settings.over_budget == "refuse":
@@ -261,16 +313,73 @@ class Enricher:
 
         return pa.RecordBatchReader.from_batches(schema, beside_inputs(source, columns, schema, add_columns))
 
+    def update_batches(
+        self, batches: Any, enriched: Any, *, key: str, is_text: bool = False
+    ) -> pa.RecordBatchReader:
+        """Bring an enriched table up to date with the leads of today, row by row by the column `key`.
+
+        Takes two tables that `enrich_batches` takes: the leads, and the result of an earlier enrichment. Rows that
+        are new or have other identifiers are asked, and so are those without an answer and those that are due
+        (`max_age`). All others are kept, and so are rows that are no longer in the leads; of each, the ledger's word
+        counts first, and nobody is kept who is suppressed, forgotten, rejected or shared by now. Rows leave in the
+        order of the earlier table, the new ones at the end. Both tables are held in memory.
+
+        Args:
+            batches: the leads of today.
+            enriched: the table as it was enriched before, with the prefix that this enricher has; None if there is
+                none yet, so that all rows are new.
+            key: the column that tells the rows of both tables apart. It is required in every row, and unique.
+            is_text: whether all cells of `enriched` are texts, as they are in a CSV.
+
+        Raises:
+            InputError: the key is blank or repeated, or `enriched` was not enriched before.
+
+        """
+        source = _stream(batches)
+        columns = self._columns(source.schema.names, self._settings.identifiers)
+        self._check_clash(source.schema.names)
+        source.check(columns)
+        leads = source.read_all()
+        if enriched is None:
+            earlier = nothing_enriched(leads, self._added_schema)
+        else:
+            table = _stream(enriched).read_all()
+            earlier = read_enriched(table, self._added_schema, prefix=self._settings.prefix, is_text=is_text)
+        update = Update(
+            setup=self._setup,
+            columns=columns,
+            rows=keyed_rows(leads, earlier.others, key=key),
+            earlier=earlier,
+            new_run=self._new_run,
+            open_runs=self._runs,
+            refuse=lambda rows: self._refuse_over_budget(rows, columns),
+        )
+        return pa.RecordBatchReader.from_batches(update.schema, update.batches())
+
     def enrich_parquet(
-        self, source: str | os.PathLike[str] | ObjectPath, target: str | os.PathLike[str] | ObjectPath
+        self,
+        source: str | os.PathLike[str] | ObjectPath,
+        target: str | os.PathLike[str] | ObjectPath,
+        *,
+        update: str | os.PathLike[str] | ObjectPath | None = None,
+        key: str | None = None,
     ) -> Report:
         """Enrich one Parquet file into another, which is written whole or not at all.
 
-        Either may be an object, as in s3://bucket/folder/table.parquet.
+        Each may be an object, as in s3://bucket/folder/table.parquet. With `update`, an earlier result (such as
+        the target itself) is brought up to date, row by row by the column `key`: see `update_batches`. If it is not
+        there yet, all rows are new.
         """
+        if (update is None) != (key is None):
+            raise ConfigError("update= and key= belong together; give both, or none")
         source_path, path = place(source), place(target)
         self.check_target(path, source=source_path)
-        self._publisher.write(self.enrich_batches(parquet_source(source_path)), path)
+        leads = parquet_source(source_path)
+        if update is None or key is None:
+            reader = self.enrich_batches(leads)
+        else:
+            reader = self.update_batches(leads, self.earlier_table(place(update)), key=key)
+        self._publisher.write(reader, path)
         return self.report
 
     def write(self, reader: pa.RecordBatchReader, target: str | os.PathLike[str] | ObjectPath) -> int:
@@ -282,6 +391,14 @@ class Enricher:
     def revisions(self, schema: pa.Schema) -> Callable[[], Revision | None]:
         """To be asked before an enriched table of this schema is published: what takes out who was suppressed since."""
         return self._publisher.revisions(schema)
+
+    def earlier_table(self, path: Place) -> Source | None:
+        """A Parquet table of this ledger's that is to be brought up to date; None if it is not there yet."""
+        return self._publisher.earlier(path)
+
+    def check_earlier_text(self) -> None:
+        """Refuse to bring a CSV up to date if nobody knows from which address its contacts are."""
+        self._publisher.check_earlier_text()
 
     def note_published(self, path: Place) -> None:
         """Remember where contacts are written, so that `forget` knows of them."""
@@ -303,6 +420,11 @@ class Enricher:
     # Before a run
 
     @property
+    def opening(self) -> Opening:
+        """From whom this buys, by which ledger, and what the caps leave: to be said before anything is bought."""
+        return opening_of(self._setup)
+
+    @property
     def _setup(self) -> Setup:
         return Setup(
             settings=self._settings, ledger=self._ledger, client=self._client, added_schema=self._added_schema
@@ -318,10 +440,16 @@ class Enricher:
                 "would buy everything again. Check the clock; if it is right, choose accept_clock"
             )
 
-    def _columns(self, names: Sequence[str]) -> InputColumns:
+    def _read(self, table: Any, *, kind: FieldType | None) -> tuple[Source, InputColumns]:
+        """What reads a table, a column or a stream, and the columns of it that are read."""
+        named = as_table(table, kind=kind, identifiers=self._settings.identifiers)
+        source = _stream(named.table)
+        return source, self._columns(source.names, named.identifiers)
+
+    def _columns(self, names: Sequence[str], identifiers: IdentifierColumns | None) -> InputColumns:
         return InputColumns.find(
             names,
-            identifiers=self._settings.identifiers,
+            identifiers=identifiers,
             person=self._settings.person,
             default_region=self._settings.default_region,
         )
@@ -329,9 +457,17 @@ class Enricher:
     def _check_clash(self, names: Sequence[str]) -> None:
         clashes = sorted(set(names) & set(self._added_schema.names))
         if clashes:
+            if prefix_of_enriched(names) is not None:
+                raise InputError(
+                    f"the input is the result of an enrichment: it has columns {shown_list(clashes[:3])} and more. Give "
+                    "the table of leads; to bring a result up to date, name it as the one to update. To enrich it all "
+                    "the same, choose another prefix"
+                )
             raise InputError(f"the input already has columns {shown_list(clashes)}; choose another prefix")
 
     def _refuse_over_budget(self, source: Source, columns: InputColumns) -> None:
+        if self._settings.over_budget != "refuse":
+            return
         cap = self._settings.max_credits
         credits_at_most = make_plan(self._setup, source, columns).credits_at_most
         if cap is not None and credits_at_most > cap:
@@ -345,14 +481,17 @@ class Enricher:
     def _run(
         self, chunks: Chunks, layout: Layout, *, rows: int | None, again: Callable[[], Chunks] | None
     ) -> Iterator[pa.RecordBatch]:
+        yield from self._new_run().added_columns(chunks, layout, rows=rows, again=again)
+
+    def _new_run(self) -> Run:
         run = Run(self._setup, open_runs=self._runs, on_stopping=self.on_stopping)
         self.report = run.report
-        yield from run.added_columns(chunks, layout, rows=rows, again=again)
+        self.report.price = self._settings.price
+        return run
 
     def _added_table(self, source: Source, columns: InputColumns) -> pa.Table:
         """The added columns of a whole table, without those who were suppressed while it was made."""
-        if self._settings.over_budget == "refuse":
-            self._refuse_over_budget(source, columns)
+        self._refuse_over_budget(source, columns)
 
         def chunks() -> Chunks:
             return chunks_of(source, columns)
@@ -381,10 +520,10 @@ class Enricher:
         return enriched
 
 
-def _read(table: Any) -> Source:
+def _stream(table: Any) -> Source:
     """What reads a table or a stream of batches."""
-    if isinstance(table, str | os.PathLike):
-        raise InputError("enrich_batches takes Arrow data, not a path; for a file, use enrich_parquet")
+    if isinstance(table, str | os.PathLike | dict):
+        raise InputError(f"a table or Arrow data is due, not {how_to_give(table)}")
     source = source_of(table)
     if source is not None:
         return source
@@ -396,12 +535,20 @@ def _read(table: Any) -> Source:
 
 
 @overload
-def enrich_dataframe(frame: pd.DataFrame, **options: Unpack[EnricherOptions]) -> pd.DataFrame: ...
+def enrich_dataframe(
+    frame: OfPandas, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]
+) -> pd.DataFrame: ...
 @overload
-def enrich_dataframe(frame: Any, **options: Unpack[EnricherOptions]) -> Any: ...
+def enrich_dataframe(
+    frame: Any, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]
+) -> Any: ...
 
 
-def enrich_dataframe(frame: Any, **options: Unpack[EnricherOptions]) -> Any:
-    """Enrich a single dataframe. Takes the keywords of `Enricher`."""
+def enrich_dataframe(frame: Any, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]) -> Any:
+    """Enrich a single dataframe, Series or list. Takes the keywords of `Enricher`.
+
+    As in `enrich_dataframe(leads, email="Mail", phone="Cell", max_credits=500)`, or
+    `enrich_dataframe(leads["Mail"], kind="email")`.
+    """
     with Enricher(**options) as enricher:
-        return enricher.enrich_dataframe(frame)
+        return enricher.enrich_dataframe(frame, kind=kind)

@@ -41,6 +41,7 @@ _ALL_FIGURES = PREFIX + "figures"
 _SPENT = ("credits_charged", "credits_in_doubt", "requests", "seconds")
 # A sum of these counters means nothing; each count is shown by itself.
 _NOT_SUMMED = ("filled", "matched_by", "answered_by")
+_NO_FIGURES = ("price", "is_read_first")
 _BAR_LENGTH = 20
 _PICTURE_WIDTH = 440
 _STATUS_COLORS = {
@@ -103,7 +104,7 @@ def storage_kind(path: object) -> dict[str, str]:
 
 def _counts(report: Report) -> Figures:
     counts: Figures = {}
-    for name in (field.name for field in fields(report)):
+    for name in (field.name for field in fields(report) if field.name not in _NO_FIGURES):
         value = getattr(report, name)
         if isinstance(value, int | float):
             counts[name] = value

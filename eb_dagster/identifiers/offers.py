@@ -81,9 +81,11 @@ class Offers(Sequence[Candidates]):
             return self._part(index)
         start = int(self.starts[index])
         indices: list[int] = self.identifiers[start : start + int(self.counts[index])].tolist()
-        identifiers = [Identifier(FIELD_TYPES[self.kinds[number]], self.values[number]) for number in indices]
+        identifiers = [
+            Identifier(FIELD_TYPES[int(self.kinds[number])], self.values[number]) for number in indices
+        ]
         person = None if self.persons is None else self.persons[index]
-        return Candidates(tuple(identifiers), self.reason_lists[self.reasons[index]], person)
+        return Candidates(tuple(identifiers), self.reason_lists[int(self.reasons[index])], person)
 
     def __iter__(self) -> Iterator[Candidates]:
         for index in range(len(self)):
@@ -144,7 +146,8 @@ class Offers(Sequence[Candidates]):
 
     def _count_reasons(self, codes: Numbers) -> Iterator[tuple[tuple[str, ...], int]]:
         counts = np.bincount(codes, minlength=1)
-        for code in np.flatnonzero(counts).tolist():
+        used: list[int] = np.flatnonzero(counts).tolist()
+        for code in used:
             yield self.reason_lists[code], int(counts[code])
 
 

@@ -29,11 +29,13 @@ from eb_dagster.identifiers.offers import (
 )
 from eb_dagster.identifiers.phone import check_region
 from eb_dagster.identifiers.texts import (
+    NUMBERS,
     ArrowColumn,
     Cells,
     Texts,
     arrow_cells,
     holds_text,
+    how_to_read_numbers,
     kind_of_values,
     pandas_cells,
 )
@@ -98,13 +100,20 @@ def _read_columns(columns: Sequence[Cells], layout: Layout, region: str | None) 
 
 
 def _check_text(columns: Mapping[str, ArrowColumn]) -> None:
-    faults = [
-        f"{name}: {len(column) - column.null_count:,} of {len(column):,} values are {kind_of_values(column.type)}, not text"
+    kinds = {
+        name: kind_of_values(column.type)
         for name, column in columns.items()
         if column.null_count < len(column) and not holds_text(column.type)
+    }
+    if not kinds:
+        return
+    faults = [
+        f"{name}: {len(columns[name]) - columns[name].null_count:,} of {len(columns[name]):,} values are {kind}, not text"
+        for name, kind in kinds.items()
     ]
-    if faults:
-        raise InputError(f"{'; '.join(faults)}; cast the column to text, or to lists of text")
+    numbers = [name for name, kind in kinds.items() if kind == NUMBERS]
+    cure = how_to_read_numbers(numbers) or "cast the column to text, or to lists of text"
+    raise InputError(f"{'; '.join(faults)}; {cure}")
 
 
 class _Read(NamedTuple):
@@ -181,12 +190,10 @@ class _Reader:
         """What each row of a table in long form offers."""
         pairs, codes = np.unique(kinds.codes * (len(cells.distinct) + 1) + cells.codes, return_inverse=True)
         kind_codes, cell_codes = np.divmod(pairs, len(cells.distinct) + 1)
+        pair_codes: list[tuple[int, int]] = [*zip(kind_codes.tolist(), cell_codes.tolist(), strict=True)]
         kind_texts: list[Texts] = [*kinds.distinct, None]
         cell_texts: list[Texts] = [*cells.distinct, None]
-        read = [
-            _read_pair(kind_texts[kind], cell_texts[cell], self._region)
-            for kind, cell in zip(kind_codes.tolist(), cell_codes.tolist(), strict=True)
-        ]
+        read = [_read_pair(kind_texts[kind], cell_texts[cell], self._region) for kind, cell in pair_codes]
         return self._read_each(read).of(codes)
 
     def offers(self, columns: Sequence[_Read]) -> Offers:
@@ -236,11 +243,11 @@ class _Reader:
         if not len(may_repeat):
             return read
         forms: dict[tuple[int, str], int] = {}
+        kinds: list[int] = kind[may_repeat].tolist()
+        values: list[int] = read.identifiers[may_repeat].tolist()
         form = [
-            forms.setdefault((kind, key_form(FIELD_TYPES[kind], self._values[identifier])), len(forms))
-            for kind, identifier in zip(
-                kind[may_repeat].tolist(), read.identifiers[may_repeat].tolist(), strict=True
-            )
+            forms.setdefault((code, key_form(FIELD_TYPES[code], self._values[value])), len(forms))
+            for code, value in zip(kinds, values, strict=True)
         ]
         _, first = np.unique(row[may_repeat] * len(forms) + np.array(form), return_index=True)
         is_kept = np.ones(len(row), dtype=np.bool_)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 
+from eb_dagster.identifiers.columns import listed
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -59,8 +61,11 @@ def arrow_cells(column: ArrowColumn) -> Cells:
     """The cells of a column of Arrow that holds text."""
     if str(column.type) not in ("string", "large_string") or hasattr(column, "chunks"):
         return _cells_of(arrow_texts(column))
+    # Arrow is imported with the first table.
+    from eb_dagster.identifiers.arrays import number_scalar
+
     encoded = column.dictionary_encode()
-    codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    codes = encoded.indices.fill_null(number_scalar(-1)).to_numpy().astype(np.int64)
     return Cells(encoded.dictionary.to_pylist(), codes)
 
 
@@ -68,6 +73,20 @@ def texts_of(column: pd.Series[Any] | ArrowColumn) -> list[str | None]:
     """The texts of a column; None for whatever is no text."""
     texts = arrow_texts(column) if hasattr(column, "null_count") else pandas_texts(column)
     return [text if isinstance(text, str) else None for text in texts]
+
+
+NUMBERS: Final = "numbers"
+
+
+def how_to_read_numbers(names: Sequence[str]) -> str:
+    """What to do about columns that hold numbers, as phone numbers do that were read as such; empty without any."""
+    if not names:
+        return ""
+    types = ", ".join(f"{listed([name])}: str" for name in names)
+    return (
+        f"read the file again with texts there, as in pandas.read_csv(…, dtype={{{types}}}): as a number, a phone "
+        "number has lost its + and its leading zeros"
+    )
 
 
 # ---- pandas -------------------------------------------------------------------------------------
@@ -135,7 +154,7 @@ def _kind_of_cell(cell: object) -> str:
     if type(cell).__name__.startswith("bool"):
         return "booleans"
     if isinstance(cell, Number):
-        return "numbers"
+        return NUMBERS
     if isinstance(cell, bytes | bytearray | memoryview):
         return "bytes"
     if isinstance(cell, list | tuple):
@@ -217,7 +236,7 @@ def kind_of_values(kind: ArrowType) -> str:
     if types.is_boolean(kind):
         return "booleans"
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return "numbers"
+        return NUMBERS
     if "binary" in str(kind):
         return "bytes"
     return "dates" if types.is_timestamp(kind) or types.is_date(kind) else "objects"

@@ -132,6 +132,14 @@ class KnownKeys(Mapping[bytes, Known]):
     def __getitem__(self, key: bytes) -> Known:
         return self._make([self._index_of[key]])[0]
 
+    def news(self, *, run: str, resend: bool) -> dict[bytes, Known]:
+        """What is known by now of keys that this run is about to ask. With `resend`, doubt is no reason not to."""
+        return {
+            key: answer
+            for key, answer in self.items()
+            if not answer.is_stale and not (resend and answer.standing == "in_doubt" and answer.run != run)
+        }
+
     def of(self, keys: Iterable[bytes]) -> list[Known | None]:
         """What is known of each of these keys, three times as fast as one by one."""
         indices = [self._index_of.get(key) for key in keys]

@@ -78,7 +78,8 @@ def _with_reasons(
     )
     reasons = Reasons()
     new_codes: list[int] = []
-    for code, is_shared, has_roles, is_left in combinations.tolist():
+    listed: list[list[int]] = combinations.tolist()
+    for code, is_shared, has_roles, is_left in listed:
         own = offers.reason_lists[code]
         against = (*[SHARED] * is_shared, *[ROLE_MAILBOX] * has_roles)
         # The first reason of a row without identifiers is the one that is reported.

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from eb_dagster.errors import InputError
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report
 from eb_dagster.tables.atomic_file import published, telling_of
@@ -48,6 +49,7 @@ def report_page(
 ) -> str:
     """The page as HTML. With the price of a credit, costs are shown in money."""
     time = (made_at or datetime.now(UTC)).astimezone(UTC)
+    price = report.price if price is None else price
     sections = [
         _tiles(report, price),
         _section("What became of the rows", _outcomes(report)),
@@ -69,6 +71,20 @@ def write_page(page: str, path: Path) -> None:
     """Write a page; it is there whole or not at all."""
     with telling_of(path), published(path) as sink:
         sink.write(page.encode())
+
+
+def save_page(page: str, path: Path) -> None:
+    """Write a page, but over nothing that is not an earlier one.
+
+    Raises:
+        InputError: the name does not end in .html, or there is another file of that name.
+
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise InputError("a report is saved as a web page; give it a name that ends in .html")
+    if path.exists() and not is_page(path):
+        raise InputError(f"{path} exists and is no earlier report; choose another name for this one")
+    write_page(page, path)
 
 
 def is_page(path: Path) -> bool:

@@ -130,8 +130,8 @@ class KeySlots:
 
     def identifiers(self, slots: Numbers) -> list[Identifier]:
         """The identifiers in these slots."""
-        values = self._values
-        return identifiers_of(self.table["kind"][slots], [values[slot] for slot in slots.tolist()])
+        values, listed = self._values, _as_list(slots)
+        return identifiers_of(self.table["kind"][slots], [values[slot] for slot in listed])
 
     def used(self) -> Numbers:
         """All slots that are in use."""
@@ -156,3 +156,7 @@ class KeySlots:
     def clear(self) -> None:
         """Let go of all slots."""
         self.__init__()
+
+
+def _as_list(slots: Numbers) -> list[int]:
+    return slots.tolist()

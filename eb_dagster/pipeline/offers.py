@@ -68,7 +68,8 @@ class KeyedOffers:
     def values(self, indices: Numbers) -> list[str]:
         """The canonical values of these keys."""
         values = self.offers.values
-        return [values[index] for index in self._first_value[indices].tolist()]
+        listed: list[int] = self._first_value[indices].tolist()
+        return [values[index] for index in listed]
 
     def identifiers(self, indices: Numbers | None = None) -> list[Identifier]:
         """The identifiers of these keys, or of all."""

@@ -178,7 +178,9 @@ class Purchase:
 
     def _are_aliases(self, kinds: Codes, *, also: Collection[FieldType] = ()) -> Booleans:
         """Which identifiers, of these kinds, a contact answers that holds them."""
-        return np.isin(kinds, [KIND_CODES[kind] for kind in {*self._settings.aliases, *also}])
+        return np.isin(
+            kinds, [code for kind, code in KIND_CODES.items() if kind in (*self._settings.aliases, *also)]
+        )
 
     def take_in(self, rows: Rows) -> Block:
         """Take in rows that were looked up: what is known of them is settled, the others may be asked."""
@@ -452,7 +454,7 @@ class Purchase:
             _states(position),
             Answers(
                 request_id=reading.stored.request_id,
-                answered_at=np.nan if reading.stored.answered_at is None else reading.stored.answered_at,
+                answered_at=reading.stored.answered_at,
                 source=self._window.slots.add_source(reading.contacts),
                 position=np.where(position >= 0, position, NONE),
                 contact=contact,

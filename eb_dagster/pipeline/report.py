@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from dataclasses import dataclass, field, fields
-from typing import Any, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from eb_dagster.contacts.schema import Status
-from eb_dagster.pipeline.facts import html_table, money, text_table, unusable_facts
+from eb_dagster.pipeline.facts import html_table, money, one_row, text_table, unusable_facts
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from eb_dagster.pipeline.plan import Plan
 
 
 @dataclass(slots=True, kw_only=True)
@@ -67,11 +74,22 @@ class Report:
     """Matched rows whose contact has the row's name, where columns with names are given."""
     disagrees: int = 0
     """Matched rows whose contact has another name."""
+    kept: int = 0
+    """Rows of a table that was updated that did not have to be asked, or are no longer in the input."""
+    gone: int = 0
+    """Those of them that are no longer in the input."""
     is_read_first: bool = True
     """Whether the whole table was read for shared identifiers first. A stream knows what it has read."""
     stopped: str | None = None
     """Why sending stopped before everything was asked, if it did."""
     seconds: float = 0.0
+    price: float | None = None
+    """Of one credit, if it was given: costs are then in money."""
+
+    @property
+    def cost(self) -> float | None:
+        """What the run was charged, in money; None without a price."""
+        return None if self.price is None else round(self.credits_charged * self.price, 6)
 
     @property
     def spent(self) -> str:
@@ -103,12 +121,34 @@ class Report:
             value = getattr(self, column.name)
             plain[column.name] = dict(cast("Counter[str]", value)) if isinstance(value, Counter) else value
         plain["match_rate"] = self.match_rate
+        price = plain["price"] = self.price if price is None else price
         if price is not None:
             plain["cost"] = round(self.credits_charged * price, 6)
         return plain
 
+    def to_frame(self) -> pd.DataFrame:
+        """The report as a dataframe of one row, with a column for each figure and each part, as `matched_by.email`.
+
+        Those of several runs can be put below each other with `pandas.concat`.
+        """
+        return one_row(self.to_dict())
+
+    def save(self, path: str | os.PathLike[str], *, plan: Plan | None = None) -> None:
+        """Write the report as a web page of its own, which shows no person. It takes the place of an earlier report.
+
+        With the plan, the page compares the two.
+
+        Raises:
+            InputError: the name does not end in .html, or there is another file of that name.
+
+        """
+        from eb_dagster.pipeline.html_report import report_page, save_page
+
+        save_page(report_page(self, plan=plan), Path(path))
+
     def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
         """The report line by line; with the price of a credit, what it cost."""
+        price = self.price if price is None else price
         facts = [
             ("rows", self._rows),
             ("distinct identifiers", f"{self.identifiers:,}"),
@@ -120,6 +160,7 @@ class Report:
             ("rows unreadable", f"{self.unreadable:,}"),
             ("repeats (asked once)", f"{self.folded:,}"),
             ("rows answered from the ledger", f"{self.from_ledger:,}"),
+            *self._update_facts(),
             ("requests", f"{self.requests:,}"),
             ("credits charged", f"{self.credits_charged:,}"),
             ("credits saved", f"{self.credits_saved:,}"),
@@ -156,6 +197,13 @@ class Report:
         if compared := self.agrees + self.disagrees:
             facts.append(("names agree, of those compared", f"{self.agrees:,} of {compared:,}"))
         return facts
+
+    def _update_facts(self) -> list[tuple[str, str]]:
+        """Of a table that was updated, how many rows were kept."""
+        if not self.kept:
+            return []
+        gone = [("  no longer in the input", f"{self.gone:,}")] if self.gone else []
+        return [("rows kept as they were", f"{self.kept:,}"), *gone]
 
     @property
     def _rows(self) -> str:

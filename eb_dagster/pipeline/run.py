@@ -240,9 +240,15 @@ class Run:
     """One enrichment: from what rows offer to the columns that are added to them."""
 
     def __init__(
-        self, setup: Setup, *, open_runs: list[Run], on_stopping: Callable[[str], None] | None = None
+        self,
+        setup: Setup,
+        *,
+        open_runs: list[Run],
+        on_stopping: Callable[[str], None] | None = None,
+        tells: bool = True,
     ) -> None:
         self._setup = setup
+        self._tells = tells
         self._on_stopping = on_stopping
         self._window = Window()
         self.report = Report()
@@ -287,7 +293,8 @@ class Run:
                 finally:
                     report.seconds = time.monotonic() - started
                     display(report)
-        _warn(report)
+        if self._tells:
+            _warn(report)
 
     def _fill_window(
         self, ahead: Iterator[Rows], finisher: Finisher, window_rows: int, interruption: Interruption

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.contacts.schema import STATUSES
 from eb_dagster.identifiers.canonical import identifiers_in, key_form
 from eb_dagster.identifiers.model import FieldType, Identifier, Trait
 from eb_dagster.identifiers.offers import Numbers, Offers, ranges
+from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.keys import SLOT, KeySlots
 from eb_dagster.pipeline.lookup import Lookup
 from eb_dagster.pipeline.namesakes import Namesakes
@@ -83,34 +83,6 @@ class Block:
     def has_choice(self) -> bool:
         """Whether one of its rows offers several identifiers."""
         return int(self.offers.counts.max(initial=0)) > 1
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class EndedRows:
-    """How the rows of a block ended. The arrays have an entry for each row."""
-
-    offers: Offers
-    status: Codes
-    """Index in `STATUSES`."""
-    kind: Codes
-    """Of the identifier that decided: its index in `FIELD_TYPES`; -1 where none did."""
-    trait: Codes
-    query: list[str | None] = field(repr=False)
-    """The identifier that decided. Nothing tells by which identifier somebody is suppressed."""
-    request_id: Numbers
-    """The request that was answered; 0 without an answer."""
-    position: Numbers
-    """The contact's position in that reply; -1 without one."""
-    source: Numbers
-    """Which of `sources` has the contact; -1 if it has to be read back."""
-    contact: Numbers
-    answered_at: npt.NDArray[np.float64]
-    """Seconds since the epoch; NaN without an answer."""
-    is_from_ledger: Booleans
-    sources: dict[int, Flattened] = field(repr=False)
-    missed_row: Numbers
-    missed_kind: Codes
-    """Each kind that missed before another kind decided, with the row."""
 
 
 class Window:
@@ -569,7 +541,8 @@ class Window:
     @property
     def queued(self) -> Numbers:
         """The slots to ask, of all steps."""
-        return np.concatenate([np.zeros(0, dtype=np.int64), *self._queues])
+        nothing: Numbers = np.zeros(0, dtype=np.int64)
+        return np.concatenate([nothing, *self._queues])
 
     def clear(self) -> None:
         """Let go of all rows."""

@@ -3,6 +3,7 @@
 As a program it checks 50,000 of them, or as many as it is told.
 """
 
+import json
 import random
 import sys
 
@@ -81,13 +82,20 @@ class History:
             has_vanity=is_matched and chance.random() < 0.5,
         )  # fmt: skip
 
+    def told(self, asked: list[Identifier]) -> dict[Identifier, Told]:
+        """What the ledger tells of these after they were asked."""
+        outcomes = {one: outcome_state(self.vendor[one]) for one in asked}
+        return {
+            one: Told(outcome, MINE, 0 if outcome == "matched" else -1, has_vanity=self.has_vanity[one])
+            for one, outcome in outcomes.items()
+            if outcome in ("matched", "missed", "in_doubt", "unreadable")
+        }
+
     def contact(self, identifier: Identifier) -> Contact:
         """Whom the vendor finds by it."""
         texts: dict[str, list[str]] = {kind: [] for kind in FIELD_TYPES}
         for one in sorted(self.holds[identifier]):
             texts[one.field_type].append(one.value)
-        import json
-
         return read_contact(
             json.dumps({
                 "full_name": "p",
@@ -243,12 +251,7 @@ def check(history: History) -> None:
             suppressed_later = set()
         for way in ways:
             way.answer(partition)
-        for one in partition:
-            outcome = outcome_state(history.vendor[one])
-            if outcome in ("matched", "missed", "in_doubt", "unreadable"):
-                table[one] = Told(
-                    outcome, MINE, 0 if outcome == "matched" else -1, has_vanity=history.has_vanity[one]
-                )
+        table |= history.told(partition)
         # What was cut may be wanted by no row any more.
         if not partition and arrays.window.first_step() is None:
             if [way.end_elsewhere() for way in ways] == [True, True]:
@@ -257,6 +260,11 @@ def check(history: History) -> None:
                 break
     for way in ways:
         way.leave()
+    check_end(history, arrays, plain, asked)
+
+
+def check_end(history: History, arrays: Arrays, plain: Plain, asked: list[Identifier]) -> None:
+    """All rows have ended alike, and nobody was asked twice."""
     rows = [row for block in history.blocks for row in block]
     assert arrays.left == plain.left, history.seed
     assert len(arrays.left) == len(rows), history.seed

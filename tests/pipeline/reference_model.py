@@ -60,6 +60,11 @@ def decide(row: Row) -> tuple[str, Question | None]:
         return "matched", first
     # Weak ones count only if it is their turn.
     telling = [first, *(other for other in not_missed[1:] if not is_weak(other.identifier))]
+    return decide_by_later_answers(row, first, telling)
+
+
+def decide_by_later_answers(row: Row, first: Question, telling: list[Question]) -> tuple[str, Question]:
+    """The same for a row whose first question is not answered."""
     for question in telling:
         if question.state == "matched" and not contradicts(row, question):
             return "matched", question

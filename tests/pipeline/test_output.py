@@ -18,8 +18,8 @@ from eb_dagster.identifiers.offers import offers_of
 from eb_dagster.ledger.budget import Limits
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.pipeline import output
+from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.window import EndedRows
 
 EMAIL = Identifier("email", "a@b.example")
 # By reply, who was found among those that were asked.

@@ -1,0 +1,67 @@
+"""What is said before anything is bought: from whom, by which ledger, and what the caps leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.connection import shown_url
+from eb_dagster.settings import is_sandbox
+
+if TYPE_CHECKING:
+    from eb_dagster.pipeline.run import Setup
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """Where an enricher buys, and what it may spend. No key, no password and nobody is in it."""
+
+    address: str
+    is_sandbox: bool
+    """Whether the address is this very machine's, where nobody sells contacts."""
+    ledger: str
+    """The absolute path of the ledger's file, or the address of its database without user and password."""
+    is_ledger_empty: bool
+    """Whether no request was ever made with it."""
+    credits_left: Mapping[str, int]
+    """By "run", "day" and "month", what the caps leave; none where there is no cap."""
+
+    @property
+    def seller(self) -> str:
+        """Who sells, in words."""
+        if self.is_sandbox:
+            return f"the sandbox at {self.address}, whose people are made up"
+        return self.address
+
+    @property
+    def caps(self) -> str:
+        """What the caps leave, in words."""
+        names = {"run": "for this run", "day": "today", "month": "this month"}
+        left = [
+            f"{self.credits_left[name]:,} {words}"
+            for name, words in names.items()
+            if name in self.credits_left
+        ]
+        return ", ".join(left) if left else "any number: no cap is set"
+
+
+def opening_of(setup: Setup) -> Opening:
+    """What is to be said of an enricher."""
+    settings, ledger = setup.settings, setup.ledger
+    limits = Limits(
+        max_credits=settings.max_credits,
+        max_credits_at_risk=settings.max_credits_at_risk,
+        max_credits_per_day=settings.max_credits_per_day,
+        max_credits_per_month=settings.max_credits_per_month,
+    )
+    left: dict[str, int] = {} if settings.max_credits is None else {"run": settings.max_credits}
+    left |= {str(period): count for period, count in ledger.budget.left_by_caps(limits=limits).items()}
+    return Opening(
+        address=settings.base_url,
+        is_sandbox=is_sandbox(settings.base_url),
+        ledger=shown_url(ledger.database.url),
+        is_ledger_empty=ledger.last_request() == 0,
+        credits_left=left,
+    )
