@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Final, TypeAlias, overload
+from typing import Any, Final, TypeAlias, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +92,10 @@ class Offers(Sequence[Candidates]):
             yield self[index]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sequence) and list(self) == list(other)
+        if not isinstance(other, Sequence):
+            return False
+        rows: list[object] = [*cast("Sequence[object]", other)]
+        return list(self) == rows
 
     __hash__ = None  # pyright: ignore[reportAssignmentType]
 

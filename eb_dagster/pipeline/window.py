@@ -530,7 +530,7 @@ class Window:
         """Forget what no open row offers: from here on it is the ledger that knows it."""
         rows, offered = len(block.offers), len(block.offers.identifiers)
         deciding = self._rows["deciding"][:rows]
-        slots = np.unique(np.concatenate([self._offered[:offered], deciding[deciding != NONE]]))
+        slots: Numbers = np.unique(np.append(self._offered[:offered], deciding[deciding != NONE]))
         self._rows = self._rows[rows:]
         self._rows["start"] -= offered
         self._offered = self._offered[offered:]
@@ -541,8 +541,8 @@ class Window:
     @property
     def queued(self) -> Numbers:
         """The slots to ask, of all steps."""
-        nothing: Numbers = np.zeros(0, dtype=np.int64)
-        return np.concatenate([nothing, *self._queues])
+        queues = [np.zeros(0, dtype=np.int64), *self._queues]
+        return np.concatenate(queues)
 
     def clear(self) -> None:
         """Let go of all rows."""
