@@ -80,7 +80,9 @@ def closed(enricher: Enricher) -> Enricher:
 
 def use_a_closed_enricher(scene: Scene) -> Any:
     scene.buy()
-    closed(scene.enricher()).plan(leads())
+    enricher = scene.enricher()
+    enricher.plan(leads())
+    closed(enricher).plan(leads())
 
 
 def another_key(scene: Scene) -> Any:
