@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from eb_dagster.ledger.budget import Limits
+from eb_dagster.ledger.connection import database_url, file_of
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.settings import Settings
 
@@ -42,7 +44,7 @@ def announcement(settings: Settings, ledger: Ledger) -> Announcement:
     """What is true of a run that starts now."""
     return Announcement(
         address=address_in_words(settings.base_url),
-        ledger=ledger_in_words(ledger),
+        ledger=ledger_in_words(settings.ledger),
         is_new=ledger.last_request() == 0,
         caps=_caps_in_words(settings, ledger),
     )
@@ -54,11 +56,12 @@ def address_in_words(base_url: str) -> str:
     return f"the sandbox on this machine, {base_url}" if _is_here(host) else base_url
 
 
-def ledger_in_words(ledger: Ledger) -> str:
+def ledger_in_words(where: str | os.PathLike[str]) -> str:
     """The ledger's file with its whole path, or the database that it is; the address of that may hold a password."""
-    if ledger.file is not None:
-        return str(ledger.file)
-    url = ledger.database.url
+    url = database_url(where)
+    file = file_of(url)
+    if file is not None:
+        return str(file)
     return f"{url.get_backend_name()} database {url.database or ''} on {url.host or 'this machine'}"
 
 

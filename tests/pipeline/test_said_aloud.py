@@ -30,7 +30,7 @@ def test_a_plan_makes_no_ledger_and_the_first_run_warns_of_a_new_one(stand_in, e
     assert not ledger.parent.exists()
     address, where, caps = buyer.announcement().lines
     assert address.startswith("buys from the sandbox on this machine, http://127.0.0.1:")
-    assert where.endswith("new and empty")
+    assert where == f"ledger: {ledger}, new and empty"
     assert caps == "caps: 40 credits in this run, 100 credits left today"
     with pytest.warns(UserWarning, match=rf"the ledger is new and empty \({ledger}"):
         buyer.enrich_dataframe(leads())
