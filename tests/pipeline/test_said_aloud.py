@@ -47,7 +47,7 @@ def test_a_plan_makes_no_ledger_and_the_first_run_warns_of_a_new_one(stand_in, e
 
 def test_a_run_that_stops_before_its_end_warns(stand_in, enricher):
     api = stand_in(match_rate=1.0, faults=[Fault("reset-after", 2, 2)])
-    with pytest.warns(UserWarning, match="max_credits is spent: 20 rows are not asked"):
+    with pytest.warns(UserWarning, match="max_credits is spent: 20 rows were not asked"):
         enricher(api, max_credits=10).enrich_dataframe(leads())
     with pytest.warns(UserWarning, match="not every row has an answer: 20 rows are in doubt"):
         enricher(api).enrich_dataframe(leads())
