@@ -32,7 +32,7 @@ from eb_dagster.cli.inputs import (
     is_parquet,
     open_table,
 )
-from eb_dagster.cli.opening import planning_ledger, tell_opening
+from eb_dagster.cli.opening import tell_opening
 from eb_dagster.cli.options import (
     enricher_options,
     force_option,
@@ -99,8 +99,8 @@ def plan(
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
-        with planning_ledger(options) as missing, _open_enricher(table, options) as enricher:
-            tell_opening(enricher.opening, planned_without=missing)
+        with _open_enricher(table, options) as enricher:
+            tell_opening(enricher.opening)
             outcome.plan = enricher.plan(table.reader())
             if explain:
                 outcome.explained = enricher.explain(table.reader()).to_pylist()
