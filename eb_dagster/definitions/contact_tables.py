@@ -186,7 +186,7 @@ class _Load:
     @property
     def storage_kind(self) -> str | None:
         """The kind of warehouse, as far as it is known before a run."""
-        from eb_dagster.warehouse import destination_of
+        from eb_dagster.warehouse.query import destination_of
 
         if isinstance(self.destination, dg.EnvVar):
             return None
@@ -236,8 +236,8 @@ class _Load:
             yield from self._results(context, key, tables)
 
     def _load_file(self, file: Place, names: Sequence[str]) -> "list[LoadedTable]":
-        from eb_dagster.warehouse import destination_of
         from eb_dagster.warehouse.load import load_tables
+        from eb_dagster.warehouse.query import destination_of
 
         given = self.destination
         address = variable_value(given, of="destination") if isinstance(given, dg.EnvVar) else given

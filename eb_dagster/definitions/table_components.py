@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import dagster as dg
-from dagster.components.resolved.core_models import OpSpec
+from dagster.components.resolved.core_models import OpSpec, ResolvedAssetAttributes
 from pydantic import BaseModel, Field
 
 from eb_dagster.definitions.component import in_project, scaffold_with_note
@@ -163,7 +163,7 @@ class ContactTablesComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = None
     prefix: Annotated[str, _setting("prefix")] = "eb_"
     asset_attributes: Annotated[
-        dg.ResolvedAssetAttributes | None,
+        ResolvedAssetAttributes | None,
         _described("Group, owners, tags, partitions and so on, of each table."),
     ] = None
     op: Annotated[OpSpec | None, _described("Tags, pool and backfill policy of the step.")] = None

@@ -15,7 +15,7 @@ import pyarrow as pa
 from dlt.common import logger as dlt_logger
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
-from dlt.common.destination.exceptions import DestinationException
+from dlt.common.destination.exceptions import DestinationException, SqlClientNotAvailable
 from dlt.common.pipeline import PipelineContext
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.job_client_impl import SqlJobClientBase
@@ -35,6 +35,7 @@ Pipeline: TypeAlias = Any
 SqlClient: TypeAlias = Any
 
 _PIPELINE: Final = "exactbuyer"
+_PROBE: Final = f"_dlt_{_PIPELINE}_probe"
 # Of this pipeline alone. Otherwise dlt would keep the staged people in a schema beside theirs.
 _TRUNCATE_STAGING: Final = f"{_PIPELINE.upper()}__LOAD__TRUNCATE_STAGING_DATASET"
 # dlt itself hands descriptions to Snowflake, BigQuery and Databricks. These three share one statement.
@@ -141,6 +142,9 @@ def _load(
                 _PIPELINE, destination=destination, dataset_name=dataset, pipelines_dir=private
             )
             pipeline.sync_destination()
+            if isinstance(table, pa.RecordBatchReader):
+                # Before the first batch: a table that is loaded as it streams buys it.
+                _check_rights(pipeline)
             pipeline.extract(source)
             counts: dict[str, int] = pipeline.normalize().row_counts
             pipeline.load()
@@ -237,6 +241,27 @@ def _error_of(failure: PipelineStepFailed) -> EnrichError:
             "them apart: choose another dataset"
         )
     return ConfigError(f"dlt could not {failure.step} the contacts ({name}); {advice}")
+
+
+def _check_rights(pipeline: Pipeline) -> None:
+    """Make what a load needs, and a table that is dropped again: a right that is missing is told before a purchase."""
+    try:
+        client: SqlClient = pipeline.sql_client()
+    except SqlClientNotAvailable:
+        # A lake: files, whose folder was written to already.
+        return
+    with client:
+        _make_dataset(client)
+        probe = client.make_qualified_table_name(_PROBE)
+        client.execute_sql(f"CREATE TABLE {probe} (probe INTEGER)")
+        client.execute_sql(f"DROP TABLE {probe}")
+        with client.with_staging_dataset():
+            _make_dataset(client)
+
+
+def _make_dataset(client: SqlClient) -> None:
+    if not client.has_dataset():
+        client.create_dataset()
 
 
 def _origins(
