@@ -14,7 +14,7 @@ from eb_dagster.tables.parquet import write_parquet
 from tests.warehouse.enriched_tables import FULL, PEOPLE, TABLES, enriched, everybody, with_own
 
 pytest.importorskip("dlt")
-from tests.warehouse.warehouses import IGNORED_WARNINGS, postgres  # noqa: E402
+from tests.warehouse.warehouses import IGNORED_WARNINGS, postgres
 
 pytestmark = IGNORED_WARNINGS
 PASSWORD = "canary-pass-77"
