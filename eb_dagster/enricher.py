@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack, cast, overload
 
 import pyarrow as pa
 
 from eb_dagster.api.client import Client
 from eb_dagster.contacts.schema import arrow_schema, enriched_contacts, to_pandas
-from eb_dagster.errors import InputError, LedgerError, OverBudget, shown_list
+from eb_dagster.errors import EnrichError, InputError, LedgerError, OverBudget, shown_list
 from eb_dagster.identifiers.columns import Layout
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.ledger import privacy
+from eb_dagster.ledger.connection import has_ledger
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.pipeline.announcement import Announcement, announcement
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.publication import Publisher
-from eb_dagster.pipeline.report import Report
+from eb_dagster.pipeline.report import Report, warn_of_rest
 from eb_dagster.pipeline.run import (
     Chunks,
     Run,
@@ -30,7 +36,9 @@ from eb_dagster.pipeline.run import (
     make_explanation,
     make_plan,
 )
+from eb_dagster.pipeline.run_log import LOGGER
 from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
+from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import Revision, parquet_source
 from eb_dagster.tables.source import (
@@ -46,6 +54,11 @@ from eb_dagster.tables.source import (
 if TYPE_CHECKING:
     import pandas as pd
 
+    OfPandas: TypeAlias = pd.DataFrame | pd.Series[Any] | list[str] | list[str | None]
+    """What comes back as a dataframe of pandas."""
+
+_CALLER: Final = 4
+"""How far up the stack of a run the user's own line is."""
 _LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
 
 
@@ -65,6 +78,10 @@ class Enricher:
         required_fields: Fields that a contact must have to count as found, and to be charged.
         identifiers: Which columns hold which kind of identifier, in the order of asking. Default: columns
             that are named after a kind.
+        social_profile: Columns of profiles, in place of identifiers. Those that are given so are asked in
+            the order given. Default: none.
+        email: Columns of e-mail addresses, likewise. Default: none.
+        phone: Columns of phone numbers, likewise. Default: none.
         person: Which columns hold the name and company of the person that a row is about. They are
             compared here and never sent. Default: none.
         default_region: Two-letter country of the phone numbers that have no country code. Default: those
@@ -86,6 +103,7 @@ class Enricher:
         timeout: Seconds that one request may take, from its first byte to the last byte of the reply.
         in_doubt: What to do about identifiers that may have been paid for without an answer: hold does
             not ask for them again, resend does so in the next run, and may pay twice.
+        price: Price of one credit. Costs are then shown in money. Default: none, and costs are in credits.
         accept_clock: Buy even if this machine's clock is far off the ledger's or the API's.
         aliases: Kinds of identifiers inside a bought contact that answer later rows at no cost.
         prefix: What the name of every added column starts with.
@@ -119,17 +137,23 @@ class Enricher:
             proxy=self._settings.proxy,
             ca_bundle=self._settings.ca_bundle,
         )
-        self._ledger = Ledger(self._settings.ledger, endpoint=endpoint_of(self._settings.base_url))
+        self._opened_ledger: Ledger | None = None
+        self._plan_ledger: Ledger | None = None
+        self._plan_folder: tempfile.TemporaryDirectory[str] | None = None
+        self._is_announced = False
+        self._is_closed = False
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
         """Called when a signal stops a run, with what it still waits for; by default that is said above the bar."""
         self._runs: list[Run] = []
         """The runs that have not ended."""
-        try:
-            self._check_clock()
-        except BaseException:
-            self._ledger.close()
-            raise
+        self._started = 0.0
+        if has_ledger(self._settings.ledger):
+            try:
+                self._check_clock()
+            except BaseException:
+                self._ledger.close()
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -146,9 +170,19 @@ class Enricher:
         """Take in what is in flight, then let go of the ledger."""
         try:
             while self._runs:
+                self._note_early_end(self._runs[-1].report, "it was interrupted")
                 self._runs[-1].end()
         finally:
-            self._ledger.close()
+            self._is_closed = True
+            for ledger in (self._opened_ledger, self._plan_ledger):
+                if ledger is not None:
+                    ledger.close()
+            if self._plan_folder is not None:
+                self._plan_folder.cleanup()
+
+    def announcement(self) -> Announcement:
+        """What a run that starts now buys from, which ledger remembers it, and what the caps leave of credits."""
+        return announcement(self._settings, self._ledger_to_read)
 
     def suppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
         """Keep people from ever being sent or handed out, by (kind, text) in any spelling.
@@ -186,29 +220,31 @@ class Enricher:
         """
         return privacy.reject(self._ledger, field_type, text, default_region=self._settings.default_region)
 
-    def plan(self, frame: Any) -> Plan:
-        """What enriching this table would ask and cost at most. Sends nothing.
+    def plan(self, frame: Any, *, kind: FieldType | None = None) -> Plan:
+        """What enriching this table would ask and cost at most. Sends nothing, and makes no ledger.
 
-        Takes a pandas dataframe, or anything that `enrich_batches` takes.
+        Takes what `enrich_dataframe` and `enrich_batches` take.
         """
-        source = _read(frame)
-        return make_plan(self._setup, source, self._columns(source.names))
+        source, columns = self._read(frame, kind=kind)
+        plan = make_plan(self._setup_of(self._ledger_to_read), source, columns)
+        return replace(plan, price=self._settings.price)
 
-    def explain(self, frame: Any) -> Any:
+    def explain(self, frame: Any, *, kind: FieldType | None = None) -> Any:
         """Every cell that is not used or not asked: a table of row (counted from 1), column and reason.
 
         No value is in it. Takes what `plan` takes; of pandas it comes back as pandas, else as an Arrow table.
         """
-        source = _read(frame).held()
-        table = make_explanation(self._setup, source, self._columns(source.names))
+        source, columns = self._read(frame, kind=kind)
+        source = source.held()
+        table = make_explanation(self._setup_of(self._ledger_to_read), source, columns)
         return cast("Any", table).to_pandas() if isinstance(source, PandasSource) else table
 
     @overload
-    def enrich_dataframe(self, frame: pd.DataFrame) -> pd.DataFrame: ...
+    def enrich_dataframe(self, frame: OfPandas, *, kind: FieldType | None = None) -> pd.DataFrame: ...
     @overload
-    def enrich_dataframe(self, frame: Any) -> Any: ...
+    def enrich_dataframe(self, frame: Any, *, kind: FieldType | None = None) -> Any: ...
 
-    def enrich_dataframe(self, frame: Any) -> Any:
+    def enrich_dataframe(self, frame: Any, *, kind: FieldType | None = None) -> Any:
         """Return the frame with the status and contact columns added.
 
         Every row is there once, in the same order and with the same index; the columns of the
@@ -216,20 +252,25 @@ class Enricher:
         frames come back as Polars; Arrow tables, DuckDB relations and whatever else has
         `__arrow_c_stream__` as Arrow tables.
 
+        A Series, a list or an array is taken as a table of that one column. `kind` says what it holds, as in
+        `enrich_dataframe(["ada@firm.example"], kind="email")`; a Series that is called `email`, `phone` or
+        `social_profile` says it by its name.
+
         Raises:
             InputError: no identifier columns, values that are not text, or a clash of names.
             OverBudget, Refused, Busy, OutcomeUnknown, LedgerError: see `eb_dagster.errors`.
 
         """
-        source = source_of(frame)
+        named = as_table(frame, kind=kind, identifiers=self._settings.identifiers)
+        source = source_of(named.table)
         if source is None:
             raise InputError(
-                "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table or a DuckDB relation, "
-                f"not {type(frame).__name__}; give it one of these"
+                "enrich_dataframe takes a pandas or Polars dataframe, an Arrow table, a DuckDB relation, a Series "
+                f"or a list, not {how_to_give(frame)}"
             )
         # Read to its end before anything is sent: what fails there has cost nothing.
         source = source.held()
-        columns = self._columns(source.names)
+        columns = self._columns(source.names, named.identifiers)
         self._check_clash(source.names)
         new_columns = self._added_table(source, columns)
         if isinstance(source, PandasSource):
@@ -246,9 +287,9 @@ class Enricher:
         Rows leave in the order they came, with the status and contact columns added; nothing is
         sent before the first batch is read, and memory holds a window of rows, not the table.
         """
-        source = _read(batches)
+        source = _stream(batches)
         # Of the schema: an index that has a name is a column there.
-        columns = self._columns(source.schema.names)
+        columns = self._columns(source.schema.names, self._settings.identifiers)
         self._check_clash(source.schema.names)
         source.check(columns)
         if self._settings.over_budget == "refuse":
@@ -303,9 +344,33 @@ class Enricher:
     # Before a run
 
     @property
+    def _ledger(self) -> Ledger:
+        """The ledger, made if it is not there yet."""
+        if self._opened_ledger is None:
+            if self._is_closed:
+                raise LedgerError("the enricher is closed; open a new one")
+            self._opened_ledger = Ledger(self._settings.ledger, endpoint=endpoint_of(self._settings.base_url))
+        return self._opened_ledger
+
+    @property
+    def _ledger_to_read(self) -> Ledger:
+        """The ledger, or an empty one for plans, which make none where there is none."""
+        if self._opened_ledger is not None or self._is_closed or has_ledger(self._settings.ledger):
+            return self._ledger
+        if self._plan_ledger is None:
+            self._plan_folder = tempfile.TemporaryDirectory(prefix="eb_dagster_plan")
+            self._plan_ledger = Ledger(
+                Path(self._plan_folder.name) / "ledger.db", endpoint=endpoint_of(self._settings.base_url)
+            )
+        return self._plan_ledger
+
+    @property
     def _setup(self) -> Setup:
+        return self._setup_of(self._ledger)
+
+    def _setup_of(self, ledger: Ledger) -> Setup:
         return Setup(
-            settings=self._settings, ledger=self._ledger, client=self._client, added_schema=self._added_schema
+            settings=self._settings, ledger=ledger, client=self._client, added_schema=self._added_schema
         )
 
     def _check_clock(self) -> None:
@@ -318,10 +383,16 @@ class Enricher:
                 "would buy everything again. Check the clock; if it is right, choose accept_clock"
             )
 
-    def _columns(self, names: Sequence[str]) -> InputColumns:
+    def _read(self, table: Any, *, kind: FieldType | None) -> tuple[Source, InputColumns]:
+        """What reads a table, a column or a stream, and the columns of it that are read."""
+        named = as_table(table, kind=kind, identifiers=self._settings.identifiers)
+        source = _stream(named.table)
+        return source, self._columns(source.names, named.identifiers)
+
+    def _columns(self, names: Sequence[str], identifiers: IdentifierColumns | None) -> InputColumns:
         return InputColumns.find(
             names,
-            identifiers=self._settings.identifiers,
+            identifiers=identifiers,
             person=self._settings.person,
             default_region=self._settings.default_region,
         )
@@ -333,7 +404,7 @@ class Enricher:
 
     def _refuse_over_budget(self, source: Source, columns: InputColumns) -> None:
         cap = self._settings.max_credits
-        credits_at_most = make_plan(self._setup, source, columns).credits_at_most
+        credits_at_most = make_plan(self._setup_of(self._ledger_to_read), source, columns).credits_at_most
         if cap is not None and credits_at_most > cap:
             raise OverBudget(
                 f"this may cost {credits_at_most:,} credits, max_credits is {cap:,}. Raise "
@@ -346,8 +417,39 @@ class Enricher:
         self, chunks: Chunks, layout: Layout, *, rows: int | None, again: Callable[[], Chunks] | None
     ) -> Iterator[pa.RecordBatch]:
         run = Run(self._setup, open_runs=self._runs, on_stopping=self.on_stopping)
-        self.report = run.report
-        yield from run.added_columns(chunks, layout, rows=rows, again=again)
+        self.report = report = run.report
+        report.price = self._settings.price
+        self._started = time.monotonic()
+        self._announce()
+        try:
+            yield from run.added_columns(chunks, layout, rows=rows, again=again)
+        except EnrichError as error:
+            self._note_early_end(report, f"it failed ({type(error).__name__})")
+            raise
+        except GeneratorExit:
+            self._note_early_end(report, "nobody took the rest of its rows")
+            raise
+        except BaseException:
+            self._note_early_end(report, "it was interrupted")
+            warn_of_rest(report)
+            raise
+        warn_of_rest(report)
+
+    def _announce(self) -> None:
+        """Say once, in the log, how this buys; and warn of an empty ledger."""
+        if self._is_announced:
+            return
+        self._is_announced = True
+        said = self.announcement()
+        for line in said.lines:
+            LOGGER.info(line)
+        if said.warning is not None:
+            warnings.warn(said.warning, stacklevel=_CALLER)
+
+    def _note_early_end(self, report: Report, why: str) -> None:
+        if report.ended_early is None:
+            report.ended_early = why
+            report.seconds = time.monotonic() - self._started
 
     def _added_table(self, source: Source, columns: InputColumns) -> pa.Table:
         """The added columns of a whole table, without those who were suppressed while it was made."""
@@ -381,10 +483,10 @@ class Enricher:
         return enriched
 
 
-def _read(table: Any) -> Source:
+def _stream(table: Any) -> Source:
     """What reads a table or a stream of batches."""
-    if isinstance(table, str | os.PathLike):
-        raise InputError("enrich_batches takes Arrow data, not a path; for a file, use enrich_parquet")
+    if isinstance(table, str | os.PathLike | dict):
+        raise InputError(f"a table or Arrow data is due, not {how_to_give(table)}")
     source = source_of(table)
     if source is not None:
         return source
@@ -396,12 +498,20 @@ def _read(table: Any) -> Source:
 
 
 @overload
-def enrich_dataframe(frame: pd.DataFrame, **options: Unpack[EnricherOptions]) -> pd.DataFrame: ...
+def enrich_dataframe(
+    frame: OfPandas, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]
+) -> pd.DataFrame: ...
 @overload
-def enrich_dataframe(frame: Any, **options: Unpack[EnricherOptions]) -> Any: ...
+def enrich_dataframe(
+    frame: Any, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]
+) -> Any: ...
 
 
-def enrich_dataframe(frame: Any, **options: Unpack[EnricherOptions]) -> Any:
-    """Enrich a single dataframe. Takes the keywords of `Enricher`."""
+def enrich_dataframe(frame: Any, *, kind: FieldType | None = None, **options: Unpack[EnricherOptions]) -> Any:
+    """Enrich a single dataframe, Series or list. Takes the keywords of `Enricher`.
+
+    As in `enrich_dataframe(leads, email="Mail", phone="Cell", max_credits=500)`, or
+    `enrich_dataframe(leads["Mail"], kind="email")`.
+    """
     with Enricher(**options) as enricher:
-        return enricher.enrich_dataframe(frame)
+        return enricher.enrich_dataframe(frame, kind=kind)

@@ -17,7 +17,7 @@ error is in the ledger, so running again asks only for the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Final, cast
 
@@ -52,6 +52,29 @@ def shown(given: object) -> str:
 def shown_list(given: Iterable[object]) -> str:
     """The same for each of several."""
     return f"[{', '.join(map(shown, given))}]"
+
+
+def closest(given: object, choices: Iterable[str]) -> str | None:
+    """The choice that is spelled most like what was given, whatever its case and punctuation; None if none is."""
+    # Only a mistake needs it.
+    from difflib import get_close_matches
+
+    by_spelling = {_spelling(choice): choice for choice in reversed([*choices])}
+    found = get_close_matches(_spelling(given), by_spelling, n=1, cutoff=0.65)
+    return by_spelling[found[0]] if found else None
+
+
+def _spelling(given: object) -> str:
+    return re.sub(r"[\W_]+", "", str(given)).lower()
+
+
+def did_you_mean(given: Iterable[object], choices: Sequence[str]) -> str:
+    """A question that ends a message, with the choices that are spelled most like what was given; else nothing.
+
+    Only for choices that are our own words: a column's name may be a person.
+    """
+    meant = dict.fromkeys(filter(None, (closest(word, choices) for word in given)))
+    return f". Did you mean {' and '.join(map(repr, meant))}?" if meant else ""
 
 
 NOTHING_SENT = "Nothing was sent"

@@ -27,7 +27,7 @@ from eb_dagster.errors import ConfigError, InputError, LedgerError, shown_list
 from eb_dagster.identifiers.columns import find_layout
 from eb_dagster.ledger.connection import database_url, file_of
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.settings import read_base_url
+from eb_dagster.settings import read_base_url, with_identifiers
 
 # Nothing of pyspark is imported here: an executor may bring another make of it.
 if importlib.util.find_spec("pyspark") is None:
@@ -75,6 +75,7 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
             f"enrich takes a Spark dataframe, not {type(frame).__name__}; give it one, or use enrich_dataframe"
         )
     _check_names(settings)
+    settings = with_identifiers(settings)
     called_at = time.time()
     spark = cast("Any", frame)
     session, schema = spark.sparkSession, spark.schema

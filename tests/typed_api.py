@@ -50,6 +50,17 @@ def buy() -> None:
     eb_dagster.Enricher("my-key")  # error: positional
     assert_type(eb_dagster.enrich_dataframe(frame, max_credits=5), pd.DataFrame)
     eb_dagster.enrich_dataframe(frame, max_credit=5)  # error: enrich_dataframe
+    by_kind = eb_dagster.enrich_dataframe(frame, email="Mail", phone=["Cell"], max_credits=500, price=0.05)
+    assert_type(by_kind, pd.DataFrame)
+    column = pd.Series(["ada@firm.example"])
+    assert_type(eb_dagster.enrich_dataframe(column, kind="email"), pd.DataFrame)
+    assert_type(eb_dagster.enrich_dataframe(["ada@firm.example"], kind="email"), pd.DataFrame)
+    eb_dagster.Enricher(social_profile="LinkedIn", required_fields="work_email")
+    eb_dagster.Enricher(emial="Mail")  # error: emial
+    eb_dagster.Enricher(email=3)  # error: email
+    enricher.plan(frame["Mail"], kind="mail")  # error: mail
+    assert_type(enricher.report.to_frame(), pd.DataFrame)
+    enricher.report.save("report.html")
     enricher.suppress([("mail", "ada@firm.example")])  # error: mail
     enricher.forgets("email", "ada@firm.example")  # error: forgets
 

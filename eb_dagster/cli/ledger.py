@@ -307,7 +307,8 @@ def purge(context: click.Context, older_than: int) -> None:
 @click.pass_context
 def cap(context: click.Context, daily: int | None, monthly: int | None, lift: bool) -> None:
     """Cap what all runs on this ledger may spend together."""
-    with opened_ledger(context) as opened:
+    # A cap is a decision that may come before the first run.
+    with opened_ledger(context, must_exist=daily is None and monthly is None) as opened:
         if lift:
             opened.budget.set_cap("day", None)
             opened.budget.set_cap("month", None)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 import numpy as np
 import pyarrow as pa
 
-from eb_dagster.errors import ConfigError, shown_list
+from eb_dagster.errors import ConfigError, did_you_mean, shown_list
 from eb_dagster.identifiers.model import FieldType
 
 if TYPE_CHECKING:
@@ -198,7 +198,8 @@ def _check_known(names: Sequence[str], known: Sequence[str]) -> None:
     accepted = {*known, *(column.name for column in STATUS_COLUMNS)}
     unknown = [name for name in names if name not in accepted]
     if unknown:
-        raise ConfigError(f"columns: {shown_list(unknown)} not known; choose from {known}")
+        meant = did_you_mean(unknown, known)
+        raise ConfigError(f"columns: {shown_list(unknown)} not known; choose from {known}{meant}")
 
 
 def added_columns(

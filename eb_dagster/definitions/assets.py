@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from eb_dagster.definitions.checks import EnrichmentChecks, NamesAgree
 from eb_dagster.definitions.materialize import Enrichment, Event, LaunchConfig, failure
 from eb_dagster.definitions.metadata import column_schema, storage_kind
+from eb_dagster.definitions.spend import COST_CENTER
 from eb_dagster.definitions.table_source import (
     Query,
     ReadTable,
@@ -18,7 +19,7 @@ from eb_dagster.definitions.table_source import (
     declared_columns,
     table_source_of,
 )
-from eb_dagster.errors import ConfigError, InputError, shown, shown_list
+from eb_dagster.errors import ConfigError, InputError, did_you_mean, shown, shown_list
 from eb_dagster.identifiers.columns import find_layout
 from eb_dagster.settings import VENDOR_URL, AssetOptions, read_settings
 from eb_dagster.tables.object_store import ObjectPath, place
@@ -77,6 +78,7 @@ def build_enriched_contacts_asset(
     min_match_rate: float | None = None,
     max_match_rate: float | None = None,
     checks: EnrichmentChecks | Mapping[str, Any] | None = None,
+    cost_center: str | None = None,
     execute: Execute | None = None,
     **keywords: Unpack[AssetKeywords],
 ) -> dg.AssetsDefinition:
@@ -110,6 +112,8 @@ def build_enriched_contacts_asset(
         max_match_rate: the check `match_rate` fails above this share.
         checks: see `EnrichmentChecks`; a mapping changes the checks that it names, as in
             `{"nothing_in_doubt": {"severity": "ERROR", "blocking": True}, "schema_drift": None}`.
+        cost_center: who pays, as the tag `cost_center`; it is shown with what each run spent, and
+            `definitions.spend.spend_by_cost_center` adds that up.
         execute: called in place of `Enrichment.materialize`, with the context, the `Enrichment` and the value
             of `source`.
         **keywords: keywords of `Enricher` (those in `AssetOptions`), and of `dg.asset`: description, metadata,
@@ -132,6 +136,8 @@ def build_enriched_contacts_asset(
         spec, name=name, key_prefix=key_prefix, attributes=_among(keywords, SpecAttributes)
     )
     asset_spec = _complete_spec(named_spec, [*source_deps, *deps], settings=settings, path=path)
+    if cost_center is not None:
+        asset_spec = asset_spec.merge_attributes(tags={COST_CENTER: cost_center})
     if path is None:
         asset_spec = asset_spec.with_io_manager_key(io_manager_key or "io_manager")
     chosen_checks = _read_checks(checks, {"min": min_match_rate, "max": max_match_rate})
@@ -258,7 +264,8 @@ def _settings(keywords: AssetKeywords) -> AssetOptions:
     known = AssetKeywords.__annotations__
     unknown = sorted(set(keywords) - set(known))
     if unknown:
-        raise ConfigError(f"no such keyword: {shown_list(unknown)}; choose from {sorted(known)}")
+        meant = did_you_mean(unknown, sorted(known))
+        raise ConfigError(f"no such keyword: {shown_list(unknown)}; choose from {sorted(known)}{meant}")
     settings: AssetOptions = _among(keywords, AssetOptions)
     _check_settings(settings)
     return settings

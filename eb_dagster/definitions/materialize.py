@@ -33,6 +33,7 @@ from eb_dagster.definitions.metadata import (
     storage_kind,
 )
 from eb_dagster.definitions.resource import ExactBuyerResource
+from eb_dagster.definitions.spend import cost_center_metadata
 from eb_dagster.definitions.table_source import known_columns
 from eb_dagster.definitions.upstream import column_types, is_path, read_upstream, to_frame
 from eb_dagster.enricher import Enricher
@@ -119,6 +120,8 @@ class Enrichment:
             yield from self._enrich_all(context, self._inputs(context, identifiers), tables)
             if tables:
                 yield self._result(context, list(tables.values()))
+            elif self.dry_run:
+                yield from self._check_as_before(context)
         except BaseException:
             # Another partition failed, or the I/O manager did, which ends this generator. Dagster keeps no
             # metadata of the tables that were ready.
@@ -212,6 +215,11 @@ class Enrichment:
         rates = self._match_rates(materializations, partitions)
         yield from self._check(context, newest.figures, rates)
 
+    def _check_as_before(self, context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        """What the checks said last, once more: a dry run says nothing new, and Dagster shows the last run's."""
+        if next(earlier(context.instance, self.key), None) is not None:
+            yield from self._check_again(context)
+
     def _match_rates(self, materializations: Iterable[Earlier], partitions: Sequence[str]) -> list[float]:
         """Earlier match rates to compare with, newest first."""
         history = self.checks.match_rate_history
@@ -275,7 +283,9 @@ class _TableRun:
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
             try:
                 upstream = read_upstream(value)
-                if self._target is not None:
+                for line in enricher.announcement().lines:
+                    self.context.log.info(line)
+                if self._target is not None and not self.enrichment.dry_run:
                     # A table that cannot be written is found out before anything is sent.
                     enricher.check_target(self._target)
                 plan = self._plan(enricher, upstream)
@@ -285,12 +295,14 @@ class _TableRun:
                 figures = self._spent(enricher, upstream, error)
                 figures |= self._remaining(enricher, upstream, error)
                 yield self._observe("what a failed run spent", named(figures))
+                yield from self._check_early_end(figures)
                 # The causes of an error may quote a person; our own messages never do.
                 raise failure(error, figures) from None
             except BaseException as error:
                 figures = self._spent(enricher, upstream, error)
                 # This is yielded first, because the process may be killed before there is more to tell.
                 yield self._observe("what a cancelled run spent", named(figures))
+                yield from self._check_early_end(figures)
                 remaining = self._remaining(enricher, upstream, error)
                 if remaining:
                     yield self._observe("what a cancelled run left to do", named(figures | remaining))
@@ -299,8 +311,17 @@ class _TableRun:
             yield self._observe_plan(plan)
         return table
 
+    def _check_early_end(self, figures: Figures) -> Iterator[dg.AssetCheckResult]:
+        """A run that made no table fails the check that everything was asked, and says nothing of the others."""
+        name = "everything_asked"
+        selected = {check.name for check in self.context.selected_asset_check_keys} & {name}
+        if selected and not self.enrichment.dry_run:
+            yield from self.enrichment.checks.results(
+                {**figures, "ended_early": 1}, (), asset=self.enrichment.key, selected=frozenset(selected)
+            )
+
     def _observe_plan(self, plan: Plan) -> Event:
-        cost = named({"plan_credits_at_most": plan.credits_at_most})
+        cost = named(plan_figures(plan))
         return self._observe(
             "the plan of a dry run: nothing was sent, nothing was written",
             {**cost, PREFIX + "plan": plan_table(plan)},
@@ -329,6 +350,10 @@ class _TableRun:
         report = enricher.report
         if report.stopped:
             self.context.log.warning(f"{report.stopped} ({report.not_asked:,} rows were not asked)")
+        for reason, count in report.retries.items():
+            self.context.log.info(
+                f"{count:,} requests were sent again ({reason}); nothing was charged for that"
+            )
         figures = report_figures(report) | {"input_rows": upstream.rows or 0, "rows": rows}
         if plan is not None:
             figures |= plan_figures(plan)
@@ -351,6 +376,7 @@ class _TableRun:
             PREFIX + "found_by": found_by(report),
             PREFIX + "fill_rates": fill_rates(report, prefix=settings.get("prefix", "eb_")),
             **plotted(figures),
+            **cost_center_metadata(self.context, self.enrichment.key),
         }
         if report.stopped:
             metadata[PREFIX + "stopped"] = report.stopped
@@ -391,8 +417,12 @@ class _TableRun:
 
     def _observe(self, description: str, metadata: Mapping[str, Any]) -> dg.AssetObservation:
         # Output metadata of a failed step is lost; an observation stays on the asset's page.
+        cost_center = cost_center_metadata(self.context, self.enrichment.key)
         return dg.AssetObservation(
-            self.enrichment.key, description=description, metadata=metadata, partition=self.partition
+            self.enrichment.key,
+            description=description,
+            metadata={**metadata, **cost_center},
+            partition=self.partition,
         )
 
 

@@ -23,6 +23,7 @@ PREFIX = "exactbuyer/"
 # those that change.
 _PLOTTED = (
     "match_rate",
+    "cost",
     "credits_charged",
     "credits_saved",
     "credits_in_doubt",
@@ -38,9 +39,10 @@ _PLOTTED = (
     "plan_credits_at_most",
 )
 _ALL_FIGURES = PREFIX + "figures"
-_SPENT = ("credits_charged", "credits_in_doubt", "requests", "seconds")
+_SPENT = ("cost", "credits_charged", "credits_in_doubt", "requests", "seconds")
 # A sum of these counters means nothing; each count is shown by itself.
 _NOT_SUMMED = ("filled", "matched_by", "answered_by")
+_NO_FIGURES = ("price", "is_read_first")
 _BAR_LENGTH = 20
 _PICTURE_WIDTH = 440
 _STATUS_COLORS = {
@@ -109,7 +111,7 @@ def storage_kind(path: object) -> dict[str, str]:
 
 def _counts(report: Report) -> Figures:
     counts: Figures = {}
-    for name in (field.name for field in fields(report)):
+    for name in (field.name for field in fields(report) if field.name not in _NO_FIGURES):
         value = getattr(report, name)
         if isinstance(value, int | float):
             counts[name] = value
@@ -123,6 +125,8 @@ def report_figures(report: Report) -> Figures:
     figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}
     figures |= _counts(report)
     figures["seconds"] = round(report.seconds, 1)
+    if report.cost is not None:
+        figures["cost"] = report.cost
     # A kind that found nobody counts as zero, so that its plot falls to zero and does not break off.
     return figures | {f"matched_{kind}": report.matched_by[kind] for kind in report.answered_by}
 
@@ -132,16 +136,19 @@ def spent_figures(figures: Figures) -> Figures:
 
     All of these are plotted figures: the page draws them on the same line as those of complete runs.
     """
-    return {name: figures[name] for name in _SPENT}
+    return {name: figures[name] for name in _SPENT if name in figures}
 
 
 def plan_figures(plan: Plan) -> Figures:
     """What a run would ask, and what it would cost at most."""
-    return {
+    figures: Figures = {
         "plan_credits_at_most": plan.credits_at_most,
         "plan_identifiers": plan.to_ask,
         "plan_requests": plan.requests,
     }
+    return (
+        figures if plan.price is None else figures | {"plan_cost_at_most": plan.spends_at_most * plan.price}
+    )
 
 
 def remaining_figures(plan: Plan) -> Figures:

@@ -70,6 +70,7 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
     max_credits_per_month: Annotated[int | None, _setting("max_credits_per_month")] = None
     timeout: Annotated[float, _setting("timeout")] = 300.0
     in_doubt: Annotated[InDoubtChoice, _setting("in_doubt")] = "hold"
+    price: Annotated[float | None, _setting("price")] = None
 
     # The type checker goes by the fields.
     if not TYPE_CHECKING:

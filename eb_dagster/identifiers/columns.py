@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from eb_dagster.errors import ConfigError, InputError, shown
+from eb_dagster.errors import ConfigError, InputError, closest, shown
 from eb_dagster.identifiers.canonical import is_identifier
 from eb_dagster.identifiers.cells import read_cell
 from eb_dagster.identifiers.characters import WRAPPING
@@ -74,7 +74,20 @@ def _check_kind(kind: object) -> None:
     if kind not in FIELD_TYPES:
         raise ConfigError(
             f"identifiers: {shown(kind)} is no kind of identifier; choose from {listed(FIELD_TYPES)}"
+            f"{_kind_meant(kind)}"
         )
+
+
+def likely_kind(word: object) -> FieldType | None:
+    """The kind that somebody may mean who writes "mail", "linkedin" or "cell"; None if nobody can tell."""
+    named = closest(word, FIELD_TYPES)
+    kinds = (kind for kind in FIELD_TYPES if kind == named)
+    return next(kinds, None) or _likely_kind(_folded(word), ())
+
+
+def _kind_meant(word: object) -> str:
+    kind = likely_kind(word)
+    return f". Did you mean {kind!r}?" if kind else ""
 
 
 def _named(identifiers: Mapping[FieldType, str | Sequence[str]]) -> tuple[tuple[FieldType, str], ...]:
@@ -113,10 +126,19 @@ def check_columns(available: Sequence[str], names: Sequence[str]) -> None:
     """Raise `InputError` if one of these columns is not there, or there twice."""
     missing = [name for name in names if name not in available]
     if missing:
-        raise InputError(f"no column {listed(missing)}; {_there_are(available)}. Check the spelling")
+        raise InputError(
+            f"no column {listed(missing)}; {_there_are(available)}. {_columns_meant(missing, available)}"
+        )
     repeated = [name for name in _repeated(available) if name in names]
     if repeated:
         raise InputError(f"more than one column is called {listed(repeated)}; rename or drop one")
+
+
+def _columns_meant(missing: Sequence[str], available: Sequence[str]) -> str:
+    meant = dict.fromkeys(filter(None, (closest(name, map(str, available)) for name in missing)))
+    if not meant or any(map(_looks_like_a_value, meant)):
+        return "Check the spelling"
+    return f"Check the spelling: did you mean {listed([*meant])}?"
 
 
 def _repeated(names: Sequence[str]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers.columns import Layout
-from eb_dagster.identifiers.texts import fault_of, is_arrow_text
+from eb_dagster.identifiers.texts import NUMBERS, fault_of, how_to_read_numbers, is_arrow_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -70,8 +70,10 @@ def check_text(frame: pd.DataFrame, names: Sequence[str]) -> None:
         failed: dict[str, str] = dict(zip(cases["column"], cases["check"], strict=True))
     # Raised outside the handler: pandera's error holds the whole frame, so it must not be the
     # context of ours.
-    faults = [f"{name}: {_fault(frame[name], check)}" for name, check in failed.items()]
-    raise InputError(f"{'; '.join(faults)}; read the column as text, e.g. dtype=str")
+    faults = {name: _fault(frame[name], check) for name, check in failed.items()}
+    told = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+    numbers = [name for name, fault in faults.items() if NUMBERS in fault]
+    raise InputError(f"{told}; {how_to_read_numbers(numbers) or 'read the column as text, e.g. dtype=str'}")
 
 
 def _fault(series: pd.Series[Any], check: str) -> str:

@@ -15,10 +15,12 @@ from eb_dagster.identifiers.model import FIELD_TYPES, Candidates, FieldType, Ide
 from eb_dagster.identifiers.names import row_person
 from eb_dagster.identifiers.phone import check_region
 from eb_dagster.identifiers.texts import (
+    NUMBERS,
     ArrowColumn,
     Texts,
     arrow_texts,
     holds_text,
+    how_to_read_numbers,
     kind_of_values,
     pandas_texts,
 )
@@ -86,13 +88,20 @@ def _read_columns(columns: Sequence[Sequence[Texts]], layout: Layout, region: st
 
 
 def _check_text(columns: Mapping[str, ArrowColumn]) -> None:
-    faults = [
-        f"{name}: {len(column) - column.null_count:,} of {len(column):,} values are {kind_of_values(column.type)}, not text"
+    kinds = {
+        name: kind_of_values(column.type)
         for name, column in columns.items()
         if column.null_count < len(column) and not holds_text(column.type)
+    }
+    if not kinds:
+        return
+    faults = [
+        f"{name}: {len(columns[name]) - columns[name].null_count:,} of {len(columns[name]):,} values are {kind}, not text"
+        for name, kind in kinds.items()
     ]
-    if faults:
-        raise InputError(f"{'; '.join(faults)}; cast the column to text, or to lists of text")
+    numbers = [name for name, kind in kinds.items() if kind == NUMBERS]
+    cure = how_to_read_numbers(numbers) or "cast the column to text, or to lists of text"
+    raise InputError(f"{'; '.join(faults)}; {cure}")
 
 
 def _read_texts(field_type: FieldType, texts: list[str], region: str | None) -> dict[str, Candidates]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
 from itertools import islice
 from numbers import Number
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+from eb_dagster.identifiers.columns import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,6 +25,20 @@ def texts_of(column: pd.Series[Any] | ArrowColumn) -> list[str | None]:
     """The texts of a column; None for whatever is no text."""
     texts = arrow_texts(column) if hasattr(column, "null_count") else pandas_texts(column)
     return [text if isinstance(text, str) else None for text in texts]
+
+
+NUMBERS: Final = "numbers"
+
+
+def how_to_read_numbers(names: Sequence[str]) -> str:
+    """What to do about columns that hold numbers, as phone numbers do that were read as such; empty without any."""
+    if not names:
+        return ""
+    types = ", ".join(f"{listed([name])}: str" for name in names)
+    return (
+        f"read the file again with texts there, as in pandas.read_csv(…, dtype={{{types}}}): as a number, a phone "
+        "number has lost its + and its leading zeros"
+    )
 
 
 # ---- pandas -------------------------------------------------------------------------------------
@@ -90,7 +106,7 @@ def _kind_of_cell(cell: object) -> str:
     if type(cell).__name__.startswith("bool"):
         return "booleans"
     if isinstance(cell, Number):
-        return "numbers"
+        return NUMBERS
     if isinstance(cell, bytes | bytearray | memoryview):
         return "bytes"
     if isinstance(cell, list | tuple):
@@ -172,7 +188,7 @@ def kind_of_values(kind: ArrowType) -> str:
     if types.is_boolean(kind):
         return "booleans"
     if types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind):
-        return "numbers"
+        return NUMBERS
     if "binary" in str(kind):
         return "bytes"
     return "dates" if types.is_timestamp(kind) or types.is_date(kind) else "objects"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Facts: TypeAlias = Sequence[tuple[str, str]]
 """Names and values."""
@@ -91,3 +94,17 @@ def html_table(facts: Facts, *, title: str) -> str:
         f"<table style='border-collapse:collapse'><caption style='{caption}'>{html.escape(title)}</caption>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
+
+
+def one_row(plain: Mapping[str, Any]) -> pd.DataFrame:
+    """Plain values as a dataframe of one row. Of a value that has parts, each is a column, as `matched_by.email`."""
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for name, value in plain.items():
+        if isinstance(value, Mapping):
+            parts = cast("Mapping[str, Any]", value)
+            columns |= {f"{name}.{part}": part_value for part, part_value in parts.items()}
+        else:
+            columns[name] = value
+    return pd.DataFrame([columns])

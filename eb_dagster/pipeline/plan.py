@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import blake2b
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.contacts.schema import Status
-from eb_dagster.pipeline.facts import html_table, money, text_table, unusable_facts
+from eb_dagster.pipeline.facts import html_table, money, one_row, text_table, unusable_facts
 from eb_dagster.pipeline.rows import Block, Question, Row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_SENDERS: Final = 48
 """The threads that send, at most: each holds one request until it is answered."""
@@ -80,6 +83,8 @@ class Plan:
     credits_left_today: int | None = None
     """What the daily cap of all runs on the ledger leaves; None without one."""
     credits_left_this_month: int | None = None
+    price: float | None = None
+    """Of one credit, if it was given: costs are then in money."""
 
     @property
     def spends_at_most(self) -> int:
@@ -99,6 +104,7 @@ class Plan:
 
     def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
         """The plan line by line; with the price of a credit, what it costs."""
+        price = self.price if price is None else price
         cap = "none" if self.max_credits is None else f"{self.max_credits:,}"
         requests = f"{self.requests:,}"
         if self.requests_at_most > self.requests:
@@ -139,9 +145,14 @@ class Plan:
         plain["invalid"] = dict(self.invalid)
         plain["unusable"] = dict(self.unusable)
         plain["minutes_at_least"] = self.minutes_at_least
+        price = plain["price"] = self.price if price is None else price
         if price is not None:
             plain["cost_at_most"] = round(self.spends_at_most * price, 6)
         return plain
+
+    def to_frame(self) -> pd.DataFrame:
+        """The plan as a dataframe of one row, with a column for each figure and each part, as `invalid.blank`."""
+        return one_row(self.to_dict())
 
     def __str__(self) -> str:
         return text_table(self.facts())

@@ -12,12 +12,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from difflib import get_close_matches
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack
 
 from eb_dagster.api.rate_limit import REQUESTS_PER_MINUTE
-from eb_dagster.errors import shown
+from eb_dagster.errors import closest, shown
 from eb_dagster.settings import checks
 from eb_dagster.settings.checks import PERSON_PARTS as PERSON_PARTS
 from eb_dagster.settings.checks import Age, Choice, PositiveNumber, WholeNumber, YesOrNo
@@ -36,6 +35,9 @@ from eb_dagster.settings.environment import (
 )
 from eb_dagster.settings.environment import VENDOR_URL as VENDOR_URL
 from eb_dagster.settings.environment import endpoint_of as endpoint_of
+from eb_dagster.settings.kinds import KIND_KEYWORDS as KIND_KEYWORDS
+from eb_dagster.settings.kinds import KindOptions
+from eb_dagster.settings.kinds import with_identifiers as with_identifiers
 
 if TYPE_CHECKING:
     from eb_dagster.contacts.schema import ListsChoice
@@ -59,12 +61,13 @@ class ResourceOptions(TypedDict, total=False):
     max_credits_per_month: int | None
     timeout: float
     in_doubt: InDoubtChoice
+    price: float | None
 
 
 class AssetOptions(TypedDict, total=False):
     """What is chosen for each table: the keywords of the asset factory and of the component."""
 
-    required_fields: Sequence[str]
+    required_fields: str | Sequence[str]
     identifiers: Mapping[FieldType, str | Sequence[str]] | None
     person: Mapping[str, str] | None
     default_region: str | None
@@ -79,7 +82,7 @@ class AssetOptions(TypedDict, total=False):
     lists: ListsChoice
 
 
-class EnricherOptions(ResourceOptions, AssetOptions, total=False):
+class EnricherOptions(ResourceOptions, AssetOptions, KindOptions, total=False):
     """All keywords of `Enricher` and `enrich_dataframe`."""
 
     accept_clock: bool
@@ -111,6 +114,7 @@ class Settings:
     max_credits_per_month: int | None
     timeout: float
     in_doubt: InDoubtChoice
+    price: float | None
     accept_clock: bool
     aliases: tuple[FieldType, ...]
     prefix: str
@@ -324,6 +328,14 @@ _TABLE: Final = (
         flags=("--in-doubt",),
     ),
     Setting(
+        name="price",
+        help="Price of one credit. Costs are then shown in money.",
+        unset="none, and costs are in credits",
+        check=checks.read_price,
+        flags=("--price",),
+        metavar="0.05",
+    ),
+    Setting(
         name="accept_clock",
         help="Buy even if this machine's clock is far off the ledger's or the API's.",
         default=False,
@@ -380,10 +392,10 @@ def read_settings(**options: Unpack[EnricherOptions]) -> Settings:
     """
     from eb_dagster.contacts.schema import select
 
-    given: dict[str, Any] = {**options}
-    for name in given:
-        if name not in SETTINGS:
+    for name in options:
+        if name not in SETTINGS and name not in KIND_KEYWORDS:
             raise TypeError(f"there is no setting {shown(name)}{_suggestion(name)}")
+    given = with_identifiers(options)
     values: dict[str, Any] = {
         name: setting.read(given.get(name, setting.default)) for name, setting in SETTINGS.items()
     }
@@ -393,16 +405,29 @@ def read_settings(**options: Unpack[EnricherOptions]) -> Settings:
 
 
 def _suggestion(name: str) -> str:
-    close = get_close_matches(name, SETTINGS, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; choose from {list(SETTINGS)}"
+    from eb_dagster.identifiers.columns import likely_kind
+
+    keywords = keyword_defaults()
+    meant = closest(name, keywords) or likely_kind(name)
+    return f"; did you mean {meant}?" if meant else f"; choose from {list(keywords)}"
+
+
+def keyword_defaults() -> dict[str, object]:
+    """All keywords of `Enricher` with their defaults. Those of the kinds follow `identifiers`, for which they stand."""
+    defaults: dict[str, object] = {}
+    for name, setting in SETTINGS.items():
+        defaults[name] = setting.default
+        if name == "identifiers":
+            defaults |= dict.fromkeys(KIND_KEYWORDS)
+    return defaults
 
 
 def signature() -> Signature:
     """The keywords with their defaults, as `help` and notebooks show them."""
     return Signature(
         [
-            Parameter(name, Parameter.KEYWORD_ONLY, default=setting.default, annotation=_annotation(name))
-            for name, setting in SETTINGS.items()
+            Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=_annotation(name))
+            for name, default in keyword_defaults().items()
         ]
     )
 

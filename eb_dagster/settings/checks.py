@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
 
-from eb_dagster.errors import ConfigError, shown, shown_list
+from eb_dagster.errors import ConfigError, did_you_mean, shown, shown_list
 
 Value = TypeVar("Value")
 
@@ -58,7 +58,8 @@ class Choice:
         for choice in self.choices:
             if given == choice:
                 return choice
-        raise ConfigError(f"{name} is {shown(given)}; choose from {list(self.choices)}")
+        meant = did_you_mean([given], self.choices)
+        raise ConfigError(f"{name} is {shown(given)}; choose from {list(self.choices)}{meant}")
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,17 @@ def read_partition_size(name: str, given: object) -> int:
 
 
 def read_required_fields(name: str, given: object) -> tuple[str, ...]:
-    """Fields that the vendor can be told to require."""
+    """Fields that the vendor can be told to require; a single one may be given as it is."""
     from eb_dagster.api.envelope import REQUIRED_FIELDS
 
-    return _known_names(name, given, REQUIRED_FIELDS)
+    return _known_names(name, [given] if isinstance(given, str) else given, REQUIRED_FIELDS)
+
+
+def read_price(name: str, given: object) -> float:
+    """What one credit costs, in whatever money: nothing, or more."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < _LARGEST_NUMBER:
+        raise ConfigError(f"{name} is {shown(given)}; give what one credit costs, as a number such as 0.05")
+    return float(given)
 
 
 def read_aliases(name: str, given: object) -> tuple[str, ...]:
@@ -191,6 +199,7 @@ def _known_names(setting: str, given: object, known: Iterable[str]) -> tuple[str
     choices = list(known)
     unknown = [name for name in names if name not in choices]
     if unknown:
-        raise ConfigError(f"{setting}: {shown_list(unknown)} not known; choose from {choices}")
+        meant = did_you_mean(unknown, choices)
+        raise ConfigError(f"{setting}: {shown_list(unknown)} not known; choose from {choices}{meant}")
     # A name that is given twice counts once.
     return tuple(dict.fromkeys(names))

@@ -12,6 +12,7 @@ from typing import Any, Final, Literal, TypeAlias, TypedDict
 import dlt
 import pyarrow as pa
 from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
+from dlt.extract.source import DltSource
 
 from eb_dagster.errors import ConfigError, EnrichError
 from eb_dagster.tables.object_store import place
@@ -112,7 +113,27 @@ def contacts_source(
         for name, schema in schemas.items()
         if history or name != HISTORY
     ]
-    return dlt.source(lambda: resources, name="exactbuyer", max_table_nesting=0)()
+    source: Any = dlt.source
+    return source(lambda: resources, name="exactbuyer", max_table_nesting=0, _impl_cls=_RepeatableSource)()
+
+
+class _RepeatableSource(DltSource):
+    """A source that may be run again in the same process.
+
+    dagster-dlt keeps the source, and takes the names out of the columns of its schema when it shows them.
+    """
+
+    @property
+    def schema(self) -> Any:
+        """The schema, with every column under its name."""
+        for table in self._schema.tables.values():
+            for name, column in table["columns"].items():
+                column.setdefault("name", name)
+        return self._schema
+
+    @schema.setter
+    def schema(self, value: Any) -> None:
+        self._schema = value
 
 
 def _known_layout(table: EnrichedTable, *, key: tuple[str, ...], prefix: str) -> Layout | None:

@@ -58,7 +58,7 @@ WIDE = Layout("wide", (("social_profile", "linkedin_url"), ("email", "email"), (
 def test_values_that_are_not_text_are_counted_and_never_shown(column: pd.Series, words: str) -> None:
     with pytest.raises(InputError, match=words) as caught:
         read_rows(pd.DataFrame({"phone": column}), PHONE, default_region=None)
-    assert "dtype=str" in str(caught.value)
+    assert "dtype=" in str(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__context__ is None
     assert not any(canary in repr(caught.value) + str(caught.value) for canary in CANARIES)

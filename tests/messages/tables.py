@@ -48,7 +48,18 @@ PROVOCATIONS: Provocations = {
         pa.record_batch({"email": [1]}), find_layout(["email"], None), default_region=None
     ),
     "a clash of names": lambda s: s.enrich(leads().assign(eb_status=1)),
-    "a column and no table": lambda s: s.enrich(pl.Series("email", ["jane@canary.example"])),
+    "a column that does not say what it holds": lambda s: s.enrich(pl.Series("x", ["jane@canary.example"])),
+    "a list of nobody knows what": lambda s: s.enrich(["jane@canary.example"]),
+    "a column for a stream": lambda s: s.enricher().enrich_batches(
+        pa.chunked_array([["jane@canary.example"]])
+    ),
+    "a list of dicts": lambda s: s.enrich([{"email": "jane@canary.example"}]),
+    "a list of numbers": lambda s: s.enrich([12025550100]),
+    "an unknown kind of column": lambda s: s.enricher().plan(["jane@canary.example"], kind="fax"),
+    "a kind for a table": lambda s: s.enricher().plan(leads(), kind="email"),
+    "a dict and no table": lambda s: s.enrich({"email": ["jane@canary.example"]}),
+    "a report that is no page": lambda s: s.enricher().report.save(s.folder / "report.csv"),
+    "a report in another file's place": lambda s: s.enricher().report.save(s.file("a.html", b"canary")),
     "Python objects in Polars": lambda s: s.enrich(
         pl.DataFrame({"email": pl.Series([{1}], dtype=pl.Object)})
     ),

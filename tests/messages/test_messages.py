@@ -29,7 +29,7 @@ NEXT = re.compile(
     r"pip install|put|raise|read|remove|rename|report|restore|run|save|say|see|set|look|top up|upgrade|use|write)\b"
 )
 SPENT = re.compile(
-    r"\. (Nothing was sent|Nothing was charged|Nothing was changed|Nobody was suppressed|Nothing was forgotten|Nothing was bought|Whatever was bought is in the ledger|This run was charged [\d,]+ credits?.*)$"
+    r"[.?] (Nothing was sent|Nothing was charged|Nothing was changed|Nobody was suppressed|Nothing was forgotten|Nothing was bought|Whatever was bought is in the ledger|This run was charged [\d,]+ credits?.*)$"
 )
 
 # What is raised and not provoked here, by a part of its source, and why.

@@ -13,11 +13,13 @@ from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.definitions.assets import AssetKeywords
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.settings import (
+    KIND_KEYWORDS,
     SETTINGS,
     AssetOptions,
     EnricherOptions,
     ResourceOptions,
     Settings,
+    keyword_defaults,
     read_settings,
 )
 from eb_dagster.settings.checks import Choice
@@ -38,7 +40,6 @@ OWN_SHELL_OPTIONS = {
     "--encoding",
     "--separator",
     "--header-line",
-    "--price",
     "--json",
     "--output",
     "--report",
@@ -74,7 +75,7 @@ def is_member(value: object, kind: Any) -> bool:
 
 
 def test_the_table_the_keywords_and_the_checked_settings_have_the_same_names():
-    assert set(EnricherOptions.__annotations__) == NAMES
+    assert set(EnricherOptions.__annotations__) == NAMES | set(KIND_KEYWORDS)
     assert {field.name for field in dataclasses.fields(Settings)} == NAMES
 
 
@@ -87,11 +88,11 @@ def test_a_default_has_the_type_and_the_choices_of_its_keyword(setting):
 
 
 def test_enricher_documents_every_setting_as_the_table_does():
-    assert {name: it.default for name, it in inspect.signature(Enricher).parameters.items()} == {
-        setting.name: setting.default for setting in SETTINGS.values()
-    }
+    defaults = keyword_defaults()
+    assert {name: it.default for name, it in inspect.signature(Enricher).parameters.items()} == defaults
+    texts = KIND_KEYWORDS | {setting.name: setting.description for setting in SETTINGS.values()}
     arguments = (Enricher.__doc__ or "").partition("Args:")[2].partition("Raises:")[0]
-    told = " ".join(f"{setting.name}: {setting.description}" for setting in SETTINGS.values())
+    told = " ".join(f"{name}: {texts[name]}" for name in defaults)
     assert words(arguments) == words(told)
 
 

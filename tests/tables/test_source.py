@@ -117,10 +117,10 @@ def test_a_table_that_fails_while_it_is_read_fails_before_anything_is_sent(stand
     ("value", "words"),
     [
         (3, "not int"),
-        ([{"email": "jane@canary.example"}], "not list"),
-        (pl.Series("email", ["jane@canary.example"]), "Series"),
+        ([{"email": "jane@canary.example"}], "list of dicts"),
+        (pl.Series("name", ["jane@canary.example"]), "Series"),
         (pd.Series(["jane@canary.example"]), "Series"),
-        (pa.chunked_array([["jane@canary.example"]]), "no table"),
+        (pa.chunked_array([["jane@canary.example"]]), "Arrow array"),
         (pl.DataFrame({"email": pl.Series([{1}], dtype=pl.Object)}), r"'email' \(Object\)"),
         (pl.DataFrame({"email": pl.Series([1], dtype=pl.Int128)}), r"'email' \(Int128\)"),
         (
