@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from eb_dagster import __version__
+from eb_dagster.cli.dbt import dbt_sources
 from eb_dagster.cli.enrich import enrich, plan
 from eb_dagster.cli.ledger import ledger
 from eb_dagster.cli.outcome import EXIT_CODES as EXIT_CODES
@@ -38,3 +39,4 @@ for command in (forget, reject, suppress):
     ledger.add_command(command)
 for command in (plan, enrich, sandbox, ledger):
     main.add_command(command)
+main.add_command(dbt_sources)

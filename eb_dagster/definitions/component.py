@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import dagster as dg
 from dagster.components.resolved.core_models import OpSpec
@@ -84,11 +84,16 @@ def _setting(name: str) -> dg.Resolver:
     return _described(SETTINGS[name].description)
 
 
+def _choice_of(literal: Any) -> Any:
+    """One of these words. dg itself lets any text pass, for it may be a template."""
+    return Field(json_schema_extra={"pattern": rf"^({'|'.join(get_args(literal))}|\{{\{{.*)$"})
+
+
 # `dg check yaml` checks these and shows the line. When the component is loaded, an error says it in words.
 _ABOVE_0 = Field(json_schema_extra={"exclusiveMinimum": 0})
 _FROM_0 = Field(json_schema_extra={"minimum": 0})
 _IN_A_REQUEST = Field(json_schema_extra={"minimum": 1, "maximum": 1000})
-_TWO_LETTERS = Field(json_schema_extra={"pattern": "^[A-Za-z]{2}$"})
+_TWO_LETTERS = Field(json_schema_extra={"pattern": r"^([A-Za-z]{2}|\{\{.*)$"})
 
 
 @dg.scaffold_with(EnrichedContactsScaffolder)
@@ -132,14 +137,14 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     required_fields: Annotated[Sequence[RequiredField], _setting("required_fields")] = ()
     default_region: Annotated[str | None, _TWO_LETTERS, _setting("default_region")] = None
     max_credits: Annotated[int | None, _FROM_0, _setting("max_credits")] = None
-    over_budget: Annotated[OverBudgetChoice, _setting("over_budget")] = "stop"
+    over_budget: Annotated[OverBudgetChoice, _choice_of(OverBudgetChoice), _setting("over_budget")] = "stop"
     max_age_days: Annotated[float | None, _ABOVE_0, _setting("max_age")] = None
     retry_misses_after_days: Annotated[float | None, _ABOVE_0, _setting("retry_misses_after")] = None
     partition_size: Annotated[int, _IN_A_REQUEST, _setting("partition_size")] = 1000
     aliases: Annotated[Sequence[FieldType], _setting("aliases")] = ("email", "social_profile")
     prefix: Annotated[str, _setting("prefix")] = "eb_"
     columns: Annotated[list[str] | None, _setting("columns")] = None
-    lists: Annotated[ListsChoice, _setting("lists")] = "list"
+    lists: Annotated[ListsChoice, _choice_of(ListsChoice), _setting("lists")] = "list"
     checks: Annotated[
         EnrichmentChecks, _described("Bounds, severity and blocking of each check; null leaves a check out.")
     ] = EnrichmentChecks()

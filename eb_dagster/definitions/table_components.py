@@ -70,6 +70,7 @@ class ExactBuyerResourceComponent(dg.Component, dg.Model, dg.Resolvable):
     max_credits_per_day: Annotated[int | None, _FROM_0, _setting("max_credits_per_day")] = None
     max_credits_per_month: Annotated[int | None, _FROM_0, _setting("max_credits_per_month")] = None
     timeout: Annotated[float | None, _ABOVE_0, _setting("timeout")] = None
+    price: Annotated[float | None, _FROM_0, _setting("price")] = None
     in_doubt: Annotated[InDoubtChoice | None, _setting("in_doubt")] = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
