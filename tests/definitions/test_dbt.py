@@ -67,17 +67,21 @@ def test_a_dbt_model_is_a_source_and_the_tables_are_sources_of_dbt(project, stan
             is_source = properties["resource_type"] == "source"
             return dg.AssetKey(properties["name"]) if is_source else super().get_asset_key(properties)
 
-    @dagster_dbt.dbt_assets(
-        manifest=project / "target" / "manifest.json", dagster_dbt_translator=OurKeys()
-    )
+    @dagster_dbt.dbt_assets(manifest=project / "target" / "manifest.json", dagster_dbt_translator=OurKeys())
     def models(context: dg.AssetExecutionContext, dbt: dagster_dbt.DbtCliResource):
         yield from dbt.cli(["build"], context=context).stream()
 
     path = tmp_path / "enriched.parquet"
     enriched = build_enriched_contacts_asset(
-        name="enriched_contacts", source="leads", path=path, query="SELECT * FROM leads", connection=f"duckdb:///{database}"
+        name="enriched_contacts",
+        source="leads",
+        path=path,
+        query="SELECT * FROM leads",
+        connection=f"duckdb:///{database}",
     )
-    tables = build_contact_tables_asset(path=path, destination=f"duckdb:///{database}", dataset="crm", key="id", history=True)
+    tables = build_contact_tables_asset(
+        path=path, destination=f"duckdb:///{database}", dataset="crm", key="id", history=True
+    )
     api = stand_in(match_rate=1.0)
     exactbuyer = ExactBuyerResource(
         api_key="key", base_url=api.url, ledger=str(tmp_path / "ledger.db"), requests_per_minute=60_000
