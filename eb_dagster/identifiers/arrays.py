@@ -106,6 +106,15 @@ def number_scalar(number: int) -> pa.Scalar[Any]:
     return number_array(np.array([number], np.int32), pa.int32())[0]
 
 
+def codes_in(indices: Array) -> npt.NDArray[np.int64]:
+    """The indices of a dictionary array; -1 for a null. `to_numpy` would import pandas."""
+    if not len(indices):
+        return np.zeros(0, dtype=np.int64)
+    filled: Any = indices.fill_null(number_scalar(-1))
+    codes = np.frombuffer(filled.buffers()[1], dtype=np.int32)
+    return codes[filled.offset : filled.offset + len(filled)].astype(np.int64)
+
+
 def _of_bytes(values: Sequence[bytes | None], type: pa.DataType) -> Array:  # noqa: A002
     lengths = np.fromiter((len(value or b"") for value in values), np.int64, len(values))
     valid, nulls = _validity(
