@@ -29,7 +29,7 @@ from tests.ledger.index_steps import (
 )
 from tests.ledger.steps import ENDPOINT
 
-MANY = 48
+MANY = 24
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +49,7 @@ def test_look_ups_by_the_index_tell_what_a_scan_tells(ledger):
         assert looked_up(ledger, [some]) == {key: value for key, value in expected.items() if key == some}
     ledger.index.catch_up()
     assert looked_up(ledger, everyone) == expected
-    # Of 20 segments that were written, few are left, and nothing is left of what was merged.
+    # Of the segments that were written, few are left, and nothing is left of what was merged.
     assert count(ledger, headers) <= 6
     assert reconcile.check(ledger) == []
 
@@ -131,7 +131,7 @@ def tags_of(ledger: Ledger, wanted) -> list[int]:
     """The entries of these prefixes, in whichever row they stand."""
     with ledger.database.reading() as connection:
         blobs = connection.execute(sa.select(key_rows.c.entries)).scalars().all()
-    rows = [key_segments.unpack_row(bytes(blob)) for blob in blobs]
+    rows = [key_segments.unpack_rows(bytes(blob)) for blob in blobs]
     return [tag for row in rows for tag in key_segments.find_tags(row, wanted).tolist()]
 
 
