@@ -112,17 +112,16 @@ ContactValues: TypeAlias = Any
 
 FILLED_COLUMNS: Final = tuple(column.name for column in CONTACT_COLUMNS if not column.networks)
 """The columns but those of single networks."""
+VALUE_NAMES: Final = (*FILLED_COLUMNS, *(column.name for column in CONTACT_COLUMNS if column.networks))
+"""All columns, in the order of what `new_values` takes."""
 
 new_values: Final[Callable[..., ContactValues]] = msgspec.defstruct(
     "ContactValues",
-    [
-        *((name, object, None) for name in FILLED_COLUMNS),
-        *((column.name, object, None) for column in CONTACT_COLUMNS if column.networks),
-    ],
+    [(name, object, None) for name in VALUE_NAMES],
     bases=(_Unprinted,),
     gc=False,
 )
-"""Makes an object with an attribute for each of `CONTACT_COLUMNS`, of which `FILLED_COLUMNS` come first.
+"""Makes an object with an attribute for each of `VALUE_NAMES`.
 
 It is no tuple and no dict: Python's collector of cycles would walk through all of them, over and over.
 """

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from eb_dagster.contacts.contact import Contact, new_values
+from eb_dagster.contacts.contact import VALUE_NAMES, Contact
 from eb_dagster.contacts.schema import CONTACT_COLUMNS, NAME_COLUMNS, Column
 from eb_dagster.identifiers.arrays import bytes_array, lists_of, text_arrays, text_scalar
 from eb_dagster.identifiers.model import FieldType
@@ -27,7 +27,6 @@ compute: Any = pyarrow.compute
 CONTACT_SCHEMA: Final = pa.schema([(column.name, column.type) for column in CONTACT_COLUMNS])
 """Of the columns of `Flattened`."""
 _NOBODY: Final = (None,) * len(CONTACT_COLUMNS)
-_VALUE_NAMES: Final = tuple(field.name for field in msgspec.structs.fields(type(new_values())))
 _ROWS_TURNED_AT_ONCE: Final = 128
 _BLANK: Final[Any] = text_scalar("")
 _IDENTIFIER_COLUMNS: Final = {column.field_type: column for column in CONTACT_COLUMNS if column.field_type}
@@ -101,7 +100,7 @@ def contact_arrays(contacts: Sequence[Contact | None]) -> list[Array]:
 
 
 def _values_by_column(contacts: Sequence[Contact | None]) -> list[list[Any]]:
-    columns: dict[str, list[Any]] = {name: [] for name in _VALUE_NAMES}
+    columns: dict[str, list[Any]] = {name: [] for name in VALUE_NAMES}
     # A few rows at a time: a thousand tuples side by side would wake up Python's collector of cycles.
     for start in range(0, len(contacts), _ROWS_TURNED_AT_ONCE):
         rows = [
