@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from eb_dagster.definitions.checks import EnrichmentChecks, NamesAgree
 from eb_dagster.definitions.materialize import Enrichment, Event, LaunchConfig, failure
-from eb_dagster.definitions.metadata import column_schema, storage_kind
+from eb_dagster.definitions.metadata import code_reference, column_schema, storage_kind
 from eb_dagster.definitions.spend import COST_CENTER
 from eb_dagster.definitions.table_source import (
     Query,
@@ -339,6 +339,7 @@ def _complete_spec(
         metadata={
             "dagster/column_schema": column_schema({}, settings),
             **storage_kind(path),
+            **code_reference(),
             **spec.metadata,
         },
         tags={name: value for name, value in spec.tags.items() if not name.startswith(_KIND_TAG)},

@@ -9,6 +9,7 @@ import dagster as dg
 
 from eb_dagster.definitions.assets import OpAttributes, SpecAttributes
 from eb_dagster.definitions.materialize import failure, partition_file
+from eb_dagster.definitions.metadata import code_reference
 from eb_dagster.definitions.table_source import variable_value
 from eb_dagster.errors import ConfigError, shown_list
 from eb_dagster.tables.object_store import ObjectPath, Place, place
@@ -135,7 +136,7 @@ def _spec(
         name: value for name, value in keywords.items() if name in SpecAttributes.__annotations__
     }
     kind = load.storage_kind
-    own: dict[str, Any] = {"dagster/column_schema": load.usual_columns(table)}
+    own: dict[str, Any] = {"dagster/column_schema": load.usual_columns(table), **code_reference()}
     if kind is not None:
         own["dagster/storage_kind"] = kind
     return dg.AssetSpec(

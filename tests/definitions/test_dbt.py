@@ -3,6 +3,7 @@
 dbt pins much of what it needs, so it is in an environment of its own: `nox -s dbt`.
 """
 
+import sys
 from pathlib import Path
 
 import dagster as dg
@@ -58,7 +59,10 @@ def project(tmp_path) -> Path:
 def test_a_dbt_model_is_a_source_and_the_tables_are_sources_of_dbt(project, stand_in, tmp_path):
     dagster_dbt = pytest.importorskip("dagster_dbt", reason="dbt is in an environment of its own")
     database = tmp_path / "w.duckdb"
-    dbt = dagster_dbt.DbtCliResource(project_dir=str(project), profiles_dir=str(project))
+    program = str(Path(sys.executable).with_name("dbt"))
+    dbt = dagster_dbt.DbtCliResource(
+        project_dir=str(project), profiles_dir=str(project), dbt_executable=program
+    )
     dbt.cli(["parse"], target_path=project / "target").wait()
 
     class OurKeys(dagster_dbt.DagsterDbtTranslator):
@@ -86,9 +90,9 @@ def test_a_dbt_model_is_a_source_and_the_tables_are_sources_of_dbt(project, stan
     exactbuyer = ExactBuyerResource(
         api_key="key", base_url=api.url, ledger=str(tmp_path / "ledger.db"), requests_per_minute=60_000
     )
-    graph = dg.Definitions([models, enriched, tables]).resolve_asset_graph()
-    assert graph.get(dg.AssetKey("found")).parent_keys == {dg.AssetKey("contacts")}
     resources = {"dbt": dbt, "exactbuyer": exactbuyer}
+    graph = dg.Definitions([models, enriched, tables], resources=resources).resolve_asset_graph()
+    assert graph.get(dg.AssetKey("found")).parent_keys == {dg.AssetKey("contacts")}
     for _ in range(2):
         assert dg.materialize([models, enriched, tables], resources=resources).success
     with duckdb.connect(str(database)) as warehouse:

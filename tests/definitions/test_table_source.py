@@ -1,6 +1,7 @@
 """Sources that are tables: nobody hands over a value, and the rows are read where they are."""
 
 import sqlite3
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -245,3 +246,23 @@ def test_checks_alone_ask_no_database(run, sqlite, tmp_path):
     result = run(query=QUERY, connection=sqlite, selection=only)
     assert result.success
     assert len(result.get_asset_check_evaluations()) > 3
+
+
+def test_definitions_point_into_the_users_own_file_and_miss_their_resource():
+    asset = build_enriched_contacts_asset(
+        name="enriched", source="leads", path="x", query=QUERY, connection="crm"
+    )
+    (spec,) = asset.specs
+    (reference,) = spec.metadata["dagster/code_references"].code_references
+    assert reference.file_path == __file__
+    assert (
+        Path(__file__)
+        .read_text()
+        .splitlines()[reference.line_number - 1]
+        .lstrip()
+        .startswith("asset = build")
+    )
+    for resources in ({}, {"exactbuyer": dg.ResourceDefinition.none_resource()}):
+        missing = "crm" if resources else "crm|exactbuyer"
+        with pytest.raises(dg.DagsterInvalidDefinitionError, match=missing):
+            dg.Definitions.validate_loadable(dg.Definitions([asset], resources=resources))
