@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from eb_dagster.identifiers.contract import ContactIdentifiers as ContactIdentifiers
     from eb_dagster.pipeline.plan import Plan as Plan
     from eb_dagster.pipeline.report import Report as Report
+    from eb_dagster.tables.query import read_query as read_query
 
 __version__ = "0.1.0"
 
@@ -67,6 +68,7 @@ _PUBLIC = {
     "Report": "pipeline.report",
     "build_enriched_contacts_asset": "definitions.assets",
     "enrich_dataframe": "enricher",
+    "read_query": "tables.query",
 }
 __all__ = sorted(_PUBLIC)  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -16,17 +14,24 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, Unpack, cast, ove
 import pyarrow as pa
 
 from eb_dagster.api.client import Client
+from eb_dagster.contacts.enriched_tables import nothing_enriched, prefix_of_enriched, read_enriched
 from eb_dagster.contacts.schema import arrow_schema, enriched_contacts, to_pandas
-from eb_dagster.errors import EnrichError, InputError, LedgerError, OverBudget, shown_list
+from eb_dagster.errors import (
+    ConfigError,
+    InputError,
+    LedgerError,
+    OverBudget,
+    shown_list,
+)
 from eb_dagster.identifiers.columns import Layout
-from eb_dagster.identifiers.model import FieldType
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.ledger import privacy
-from eb_dagster.ledger.connection import has_ledger
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.pipeline.announcement import Announcement, announcement
+from eb_dagster.pipeline.lazy_ledger import LazyLedger
+from eb_dagster.pipeline.opening import Opening, opening_of
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.publication import Publisher
-from eb_dagster.pipeline.report import Report, warn_of_rest
+from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.run import (
     Chunks,
     Run,
@@ -37,8 +42,12 @@ from eb_dagster.pipeline.run import (
     make_plan,
 )
 from eb_dagster.pipeline.run_log import LOGGER
-from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
+from eb_dagster.pipeline.update import Update
+from eb_dagster.pipeline.watch import Watch
+from eb_dagster.settings import EnricherOptions, read_settings, signature
+from eb_dagster.settings.config_file import CONFIG_FILE, read_config
 from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give
+from eb_dagster.tables.keyed_rows import keyed_rows
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import Revision, parquet_source
 from eb_dagster.tables.source import (
@@ -57,8 +66,6 @@ if TYPE_CHECKING:
     OfPandas: TypeAlias = pd.DataFrame | pd.Series[Any] | list[str] | list[str | None]
     """What comes back as a dataframe of pandas."""
 
-_CALLER: Final = 4
-"""How far up the stack of a run the user's own line is."""
 _LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
 
 
@@ -137,23 +144,48 @@ class Enricher:
             proxy=self._settings.proxy,
             ca_bundle=self._settings.ca_bundle,
         )
-        self._opened_ledger: Ledger | None = None
-        self._plan_ledger: Ledger | None = None
-        self._plan_folder: tempfile.TemporaryDirectory[str] | None = None
-        self._is_announced = False
-        self._is_closed = False
+        self._lazy_ledger = LazyLedger(self._settings)
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
         """Called when a signal stops a run, with what it still waits for; by default that is said above the bar."""
+        self.config_file: Path | None = None
+        """The file with settings that was read, if one was."""
         self._runs: list[Run] = []
         """The runs that have not ended."""
-        self._started = 0.0
-        if has_ledger(self._settings.ledger):
+        self._watch = Watch(report=lambda: self.report, opening=lambda: self.opening)
+        if self._lazy_ledger.is_there:
             try:
                 self._check_clock()
             except BaseException:
-                self._ledger.close()
+                self._lazy_ledger.close()
                 raise
+
+    @classmethod
+    def from_config(
+        cls, path: str | os.PathLike[str] | None = None, **options: Unpack[EnricherOptions]
+    ) -> Self:
+        """An enricher with the settings of a file, by default of `exactbuyer.toml` in the working directory.
+
+        What is given here comes before what the environment says, and that before the file. Paths in the file are
+        taken from its folder. Which file was read is logged, and is `config_file`.
+
+        Raises:
+            ConfigError: there is no such file, it has a setting that is not known, or it holds a key.
+
+        """
+        config = read_config(path)
+        if config is None:
+            raise ConfigError(
+                f"there is no {CONFIG_FILE} in the working directory; name a file, or make one with eb-dagster init"
+            )
+        LOGGER.info("settings from %s", config.said)
+        settings = config.options()
+        if options.keys() & {*FIELD_TYPES}:
+            # The columns that are given stand for all that the file names.
+            settings.pop("identifiers", None)
+        enricher = cls(**cast("EnricherOptions", {**settings, **options}))
+        enricher.config_file = config.file
+        return enricher
 
     def __enter__(self) -> Self:
         return self
@@ -170,19 +202,10 @@ class Enricher:
         """Take in what is in flight, then let go of the ledger."""
         try:
             while self._runs:
-                self._note_early_end(self._runs[-1].report, "it was interrupted")
+                self._watch.note_early_end("it was interrupted")
                 self._runs[-1].end()
         finally:
-            self._is_closed = True
-            for ledger in (self._opened_ledger, self._plan_ledger):
-                if ledger is not None:
-                    ledger.close()
-            if self._plan_folder is not None:
-                self._plan_folder.cleanup()
-
-    def announcement(self) -> Announcement:
-        """What a run that starts now buys from, which ledger remembers it, and what the caps leave of credits."""
-        return announcement(self._settings, self._ledger_to_read)
+            self._lazy_ledger.close()
 
     def suppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
         """Keep people from ever being sent or handed out, by (kind, text) in any spelling.
@@ -226,7 +249,7 @@ class Enricher:
         Takes what `enrich_dataframe` and `enrich_batches` take.
         """
         source, columns = self._read(frame, kind=kind)
-        plan = make_plan(self._setup_of(self._ledger_to_read), source, columns)
+        plan = make_plan(self._setup_to_read, source, columns)
         return replace(plan, price=self._settings.price)
 
     def explain(self, frame: Any, *, kind: FieldType | None = None) -> Any:
@@ -236,7 +259,7 @@ class Enricher:
         """
         source, columns = self._read(frame, kind=kind)
         source = source.held()
-        table = make_explanation(self._setup_of(self._ledger_to_read), source, columns)
+        table = make_explanation(self._setup_to_read, source, columns)
         return cast("Any", table).to_pandas() if isinstance(source, PandasSource) else table
 
     @overload
@@ -302,16 +325,74 @@ class Enricher:
 
         return pa.RecordBatchReader.from_batches(schema, beside_inputs(source, columns, schema, add_columns))
 
+    def update_batches(
+        self, batches: Any, enriched: Any, *, key: str, is_text: bool = False
+    ) -> pa.RecordBatchReader:
+        """Bring an enriched table up to date with the leads of today, row by row by the column `key`.
+
+        Takes two tables that `enrich_batches` takes: the leads, and the result of an earlier enrichment. Rows that
+        are new or have other identifiers are asked, and so are those without an answer and those that are due
+        (`max_age`). All others are kept, and so are rows that are no longer in the leads; of each, the ledger's word
+        counts first, and nobody is kept who is suppressed, forgotten, rejected or shared by now. Rows leave in the
+        order of the earlier table, the new ones at the end. Both tables are held in memory.
+
+        Args:
+            batches: the leads of today.
+            enriched: the table as it was enriched before, with the prefix that this enricher has; None if there is
+                none yet, so that all rows are new.
+            key: the column that tells the rows of both tables apart. It is required in every row, and unique.
+            is_text: whether all cells of `enriched` are texts, as they are in a CSV.
+
+        Raises:
+            InputError: the key is blank or repeated, or `enriched` was not enriched before.
+
+        """
+        source = _stream(batches)
+        columns = self._columns(source.schema.names, self._settings.identifiers)
+        self._check_clash(source.schema.names)
+        source.check(columns)
+        leads = source.read_all()
+        if enriched is None:
+            earlier = nothing_enriched(leads, self._added_schema)
+        else:
+            table = _stream(enriched).read_all()
+            earlier = read_enriched(table, self._added_schema, prefix=self._settings.prefix, is_text=is_text)
+        update = Update(
+            setup=self._setup,
+            columns=columns,
+            rows=keyed_rows(leads, earlier.others, key=key),
+            earlier=earlier,
+            new_run=self._new_run,
+            open_runs=self._runs,
+            refuse=lambda rows: self._refuse_over_budget(rows, columns),
+        )
+        self.report = Report()
+        return pa.RecordBatchReader.from_batches(update.schema, self._watch.over(update.batches()))
+
     def enrich_parquet(
-        self, source: str | os.PathLike[str] | ObjectPath, target: str | os.PathLike[str] | ObjectPath
+        self,
+        source: str | os.PathLike[str] | ObjectPath,
+        target: str | os.PathLike[str] | ObjectPath,
+        *,
+        update: str | os.PathLike[str] | ObjectPath | None = None,
+        key: str | None = None,
     ) -> Report:
         """Enrich one Parquet file into another, which is written whole or not at all.
 
-        Either may be an object, as in s3://bucket/folder/table.parquet.
+        Each may be an object, as in s3://bucket/folder/table.parquet. With `update`, an earlier result (such as
+        the target itself) is brought up to date, row by row by the column `key`: see `update_batches`. If it is not
+        there yet, all rows are new.
         """
+        if (update is None) != (key is None):
+            raise ConfigError("update= and key= belong together; give both, or none")
         source_path, path = place(source), place(target)
         self.check_target(path, source=source_path)
-        self._publisher.write(self.enrich_batches(parquet_source(source_path)), path)
+        leads = parquet_source(source_path)
+        if update is None or key is None:
+            reader = self.enrich_batches(leads)
+        else:
+            reader = self.update_batches(leads, self.earlier_table(place(update)), key=key)
+        self._publisher.write(reader, path)
         return self.report
 
     def write(self, reader: pa.RecordBatchReader, target: str | os.PathLike[str] | ObjectPath) -> int:
@@ -323,6 +404,14 @@ class Enricher:
     def revisions(self, schema: pa.Schema) -> Callable[[], Revision | None]:
         """To be asked before an enriched table of this schema is published: what takes out who was suppressed since."""
         return self._publisher.revisions(schema)
+
+    def earlier_table(self, path: Place) -> Source | None:
+        """A Parquet table of this ledger's that is to be brought up to date; None if it is not there yet."""
+        return self._publisher.earlier(path)
+
+    def check_earlier_text(self) -> None:
+        """Refuse to bring a CSV up to date if nobody knows from which address its contacts are."""
+        self._publisher.check_earlier_text()
 
     def note_published(self, path: Place) -> None:
         """Remember where contacts are written, so that `forget` knows of them."""
@@ -344,29 +433,21 @@ class Enricher:
     # Before a run
 
     @property
-    def _ledger(self) -> Ledger:
-        """The ledger, made if it is not there yet."""
-        if self._opened_ledger is None:
-            if self._is_closed:
-                raise LedgerError("the enricher is closed; open a new one")
-            self._opened_ledger = Ledger(self._settings.ledger, endpoint=endpoint_of(self._settings.base_url))
-        return self._opened_ledger
+    def opening(self) -> Opening:
+        """From whom this buys, by which ledger, and what the caps leave: to be said before anything is bought."""
+        return opening_of(self._setup_to_read)
 
     @property
-    def _ledger_to_read(self) -> Ledger:
-        """The ledger, or an empty one for plans, which make none where there is none."""
-        if self._opened_ledger is not None or self._is_closed or has_ledger(self._settings.ledger):
-            return self._ledger
-        if self._plan_ledger is None:
-            self._plan_folder = tempfile.TemporaryDirectory(prefix="eb_dagster_plan")
-            self._plan_ledger = Ledger(
-                Path(self._plan_folder.name) / "ledger.db", endpoint=endpoint_of(self._settings.base_url)
-            )
-        return self._plan_ledger
+    def _ledger(self) -> Ledger:
+        return self._lazy_ledger.to_write()
 
     @property
     def _setup(self) -> Setup:
         return self._setup_of(self._ledger)
+
+    @property
+    def _setup_to_read(self) -> Setup:
+        return self._setup_of(self._lazy_ledger.to_read())
 
     def _setup_of(self, ledger: Ledger) -> Setup:
         return Setup(
@@ -400,11 +481,19 @@ class Enricher:
     def _check_clash(self, names: Sequence[str]) -> None:
         clashes = sorted(set(names) & set(self._added_schema.names))
         if clashes:
+            if prefix_of_enriched(names) is not None:
+                raise InputError(
+                    f"the input is the result of an enrichment: it has columns {shown_list(clashes[:3])} and more. Give "
+                    "the table of leads; to bring a result up to date, name it as the one to update. To enrich it all "
+                    "the same, choose another prefix"
+                )
             raise InputError(f"the input already has columns {shown_list(clashes)}; choose another prefix")
 
     def _refuse_over_budget(self, source: Source, columns: InputColumns) -> None:
+        if self._settings.over_budget != "refuse":
+            return
         cap = self._settings.max_credits
-        credits_at_most = make_plan(self._setup_of(self._ledger_to_read), source, columns).credits_at_most
+        credits_at_most = make_plan(self._setup_to_read, source, columns).credits_at_most
         if cap is not None and credits_at_most > cap:
             raise OverBudget(
                 f"this may cost {credits_at_most:,} credits, max_credits is {cap:,}. Raise "
@@ -416,45 +505,18 @@ class Enricher:
     def _run(
         self, chunks: Chunks, layout: Layout, *, rows: int | None, again: Callable[[], Chunks] | None
     ) -> Iterator[pa.RecordBatch]:
+        run = self._new_run()
+        yield from self._watch.over(run.added_columns(chunks, layout, rows=rows, again=again))
+
+    def _new_run(self) -> Run:
         run = Run(self._setup, open_runs=self._runs, on_stopping=self.on_stopping)
-        self.report = report = run.report
-        report.price = self._settings.price
-        self._started = time.monotonic()
-        self._announce()
-        try:
-            yield from run.added_columns(chunks, layout, rows=rows, again=again)
-        except EnrichError as error:
-            self._note_early_end(report, f"it failed ({type(error).__name__})")
-            raise
-        except GeneratorExit:
-            self._note_early_end(report, "nobody took the rest of its rows")
-            raise
-        except BaseException:
-            self._note_early_end(report, "it was interrupted")
-            warn_of_rest(report)
-            raise
-        warn_of_rest(report)
-
-    def _announce(self) -> None:
-        """Say once, in the log, how this buys; and warn of an empty ledger."""
-        if self._is_announced:
-            return
-        self._is_announced = True
-        said = self.announcement()
-        for line in said.lines:
-            LOGGER.info(line)
-        if said.warning is not None:
-            warnings.warn(said.warning, stacklevel=_CALLER)
-
-    def _note_early_end(self, report: Report, why: str) -> None:
-        if report.ended_early is None:
-            report.ended_early = why
-            report.seconds = time.monotonic() - self._started
+        self.report = run.report
+        self.report.price = self._settings.price
+        return run
 
     def _added_table(self, source: Source, columns: InputColumns) -> pa.Table:
         """The added columns of a whole table, without those who were suppressed while it was made."""
-        if self._settings.over_budget == "refuse":
-            self._refuse_over_budget(source, columns)
+        self._refuse_over_budget(source, columns)
 
         def chunks() -> Chunks:
             return chunks_of(source, columns)

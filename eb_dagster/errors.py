@@ -2,12 +2,12 @@
 
     EnrichError
     ├── ConfigError      fix the settings; nothing was sent
-    ├── InputError       fix the dataframe; nothing was sent
+    ├── InputError       fix the table; nothing was sent
     ├── OverBudget       raise max_credits or shrink the input; nothing was sent
     ├── Refused          the API said no and charged nothing (.status)
     ├── Busy             the API stayed busy or out of reach past the deadline; nothing was charged
     ├── OutcomeUnknown   too much is in doubt to go on; a person decides
-    └── LedgerError      the ledger cannot be trusted to remember; nothing was sent
+    └── LedgerError      the ledger cannot be trusted to remember; nothing more was sent
 
 A message says what happened and what to do, and ends with what was spent (`.spent`). It names columns,
 counts and positions, never a key, an address, a number or a name. Whatever was paid for before an

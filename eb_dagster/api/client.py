@@ -31,7 +31,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from eb_dagster.api.envelope import CONTENT_TYPE, PATH
 from eb_dagster.api.rate_limit import read_date
-from eb_dagster.errors import ConfigError
+from eb_dagster.errors import Busy, ConfigError
 
 CONNECT_SECONDS: Final = 10.0
 # A reply of 1000 contacts is some 2 MB; thirty times that is an accident or an attack.
@@ -121,6 +121,31 @@ class Client:
                 return _receive(response, request_left=body.left, deadline=deadline)
         except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
             return NoReply(body.left, self._reason(error))
+
+    def reach(self) -> str | None:
+        """Ask the address for its header alone, without key or people: its time, if it tells. Costs nothing.
+
+        Raises:
+            ConfigError: the server's certificate cannot be trusted, or a proxy will not connect.
+            Busy: nobody answers.
+
+        """
+        opened: list[socket.socket] = []
+        try:
+            session = _session(self._trusted())
+            with self._deadline(opened):
+                response = session.head(
+                    self.url.removesuffix(PATH) + "/",
+                    headers={"Connection": "close"},
+                    allow_redirects=False,
+                    proxies=self._proxies,
+                    timeout=min(CONNECT_SECONDS, self._timeout),
+                )
+                return response.headers.get("Date")
+        except (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError) as error:
+            raise Busy(
+                f"nobody answers at that address ({self._reason(error)}). {self.unreachable}"
+            ) from None
 
     def _reason(self, error: Exception) -> str:
         """What went wrong, without its text, which may quote the request.

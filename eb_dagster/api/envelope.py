@@ -8,7 +8,9 @@ An envelope of another vendor offers what this one does:
 - `parse_reply`: the body of a reply as `Record`s, without ever raising; and `encode_reply`, its reverse;
 - `has_contacts_key` and `tells_of_contacts`: whether the bytes of a damaged body still tell of contacts;
 - `counts_more`: whether a reply counts more records than it holds contacts;
-- `align` and `made_apart`: which record answers which identifier, by what the vendor makes of an echo.
+- `align` and `made_apart`: which record answers which identifier, by what the vendor makes of an echo, with
+  the marks of what answered none (`MISSED`, `IN_DOUBT`, `UNREADABLE`, `FAILED`);
+- `REQUIRED_FIELDS` and `pack_fields`: what may be required, and how the ledger keeps it.
 
 `outcome`, the ledger and the pipeline know the API by these alone. How a contact itself is read, whatever
 the vendor, is up to `contacts/`. The replies that a ledger keeps are read by this file too: one that reads them

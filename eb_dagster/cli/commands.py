@@ -11,7 +11,9 @@ from typing import Final
 import click
 
 from eb_dagster import __version__
+from eb_dagster.cli.doctor import doctor
 from eb_dagster.cli.enrich import enrich, plan
+from eb_dagster.cli.init import init
 from eb_dagster.cli.ledger import ledger
 from eb_dagster.cli.outcome import EXIT_CODES as EXIT_CODES
 from eb_dagster.cli.people import forget, reject, suppress
@@ -36,5 +38,5 @@ def main() -> None:
 
 for command in (forget, reject, suppress):
     ledger.add_command(command)
-for command in (plan, enrich, sandbox, ledger):
+for command in (init, doctor, plan, enrich, sandbox, ledger):
     main.add_command(command)

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
-from eb_dagster.cli.options import force_option, setting_option
+from eb_dagster.cli.config import config_option, configured_ledger
+from eb_dagster.cli.doubts import lead_through, list_open
+from eb_dagster.cli.options import force_option, setting_option, with_options
+from eb_dagster.cli.outcome import reporting_errors as reporting_errors
 from eb_dagster.cli.spelling import counted
-from eb_dagster.cli.targets import Declined, confirm_replacing, is_terminal
+from eb_dagster.cli.targets import confirm_replacing, is_terminal
 
 if TYPE_CHECKING:
     from eb_dagster.ledger.budget import Period
@@ -39,7 +42,9 @@ def _keep_ledger(context: click.Context, _: click.Parameter, named: str | None) 
     context.obj = named
 
 
-named_ledger: Any = setting_option("ledger", expose_value=False, callback=_keep_ledger)
+named_ledger: Any = with_options(
+    [setting_option("ledger", expose_value=False, callback=_keep_ledger), config_option(applies=False)]
+)
 
 
 @click.group()
@@ -56,6 +61,8 @@ def opened_ledger(context: click.Context, *, must_exist: bool = True) -> Generat
     from eb_dagster.settings import read_ledger
 
     with reporting_errors():
+        if context.obj is None and "EB_DAGSTER_LEDGER" not in os.environ:
+            context.obj = configured_ledger(context)
         named = read_ledger(context.obj)
         if context.obj is None and "EB_DAGSTER_LEDGER" not in os.environ:
             # Nobody named the ledger, so nobody may know where it is.
@@ -65,21 +72,6 @@ def opened_ledger(context: click.Context, *, must_exist: bool = True) -> Generat
             click.echo(f"new, empty ledger {named}", err=True)
         with closing(Ledger(named, endpoint="", must_exist=must_exist)) as opened:
             yield opened
-
-
-@contextmanager
-def reporting_errors() -> Generator[None]:
-    """Turn our errors into a message and exit code 2."""
-    from eb_dagster.errors import EnrichError
-
-    try:
-        yield
-    except EnrichError as error:
-        click.echo(f"{type(error).__name__}: {error}", err=True)
-        sys.exit(2)
-    except Declined as error:
-        click.echo(str(error), err=True)
-        sys.exit(2)
 
 
 @ledger.command()
@@ -92,17 +84,20 @@ def show(context: click.Context, as_json: bool) -> None:
     from dataclasses import asdict
 
     from eb_dagster.ledger import reconcile
+    from eb_dagster.ledger.connection import shown_url
 
     with opened_ledger(context) as opened:
         months = reconcile.months(opened)
         doubts = reconcile.doubts(opened)
         unreadable = reconcile.unreadable(opened)
         caps = opened.budget.caps()
+        where = shown_url(opened.database.url)
     if as_json:
         lists = {"months": months, "doubts": doubts, "unreadable": unreadable}
         facts = {name: [asdict(item) for item in items] for name, items in lists.items()}
         click.echo(json.dumps({**facts, "caps": caps}, default=str))
         return
+    click.echo(f"ledger: {where}")
     _print_months(months)
     _print_caps(caps)
     _print_in_doubt(doubts)
@@ -112,7 +107,7 @@ def show(context: click.Context, as_json: bool) -> None:
 def _print_caps(caps: Mapping[Period, int | None]) -> None:
     for period, cap in caps.items():
         if cap is not None:
-            click.echo(f"cap: {cap:,} credits a {period}")
+            click.echo(f"cap: {counted(cap, 'credit')} a {period}")
 
 
 def _print_in_doubt(doubts: Sequence[Doubt]) -> None:
@@ -122,9 +117,13 @@ def _print_in_doubt(doubts: Sequence[Doubt]) -> None:
     credits_at_risk = sum(doubt.at_risk for doubt in doubts)
     click.echo(
         f"in doubt: up to {counted(credits_at_risk, 'credit')} in {counted(len(doubts), 'request')}. Compare with "
-        "the vendor's\nbill, then: eb-dagster ledger resolve --charged | --resend | --write-off REQUEST …"
+        "the vendor's\nbill, then decide: eb-dagster ledger resolve"
     )
     _print_doubts(doubts)
+    click.echo(
+        "  before and after are the credits that the bill should have without and with the request, as far as\n"
+        "  nothing else is in doubt"
+    )
 
 
 def _print_unreadable(unreadable: Sequence[Doubt]) -> None:
@@ -164,11 +163,13 @@ def _print_doubts(doubts: Sequence[Doubt]) -> None:
             f"{doubt.sent_at:%Y-%m-%d %H:%M:%S}",
             _shown(doubt.asked),
             _shown(doubt.at_risk),
+            _shown(doubt.credits_before),
+            f"≤ {_shown(doubt.credits_before + doubt.at_risk)}",
             doubt.reason,
         ]
         for doubt in doubts
     ]
-    _print_table(["request", "sent (UTC)", "asked", "at risk", "what happened"], rows)
+    _print_table(["request", "sent (UTC)", "asked", "at risk", "before", "after", "what happened"], rows)
 
 
 @ledger.command()
@@ -198,21 +199,44 @@ def resolve(
     ask_again: bool,
     **decisions: bool,
 ) -> None:
-    """Decide about REQUESTS that are in doubt or cannot be read (their numbers are in `show`)."""
+    """Decide about REQUESTS that are in doubt or cannot be read (their numbers are in `show`).
+
+    Without REQUESTS and a decision, it leads through all of them on a terminal; elsewhere it lists them.
+    """
     from eb_dagster.ledger import reconcile
 
+    if not any(decisions.values()) and charged_credits is None and not ask_again:
+        _decide_one_by_one(context, requests)
+        return
     decision = _chosen_decision(decisions)
     if bool(requests) == every_request:
         raise click.UsageError("name requests, or give --all")
     with opened_ledger(context) as opened:
-        open_requests = [
-            doubt.request for doubt in (*reconcile.doubts(opened), *reconcile.unreadable(opened))
-        ]
-        chosen = list(dict.fromkeys(open_requests if every_request else requests))
+        chosen = [doubt.request for doubt in _open_requests(opened)]
+        if not every_request:
+            chosen = list(dict.fromkeys(requests))
         count = reconcile.resolve(opened, chosen, decision, credits=charged_credits, ask_again=ask_again)
     again = ", will be asked again, and may be paid twice" if ask_again else ""
     what = f"{counted(count, 'identifier')} of {counted(len(chosen), 'request')}"
     click.echo(f"{what} {_DONE[decision]}{again}")
+
+
+def _open_requests(opened: Ledger) -> list[Doubt]:
+    from eb_dagster.ledger import reconcile
+
+    return [*reconcile.doubts(opened), *reconcile.unreadable(opened)]
+
+
+def _decide_one_by_one(context: click.Context, requests: Sequence[int]) -> None:
+    with opened_ledger(context) as opened:
+        doubts = [doubt for doubt in _open_requests(opened) if not requests or doubt.request in requests]
+        if not doubts:
+            click.echo("nothing is in doubt, and everything can be read: there is nothing to decide")
+        elif is_terminal():
+            lead_through(opened, doubts)
+        else:
+            list_open(doubts)
+            sys.exit(2)
 
 
 @ledger.command()
@@ -225,8 +249,8 @@ def reread(context: click.Context) -> None:
     with opened_ledger(context) as opened:
         result = reconcile.reread(opened)
     click.echo(
-        f"{result.replies:,} replies read again: {result.contacts:,} more contacts, "
-        f"{result.unreadable:,} identifiers still unreadable"
+        f"{counted(result.replies, 'reply')} read again: {counted(result.contacts, 'more contact')}, "
+        f"{counted(result.unreadable, 'identifier')} still unreadable"
     )
 
 
@@ -260,7 +284,7 @@ def check(context: click.Context) -> None:
     if not faults:
         click.echo("no faults: checksums match and credits add up")
         return
-    click.echo(f"{len(faults):,} faults")
+    click.echo(counted(len(faults), "fault"))
     sys.exit(1)
 
 
@@ -281,22 +305,50 @@ def backup(context: click.Context, path: Path) -> None:
 
 
 @ledger.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+def copy(source: str, target: str) -> None:
+    """Move the ledger FROM whole to TO, a new file or an empty PostgreSQL database (postgresql://…).
+
+    No run may be going on. Afterwards FROM buys nothing any more; name TO from then on.
+    """
+    from eb_dagster.ledger.copying import copy_ledger
+
+    with reporting_errors():
+        copied = copy_ledger(source, target, on_table=lambda name: click.echo(f"copying {name} …", err=True))
+    click.echo(
+        f"the ledger was copied with {counted(copied.requests, 'request')}, and every table compared. The old one is "
+        "marked as\nmoved and buys nothing any more: name the new one from now on (--ledger, EB_DAGSTER_LEDGER)"
+    )
+
+
+@ledger.command()
 @click.option(
     "--older-than",
     type=click.IntRange(min=1),
-    required=True,
     metavar="DAYS",
     help="Least age of the contacts to drop.",
 )
+@click.option(
+    "--kept-columns",
+    is_flag=True,
+    help="Drop the columns that are kept beside replies. They are made again when they are wanted.",
+)
 @named_ledger
 @click.pass_context
-def purge(context: click.Context, older_than: int) -> None:
+def purge(context: click.Context, older_than: int | None, kept_columns: bool) -> None:
     """Drop contacts older than DAYS; receipts stay. If they are asked for again, they are bought again."""
     from eb_dagster.ledger import privacy
 
+    if older_than is None and not kept_columns:
+        raise click.UsageError("give --older-than DAYS, or --kept-columns")
     with opened_ledger(context) as opened:
-        count = privacy.purge(opened, older_than=timedelta(days=older_than))
-    click.echo(f"the contacts of {counted(count, 'request')} were dropped")
+        if older_than is not None:
+            count = privacy.purge(opened, older_than=timedelta(days=older_than))
+            click.echo(f"the contacts of {counted(count, 'request')} were dropped")
+        if kept_columns:
+            replies = opened.kept_columns.drop()
+            click.echo(f"the kept columns of {counted(replies, 'request')} were dropped")
 
 
 @ledger.command()
@@ -306,9 +358,9 @@ def purge(context: click.Context, older_than: int) -> None:
 @named_ledger
 @click.pass_context
 def cap(context: click.Context, daily: int | None, monthly: int | None, lift: bool) -> None:
-    """Cap what all runs on this ledger may spend together."""
-    # A cap is a decision that may come before the first run.
-    with opened_ledger(context, must_exist=daily is None and monthly is None) as opened:
+    """Cap what all runs on this ledger may spend together. If there is no ledger yet, one is made."""
+    is_set = daily is not None or monthly is not None
+    with opened_ledger(context, must_exist=not is_set) as opened:
         if lift:
             opened.budget.set_cap("day", None)
             opened.budget.set_cap("month", None)
@@ -318,7 +370,7 @@ def cap(context: click.Context, daily: int | None, monthly: int | None, lift: bo
             opened.budget.set_cap("month", monthly)
         caps = opened.budget.caps()
     for period, most in caps.items():
-        click.echo(f"{period}: {'no cap' if most is None else f'{most:,} credits'}")
+        click.echo(f"{period}: {'no cap' if most is None else counted(most, 'credit')}")
 
 
 def _shown(value: object) -> str:

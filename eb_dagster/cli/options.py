@@ -113,7 +113,8 @@ def _complete(known: Sequence[str], incomplete: str) -> list[str]:
     return [before + comma + name for name in known if name.startswith(last)]
 
 
-def _refuse_password(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+def refuse_password(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Refuse a password on the command line."""
     if value is not None and "@" in value:
         raise click.BadParameter(
             "other users of this machine can read a password on a command line; put the address into "
@@ -156,7 +157,7 @@ with_reading_options: Option = with_options(_READING_OPTIONS)
 
 with_enrichment_options: Option = with_options(
     [
-        click.argument("file", type=PlaceType()),
+        click.argument("file", type=PlaceType(), required=False),
         *_column_options("identifiers", multiple=True),
         *_column_options("person", multiple=False),
         setting_option("default_region"),
@@ -179,7 +180,7 @@ with_enrichment_options: Option = with_options(
         *_READING_OPTIONS,
         setting_option("ledger"),
         setting_option("base_url"),
-        setting_option("proxy", callback=_refuse_password),
+        setting_option("proxy", callback=refuse_password),
         setting_option("ca_bundle"),
         click.option(
             "--json", "as_json", is_flag=True, help="Print one JSON object to stdout, and nothing else there."

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from eb_dagster.cli.spelling import counted, counted_with_verb, facts_in_options, in_options
+from eb_dagster.cli.next_steps import after_error, after_run
+from eb_dagster.cli.spelling import facts_in_options, in_options
 from eb_dagster.cli.targets import Declined
 
 if TYPE_CHECKING:
@@ -30,8 +31,6 @@ EXIT_CODES: Final = {
     3: "done, and some rows are in doubt, unreadable or not asked",
 }
 
-_DECIDE: Final = "See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster ledger resolve`"
-
 
 @dataclass
 class Outcome:
@@ -45,9 +44,14 @@ class Outcome:
     report: Report | None = None
     output: Place | None = None
     page: Path | None = None
+    loaded: str | None = None
+    """What was loaded into a database, in words."""
+    is_stdout_taken: bool = False
+    """Whether the table goes to stdout, and so nothing else may."""
 
     def __post_init__(self) -> None:
         self._warnings = warnings.catch_warnings()
+        self._notes: list[str] = []
 
     def __enter__(self) -> Self:
         self._warnings.__enter__()
@@ -60,7 +64,8 @@ class Outcome:
             "the ledger is new",
         ):
             warnings.filterwarnings("ignore", message=f".*{said}", category=UserWarning)
-        warnings.showwarning = _show_warning
+        # Above them may be a bar, which they would break, so they are shown at the end.
+        warnings.showwarning = self._note
         return self
 
     def __exit__(
@@ -69,6 +74,7 @@ class Outcome:
         from eb_dagster.errors import EnrichError
 
         self._warnings.__exit__(kind, error, trace)
+        self._show_notes()
         if error is not None and not isinstance(error, EnrichError | KeyboardInterrupt | Declined):
             return
         if self.as_json:
@@ -76,6 +82,16 @@ class Outcome:
         else:
             self._print_text(error)
         sys.exit(self._exit_code(error))
+
+    def _note(self, message: Warning | str, *_: Any) -> None:
+        self._notes.append(str(message))
+
+    def _show_notes(self) -> None:
+        # Why a run stopped is said at the very end, with what to do.
+        stopped = self.report.stopped if self.report is not None else None
+        for note in dict.fromkeys(self._notes):
+            if not (stopped and stopped in note):
+                click.echo(f"note: {in_options(note)}", err=True)
 
     def write_page(self, page: Path) -> None:
         """Write the report as a web page, if there is a report."""
@@ -88,17 +104,22 @@ class Outcome:
     def _print_text(self, error: BaseException | None) -> None:
         # After an error, only what a run has spent is of interest.
         if self.report is not None and (error is None or self.report.requests):
-            _print_facts(self.report.facts(price=self.price))
+            self._print(_table(self.report.facts(price=self.price)))
         elif self.plan is not None and error is None:
             self._print_plan(self.plan)
         if self.output is not None:
-            click.echo(f"written to {self.output}")
+            self._print("written to stdout" if self.is_stdout_taken else f"written to {self.output}")
+        if self.loaded is not None:
+            self._print(self.loaded)
         if self.page is not None:
-            click.echo(f"report written to {self.page}")
+            self._print(f"report written to {self.page}")
         self._print_next_steps(error)
 
+    def _print(self, text: str) -> None:
+        click.echo(text, err=self.is_stdout_taken)
+
     def _print_plan(self, plan: Plan) -> None:
-        _print_facts(plan.facts(price=self.price))
+        self._print(_table(plan.facts(price=self.price)))
         for cell in self.explained or ():
             click.echo(f"row {cell['row']:,}, {cell['column']}: {cell['reason']}")
 
@@ -110,24 +131,26 @@ class Outcome:
             "explained": self.explained,
             "report": self.report and self.report.to_dict(price=self.price),
             "output": self.output and str(self.output),
+            "loaded": self.loaded,
             "report_page": self.page and str(self.page),
             "error": error and {"type": type(error).__name__, "message": in_options(str(error))},
         }
         self._print_next_steps(error)
         known = {name: fact for name, fact in facts.items() if fact is not None}
-        click.echo(json.dumps(known, ensure_ascii=False))
+        self._print(json.dumps(known, ensure_ascii=False))
 
     def _print_next_steps(self, error: BaseException | None) -> None:
         """Print to stderr what went wrong, and what to do about rows without an answer."""
         if error is not None:
-            self._say(_described(error, self.report))
+            for step in after_error(error, self.report):
+                self._say(step)
             return
         counts = self.report or self.plan
         phones = 0 if counts is None else counts.unusable.get("phone_no_region", 0)
         if phones:
             rows = "1 row has a phone number" if phones == 1 else f"{phones:,} rows have phone numbers"
             self._say(f"{rows} without a country code, which cannot be used: give --region")
-        for step in _next_steps(self.report):
+        for step in after_run(self.report):
             self._say(step)
 
     def _say(self, text: str) -> None:
@@ -151,6 +174,21 @@ class Outcome:
 
 
 @contextmanager
+def reporting_errors() -> Generator[None]:
+    """Turn our errors into a message and exit code 2."""
+    from eb_dagster.errors import EnrichError
+
+    try:
+        yield
+    except EnrichError as error:
+        click.echo(in_options(f"{type(error).__name__}: {error}"), err=True)
+        sys.exit(2)
+    except Declined as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+
+
+@contextmanager
 def adding_what_was_spent(enricher: Enricher) -> Generator[None]:
     """Let an error say what the run has spent: what cannot be written at the end was bought all the same."""
     from eb_dagster.errors import NOTHING_SENT, EnrichError
@@ -163,54 +201,11 @@ def adding_what_was_spent(enricher: Enricher) -> Generator[None]:
         raise
 
 
-def _print_facts(facts: Sequence[tuple[str, str]]) -> None:
+def _table(facts: Sequence[tuple[str, str]]) -> str:
     from eb_dagster.pipeline.facts import text_table
 
-    click.echo(text_table(facts_in_options(facts)))
-
-
-def _described(error: BaseException, report: Report | None) -> str:
-    if isinstance(error, Declined):
-        return str(error)
-    if not isinstance(error, KeyboardInterrupt):
-        return f"{type(error).__name__}: {error}"
-    if report is not None and report.credits_in_doubt:
-        return (
-            f"stopped; {counted_with_verb(report.credits_in_doubt, 'credit')} in doubt: what was in flight may have "
-            f"been charged, and is not asked again by itself. {_DECIDE}"
-        )
-    return "stopped; what was bought is in the ledger, so running it again asks only for the rest"
+    return text_table(facts_in_options(facts))
 
 
 def _has_open_rows(report: Report) -> bool:
     return bool(report.in_doubt or report.unreadable or report.not_asked)
-
-
-def _next_steps(report: Report | None) -> list[str]:
-    """What to do about rows whose answer is not known."""
-    steps: list[str] = []
-    if report is None:
-        return steps
-    if report.in_doubt:
-        rows = counted_with_verb(report.in_doubt, "row")
-        steps.append(
-            f"{rows} in doubt, which may have been charged, and not asked again by itself. {_DECIDE}"
-        )
-    if report.unreadable:
-        rows = counted_with_verb(report.unreadable, "row")
-        steps.append(
-            f"{rows} unreadable: the replies are kept. After an upgrade, `eb-dagster ledger reread` reads them "
-            "again for nothing"
-        )
-    if report.not_asked:
-        rows = counted(report.not_asked, "row")
-        were = "was" if report.not_asked == 1 else "were"
-        reason = f" ({report.stopped})" if report.stopped else ""
-        steps.append(
-            f"{rows} {were} not asked{reason}. Another run asks the rest: what was bought is in the ledger"
-        )
-    return steps
-
-
-def _show_warning(message: Warning | str, *_: Any) -> None:
-    click.echo(f"note: {in_options(str(message))}", err=True)

@@ -49,7 +49,11 @@ def facts_in_options(facts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
 
 def counted(count: int, noun: str) -> str:
     """A count with its noun: 1 row, 2 rows."""
-    return f"1 {noun}" if count == 1 else f"{count:,} {noun}s"
+    if count == 1:
+        return f"1 {noun}"
+    # A reply, two replies; but a day, two days.
+    ends_like_reply = noun.endswith("y") and noun[-2:-1] not in "aeiou"
+    return f"{count:,} {noun[:-1]}ies" if ends_like_reply else f"{count:,} {noun}s"
 
 
 def counted_with_verb(count: int, noun: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -31,9 +31,7 @@ from eb_dagster.contacts.contact import (
     new_values,
 )
 from eb_dagster.contacts.schema import CONTACT_COLUMNS
-
-# pyarrow-stubs leaves much of it unknown.
-arrow: Any = pa
+from eb_dagster.identifiers.arrays import bytes_array
 
 
 class NotPlainError(Exception):
@@ -52,9 +50,8 @@ _known_keys: Final = frozenset(PlainContact.__struct_encode_fields__)
 
 def is_utf8(body: bytes) -> bool:
     """Whether all of it is UTF-8: then each contact in it is, too, and need not be checked for that."""
-    offsets = pa.array([0, len(body)], type=pa.int32()).buffers()[1]
     try:
-        arrow.StringArray.from_buffers(1, offsets, pa.py_buffer(body)).validate(full=True)
+        bytes_array([body], pa.string()).validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True

@@ -1,15 +1,8 @@
 """The one table of columns, and every schema that is made from it.
 
 The Arrow schema, the pandera schema, Dagster's column schema, the documents' table and the warehouse's
-tables all follow from the table below. To add a column, put a `Column` before `other`, and
-
-- for the profile of a network, such as Instagram: nothing more;
-- for a text under a key of its own, such as `location.zip`: the key in the plain shape in `contact.py`, and
-  one line in `parser.py` that fills the column from it;
-- for anything else: what `parser.py` has to do to fill it.
-
-Contacts of any other shape are made plain first, so no other file reads columns. Never rename a column or
-change its type.
+tables all follow from the table below. How to add a column is told in `docs/how-to/add-a-column.md`. Never
+rename a column or change its type.
 """
 
 from __future__ import annotations

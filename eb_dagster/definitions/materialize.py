@@ -277,7 +277,7 @@ class _TableRun:
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
             try:
                 upstream = read_upstream(value)
-                for line in enricher.announcement().lines:
+                for line in enricher.opening.lines:
                     self.context.log.info(line)
                 if self._target is not None and not self.enrichment.dry_run:
                     # A table that cannot be written is found out before anything is sent.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import unquote
 
 import email_validator
@@ -68,20 +68,22 @@ def _plain_forms(texts: Sequence[str]) -> list[str | None]:
     import pyarrow as pa
     import pyarrow.compute
 
+    from eb_dagster.identifiers.arrays import number_scalar, text_arrays
+
     compute: Any = pyarrow.compute
     try:
-        column: Any = pa.array(texts, type=pa.string())
+        column: Any = text_arrays([texts])[0]
     except UnicodeEncodeError:
         # Somewhere there is half a surrogate pair.
         return [_plain_form(text) for text in texts]
     column = compute.ascii_lower(compute.ascii_trim(column, characters=_PLAIN_SPACE))
     is_plain = compute.and_(
         compute.match_substring_regex(column, rf"\A{_PLAIN_LOCAL}@{_PLAIN_DOMAIN}\z"),
-        compute.less_equal(compute.binary_length(column), _MAX_PLAIN_LENGTH),
+        compute.less_equal(compute.binary_length(column), number_scalar(_MAX_PLAIN_LENGTH)),
     )
     for domain in OTHER_DOMAINS:
         is_plain = compute.and_not(is_plain, compute.ends_with(column, f"@{domain}"))
-    return compute.if_else(is_plain, column, None).to_pylist()
+    return compute.if_else(is_plain, column, cast("Any", pa).NULL).to_pylist()
 
 
 # ---- every address ------------------------------------------------------------------------------

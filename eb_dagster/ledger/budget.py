@@ -9,8 +9,9 @@ from typing import Final, Literal
 
 import sqlalchemy as sa
 
+from eb_dagster.ledger import counters
 from eb_dagster.ledger.connection import Database
-from eb_dagster.ledger.request_rows import IN_FLIGHT_STATES
+from eb_dagster.ledger.request_rows import IS_IN_FLIGHT
 from eb_dagster.ledger.schema import meta, requests
 
 Period = Literal["day", "month"]
@@ -20,19 +21,7 @@ _CAP_NAMES: Final[Mapping[Period, str]] = {"day": "credits_per_day", "month": "c
 _column = requests.c
 
 
-def _sum(column: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
-    return sa.func.coalesce(sa.func.sum(column), 0)
-
-
-# What is in flight, in doubt or unreadable may have been paid for, so it counts as spent.
-_SELECT_USED: Final = sa.select(_sum(_column.credits + _column.at_risk + _column.unreadable))
-_SELECT_USED_BY_RUN: Final = _SELECT_USED.where(_column.run == sa.bindparam("run"))
-_SELECT_USED_SINCE: Final = _SELECT_USED.where(
-    _column.endpoint == sa.bindparam("endpoint"), _column.created_at >= sa.bindparam("start")
-)
-_SELECT_AT_RISK: Final = sa.select(_sum(_column.at_risk)).where(
-    _column.endpoint == sa.bindparam("endpoint"), _column.at_risk > 0
-)
+_SELECT_IN_FLIGHT: Final = sa.select(sa.func.coalesce(sa.func.sum(_column.at_risk), 0)).where(IS_IN_FLIGHT)
 _SELECT_CAPS: Final = sa.select(meta).where(meta.c.name.in_(list(_CAP_NAMES.values())))
 
 
@@ -83,14 +72,13 @@ class Budget:
     def spending(self, *, run: str | None = None) -> Spending:
         """What this endpoint cost so far, or one run of it."""
         is_counted = _column.endpoint == self._endpoint if run is None else _column.run == run
-        in_flight = sa.case((_column.state.in_(IN_FLIGHT_STATES), _column.at_risk), else_=0)
-        select_spent = sa.select(_sum(_column.credits), _sum(_column.unreadable)).where(is_counted)
-        # Apart from the other sums, because this one is answered by the index of what is at risk.
-        select_risk = sa.select(_sum(in_flight), _sum(_column.at_risk)).where(is_counted, _column.at_risk > 0)
         with self._database.reading() as connection:
-            spent, unreadable = map(int, connection.execute(select_spent).one())
-            flying, at_risk = map(int, connection.execute(select_risk).one())
-        return Spending(spent, flying, at_risk - flying, unreadable)
+            in_flight = int(connection.execute(_SELECT_IN_FLIGHT.where(is_counted)).scalar_one())
+            if run is None:
+                spent = counters.of_endpoint(connection, self._endpoint)
+            else:
+                spent = counters.of_run(connection, self._endpoint, run)
+        return Spending(spent.credits, in_flight, max(0, spent.at_risk - in_flight), spent.unreadable)
 
     def room(self, *, run: str, limits: Limits) -> Room:
         """How many identifiers may be asked now."""
@@ -99,10 +87,10 @@ class Budget:
 
     def room_in(self, connection: sa.Connection, *, run: str, limits: Limits) -> Room:
         """The same, as this transaction sees it: the tightest limit decides."""
-        at_risk = _total(connection, _SELECT_AT_RISK, endpoint=self._endpoint)
+        at_risk = counters.of_endpoint(connection, self._endpoint).at_risk
         rooms = [Room(limits.max_credits_at_risk - at_risk, "risk")]
         if limits.max_credits is not None:
-            used = _total(connection, _SELECT_USED_BY_RUN, run=run)
+            used = counters.of_run(connection, self._endpoint, run).used
             rooms.append(Room(limits.max_credits - used, "credits"))
         rooms += self._rooms_of_caps(connection, limits)
         return min(rooms, key=lambda room: room.credits)
@@ -124,9 +112,7 @@ class Budget:
         for period, limit, start in periods:
             caps = [cap for cap in (ledger_caps[period], limit) if cap is not None]
             if caps:
-                used = _total(
-                    connection, _SELECT_USED_SINCE, endpoint=self._endpoint, start=start.timestamp()
-                )
+                used = counters.since(connection, self._endpoint, start).used
                 rooms.append(Room(min(caps) - used, period))
         return rooms
 
@@ -147,7 +133,3 @@ class Budget:
 def _read_caps(connection: sa.Connection) -> dict[Period, int | None]:
     stored = {row.name: int(row.value) for row in connection.execute(_SELECT_CAPS)}
     return {period: stored.get(name) for period, name in _CAP_NAMES.items()}
-
-
-def _total(connection: sa.Connection, query: sa.Executable, **parameters: str | float) -> int:
-    return int(connection.execute(query, parameters).scalar() or 0)

@@ -199,7 +199,13 @@ class Companions:
             schema.wrong_types_as_damage("the table `requests`"),
             self._ledger.database.reading() as connection,
         ):
-            return contacts_with(connection, sorted(keys), endpoint=self._ledger.endpoint, after=after)
+            return contacts_with(
+                connection,
+                sorted(keys),
+                index=self._ledger.index,
+                endpoint=self._ledger.endpoint,
+                after=after,
+            )
 
 
 def forget(ledger: Ledger, keys: Collection[bytes]) -> None:

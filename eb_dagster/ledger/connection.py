@@ -80,6 +80,14 @@ def has_ledger(where: str | os.PathLike[str]) -> bool:
     return file is None or any(Path(f"{file}{ending}").exists() for ending in ("", "-wal", "-shm"))
 
 
+def shown_url(url: sa.URL) -> str:
+    """The ledger's address as anybody may read it: without user and password."""
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    port = "" if url.port is None else f":{url.port}"
+    return f"{url.get_backend_name()}://{url.host or 'localhost'}{port}/{url.database or ''}"
+
+
 def _connect(url: sa.URL) -> sa.Engine:
     """An engine each of whose connections keeps what is committed.
 
@@ -246,7 +254,7 @@ class Database:
     def _vacuum(self) -> None:
         engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            for table in (schema.requests, schema.replies):
+            for table in (schema.requests, schema.replies, schema.key_rows, schema.kept_columns):
                 connection.execute(sa.text(f"VACUUM FULL {table.name}"))
 
     def carry_over_log(self) -> None:

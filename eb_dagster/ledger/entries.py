@@ -43,6 +43,9 @@ ALIAS: Final = np.dtype([("key", f"V{KEY_BYTES}"), ("position", "<i4"), ("held",
 """An identifier inside a contact: that contact's position in the reply, its fields and the mark of its person."""
 
 Indices: TypeAlias = npt.NDArray[np.signedinteger[Any]]
+Keys: TypeAlias = npt.NDArray[np.void]
+"""Keys as one array of 16 bytes each (`V16`)."""
+AnyKeys: TypeAlias = Sequence[bytes] | Keys
 Entries: TypeAlias = npt.NDArray[np.void]
 """An array of `OUTCOME` or `ALIAS`."""
 
@@ -68,6 +71,14 @@ def pack_aliases(
     aliases["held"] = held
     aliases["person"] = persons
     return aliases
+
+
+def pack_keys(keys: AnyKeys | bytes) -> Keys:
+    """Keys as an array, without a copy where they are one already, or are packed one after the other."""
+    if isinstance(keys, np.ndarray):
+        return keys
+    packed = keys if isinstance(keys, bytes) else b"".join(keys)
+    return np.frombuffer(packed, dtype=f"V{KEY_BYTES}")
 
 
 def unpack_keys(blob: bytes) -> tuple[bytes, ...]:

@@ -16,8 +16,9 @@ from eb_dagster.identifiers.kinds import is_role
 from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 from eb_dagster.ledger.entries import FORGOTTEN, NO_KEY, Entries, unpack_aliases, unpack_keys
 from eb_dagster.ledger.key_search import KeySearch
+from eb_dagster.ledger.key_segments import RequestKeys
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.ledger.lookup import aliases_of, contacts_of
+from eb_dagster.ledger.lookup import Query, aliases_of, contacts_of, requests_with
 from eb_dagster.ledger.replies import compress, contact_of, decompress, encode_without
 from eb_dagster.ledger.request_rows import (
     IN_FLIGHT_STATES,
@@ -74,10 +75,12 @@ class PersonInLedger:
         """The contacts that identifiers lead to: request, position, the mark of its person, and the identifier."""
         keys = [self._ledger.key(identifier, endpoint=self.endpoint) for identifier in identifiers]
         search = KeySearch(keys)
-        for row in _rows(self._ledger, self.endpoint):
-            marks = _marks_by_position(row.aliases)
-            for position, key_index in contacts_of(row, search):
-                yield row.id, position, marks.get(position), identifiers[key_index]
+        with self._ledger.database.reading() as connection:
+            query = _of_endpoint(self.endpoint)
+            for row in requests_with(connection, keys, index=self._ledger.index, query=query):
+                marks = _marks_by_position(row.aliases)
+                for position, key_index in contacts_of(row, search):
+                    yield row.id, position, marks.get(position), identifiers[key_index]
 
     def _find_in_reply(self, request_id: int, traces: Traces) -> None:
         stored = self._ledger.stored.find(request_id)
@@ -171,13 +174,16 @@ class Removal:
                 others = {key for index, key in enumerate(keys) if index not in set(questions)}
                 positions |= self._unproven(parsed, others)
             _forget_questions(keys, outcomes, questions)
+            kept = RequestKeys(b"".join(keys), self._kept_aliases(row.aliases, positions))
             rewrite_outcomes(
                 connection,
                 request_id,
                 outcomes,
-                aliases=self._kept_aliases(row.aliases, positions),
-                changes=changed_keys(connection, request_id, b"".join(keys)),
+                aliases=kept.aliases,
+                changes=changed_keys(connection, request_id, kept.asked_keys),
             )
+            before = RequestKeys(row.asked_keys, row.aliases)
+            self._ledger.index.follow(connection, request_id, before=before, after=kept)
             if stored is not None:
                 self._rewrite_reply(
                     connection, request_id, parsed, positions, is_named=is_named, is_whole=is_whole
@@ -250,11 +256,13 @@ def _forget_questions(keys: list[bytes], outcomes: Entries, questions: Iterable[
 
 def _rows(ledger: Ledger, endpoint: str) -> Iterator[Row]:
     """Every request of an endpoint, except those in flight: these keep nobody who is suppressed anyway."""
-    query = _SELECT_REQUESTS.where(
-        requests.c.endpoint == endpoint, requests.c.state.not_in(IN_FLIGHT_STATES)
-    ).order_by(requests.c.id)
+    query = _of_endpoint(endpoint).order_by(requests.c.id)
     with ledger.database.reading() as connection:
         yield from connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE})
+
+
+def _of_endpoint(endpoint: str) -> Query:
+    return _SELECT_REQUESTS.where(requests.c.endpoint == endpoint, requests.c.state.not_in(IN_FLIGHT_STATES))
 
 
 def _marks_by_position(blob: bytes | None) -> dict[int, int]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.ledger.entries import KEY_BYTES, Indices
+from eb_dagster.ledger.entries import KEY_BYTES, AnyKeys, Indices, pack_keys
 
 # A bitmap with so many bits for each wanted key lets few other keys pass by chance.
 _BITS_A_KEY: Final = 32
@@ -23,8 +22,8 @@ _Halves: TypeAlias = npt.NDArray[np.uint64]
 class KeySearch:
     """Searches for these keys, in bulk with numpy: they are sorted by their first half."""
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
-        halves = np.frombuffer(b"".join(keys), dtype=np.uint64).reshape(-1, 2)
+    def __init__(self, keys: AnyKeys) -> None:
+        halves = np.ascontiguousarray(pack_keys(keys)).view(np.uint64).reshape(-1, 2)
         self._order = np.argsort(halves[:, 0]).astype(np.int32)
         self._first = halves[:, 0][self._order]
         self._second = halves[:, 1][self._order]

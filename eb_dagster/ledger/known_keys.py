@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.contacts.flatten import Flattened
-from eb_dagster.ledger.entries import Indices
+from eb_dagster.ledger.entries import AnyKeys, Indices
 
 Standing = Literal["matched", "missed", "in_flight", "in_doubt", "unreadable", "decided"]
 STANDINGS: Final[tuple[Standing, ...]] = (
@@ -73,7 +73,7 @@ class KnownKeys(Mapping[bytes, Known]):
 
     def __init__(
         self,
-        keys: Sequence[bytes],
+        keys: AnyKeys,
         requests: Sequence[RequestFacts],
         *,
         standing: npt.NDArray[np.int8],
@@ -115,8 +115,10 @@ class KnownKeys(Mapping[bytes, Known]):
 
     @cached_property
     def _index_of(self) -> dict[bytes, int]:
-        known = np.flatnonzero(self.standing != UNKNOWN)
-        return {self._keys[index]: index for index in known.tolist()}
+        known = np.flatnonzero(self.standing != UNKNOWN).tolist()
+        if isinstance(self._keys, np.ndarray):
+            return dict(zip(self._keys[known].tolist(), known, strict=True))
+        return {self._keys[index]: index for index in known}
 
     def __len__(self) -> int:
         return int(np.count_nonzero(self.standing != UNKNOWN))
@@ -129,6 +131,14 @@ class KnownKeys(Mapping[bytes, Known]):
 
     def __getitem__(self, key: bytes) -> Known:
         return self._make([self._index_of[key]])[0]
+
+    def news(self, *, run: str, resend: bool) -> dict[bytes, Known]:
+        """What is known by now of keys that this run is about to ask. With `resend`, doubt is no reason not to."""
+        return {
+            key: answer
+            for key, answer in self.items()
+            if not answer.is_stale and not (resend and answer.standing == "in_doubt" and answer.run != run)
+        }
 
     def of(self, keys: Iterable[bytes]) -> list[Known | None]:
         """What is known of each of these keys, three times as fast as one by one."""

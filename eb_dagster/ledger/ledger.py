@@ -11,6 +11,7 @@ of its own. Each change of state is one committed transaction:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -24,27 +25,39 @@ from sqlalchemy import exc
 from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
 from eb_dagster.errors import ConfigError, LedgerError
 from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
-from eb_dagster.ledger import schema
+from eb_dagster.ledger import counters, schema
 from eb_dagster.ledger.budget import Budget, Limits, Short
-from eb_dagster.ledger.connection import Database
+from eb_dagster.ledger.connection import Database, Unavailable
+from eb_dagster.ledger.counters import Amounts
 from eb_dagster.ledger.encryption import ReplyCipher, note_key
 from eb_dagster.ledger.entries import (
     DECIDED,
     RESENT,
+    AnyKeys,
     Entries,
     checksum,
     count_contacts,
     keys_checksum,
     unpack_outcomes,
 )
+from eb_dagster.ledger.kept_columns import KeptColumns
 from eb_dagster.ledger.key_hashes import HashedType, KeyHasher, ValueHasher
+from eb_dagster.ledger.key_index import KeyIndex
 from eb_dagster.ledger.key_search import KeySearch
+from eb_dagster.ledger.key_segments import RequestKeys
 from eb_dagster.ledger.known_keys import AT_ANY_AGE, Freshness, Known, KnownKeys
-from eb_dagster.ledger.lookup import look_up
+from eb_dagster.ledger.lookup import AliasKeys, look_up, requests_with
 from eb_dagster.ledger.process_locks import DatabaseOwner, FileOwner, Owner
 from eb_dagster.ledger.publications import Publications
 from eb_dagster.ledger.reply_store import ReplyStore, StoredReply
-from eb_dagster.ledger.request_rows import changed_keys, newest_request, outcomes_of, rewrite_outcomes
+from eb_dagster.ledger.request_rows import (
+    IS_IN_FLIGHT,
+    changed_keys,
+    newest_request,
+    outcomes_of,
+    rewrite_outcomes,
+    update_request,
+)
 from eb_dagster.ledger.schema import wrong_types_as_damage
 from eb_dagster.ledger.slots import SharedSlots
 from eb_dagster.ledger.sqlite import check_files
@@ -68,12 +81,21 @@ _SELECT_REQUEST: Final = sa.select(
     _column.endpoint,
     _column.credits,
     _column.outcomes,
+    _column.aliases,
 ).where(_column.id == sa.bindparam("request"))
+_SELECT_IN_DOUBT: Final = sa.select(
+    _column.id,
+    _column.state,
+    _column.asked,
+    _column.required,
+    _column.asked_keys,
+    _column.outcomes,
+    _column.aliases,
+).where(_column.state.in_(("in_doubt", "applied", "resolved", "purged")))
 _SELECT_NEWEST_TIME: Final = sa.select(_column.created_at).order_by(_column.id.desc()).limit(1)
 _INSERT_REQUEST: Final = sa.insert(schema.requests)
 _UPDATE_REQUEST: Final = sa.update(schema.requests).where(_column.id == sa.bindparam("request"))
-_UPDATE_UNANSWERED: Final = _UPDATE_REQUEST.where(_column.state.in_(["in_doubt", "intent"]))
-_PUT_UNANSWERED_IN_DOUBT: Final = _UPDATE_UNANSWERED.values(at_risk=_column.asked)
+_UNANSWERED_STATES: Final = ("in_doubt", "intent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +134,7 @@ class Ledger:
         endpoint: str,
         clock: Callable[[], float] = time.time,
         must_exist: bool = False,
+        may_be_moved: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self._clock = clock
@@ -120,7 +143,7 @@ class Ledger:
         self.file = self.database.file
         try:
             with wrong_types_as_damage("the table `meta`"), self.database.transaction() as connection:
-                self.id, secret = schema.prepare(connection)
+                self.id, secret = schema.prepare(connection, may_be_moved=may_be_moved)
                 if not must_exist:
                     note_key(connection, cipher, self.id)
             self._owner = _new_owner(self.database)
@@ -128,7 +151,9 @@ class Ledger:
             self.database.engine.dispose()
             raise
         self._hasher = KeyHasher(secret)
+        self.index = KeyIndex(self.database)
         self.stored = ReplyStore(self.database, cipher=cipher, ledger_id=self.id)
+        self.kept_columns = KeptColumns(self.database, cipher=cipher)
         self.budget = Budget(self.database, endpoint=endpoint, clock=clock)
         self.slots = SharedSlots(self.database, endpoint=endpoint, clock=clock)
         self.suppression = Suppression(
@@ -167,21 +192,23 @@ class Ledger:
 
     def lookup(
         self,
-        keys: Sequence[bytes],
+        keys: AnyKeys,
         *,
         required: int,
-        alias_keys: Collection[bytes] = (),
+        alias_keys: AliasKeys = (),
         freshness: Freshness = AT_ANY_AGE,
         after: int = 0,
     ) -> tuple[KnownKeys, int]:
         """What requests after that one tell of `keys`, and the id of the newest that was looked at.
 
-        A key in `alias_keys` may also be answered by a contact in which it was found.
+        `keys` are a list, or an array of `V16`. A key in `alias_keys` may also be answered by a contact in which it
+        was found; it may be an array of bool with a flag for each key.
         """
         with wrong_types_as_damage("the table `requests`"), self.database.reading() as connection:
             return look_up(
                 connection,
                 keys,
+                index=self.index,
                 endpoint=self.endpoint,
                 required=required,
                 alias_keys=alias_keys,
@@ -248,6 +275,7 @@ class Ledger:
             self._owner.hold()
         with wrong_types_as_damage("the table `requests`"), self.database.transaction() as connection:
             check_files(connection)
+            schema.check_not_moved(connection)
             self.stored.check_key(connection)
             if not accept_clock:
                 self._check_clock(connection)
@@ -256,13 +284,14 @@ class Ledger:
             known, _ = look_up(
                 connection,
                 keys,
+                index=self.index,
                 endpoint=self.endpoint,
                 required=required,
                 alias_keys=alias_keys,
                 freshness=freshness,
                 after=seen,
             )
-            news = _news(keys, known, run=run, resend=resend)
+            news = known.news(run=run, resend=resend)
             if news:
                 return Claim(None, 0, news)
             room = self.budget.room_in(connection, run=run, limits=limits)
@@ -270,7 +299,7 @@ class Ledger:
             if granted <= 0:
                 return Claim(None, 0, {}, room.short_of)
             if resend:
-                _mark_resent(connection, keys[:granted], endpoint=self.endpoint, required=required)
+                self._mark_resent(connection, keys[:granted], required=required)
             request_id = self._insert_intent(connection, keys[:granted], run=run, required=required)
         return Claim(request_id, granted, {}, room=room.credits - granted)
 
@@ -278,6 +307,7 @@ class Ledger:
         self, connection: sa.Connection, keys: Sequence[bytes], *, run: str, required: int
     ) -> int:
         asked_keys = b"".join(keys)
+        created_at = self._clock()
         intent = {
             "endpoint": self.endpoint,
             "run": run,
@@ -286,7 +316,7 @@ class Ledger:
             "required": required,
             "asked": len(keys),
             "at_risk": len(keys),
-            "created_at": self._clock(),
+            "created_at": created_at,
             "outcomes_checksum": checksum(None),
             "asked_keys": asked_keys,
         }
@@ -294,7 +324,24 @@ class Ledger:
         (request_id,) = cast("tuple[int]", inserted)
         sum_of_keys = keys_checksum(request_id, self.endpoint, required, asked_keys)
         connection.execute(_UPDATE_REQUEST, {"request": request_id, "keys_checksum": sum_of_keys})
+        asked = Amounts(at_risk=len(keys))
+        counters.add(connection, asked, endpoint=self.endpoint, run=run, created_at=created_at)
         return request_id
+
+    def _mark_resent(self, connection: sa.Connection, keys: Sequence[bytes], *, required: int) -> None:
+        """Note in the requests that left these keys in doubt that they are asked again."""
+        search = KeySearch(keys)
+        query = _SELECT_IN_DOUBT.where(_column.endpoint == self.endpoint)
+        for row in list(requests_with(connection, keys, index=self.index, query=query)):
+            if required & ~row.required:
+                # A miss under more conditions says nothing of the request that may have been paid for.
+                continue
+            entries, _ = search.find(row.asked_keys)
+            outcomes = outcomes_of(row).copy()
+            resent = entries[outcomes["position"][entries] == IN_DOUBT]
+            if len(resent):
+                outcomes["position"][resent] = RESENT
+                rewrite_outcomes(connection, row.id, outcomes, aliases=row.aliases)
 
     def _check_clock(self, connection: sa.Connection) -> None:
         newest = connection.execute(_SELECT_NEWEST_TIME).scalar()
@@ -308,13 +355,15 @@ class Ledger:
         """The request cost nothing: its questions may be asked again."""
         changes = {"state": state, "at_risk": 0, "note": note[:_LONGEST_NOTE]}
         with self.database.transaction() as connection:
-            _update(connection, _UPDATE_UNANSWERED, request_id, changes)
+            _check_unanswered(connection, request_id)
+            update_request(connection, request_id, changes)
 
     def doubt(self, request_id: int, *, http_status: int | None, note: str) -> None:
         """The request may have been paid for, and there is no answer."""
         changes = {"state": "in_doubt", "http_status": http_status, "note": note[:_LONGEST_NOTE]}
         with self.database.transaction() as connection:
-            _update(connection, _PUT_UNANSWERED_IN_DOUBT, request_id, changes)
+            asked = _check_unanswered(connection, request_id)
+            update_request(connection, request_id, {**changes, "at_risk": asked})
 
     def record(
         self, request_id: int, *, http_status: int, encoding: str, complete: bool, body: bytes
@@ -350,7 +399,7 @@ class Ledger:
                     "at_risk": row.asked,
                     "credits": 0,
                 }
-                connection.execute(_UPDATE_REQUEST, {"request": request_id, **answered})
+                update_request(connection, request_id, answered)
             elif row.state != "answered":
                 # In that state it would be the same reply, whose commit was not confirmed the first time.
                 raise LedgerError(
@@ -396,7 +445,11 @@ class Ledger:
                 self._apply(connection, request_id, outcomes, aliases, charged=charged, changes=changes)
             return True
 
-        return self.database.retry_while_unavailable(step)
+        is_noted = self.database.retry_while_unavailable(step)
+        # The index only saves time. If there is no room for it, whoever claims next says so.
+        with contextlib.suppress(Unavailable):
+            self.index.grow()
+        return is_noted
 
     def _apply(
         self,
@@ -420,18 +473,26 @@ class Ledger:
             aliases = aliases[np.isin(aliases["position"], outcomes["position"])]
             booked += row.credits - count_contacts(before)
         aliases = _without_rejected(connection, aliases)
+        packed_aliases = aliases.tobytes()
         unreadable = int((outcomes["position"] == UNREADABLE).sum())
         rewrite_outcomes(
             connection,
             request_id,
             outcomes,
-            aliases=aliases.tobytes(),
+            aliases=packed_aliases,
             changes={
                 **changes,
                 "state": "unreadable" if unreadable == len(outcomes) else "applied",
                 "credits": booked + count_contacts(outcomes),
                 "unreadable": unreadable,
             },
+        )
+        asked_keys = cast("bytes", changes.get("asked_keys", row.asked_keys))
+        self.index.follow(
+            connection,
+            request_id,
+            before=RequestKeys(row.asked_keys, row.aliases),
+            after=RequestKeys(asked_keys, packed_aliases),
         )
 
     def _withhold(self, connection: sa.Connection, request_id: int, withheld: Withheld) -> dict[str, object]:
@@ -452,7 +513,7 @@ class Ledger:
         with self.database.reading() as connection:
             query = sa.select(_column.id, _column.owner).order_by(_column.id)
             is_waiting = (_column.endpoint == asked_at) & (_column.state == "answered")
-            rows = connection.execute(query.where(is_waiting)).all()
+            rows = connection.execute(query.where(IS_IN_FLIGHT, is_waiting)).all()
         with self.database.translated():
             orphaned = [row.id for row in rows if self._owner.is_gone(row.owner)]
         return list(self.replies(orphaned))
@@ -464,7 +525,7 @@ class Ledger:
     def recover(self) -> int:
         """Put what processes that are gone had in flight in doubt. Returns how many requests."""
         with self.database.reading() as connection:
-            query = sa.select(_column.owner).where(_column.state == "intent").distinct()
+            query = sa.select(_column.owner).where(IS_IN_FLIGHT, _column.state == "intent").distinct()
             owner_names = connection.execute(query).scalars()
             gone = [owner for owner in owner_names if self._owner.is_gone(owner)]
         if not gone:
@@ -472,6 +533,12 @@ class Ledger:
         with self.database.transaction() as connection:
             is_abandoned = (_column.state == "intent") & _column.owner.in_(gone)
             return _put_in_doubt(connection, is_abandoned, note="its process ended")
+
+    def is_used_elsewhere(self, connection: sa.Connection) -> bool:
+        """Whether another process that has claimed anything still has the ledger open."""
+        owners = connection.execute(sa.select(_column.owner).distinct()).scalars().all()
+        with self.database.translated():
+            return not all(owner == self._owner.name or self._owner.is_gone(owner) for owner in owners)
 
     def end_run(self, run: str) -> None:
         """Nothing of this run is under way any more: what it still had in flight is in doubt.
@@ -481,7 +548,7 @@ class Ledger:
         """
         is_in_flight = (_column.run == run) & (_column.state == "intent")
         with self.database.reading() as connection:
-            query = sa.select(_column.id).where(is_in_flight).limit(1)
+            query = sa.select(_column.id).where(IS_IN_FLIGHT, is_in_flight).limit(1)
             has_any = connection.execute(query).scalar() is not None
         if has_any:
             with self.database.transaction() as connection:
@@ -498,48 +565,6 @@ def _new_owner(database: Database) -> Owner:
         ) from None
 
 
-def _news(keys: Sequence[bytes], known: KnownKeys, *, run: str, resend: bool) -> dict[bytes, Known]:
-    """What is known by now of keys that somebody is about to ask."""
-    answers = zip(keys, known.of(keys), strict=True)
-    return {
-        key: answer
-        for key, answer in answers
-        if answer is not None and _is_news(answer, run=run, resend=resend)
-    }
-
-
-def _is_news(answer: Known, *, run: str, resend: bool) -> bool:
-    is_sent_again = resend and answer.standing == "in_doubt" and answer.run != run
-    return not answer.is_stale and not is_sent_again
-
-
-def _mark_resent(connection: sa.Connection, keys: Sequence[bytes], *, endpoint: str, required: int) -> None:
-    """Note in the requests that left these keys in doubt that they are asked again."""
-    search = KeySearch(keys)
-    query = sa.select(
-        _column.id,
-        _column.state,
-        _column.asked,
-        _column.required,
-        _column.asked_keys,
-        _column.outcomes,
-        _column.aliases,
-    ).where(
-        _column.endpoint == endpoint,
-        _column.state.in_(("in_doubt", "applied", "resolved", "purged")),
-    )
-    for row in connection.execute(query).all():
-        if required & ~row.required:
-            # A miss under more conditions says nothing of the request that may have been paid for.
-            continue
-        entries, _ = search.find(row.asked_keys)
-        outcomes = outcomes_of(row).copy()
-        resent = entries[outcomes["position"][entries] == IN_DOUBT]
-        if len(resent):
-            outcomes["position"][resent] = RESENT
-            rewrite_outcomes(connection, row.id, outcomes, aliases=row.aliases)
-
-
 def _without_rejected(connection: sa.Connection, aliases: Entries) -> Entries:
     """Leave out the identifiers of which a person said that the contact is not theirs."""
     rows = connection.execute(sa.select(schema.rejected))
@@ -551,15 +576,17 @@ def _without_rejected(connection: sa.Connection, aliases: Entries) -> Entries:
 
 
 def _put_in_doubt(connection: sa.Connection, which: sa.ColumnElement[bool], *, note: str) -> int:
-    changes = sa.update(schema.requests).values(state="in_doubt", at_risk=_column.asked, note=note)
-    return connection.execute(changes.where(which)).rowcount
+    # All that a request asks is at risk from its intent on, so what is counted stays the same.
+    changes = sa.update(schema.requests).values(state="in_doubt", note=note)
+    return connection.execute(changes.where(IS_IN_FLIGHT, which)).rowcount
 
 
-def _update(
-    connection: sa.Connection, statement: sa.Update, request_id: int, changes: Mapping[str, object]
-) -> None:
-    if connection.execute(statement, {"request": request_id, **changes}).rowcount != 1:
+def _check_unanswered(connection: sa.Connection, request_id: int) -> int:
+    """Raise unless a request is in flight or in doubt. Returns how many identifiers it asks."""
+    row = connection.execute(_SELECT_REQUEST, {"request": request_id}).one_or_none()
+    if row is None or row.state not in _UNANSWERED_STATES:
         raise _wrong_state(request_id)
+    return row.asked
 
 
 def _wrong_state(request_id: int) -> LedgerError:

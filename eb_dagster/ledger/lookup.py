@@ -1,15 +1,15 @@
 """What the requests of a ledger say about some keys, gathered from the oldest to the newest.
 
-In arrays with one entry for each key: a look-up of a million keys among ten million takes seconds, and most of
-them go into reading the disk.
+In arrays with one entry for each key. The key index tells which requests are read.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Final, NamedTuple, Self, TypeAlias
+from typing import Any, Final, NamedTuple, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,13 +24,16 @@ from eb_dagster.ledger.entries import (
     PROFILED,
     REJECTED,
     VANITY,
+    AnyKeys,
     Entries,
     Indices,
     checksum,
     keys_checksum,
+    pack_keys,
     unpack_aliases,
     unpack_outcomes,
 )
+from eb_dagster.ledger.key_index import Hits, KeyIndex
 from eb_dagster.ledger.key_search import KeySearch
 from eb_dagster.ledger.known_keys import (
     AT_ANY_AGE,
@@ -53,27 +56,31 @@ from eb_dagster.ledger.request_rows import (
 from eb_dagster.ledger.schema import damaged, requests
 
 _column = requests.c
-_SELECT_REQUESTS: Final = (
-    sa.select(
-        _column.id,
-        _column.endpoint,
-        _column.run,
-        _column.state,
-        _column.required,
-        _column.answered_at,
-        _column.keys_checksum,
-        _column.outcomes_checksum,
-        _column.asked_keys,
-        _column.outcomes,
-        _column.aliases,
-    )
-    .where(_column.id > sa.bindparam("after"))
-    .order_by(_column.id)
+_WHAT_IT_SAYS: Final = (
+    _column.id,
+    _column.endpoint,
+    _column.run,
+    _column.state,
+    _column.required,
+    _column.answered_at,
+    _column.keys_checksum,
+    _column.outcomes_checksum,
+    _column.aliases_checksum,
+    _column.asked_keys,
+    _column.outcomes,
 )
+_SELECT_REQUESTS: Final = sa.select(*_WHAT_IT_SAYS, _column.aliases)
+# Aliases are most of a request, so they are read only where a wanted key may be among them.
+_SELECT_HITS: Final = sa.select(
+    *_WHAT_IT_SAYS,
+    sa.case((_column.id.in_(sa.bindparam("with_aliases", expanding=True)), _column.aliases)).label("aliases"),
+)
+_IS_CHOSEN: Final = _column.id.in_(sa.bindparam("requests", expanding=True))
 _SELECT_ID: Final = sa.select(_column.id).where(_column.id == sa.bindparam("request"))
 # SQLite counts the ids that it has given.
 _SELECT_LAST_ID_OF_SQLITE: Final = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'requests'")
 _ROWS_AT_ONCE: Final = 16
+_HITS_AT_ONCE: Final = 64
 
 _MISSED_STANDING: Final = STANDINGS.index("missed")
 _IN_FLIGHT: Final = STANDINGS.index("in_flight")
@@ -89,6 +96,9 @@ _BYTES_A_ROW: Final = 1_000
 _SEARCHES_AHEAD: Final = 1
 
 _Flags: TypeAlias = npt.NDArray[np.bool_]
+AliasKeys: TypeAlias = Collection[bytes] | _Flags
+"""Some of the keys; or a flag for each of them."""
+Query: TypeAlias = sa.Select[*tuple[Any, ...]]
 _Times: TypeAlias = npt.NDArray[np.float64]
 
 # A contact that was found for a key: indices of the key and of the request, the contact's position in the reply,
@@ -119,11 +129,12 @@ def _check_lengths(row: Row) -> None:
 
 def look_up(
     connection: sa.Connection,
-    keys: Sequence[bytes],
+    keys: AnyKeys,
     *,
+    index: KeyIndex,
     endpoint: str,
     required: int,
-    alias_keys: Collection[bytes] = (),
+    alias_keys: AliasKeys = (),
     freshness: Freshness = AT_ANY_AGE,
     after: int = 0,
 ) -> tuple[KnownKeys, int]:
@@ -135,24 +146,64 @@ def look_up(
     is_gapless = connection.dialect.name == "sqlite"
     if after:
         _check_present(connection, after)
-    newest = after
+    hits = index.find(connection, keys, after=after)
+    newest = hits.covered
     with KeyLookup(keys, alias_keys=alias_keys, required=required, freshness=freshness) as lookup:
-        options = {"yield_per": _ROWS_AT_ONCE}
-        # All rows are checked, whatever their endpoint and state, so that none can go missing.
-        for row in connection.execute(_SELECT_REQUESTS, {"after": after}, execution_options=options):
-            if is_gapless and row.id != newest + 1:
-                raise damaged(f"request {newest + 1}")
-            newest = row.id
+        for row in _read_hits(connection, hits):
             _check_row(row)
             if row.endpoint == endpoint and row.state not in UNSENT_STATES:
                 lookup.read(row)
+        # All rows are checked, whatever their endpoint and state, so that none can go missing.
+        with contextlib.closing(_read_after(connection, _SELECT_REQUESTS, newest)) as rows:
+            for row in rows:
+                if is_gapless and row.id != newest + 1:
+                    raise damaged(f"request {newest + 1}")
+                newest = row.id
+                _check_row(row)
+                if row.endpoint == endpoint and row.state not in UNSENT_STATES:
+                    lookup.read(row)
         if is_gapless and newest < int(connection.execute(_SELECT_LAST_ID_OF_SQLITE).scalar() or 0):
             raise damaged(f"request {newest + 1}")
         return lookup.known(), newest
 
 
+def _read_hits(connection: sa.Connection, hits: Hits) -> Iterator[Row]:
+    ids = np.union1d(hits.asked, hits.aliases)
+    for start in range(0, len(ids), _HITS_AT_ONCE):
+        some = ids[start : start + _HITS_AT_ONCE]
+        with_aliases = hits.aliases[np.isin(hits.aliases, some)]
+        chosen = {"requests": some.tolist(), "with_aliases": with_aliases.tolist()}
+        rows = connection.execute(_SELECT_HITS.where(_IS_CHOSEN).order_by(_column.id), chosen).all()
+        if len(rows) != len(some):
+            missing = sorted(set(some.tolist()) - {row.id for row in rows})
+            raise damaged(f"request {missing[0]}")
+        yield from rows
+
+
+def _read_after(connection: sa.Connection, query: Query, after: int) -> Generator[Row]:
+    options = {"yield_per": _ROWS_AT_ONCE}
+    later = query.where(_column.id > sa.bindparam("after")).order_by(_column.id)
+    with connection.execute(later, {"after": after}, execution_options=options) as rows:
+        yield from rows
+
+
+def requests_with(
+    connection: sa.Connection, keys: AnyKeys, *, index: KeyIndex, query: Query, after: int = 0
+) -> Iterator[Row]:
+    """The requests after that one in which some of these keys may stand, from the oldest to the newest.
+
+    `query` chooses the columns, the id among them, and has no other condition on the id.
+    """
+    hits = index.find(connection, keys, after=after)
+    ids = np.union1d(hits.asked, hits.aliases)
+    chosen = query.where(_IS_CHOSEN).order_by(_column.id)
+    for start in range(0, len(ids), _HITS_AT_ONCE):
+        yield from connection.execute(chosen, {"requests": ids[start : start + _HITS_AT_ONCE].tolist()}).all()
+    yield from _read_after(connection, query, hits.covered)
+
+
 def contacts_with(
-    connection: sa.Connection, keys: Sequence[bytes], *, endpoint: str, after: int = 0
+    connection: sa.Connection, keys: Sequence[bytes], *, index: KeyIndex, endpoint: str, after: int = 0
 ) -> dict[bytes, set[tuple[int, int]]]:
     """The contacts in which each key stands or for which it was asked: request and position.
 
@@ -162,8 +213,8 @@ def contacts_with(
     found: dict[bytes, set[tuple[int, int]]] = {key: set() for key in keys}
     query = sa.select(
         _column.id, _column.state, _column.asked, _column.asked_keys, _column.outcomes, _column.aliases
-    ).where(_column.id > after, _column.endpoint == endpoint, _column.outcomes.is_not(None))
-    for row in connection.execute(query, execution_options={"yield_per": _ROWS_AT_ONCE}):
+    ).where(_column.endpoint == endpoint, _column.outcomes.is_not(None))
+    for row in requests_with(connection, keys, index=index, query=query, after=after):
         for position, key_index in contacts_of(row, search):
             found[keys[key_index]].add((row.id, position))
     return found
@@ -207,9 +258,9 @@ class KeyLookup:
 
     def __init__(
         self,
-        keys: Sequence[bytes],
+        keys: AnyKeys,
         *,
-        alias_keys: Collection[bytes],
+        alias_keys: AliasKeys,
         required: int,
         freshness: Freshness,
     ) -> None:
@@ -458,12 +509,14 @@ def _keys_of_two(key: Indices, person: npt.NDArray[np.uint32]) -> Indices:
     return key[starts[~is_of_one]]
 
 
-def _is_chosen(keys: Sequence[bytes], chosen: Collection[bytes]) -> _Flags:
+def _is_chosen(keys: AnyKeys, chosen: AliasKeys) -> _Flags:
+    if isinstance(chosen, np.ndarray):
+        return chosen.astype(np.bool_, copy=False)
     # All that are chosen are among the keys.
     if len(chosen) == len(keys):
         return np.ones(len(keys), dtype=np.bool_)
-    among = set(chosen)
-    return np.fromiter((key in among for key in keys), dtype=np.bool_, count=len(keys))
+    among, listed = set(chosen), pack_keys(keys).tolist()
+    return np.fromiter((key in among for key in listed), dtype=np.bool_, count=len(listed))
 
 
 def _check_times(rows: Sequence[Row], answering: Indices) -> None:
@@ -480,7 +533,11 @@ def _search(search: KeySearch, rows: Sequence[Row]) -> tuple[_Hits, _Hits]:
     aliases = _find(search, [row.aliases or b"" for row in rows], ALIAS.itemsize)
     for index in np.union1d(asked.row, aliases.row):
         row = rows[index]
-        if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
+        if checksum(row.outcomes) != row.outcomes_checksum:
+            raise damaged(f"request {row.id}")
+    for index in np.unique(aliases.row):
+        row = rows[index]
+        if checksum(row.aliases) != row.aliases_checksum:
             raise damaged(f"request {row.id}")
     return asked, aliases
 

@@ -21,6 +21,8 @@ import sqlalchemy as sa
 
 from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
 from eb_dagster.errors import ConfigError, InputError, LedgerError
+from eb_dagster.ledger import counters
+from eb_dagster.ledger.counters import Amounts, Sums
 from eb_dagster.ledger.entries import (
     CHARGED,
     RESENT,
@@ -30,17 +32,20 @@ from eb_dagster.ledger.entries import (
     count_contacts,
     keys_checksum,
 )
+from eb_dagster.ledger.kept_columns import is_intact as are_columns_intact
+from eb_dagster.ledger.key_index_check import IndexCheck
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import apply_reply
 from eb_dagster.ledger.reply_store import is_intact
 from eb_dagster.ledger.request_rows import (
     IN_FLIGHT_STATES,
+    IS_UNDECIDED,
     UNSENT_STATES,
     Row,
     outcomes_of,
     rewrite_outcomes,
 )
-from eb_dagster.ledger.schema import replies, requests
+from eb_dagster.ledger.schema import kept_columns, replies, requests
 from eb_dagster.tables.atomic_file import check_writable, files_of_ledger
 from eb_dagster.tables.parquet import read_metadata, write_parquet
 
@@ -110,6 +115,10 @@ class Doubt:
     """Credits that may have been charged without an answer."""
     http_status: int | None
     reason: str
+    endpoint: str = ""
+    credits_before: int = 0
+    """Credits of all earlier requests at the same address, to be compared with the vendor's bill. What is in doubt
+    is not among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +173,30 @@ def _undecided(ledger: Ledger, count: sa.Column[int], *, reason: str) -> list[Do
         count.label("undecided"),
         _column.http_status,
         _column.note,
-    ).where(count > 0, _column.state.not_in(IN_FLIGHT_STATES))
+        _column.endpoint,
+    ).where(IS_UNDECIDED, count > 0, _column.state.not_in(IN_FLIGHT_STATES))
     with ledger.database.reading() as connection:
         rows = connection.execute(query.order_by(_column.id)).all()
-    return [
-        Doubt(
-            row.id, _datetime(row.created_at), row.asked, row.undecided, row.http_status, row.note or reason
-        )
-        for row in rows
-    ]
+        return [
+            Doubt(
+                request=row.id,
+                sent_at=_datetime(row.created_at),
+                asked=row.asked,
+                at_risk=row.undecided,
+                http_status=row.http_status,
+                reason=row.note or reason,
+                endpoint=row.endpoint,
+                credits_before=_credits_before(connection, row.id, row.endpoint),
+            )
+            for row in rows
+        ]
+
+
+def _credits_before(connection: sa.Connection, request_id: int, endpoint: str) -> int:
+    earlier = sa.select(sa.func.sum(_column.credits)).where(
+        _column.id < request_id, _column.endpoint == endpoint
+    )
+    return int(connection.execute(earlier).scalar() or 0)
 
 
 def resolve(
@@ -297,7 +321,7 @@ def _not_read_in_full(ledger: Ledger) -> list[tuple[int, int]]:
         .join(replies, replies.c.request_id == _column.id)
         .where(
             _column.state.in_(("applied", "unreadable")),
-            sa.or_(_column.unreadable > 0, _column.at_risk > 0),
+            IS_UNDECIDED,
         )
         .order_by(_column.endpoint, _column.id)
     )
@@ -350,32 +374,52 @@ def backup(ledger: Ledger, path: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def check(ledger: Ledger) -> list[str]:
-    """Go through the whole ledger: do checksums match, do credits add up? Returns the faults found."""
+def check(ledger: Ledger, *, opens_replies: bool = True) -> list[str]:
+    """Go through the whole ledger: do checksums match, do credits add up? Returns the faults found.
+
+    `opens_replies`: whether those that are encrypted have to open with the key that is given.
+    """
     faults: list[str] = []
     with ledger.database.reading() as connection:
         if ledger.file is not None:
             verdict = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
             faults += [] if verdict == ["ok"] else [f"SQLite finds {len(verdict):,} faults in the file"]
         query = sa.select(requests).order_by(_column.id)
+        counted, rebuilt = Sums(), IndexCheck()
         for row in connection.execute(query, execution_options={"yield_per": 50}):
             faults += [f"request {row.id}: {fault}" for fault in _faults_of(row)]
+            counted.add(
+                row.endpoint, row.run, row.created_at, Amounts(row.credits, row.at_risk, row.unreadable)
+            )
+            rebuilt.add(row)
+        faults += [*counters.faults(connection, counted), *rebuilt.faults(connection)]
         for row in connection.execute(sa.select(replies), execution_options={"yield_per": 20}):
-            faults += [f"request {row.request_id}: {fault}" for fault in _faults_of_reply(ledger, row)]
+            faults += [
+                f"request {row.request_id}: {fault}"
+                for fault in _faults_of_reply(ledger, row, opens=opens_replies)
+            ]
+        for row in connection.execute(sa.select(kept_columns), execution_options={"yield_per": 20}):
+            if not are_columns_intact(row):
+                faults.append(
+                    f"request {row.request_id}: its kept columns are damaged, and its reply is read in their place; "
+                    "drop them with `eb-dagster ledger purge --kept-columns`"
+                )
     return faults
 
 
-def _faults_of_reply(ledger: Ledger, row: Row) -> Iterator[str]:
+def _faults_of_reply(ledger: Ledger, row: Row, *, opens: bool) -> Iterator[str]:
     if not is_intact(row):
         yield "its reply is damaged"
-    elif not ledger.stored.can_open(row.body, row.encoding):
+    elif opens and not ledger.stored.can_open(row.body, row.encoding):
         yield "its reply cannot be opened with the key that is given"
 
 
 def _faults_of(row: Row) -> Iterable[str]:
     if keys_checksum(row.id, row.endpoint, row.required, row.asked_keys) != row.keys_checksum:
         yield "its identifiers are damaged"
-    if checksum(row.outcomes, row.aliases) != row.outcomes_checksum:
+    if checksum(row.aliases) != row.aliases_checksum:
+        yield "the identifiers inside its contacts are damaged"
+    if checksum(row.outcomes) != row.outcomes_checksum:
         yield "its outcomes are damaged"
     elif row.outcomes is not None and row.state in ("applied", "unreadable", "resolved", "purged"):
         yield from _faults_of_sums(row, outcomes_of(row))

@@ -9,6 +9,8 @@ from typing import Any, Final, TypeAlias
 import sqlalchemy as sa
 
 from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
+from eb_dagster.ledger import counters
+from eb_dagster.ledger.counters import Amounts
 from eb_dagster.ledger.entries import CHARGED, WRITTEN_OFF, Entries, checksum, keys_checksum, unpack_outcomes
 from eb_dagster.ledger.schema import requests
 
@@ -23,8 +25,22 @@ STATES: Final = frozenset(
 HELD: Final = (IN_DOUBT, WRITTEN_OFF, CHARGED)
 """Outcomes of what may have been paid for, without an answer."""
 
+IS_IN_FLIGHT: Final = sa.text("state IN ('intent', 'answered')")
+"""As the index of the few requests that are in flight says it."""
+IS_UNDECIDED: Final = sa.text("(at_risk > 0 OR unreadable > 0)")
+"""As the index of the requests with answers in doubt, or that cannot be read, says it."""
+
 _NO_CHANGES: Final[Mapping[str, object]] = MappingProxyType({})
 _SELECT_FIXED: Final = sa.select(requests.c.endpoint, requests.c.required)
+_SELECT_COUNTED: Final = sa.select(
+    requests.c.endpoint,
+    requests.c.run,
+    requests.c.created_at,
+    requests.c.credits,
+    requests.c.at_risk,
+    requests.c.unreadable,
+).where(requests.c.id == sa.bindparam("request"))
+_UPDATE_REQUEST: Final = sa.update(requests).where(requests.c.id == sa.bindparam("request"))
 
 
 def default_outcome(state: str) -> int:
@@ -47,16 +63,32 @@ def rewrite_outcomes(
 ) -> None:
     """Replace a request's outcomes and aliases, and with them what of it is at risk. `changes` are other columns."""
     blob = outcomes.tobytes()
-    connection.execute(
-        sa.update(requests)
-        .where(requests.c.id == request_id)
-        .values(
-            outcomes=blob,
-            aliases=aliases,
-            outcomes_checksum=checksum(blob, aliases),
-            at_risk=int((outcomes["position"] == IN_DOUBT).sum()),
+    update_request(
+        connection,
+        request_id,
+        {
+            "outcomes": blob,
+            "aliases": aliases,
+            "outcomes_checksum": checksum(blob),
+            "aliases_checksum": checksum(aliases),
+            "at_risk": int((outcomes["position"] == IN_DOUBT).sum()),
             **changes,
-        )
+        },
+    )
+
+
+def update_request(connection: sa.Connection, request_id: int, changes: Mapping[str, object]) -> None:
+    """Change columns of a request, and with them what is counted as spent and at risk."""
+    row = connection.execute(_SELECT_COUNTED, {"request": request_id}).one()
+    before = Amounts(row.credits, row.at_risk, row.unreadable)
+    connection.execute(_UPDATE_REQUEST, {"request": request_id, **changes})
+    counted = {name: changes[name] for name in Amounts._fields if name in changes}
+    counters.add(
+        connection,
+        before._replace(**counted).minus(before),
+        endpoint=row.endpoint,
+        run=row.run,
+        created_at=row.created_at,
     )
 
 

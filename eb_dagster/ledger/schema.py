@@ -9,22 +9,30 @@ from collections.abc import Generator
 from typing import Final
 
 import sqlalchemy as sa
+from sqlalchemy import event
 from sqlalchemy.exc import ProgrammingError
 
 from eb_dagster.errors import LedgerError
 from eb_dagster.ledger.entries import checksum
 
-SCHEMA_VERSION: Final = 3
+SCHEMA_VERSION: Final = 4
 APPLICATION_ID: Final = 0x65624C31
 """Marks the header of a SQLite file as a ledger's."""
 
+# Names in `meta`, of what nobody may buy with: a ledger that was copied elsewhere, and a copy that is not complete.
+MOVED: Final = "moved"
+INCOMPLETE: Final = "incomplete_copy"
+
 metadata = sa.MetaData()
+
+
 meta = sa.Table(
     "meta",
     metadata,
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
+_SELECT_FACT: Final = sa.select(meta.c.value).where(meta.c.name == sa.bindparam("fact"))
 pacer = sa.Table(
     "pacer",
     metadata,
@@ -54,16 +62,52 @@ requests = sa.Table(
     sa.Column("unreadable", sa.Integer, nullable=False, default=0),
     sa.Column("keys_checksum", sa.BigInteger, nullable=False, default=0),
     sa.Column("outcomes_checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("aliases_checksum", sa.BigInteger, nullable=False, default=0),
+    # The number of its newest late entry in the key index; 0 if it has none.
+    sa.Column("late", sa.Integer, nullable=False, default=0),
     sa.Column("asked_keys", sa.LargeBinary, nullable=False),
     sa.Column("outcomes", sa.LargeBinary),
     sa.Column("aliases", sa.LargeBinary),
-    # Each sum that a claim needs is read from one of these indexes alone, whatever the ledger's size.
-    sa.Index("requests_by_state", "endpoint", "state"),
-    sa.Index("requests_at_risk", "endpoint", "at_risk"),
-    sa.Index("requests_of_run", "run", "credits", "at_risk", "unreadable"),
-    sa.Index("requests_by_day", "endpoint", "created_at", "credits", "at_risk", "unreadable"),
+    sa.Index("requests_by_endpoint", "endpoint"),
     # An id must never be used twice: ids order what was learned.
     sqlite_autoincrement=True,
+)
+# The key index (see `key_index`): sorted segments of what the keys of requests begin with, in rows.
+key_segments = sa.Table(
+    "key_segments",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("chain", sa.String(8), nullable=False),
+    sa.Column("first", sa.Integer, nullable=False),
+    sa.Column("last", sa.Integer, nullable=False),
+    sa.Column("level", sa.Integer, nullable=False),
+    sa.Column("entries", sa.BigInteger, nullable=False),
+    sa.Column("rows", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
+    sa.Column("filled", sa.Integer, nullable=False),
+    sa.Column("mark", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
+)
+key_rows = sa.Table(
+    "key_rows",
+    metadata,
+    # The segment's id in the upper bits, the number of the row in the lower ones.
+    sa.Column(
+        "id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=False
+    ),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
+    sa.Column("entries", sa.LargeBinary, nullable=False),
+)
+# What is spent and at risk (see `counters`).
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("endpoint", sa.String(500), primary_key=True),
+    sa.Column("name", sa.String(40), primary_key=True),
+    sa.Column("credits", sa.BigInteger, nullable=False),
+    sa.Column("at_risk", sa.BigInteger, nullable=False),
+    sa.Column("unreadable", sa.BigInteger, nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
 )
 replies = sa.Table(
     "replies",
@@ -72,6 +116,18 @@ replies = sa.Table(
     sa.Column("encoding", sa.String(120), nullable=False),
     sa.Column("complete", sa.Boolean, nullable=False),
     sa.Column("checksum", sa.BigInteger, nullable=False, default=0),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
+# See `kept_columns`: a cache, of which each row can be dropped at any time.
+kept_columns = sa.Table(
+    "kept_columns",
+    metadata,
+    sa.Column("request_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("reply_checksum", sa.BigInteger, nullable=False),
+    # How the reply was read.
+    sa.Column("reader", sa.String(40), nullable=False),
+    sa.Column("encoding", sa.String(120), nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
 )
 suppressed = sa.Table(
@@ -103,18 +159,39 @@ companions = sa.Table(
     # The newest request whose contacts were searched for one that holds two of these people.
     sa.Column("searched", sa.Integer, nullable=False),
     sa.Column("at", sa.Float(53), nullable=False),
-    sa.Index(
-        "companions_shared", "at", sqlite_where=sa.text("is_shared"), postgresql_where=sa.text("is_shared")
-    ),
     sqlite_with_rowid=False,
 )
 
 
-def prepare(connection: sa.Connection) -> tuple[str, bytes]:
+def _index_some(table: sa.Table, name: str, column: str, *, where: str) -> None:
+    """Create an index of the few rows of a large table that are like that."""
+    # `sa.Index(…, postgresql_where=…)` would import all of SQLAlchemy's PostgreSQL for a ledger in a file.
+    event.listen(
+        table, "after_create", sa.DDL(f"CREATE INDEX {name} ON {table.name} ({column}) WHERE {where}")
+    )
+
+
+_index_some(requests, "requests_in_flight", "owner", where="state IN ('intent', 'answered')")
+_index_some(requests, "requests_undecided", "id", where="at_risk > 0 OR unreadable > 0")
+_index_some(requests, "requests_late", "late", where="late > 0")
+_index_some(companions, "companions_shared", "at", where="is_shared")
+
+CACHES: Final = frozenset([kept_columns.name])
+"""Tables of what can be made again, and need not be copied."""
+
+
+def prepare(connection: sa.Connection, *, may_be_moved: bool = False) -> tuple[str, bytes]:
     """Create the tables, or check their version. Returns the ledger's id and the key of its hashes."""
     inspector = sa.inspect(connection)
-    facts = _read_facts(connection) if inspector.has_table("meta") else _create(connection, inspector)
+    facts = _read_facts(connection) if inspector.has_table("meta") else _create(connection)
     _check_version(int(facts["schema_version"]))
+    if INCOMPLETE in facts:
+        raise LedgerError(
+            "this is a copy of a ledger that is not complete: `eb-dagster ledger copy` is still going on, or broke "
+            "off. Copy it again; until then, name the ledger that was copied"
+        )
+    if MOVED in facts and not may_be_moved:
+        raise was_moved()
     if facts.get("secret_checksum") != _secret_checksum(facts["secret"], facts["id"]):
         # With another key, nothing that was bought would be found again.
         raise LedgerError("the key of the ledger's hashes is damaged: restore it from a backup")
@@ -132,12 +209,40 @@ def _read_facts(connection: sa.Connection) -> dict[str, bytes]:
     return facts
 
 
-def _create(connection: sa.Connection, inspector: sa.Inspector) -> dict[str, bytes]:
+def was_moved() -> LedgerError:
+    """The error to raise for a ledger that is no longer in use."""
+    return LedgerError(
+        "this ledger was moved by `eb-dagster ledger copy`: name the one that it was copied to, which knows what "
+        "was bought since. To go back, copy that one to a new place"
+    )
+
+
+def read_mark(connection: sa.Connection, name: str) -> bytes | None:
+    """A value of the table `meta`."""
+    value = connection.execute(_SELECT_FACT, {"fact": name}).scalar()
+    return None if value is None else bytes(value)
+
+
+def check_not_moved(connection: sa.Connection) -> None:
+    """Refuse to go on with a ledger that was moved since it was opened."""
+    if read_mark(connection, MOVED) is not None:
+        raise was_moved()
+
+
+def create_tables(connection: sa.Connection) -> None:
+    """Create the tables, where there are none yet."""
+    inspector = sa.inspect(connection)
     is_file = connection.dialect.name == "sqlite"
     others = inspector.get_table_names() if is_file else [*filter(inspector.has_table, metadata.tables)]
     if others:
         raise foreign("the ledger's file" if is_file else "the ledger's database")
     metadata.create_all(connection)
+    if is_file:
+        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def _create(connection: sa.Connection) -> dict[str, bytes]:
+    create_tables(connection)
     ledger_id, secret = uuid.uuid4().hex.encode(), os.urandom(32)
     facts = {
         "schema_version": str(SCHEMA_VERSION).encode(),
@@ -146,8 +251,6 @@ def _create(connection: sa.Connection, inspector: sa.Inspector) -> dict[str, byt
         "secret_checksum": _secret_checksum(secret, ledger_id),
     }
     connection.execute(sa.insert(meta), [{"name": name, "value": value} for name, value in facts.items()])
-    if is_file:
-        connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
     return facts
 
 

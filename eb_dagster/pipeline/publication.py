@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
 from typing import Any, Final, cast
@@ -32,7 +33,7 @@ from eb_dagster.tables.parquet import (
     read_metadata,
     write_parquet,
 )
-from eb_dagster.tables.source import InputColumns
+from eb_dagster.tables.source import InputColumns, Source
 
 # pyarrow-stubs leaves much of these unknown.
 _arrow: Final[Any] = pa
@@ -65,6 +66,31 @@ class Publisher:
                 f"the table {path.name} was paid for with a ledger that is not this one, or with a "
                 "newer copy of it; going on would buy its contacts again. Name that ledger, or move "
                 "the table away if paying again is what you want"
+            )
+
+    def earlier(self, path: Place) -> Source | None:
+        """A table that is to be brought up to date; None if it is not there yet.
+
+        Raises:
+            LedgerError: this ledger did not pay for it at this address, so nobody knows who was rejected or forgotten.
+
+        """
+        sealed = read_metadata(path)
+        if sealed is None:
+            return None
+        if (sealed.get("ledger"), sealed.get("endpoint")) != (self._ledger.id, self._ledger.endpoint):
+            raise LedgerError(
+                f"the table {path.name} was not made with this ledger from this address, so what was decided about its "
+                "people is not known here; name the ledger and the address that it was made with"
+            )
+        return parquet_source(path)
+
+    def check_earlier_text(self) -> None:
+        """Refuse to bring a CSV up to date if nobody knows from which address its contacts are."""
+        if set(self._ledger.endpoints()) - {self._ledger.endpoint}:
+            raise LedgerError(
+                "this ledger has contacts from more than one address, such as the sandbox's, and a CSV does not say "
+                "from which its contacts are; update a Parquet table, or use a ledger for each address"
             )
 
     def note_published(self, path: Place) -> None:
@@ -211,8 +237,8 @@ class Withholder:
             yield from self._contact_texts_in_ledger(found_by)
             return
         cells = zip(*(self._values(rows, name) for name in names), strict=True)
-        for row, (profiles, emails, phones) in enumerate(cells):
-            yield row, {"social_profile": _urls(profiles), "email": emails or (), "phone": phones or ()}
+        for row, (profiles, emails, phones) in enumerate(map(_lists, cells)):
+            yield row, {"social_profile": _urls(profiles), "email": emails, "phone": phones}
 
     def _contact_texts_in_ledger(
         self, found_by: Mapping[int, Identifier]
@@ -256,8 +282,13 @@ class Withholder:
             report.filled[name.removeprefix(self._prefix)] -= len(column) - column.null_count
 
 
-def _urls(profiles: Iterable[Mapping[str, str | None]] | None) -> list[str]:
-    return [url for profile in profiles or () if (url := profile["url"])]
+def _lists(cells: Iterable[Any]) -> list[Any]:
+    """Cells of columns with several values, which may be written as JSON, as lists."""
+    return [json.loads(cell) if isinstance(cell, str) else cell or () for cell in cells]
+
+
+def _urls(profiles: Iterable[Mapping[str, str | None]]) -> list[str]:
+    return [url for profile in profiles if (url := profile["url"])]
 
 
 def _tells_of(suppressed: Set[Identifier], status: str, identifiers: Iterable[Identifier]) -> bool:

@@ -75,6 +75,10 @@ class Report:
     """Matched rows whose contact has the row's name, where columns with names are given."""
     disagrees: int = 0
     """Matched rows whose contact has another name."""
+    kept: int = 0
+    """Rows of a table that was updated that did not have to be asked, or are no longer in the input."""
+    gone: int = 0
+    """Those of them that are no longer in the input."""
     is_read_first: bool = True
     """Whether the whole table was read for shared identifiers first. A stream knows what it has read."""
     stopped: str | None = None
@@ -226,6 +230,7 @@ class Report:
             ("rows unreadable", f"{self.unreadable:,}"),
             ("repeats (asked once)", f"{self.folded:,}"),
             ("rows answered from the ledger", f"{self.from_ledger:,}"),
+            *self._update_facts(),
         ]
 
     def _answer_facts(self) -> list[tuple[str, str]]:
@@ -244,6 +249,13 @@ class Report:
         if compared := self.agrees + self.disagrees:
             facts.append(("names agree, of those compared", f"{self.agrees:,} of {compared:,}"))
         return facts
+
+    def _update_facts(self) -> list[tuple[str, str]]:
+        """Of a table that was updated, how many rows were kept."""
+        if not self.kept:
+            return []
+        gone = [("  no longer in the input", f"{self.gone:,}")] if self.gone else []
+        return [("rows kept as they were", f"{self.kept:,}"), *gone]
 
     @property
     def _rows(self) -> str:

@@ -259,9 +259,15 @@ class Run:
     """One enrichment: from what rows offer to the columns that are added to them."""
 
     def __init__(
-        self, setup: Setup, *, open_runs: list[Run], on_stopping: Callable[[str], None] | None = None
+        self,
+        setup: Setup,
+        *,
+        open_runs: list[Run],
+        on_stopping: Callable[[str], None] | None = None,
+        tells: bool = True,
     ) -> None:
         self._setup = setup
+        self._tells = tells
         self._on_stopping = on_stopping
         self._agenda = Agenda()
         self.report = Report()
@@ -307,7 +313,8 @@ class Run:
                 finally:
                     report.seconds = time.monotonic() - started
                     display(report)
-        _warn(report)
+        if self._tells:
+            _warn(report)
 
     def _fill_window(
         self, ahead: Iterator[LookedUp], finisher: Finisher, window_rows: int, interruption: Interruption

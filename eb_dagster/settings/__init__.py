@@ -35,6 +35,7 @@ from eb_dagster.settings.environment import (
 )
 from eb_dagster.settings.environment import VENDOR_URL as VENDOR_URL
 from eb_dagster.settings.environment import endpoint_of as endpoint_of
+from eb_dagster.settings.environment import is_sandbox as is_sandbox
 from eb_dagster.settings.kinds import KIND_KEYWORDS as KIND_KEYWORDS
 from eb_dagster.settings.kinds import KindOptions
 from eb_dagster.settings.kinds import with_identifiers as with_identifiers

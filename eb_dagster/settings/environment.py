@@ -70,6 +70,11 @@ def _check_scheme(parts: SplitResult, host: str) -> None:
         raise ConfigError("base_url is plain http, which is for this machine only (127.0.0.1); use https://")
 
 
+def is_sandbox(base_url: str) -> bool:
+    """Whether an address from `read_base_url` is this machine's, where only a stand-in for the API can be."""
+    return _is_loopback(urlsplit(base_url).hostname or "")
+
+
 def endpoint_of(base_url: str) -> str:
     """What the ledger calls an address from `read_base_url`: one name for this machine, which has several."""
     from eb_dagster.api.envelope import PATH

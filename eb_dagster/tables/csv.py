@@ -7,27 +7,24 @@ lost its zeros and its plus.
 
 from __future__ import annotations
 
-import base64
+import codecs
 import contextlib
 import csv
-import io
 import itertools
-import json
 import re
-import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TextIO, TypeAlias
+from typing import Any, BinaryIO, Final, NamedTuple, TextIO, TypeAlias
 
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
 from eb_dagster.tables import encodings
-from eb_dagster.tables.atomic_file import published, telling_of
+from eb_dagster.tables.csv_rows import CsvRows
 from eb_dagster.tables.header import find_header
-from eb_dagster.tables.object_store import ObjectPath, Place
+from eb_dagster.tables.object_store import Place
 from eb_dagster.tables.parquet import Revision
+from eb_dagster.tables.row_files import write_rows
 from eb_dagster.tables.source import Source
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
@@ -357,7 +354,7 @@ def _describe(path: Path, line: int, error: csv.Error) -> str:
 
 def write_text(
     reader: Iterable[pa.RecordBatch],
-    target: Place,
+    target: Place | None,
     *,
     columns: Sequence[str],
     ours: Collection[str],
@@ -371,110 +368,21 @@ def write_text(
     file takes its place when it is whole, and only its owner can read it. Before that, `revise` is
     asked: if it gives a revision, the file is written once more through it.
     """
-    spellings: list[_Spelling] = [_safe_text if name in ours else _text for name in columns]
-    writer = _RowWriter(columns, spellings, separator)
-    folder = tempfile.gettempdir() if isinstance(target, ObjectPath) else target.resolve().parent
-    with (
-        _published_text(target, encoding="utf-8-sig" if has_mark else "utf-8") as sink,
-        contextlib.ExitStack() as stack,
-    ):
-        if revise is None:
-            return writer.write(reader, sink)
-        # A file without a name is gone with the process, whatever becomes of it.
-        kept = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-        rows = writer.write(_keeping(reader, kept), sink)
-        while (revision := revise()) is not None:
-            before, kept = kept, stack.enter_context(tempfile.TemporaryFile(dir=folder))
-            before.seek(0)
-            revised = revision(pa.ipc.open_stream(before) if rows else ())
-            sink.seek(0)
-            sink.truncate()
-            rows = writer.write(_keeping(revised, kept), sink)
-    return rows
+    rows = CsvRows(columns, ours, separator)
+    return write_rows(reader, target, lambda sink: _TextWriter(sink, rows, has_mark=has_mark), revise=revise)
 
 
-def _keeping(batches: Iterable[pa.RecordBatch], kept: Any) -> Iterator[pa.RecordBatch]:
-    """The batches, each of which is kept in a file too, compressed."""
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    writer: Any = None
-    for batch in batches:
-        writer = writer or pa.ipc.new_stream(kept, batch.schema, options=options)
-        writer.write_batch(batch)
-        yield batch
-    if writer is not None:
-        writer.close()
+class _TextWriter:
+    def __init__(self, sink: BinaryIO, rows: CsvRows, *, has_mark: bool) -> None:
+        self._sink, self._rows = sink, rows
+        sink.write(codecs.BOM_UTF8 if has_mark else b"")
+        sink.write(rows.header())
 
+    def add(self, batch: Any) -> None:
+        self._sink.write(self._rows.rows(batch))
 
-_Spelling: TypeAlias = Callable[[object], str]
+    def end(self) -> None:
+        """Nothing stands at the end."""
 
-
-@dataclass(frozen=True, slots=True)
-class _RowWriter:
-    columns: Sequence[str]
-    spellings: Sequence[_Spelling]
-    """How the cells of each column are written."""
-    separator: str
-
-    def write(self, batches: Iterable[pa.RecordBatch], sink: TextIO) -> int:
-        """Write the names of the columns and the batches. Returns the rows."""
-        rows = 0
-        plain = csv.writer(sink, delimiter=self.separator, lineterminator="\n")
-        # The csv module does not quote a lone carriage return, which would end the row.
-        quoted = csv.writer(sink, delimiter=self.separator, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        (quoted if "\r" in "".join(self.columns) else plain).writerow(self.columns)
-        for batch in batches:
-            texts = self._texts(batch)
-            has_returns = any("\r" in text for column in texts for text in column)
-            (quoted if has_returns else plain).writerows(zip(*texts, strict=True))
-            rows += batch.num_rows
-        return rows
-
-    def _texts(self, batch: Any) -> list[list[str]]:
-        return [
-            [spell(cell) for cell in _cells(column)]
-            for spell, column in zip(self.spellings, batch.columns, strict=True)
-        ]
-
-
-def _cells(column: Any) -> list[object]:
-    try:
-        return column.to_pylist()
-    except OverflowError:
-        # Python's own types have no room for some years and durations.
-        return column.cast(pa.string()).to_pylist()
-
-
-@contextlib.contextmanager
-def _published_text(target: Place, *, encoding: str) -> Generator[TextIO]:
-    telling = contextlib.nullcontext() if isinstance(target, ObjectPath) else telling_of(target)
-    with telling, published(target) as raw:
-        sink = io.TextIOWrapper(raw, encoding=encoding, newline="")
-        try:
-            yield sink
-        finally:
-            # Written out, and the file itself left open for who publishes it.
-            sink.detach()
-
-
-def _text(cell: Any) -> str:
-    if isinstance(cell, str):
-        return cell
-    if cell is None:
-        return ""
-    if isinstance(cell, bool):
-        return "true" if cell else "false"
-    if hasattr(cell, "isoformat"):
-        return cell.isoformat()
-    if isinstance(cell, bytes):
-        return base64.b64encode(cell).decode()
-    if isinstance(cell, list | Mapping):
-        return json.dumps(cell, ensure_ascii=False, default=_text)
-    return str(cell)
-
-
-_FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-
-
-def _safe_text(cell: object) -> str:
-    text = _text(cell)
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    def close(self) -> None:
+        """Nothing is held."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.identifiers.arrays import number_array
 from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.atomic_file import moved_aside, published
 from eb_dagster.tables.object_store import Place
@@ -266,7 +267,7 @@ def _without_null_codes(column: Any) -> Any:
     if not (pa.types.is_dictionary(column.type) and column.dictionary.null_count):
         return column
     is_there = column.dictionary.is_valid()
-    moved = pa.array(np.cumsum(is_there) - 1, mask=~np.asarray(is_there))
+    moved = number_array(np.cumsum(is_there) - 1, pa.int64(), is_null=~np.asarray(is_there))
     codes = cast("Any", moved.take(column.indices)).cast(column.type.index_type)
     return _arrow.DictionaryArray.from_arrays(
         codes, column.dictionary.drop_null(), ordered=column.type.ordered

@@ -105,6 +105,8 @@ class Source:
         self._schema: pa.Schema | None = schema
         self._read = read
         self.rows = rows
+        self.notes: Sequence[str] = ()
+        """What was detected in it, and may be otherwise, in words."""
         self.is_rereadable = is_rereadable
         """Whether it gives the same rows once more, at no more cost than memory or a file: no query, no stream."""
 
@@ -192,7 +194,9 @@ class PandasSource(Source):
         frame, schema = self._with_text_names(), self.schema
         for start in range(0, len(frame), BATCH_ROWS):
             piece = frame.iloc[start : start + BATCH_ROWS]
-            yield pa.RecordBatch.from_pandas(piece, schema=schema, preserve_index=self._keep_index)
+            # As a table: what pandas has put together of several frames may be in several pieces.
+            table = pa.Table.from_pandas(piece, schema=schema, preserve_index=self._keep_index)
+            yield from table.combine_chunks().to_batches()
 
     def _with_text_names(self, wanted: Sequence[str] | None = None) -> pd.DataFrame:
         """A view of the frame whose columns have texts as names; only the wanted ones."""

@@ -14,6 +14,7 @@ is a part, and replaces only the people in it.
 - `column_types`: the user's columns in types that a warehouse takes
 - `source`: these tables as a dlt source
 - `load`: one load, which leaves no trace of people outside the warehouse
+- `query`: a query that is enriched into a warehouse in one call
 """
 
 from importlib import import_module
@@ -28,6 +29,7 @@ except ModuleNotFoundError as _error:
     ) from None
 
 from eb_dagster.warehouse.load import load_contacts
+from eb_dagster.warehouse.query import LoadedQuery, enrich_query
 from eb_dagster.warehouse.source import contacts_source
 
-__all__ = ["contacts_source", "load_contacts"]
+__all__ = ["LoadedQuery", "contacts_source", "enrich_query", "load_contacts"]

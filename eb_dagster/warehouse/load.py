@@ -14,7 +14,7 @@ import pyarrow as pa
 from dlt.common import logger as dlt_logger
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
-from dlt.common.destination.exceptions import DestinationException
+from dlt.common.destination.exceptions import DestinationException, SqlClientNotAvailable
 from dlt.common.pipeline import PipelineContext
 from dlt.pipeline.exceptions import PipelineStepFailed
 
@@ -37,6 +37,7 @@ ColumnTypes = Mapping[tuple[str, str], str]
 """dlt's type of each column, by table and column."""
 
 _PIPELINE: Final = "exactbuyer"
+_PROBE: Final = f"_dlt_{_PIPELINE}_probe"
 # Of this pipeline alone. Otherwise dlt would keep the staged people in a schema beside theirs.
 _TRUNCATE_STAGING: Final = f"{_PIPELINE.upper()}__LOAD__TRUNCATE_STAGING_DATASET"
 # dlt itself hands descriptions to Snowflake, BigQuery and Databricks. These three share one statement.
@@ -78,6 +79,8 @@ def load_contacts(
             types = _declared_types(table, f"{private}/declared", settings)
             _refuse_bytes(pipeline, types)
             _refuse_other_types(_known_types(pipeline), types)
+            if isinstance(table, pa.RecordBatchReader):
+                _check_rights(pipeline)
             pipeline.extract(source)
             counts: dict[str, int] = pipeline.normalize().row_counts
             pipeline.load()
@@ -170,6 +173,27 @@ def _error_of(failure: PipelineStepFailed) -> EnrichError:
             "them apart: choose another dataset"
         )
     return ConfigError(f"dlt could not {failure.step} the contacts ({name}); {advice}")
+
+
+def _check_rights(pipeline: Pipeline) -> None:
+    """Make what a load needs, and a table that is dropped again: a right that is missing is told before a purchase."""
+    try:
+        client: SqlClient = pipeline.sql_client()
+    except SqlClientNotAvailable:
+        # A lake: files, whose folder was written to already.
+        return
+    with client:
+        _make_dataset(client)
+        probe = client.make_qualified_table_name(_PROBE)
+        client.execute_sql(f"CREATE TABLE {probe} (probe INTEGER)")
+        client.execute_sql(f"DROP TABLE {probe}")
+        with client.with_staging_dataset():
+            _make_dataset(client)
+
+
+def _make_dataset(client: SqlClient) -> None:
+    if not client.has_dataset():
+        client.create_dataset()
 
 
 def _declared_types(table: EnrichedTable, folder: str, settings: SourceSettings) -> ColumnTypes:

@@ -130,7 +130,7 @@ def test_reread_reads_what_an_older_release_could_not(stand_in, enricher, where,
         rewrite_outcomes(connection, 1, outcomes, aliases=None)
     assert set(enricher(api, ledger=where).enrich_dataframe(leads())["eb_status"]) == {"unreadable"}
     done = call("reread")
-    assert "1 replies read again: 30 more contacts, 0 identifiers" in done.output
+    assert "1 reply read again: 30 more contacts, 0 identifiers" in done.output
     again = enricher(api, ledger=where)
     assert again.enrich_dataframe(leads())["eb_full_name"].equals(first["eb_full_name"])
     assert api.requests() == 1
@@ -314,7 +314,8 @@ def test_the_ledger_is_named_before_the_command_or_after_it_or_both(where):
     assert shown("resolve", "2", "--write-off", "--ledger", where).startswith("10 identifiers")
 
 
-@pytest.mark.parametrize("name", sorted(ledger_commands.commands))
+# `copy` names two ledgers, and neither is the one of the environment.
+@pytest.mark.parametrize("name", sorted(ledger_commands.commands.keys() - {"copy"}))
 def test_every_command_of_the_ledger_takes_its_name_and_says_so(name):
     command = ledger_commands.commands[name]
     assert "--ledger" in CliRunner().invoke(main, ["ledger", name, "--help"]).output
@@ -351,3 +352,20 @@ def test_a_ledger_that_nobody_named_is_found_where_it_was_made(
     shown = capsys.readouterr()
     assert shown.err == f"ledger: {made}\n"
     assert json.loads(shown.out)["months"][0]["credits"] == 3
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_copy_moves_the_ledger_and_names_no_address_of_a_database(call, where, tmp_path, postgresql):
+    target = str(tmp_path / "copy.db") if "://" in where else postgresql.new_database()
+    copied = CliRunner().invoke(main, ["ledger", "copy", where, target])
+    assert copied.exit_code == 0, copied.output
+    assert "copied with 2 requests" in copied.output
+    assert "://" not in copied.output
+    assert call("check").exit_code == 2
+    assert CliRunner().invoke(main, ["ledger", "--ledger", target, "check"]).exit_code == 0
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_purge_drops_kept_columns_alone_and_wants_to_know_what_to_drop(call):
+    assert call("purge", "--kept-columns").output == "the kept columns of 0 requests were dropped\n"
+    assert "--older-than DAYS, or --kept-columns" in call("purge").output

@@ -105,6 +105,9 @@ def test_a_run_that_is_stopped_tells_what_it_spent_and_is_finished_by_the_next(s
     )  # fmt: skip
     assert stopped.code == 1
     assert "Refused: the API refused with HTTP 403" in stopped.said
+    assert stopped.said.splitlines()[-1].startswith(
+        "stopped before the end, so no table was written. Once that"
+    )
     assert "1,000.00 (1,000 at 1)" in stopped.out
     assert Path("report.html").exists()
     assert not Path("out.csv").exists()
@@ -121,7 +124,8 @@ def test_exit_3_says_what_to_do_next(stand_in, shell):
     leads(10)
     capped = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "4")
     assert capped.said.splitlines()[-1] == (
-        "6 rows were not asked (--max-credits is spent). Another run asks the rest: what was bought is in the ledger"
+        "stopped before the end: --max-credits is spent, and 6 rows were not asked. Run the same command again for the "
+        "rest: what was bought is in the ledger and is not paid for again; --max-credits is for each run"
     )
     lost = stand_in(match_rate=1.0, faults=[Fault("reset-after", 1)])
     doubtful = shell(lost, "enrich", "leads.csv", "-o", "2.csv", "--ledger", "other ledger.db")
@@ -132,6 +136,19 @@ def test_exit_3_says_what_to_do_next(stand_in, shell):
     )
     told = dict(line.split("  ", 1) for line in doubtful.out.splitlines() if "  " in line)
     assert (told["rows in doubt"].strip(), told["credits in doubt"].strip()) == ("10", "10")
+
+
+def test_a_cap_of_all_runs_is_told_once_with_what_lifts_it(stand_in, shell):
+    leads(10)
+    api = stand_in(match_rate=1.0)
+    shell(api, "ledger", "cap", "--daily", "4")
+    capped = shell(api, "enrich", "leads.csv", "-o", "out.csv")
+    assert (capped.code, capped.said.count("the daily cap on credits is spent")) == (3, 1)
+    assert capped.said.splitlines()[-1] == (
+        "stopped before the end: the daily cap on credits is spent, and 6 rows were not asked. From midnight UTC, or "
+        "with a higher cap (`eb-dagster ledger cap --daily`): run the same command again for the rest: what was bought "
+        "is in the ledger and is not paid for again"
+    )
 
 
 def test_what_to_do_next_never_repeats_the_address_of_a_database(stand_in, shell, postgresql):

@@ -4,6 +4,7 @@ import threading
 from random import Random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from eb_dagster.ledger.entries import (
     WRITTEN_OFF,
     checksum,
     pack_aliases,
+    pack_keys,
     pack_outcomes,
 )
 from eb_dagster.ledger.key_search import KeySearch
@@ -39,7 +41,8 @@ def request(number, *, state, required, asked, aliases, with_outcomes=True):
     packed_aliases = pack_aliases(*zip(*aliases, strict=True)).tobytes() if aliases else b""
     return SimpleNamespace(
         id=number, run=f"run {number}", state=state, required=required, answered_at=float(number),
-        asked_keys=keys, outcomes=outcomes, aliases=packed_aliases, outcomes_checksum=checksum(outcomes, packed_aliases),
+        asked_keys=keys, outcomes=outcomes, aliases=packed_aliases, outcomes_checksum=checksum(outcomes),
+        aliases_checksum=checksum(packed_aliases),
     )  # fmt: skip
 
 
@@ -304,7 +307,7 @@ def test_what_is_torn_in_other_requests_shifts_no_answer(name, damaged):
     for row, more in zip((rows[0], rows[2]), damaged, strict=True):
         # Together as long as an entry, so that no length of all tells.
         setattr(row, name, getattr(row, name) + more)
-        row.outcomes_checksum = checksum(row.outcomes, row.aliases)
+        row.outcomes_checksum, row.aliases_checksum = checksum(row.outcomes), checksum(row.aliases)
     with pytest.raises(LedgerError, match="request 1 is damaged"):
         is_known(rows, KEYS[1])
 
@@ -342,3 +345,17 @@ def test_wanted_keys_are_found_wherever_they_stand(entries, wanted):
 def test_what_is_torn_in_the_middle_of_an_entry_is_no_list_of_keys():
     with pytest.raises(ValueError, match="torn"):
         KeySearch(KEYS).find(b"12345")
+
+
+def test_keys_and_flags_in_arrays_are_looked_up_as_lists_are():
+    row = request(
+        1, state="applied", required=0, asked={KEYS[0]: (0, 0)}, aliases=[(key, 0, 0, 1) for key in KEYS]
+    )
+    flags = np.array([False, True, False, False])
+    found = []
+    for keys, alias_keys in ((KEYS, [KEYS[1]]), (pack_keys(KEYS), flags)):
+        with KeyLookup(keys, alias_keys=alias_keys, required=0, freshness=Freshness()) as lookup:
+            lookup.read(row)
+        found.append(lookup.known())
+    assert set(found[1]) == set(KEYS[:2])
+    assert dict(found[0]) == dict(found[1])

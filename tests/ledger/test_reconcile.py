@@ -232,4 +232,7 @@ def test_a_check_finds_counts_that_do_not_add_up(tmp_path):
         with closing(sqlite3.connect(tmp_path / "l.db")) as connection:
             connection.execute("UPDATE requests SET unreadable = 0")
             connection.commit()
-        assert reconcile.check(ledger) == ["request 1: its identifiers that cannot be read do not add up"]
+        assert reconcile.check(ledger) == [
+            "request 1: its identifiers that cannot be read do not add up",
+            "what was spent is counted wrongly in 3 places",
+        ]

@@ -7,6 +7,8 @@ import pyarrow as pa
 from eb_dagster.definitions import upstream
 from eb_dagster.identifiers.columns import find_layout
 from eb_dagster.identifiers.rows import read_batch
+from eb_dagster.tables.files import file_source
+from eb_dagster.tables.query import read_query
 from tests.messages.scene import Provocations, Scene, leads
 
 
@@ -16,7 +18,27 @@ def publish(scene: Scene, column: pa.Array, name: str) -> None:
     enricher.write(enricher.enrich_batches(table), scene.folder / "table.parquet")
 
 
+def query(where: object, sql: str = "SELECT 1 AS a") -> object:
+    return read_query(sql, where).read_all()
+
+
 PROVOCATIONS: Provocations = {
+    "no query": lambda s: query(s.postgresql.url(), " "),
+    "a query of a table that is not there": lambda s: query(s.postgresql.url(), "SELECT * FROM leadz"),
+    "a query without a right": lambda _: query("postgresql://u:canary-secret@127.0.0.1:1/x"),
+    "a query of two columns of one name": lambda s: query(s.postgresql.url(), "SELECT 1 AS a, 2 AS a"),
+    "a query with a value that does not fit": lambda s: query(s.postgresql.url(), "SELECT ARRAY[[1]] AS a"),
+    "a query of SQLite that gives no table": lambda s: query(f"sqlite:///{s.file('x.db')}", "SAVEPOINT x"),
+    "a query of a number": lambda _: query(3),
+    "a query of a file that is not there": lambda _: query("nowhere.duckdb"),
+    "a query of a DuckDB that is not there": lambda _: query("duckdb:///nowhere.duckdb"),
+    "a query of a SQLite that is not there": lambda _: query("sqlite:///nowhere.db"),
+    "a query by no URL": lambda _: query("postgresql://u:canary@secret:x/y"),
+    "a query by a URL with an option too many": lambda s: query(f"sqlite:///{s.file('x.db')}?timeout=x"),
+    "a query without its driver": lambda _: query("mysql://u:canary-secret@h/x"),
+    "a file of another kind": lambda s: file_source(s.file("leads.xls")),
+    "a compressed file that is torn": lambda s: file_source(s.file("leads.csv.gz", b"PK")),
+    "a compressed file that is not there": lambda s: file_source(s.folder / "leads.csv.gz"),
     "no table at all": lambda s: s.enrich(3),
     "no identifier columns": lambda s: s.enrich(leads().rename(columns={"email": "Work mail"})),
     "a column that is not there": lambda s: s.enrich(identifiers={"email": "E-mail"}),

@@ -42,6 +42,7 @@ NOT_PROVOKED = {
     "SQLite would not promise": "no SQLite here refuses WAL on a local disk",
     "PostgreSQL is read-only there": "needs a replica",
     "cannot note who claims": "needs a disk that fails between two calls; tests/faults/storage.py",
+    "is not the same in the copy": "needs a disk that loses what was written to it",
     "damaged(": "one message, whatever is damaged; some of it is provoked",
     "its log still holds": "needs a reader at that very moment",
     "was opened before a fork": "needs a fork, which threads forbid; tests/faults/test_crashes.py forks",
@@ -67,6 +68,13 @@ NOT_PROVOKED = {
     "cannot write {path}: {error.strerror}": "needs a disk that fails",
     "the ledger of this executor is another one": "needs a cluster; tests/test_spark.py has one",
     "{self} cannot {what}": "needs an object store; tests/tables/test_object_stores.py has one",
+    "the query's database needs a driver": "needs an environment without DuckDB's or Snowflake's",
+    "the query gives no table": "from a DuckDB before 2",
+    "a spreadsheet is read and written": "needs an environment without the extra",
+    "a sheet has room for {MOST_ROWS": "needs a million rows; tests/cli/test_formats.py has the check before",
+    "who reads stdout went away": "needs a pipe that breaks",
+    "the rows cannot be kept on disk": "needs a disk that fails",
+    "cannot be copied to read it": "needs a disk that fails",
     "the warehouse refused": "needs a database that takes the contacts and refuses what comes after",
 }  # fmt: skip
 

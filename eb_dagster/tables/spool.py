@@ -1,0 +1,73 @@
+"""A stream that is kept on disk, so that it can be read again, and so that what fails in it fails before anything is bought."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final, cast
+
+import pyarrow as pa
+
+from eb_dagster.errors import ConfigError
+from eb_dagster.tables.source import Source
+
+_OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
+
+
+class _Spool:
+    """Batches in a file without a name, which only this process can read, and which is gone with it."""
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self._schema = schema
+        self._places: list[tuple[int, int]] = []
+        self._lock = threading.Lock()
+        self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="eb_dagster-"))  # noqa: SIM115 - lives as long as the source
+        self._end = 0
+        # Before the file itself is collected, which Python would warn of.
+        self.close = weakref.finalize(self, self._file.close)
+
+    def add(self, batch: Any) -> None:
+        sink: Any = pa.BufferOutputStream()
+        # A small stream each: so any batch can be read alone, and dictionaries come along.
+        with pa.ipc.new_stream(sink, self._schema, options=_OPTIONS) as writer:
+            writer.write_batch(batch)
+        content = sink.getvalue()
+        try:
+            self._file.write(content)
+        except OSError as error:
+            raise ConfigError(
+                f"the rows cannot be kept on disk while they are enriched ({type(error).__name__}); make room in the "
+                "folder for temporary files, or set TMPDIR to another"
+            ) from None
+        self._places.append((self._end, content.size))
+        self._end += content.size
+
+    def read(self) -> Iterator[pa.RecordBatch]:
+        """The batches. Several may read at once, each at its own place."""
+        for start, size in self._places:
+            with self._lock:
+                self._file.seek(start)
+                content = self._file.read(size)
+            yield from cast("Iterator[pa.RecordBatch]", pa.ipc.open_stream(content))
+
+
+def spooled(source: Source) -> Source:
+    """The same table, read to its end into a file without a name, so that it can be read again.
+
+    Memory holds one batch. The file is in the folder for temporary files, compressed, and is gone when the
+    source is.
+    """
+    if source.is_rereadable:
+        return source
+    spool = _Spool(source.schema)
+    rows = 0
+    try:
+        for batch in source.batches():
+            spool.add(batch)
+            rows += batch.num_rows
+    except BaseException:
+        spool.close()
+        raise
+    return Source(source.schema, rows, spool.read)

@@ -1,0 +1,56 @@
+"""Arrow arrays that are made from buffers are those that Arrow itself makes."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eb_dagster.identifiers.arrays import (
+    bytes_array,
+    flag_array,
+    list_array,
+    number_array,
+    text_array,
+    text_arrays,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5) | st.sampled_from(
+    ["", "\0", "a\0b", "é€😀"]
+)
+columns = st.lists(st.lists(st.none() | texts, max_size=6), max_size=4)
+
+
+@given(columns)
+def test_columns_of_text_side_by_side_are_as_arrow_makes_them_with_null_for_what_is_blank(several):
+    arrays = text_arrays(several)
+    for array in arrays:
+        array.validate(full=True)
+    assert arrays == [pa.array([text or None for text in column], pa.string()) for column in several]
+
+
+@given(st.lists(st.none() | texts))
+def test_one_column_of_text_or_bytes_is_as_arrow_makes_it(column):
+    encoded = [None if text is None else text.encode() for text in column]
+    assert text_array(column) == pa.array(column, pa.string())
+    assert text_array(column, pa.large_string()) == pa.array(column, pa.large_string())
+    assert bytes_array(encoded) == pa.array(encoded, pa.binary())
+
+
+@given(st.lists(st.none() | st.booleans()), st.lists(st.none() | st.lists(texts, max_size=3)))
+def test_flags_and_lists_are_as_arrow_makes_them(flags, lists):
+    assert flag_array(flags) == pa.array(flags, pa.bool_())
+    assert list_array(lists) == pa.array(lists, pa.list_(pa.string()))
+
+
+def test_times_keep_their_nulls_and_a_wrong_width_is_refused():
+    times = np.array(["2026-01-01", "NaT"], dtype="datetime64[us]")
+    made = number_array(times, pa.timestamp("us", tz="UTC"), is_null=np.isnat(times))
+    assert made == pa.array(times, pa.timestamp("us")).cast(pa.timestamp("us", tz="UTC"))
+    with pytest.raises(TypeError, match="are no int64"):
+        number_array(np.zeros(2, np.int32), pa.int64())
+
+
+def test_half_a_surrogate_pair_is_no_text():
+    with pytest.raises(UnicodeEncodeError):
+        text_arrays([["\ud800"]])

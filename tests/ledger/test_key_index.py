@@ -1,0 +1,357 @@
+"""What the key index finds, against a scan of all requests; and what it does when it is not as it was written."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import closing
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from eb_dagster.api.envelope import MISSED, Record, encode_reply
+from eb_dagster.identifiers.model import Identifier
+from eb_dagster.ledger import key_index, key_segments, privacy, reconcile
+from eb_dagster.ledger.entries import pack_aliases, pack_outcomes
+from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.ledger.request_rows import update_request
+from eb_dagster.ledger.schema import key_rows, requests
+from eb_dagster.ledger.schema import key_segments as headers
+from tests.ledger.steps import ENDPOINT, HOLDS_EMAIL, PLENTY
+
+MANY = 48
+BODY = encode_reply([Record("", msgspec.Raw(b"{}"))], 1)
+
+
+@pytest.fixture(autouse=True)
+def small_segments(monkeypatch):
+    """Segments of three requests, rows of four entries, two of a level merged into one: all within a few requests."""
+    for module, name, value in (
+        (key_index, "REQUESTS_A_SEGMENT", 3),
+        (key_index, "FAN", 2),
+        (key_index, "ROWS_A_STEP", 2),
+        (key_index, "_FEW_REQUESTS", 0),
+        (key_index, "_MOST_UNCOVERED", 9),
+        (key_segments, "ENTRIES_A_ROW", 4),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+def email(number: int) -> Identifier:
+    return Identifier("email", f"p{number}@firm.example")
+
+
+def ask(ledger: Ledger, *numbers: int) -> int:
+    keys = [ledger.key(email(number)) for number in numbers]
+    claim = ledger.claim(keys, run="r", required=0, limits=PLENTY, seen=ledger.last_request())
+    assert claim.request_id
+    return claim.request_id
+
+
+def answer(ledger: Ledger, request_id: int, *inside: int, asked: int = 2) -> None:
+    """The first that was asked is found, and its contact holds these."""
+    ledger.record(request_id, http_status=200, encoding="", complete=True, body=BODY)
+    note(ledger, request_id, *inside, asked=asked)
+
+
+def note(ledger: Ledger, request_id: int, *inside: int, asked: int = 2) -> None:
+    outcomes, aliases = what_came(ledger, request_id, *inside, asked=asked)
+    ledger.apply(request_id, outcomes=outcomes, aliases=aliases, records_enriched=1)
+
+
+def what_came(ledger: Ledger, request_id: int, *inside: int, asked: int):
+    keys = [ledger.key(email(number)) for number in inside]
+    count = len(keys)
+    outcomes = pack_outcomes([0, *[MISSED] * (asked - 1)], [HOLDS_EMAIL] * asked)
+    aliases = pack_aliases(keys, [0] * count, [HOLDS_EMAIL] * count, [2 * request_id + 1] * count)
+    return outcomes, aliases
+
+
+def fill(ledger: Ledger, count: int, *, start: int = 0) -> None:
+    """Each request asks two people, and the contact of one of them holds two more keys. In one transaction, to be quick."""
+    for first in range(start, start + count, 3):
+        with ledger.database.transaction(is_durable=False) as connection:
+            for number in range(first, min(first + 3, start + count)):
+                buy(ledger, connection, 2 * number, 2 * number + 1, inside=(2 * number, 100_000 + number))
+        ledger.index.grow()
+        ledger.index.grow()
+
+
+def buy(ledger: Ledger, connection: sa.Connection, *asked: int, inside: tuple[int, ...]) -> None:
+    keys = [ledger.key(email(number)) for number in asked]
+    request_id = ledger._insert_intent(connection, keys, run="r", required=0)
+    update_request(connection, request_id, {"state": "answered", "answered_at": time.time()})
+    ledger.stored.insert_sealed(connection, request_id, body=BODY, encoding="", complete=True)
+    outcomes, aliases = what_came(ledger, request_id, *inside, asked=len(asked))
+    ledger._apply(connection, request_id, outcomes, aliases, charged=1, changes={})
+
+
+def everybody(count: int) -> list[int]:
+    return [*range(2 * count + 5), *range(100_000, 100_005 + count), *range(200_000, 200_005)]
+
+
+def looked_up(ledger: Ledger, numbers: list[int]) -> dict[int, tuple[str, int]]:
+    keys = [ledger.key(email(number)) for number in numbers]
+    found, _ = ledger.lookup(keys, required=0, alias_keys=keys)
+    return {
+        number: (known.standing, known.request_id)
+        for number, known in zip(numbers, found.of(keys), strict=True)
+        if known is not None
+    }
+
+
+def scanned(ledger: Ledger, numbers: list[int]) -> dict[int, tuple[str, int]]:
+    """The same without the index."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(key_index, "_FEW_REQUESTS", 10**9)
+        return looked_up(ledger, numbers)
+
+
+def covered(ledger: Ledger) -> int:
+    with ledger.database.reading() as connection:
+        return key_index._covered(connection, key_index._segments(connection))
+
+
+def count(ledger: Ledger, table: sa.Table) -> int:
+    with ledger.database.reading() as connection:
+        return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar_one())
+
+
+def change(ledger: Ledger, statement: sa.Executable) -> None:
+    with ledger.database.transaction() as connection:
+        connection.execute(statement)
+
+
+def test_look_ups_by_the_index_tell_what_a_scan_tells(ledger):
+    fill(ledger, MANY)
+    everyone = everybody(MANY)
+    expected = scanned(ledger, everyone)
+    assert len(expected) == 3 * MANY
+    assert covered(ledger) >= MANY - 6
+    assert looked_up(ledger, everyone) == expected
+    for some in random.Random(1).sample(everyone, 20):
+        assert looked_up(ledger, [some]) == {key: value for key, value in expected.items() if key == some}
+    ledger.index.catch_up()
+    assert looked_up(ledger, everyone) == expected
+    # Of 20 segments that were written, few are left, and nothing is left of what was merged.
+    assert count(ledger, headers) <= 6
+    assert reconcile.check(ledger) == []
+
+
+def test_only_requests_in_which_a_key_stands_are_read(ledger):
+    fill(ledger, MANY)
+    with ledger.database.reading() as connection:
+        hits = ledger.index.find(connection, [ledger.key(email(20))])
+        nobody = ledger.index.find(connection, [ledger.key(email(200_001))])
+    assert (hits.asked.tolist(), hits.aliases.tolist()) == ([11], [11])
+    assert not len(nobody.asked)
+    assert not len(nobody.aliases)
+
+
+def test_a_late_reply_and_a_reread_of_an_indexed_request_are_found(ledger):
+    late = ask(ledger, 200_000, 200_001)
+    ledger.doubt(late, http_status=None, note="")
+    fill(ledger, MANY)
+    assert covered(ledger) > late
+    assert looked_up(ledger, [200_000, 200_002]) == {200_000: ("in_doubt", late)}
+    answer(ledger, late, 200_002)
+    assert looked_up(ledger, [200_000, 200_002]) == {200_000: ("matched", late), 200_002: ("matched", late)}
+    # Read once more, the contact holds somebody else too, and one no more.
+    for _ in range(5):
+        note(ledger, late, 200_003)
+        assert looked_up(ledger, [200_002, 200_003]) == {200_003: ("matched", late)}
+        note(ledger, late, 200_002)
+        assert looked_up(ledger, [200_002, 200_003]) == {200_002: ("matched", late)}
+    ledger.index.catch_up()
+    assert looked_up(ledger, everybody(MANY)) == scanned(ledger, everybody(MANY))
+    assert reconcile.check(ledger) == []
+
+
+@pytest.mark.parametrize(
+    ("decision", "standing"), [("resend", None), ("write-off", "decided"), ("charged", "decided")]
+)
+def test_a_decision_about_an_indexed_request_is_found(ledger, decision, standing):
+    doubted = ask(ledger, 200_000, 200_001)
+    ledger.doubt(doubted, http_status=None, note="")
+    fill(ledger, 12)
+    assert covered(ledger) > doubted
+    reconcile.resolve(ledger, [doubted], decision)
+    expected = {} if standing is None else {200_000: (standing, doubted)}
+    assert looked_up(ledger, [200_000]) == expected
+    # A reply that comes after all says more than the decision.
+    answer(ledger, doubted, 200_004)
+    assert looked_up(ledger, [200_000, 200_004]) == dict.fromkeys([200_000, 200_004], ("matched", doubted))
+    assert reconcile.check(ledger) == []
+
+
+def test_what_is_under_way_holds_up_the_index_for_a_while_only(ledger):
+    first = ask(ledger, 200_000, 200_001)
+    fill(ledger, 6)
+    assert covered(ledger) == 0
+    fill(ledger, 12, start=6)
+    assert covered(ledger) > first
+    assert looked_up(ledger, [200_001]) == {200_001: ("in_flight", first)}
+    answer(ledger, first, 200_003)
+    assert looked_up(ledger, [200_003]) == {200_003: ("matched", first)}
+
+
+def test_forgetting_and_rejecting_leave_nothing_in_the_index(ledger):
+    fill(ledger, MANY)
+    # In the middle of a merge, an entry is in two segments.
+    with ledger.database.transaction() as connection:
+        key_index._begin_merging(connection, key_index._segments(connection))
+    ledger.index.grow()
+    assert privacy.reject(ledger, "email", email(20).value) == 1
+    assert looked_up(ledger, [20, 21]) == {20: ("missed", 11), 21: ("missed", 11)}
+    wanted = key_segments.prefixes_of([ledger.key(email(30))])
+    assert len(tags_of(ledger, wanted))
+    privacy.forget(ledger, "email", email(30).value)
+    assert not len(tags_of(ledger, wanted))
+    ledger.index.catch_up()
+    assert reconcile.check(ledger) == []
+
+
+def tags_of(ledger: Ledger, wanted) -> list[int]:
+    """The entries of these prefixes, in whichever row they stand."""
+    with ledger.database.reading() as connection:
+        blobs = connection.execute(sa.select(key_rows.c.entries)).scalars().all()
+    rows = [key_segments.unpack_row(bytes(blob)) for blob in blobs]
+    return [tag for row in rows for tag in key_segments.find_tags(row, wanted).tolist()]
+
+
+def test_a_purge_leaves_nothing_in_the_index_but_what_is_in_doubt(ledger):
+    from datetime import timedelta
+
+    doubted = ask(ledger, 200_000, 200_001)
+    ledger.doubt(doubted, http_status=None, note="")
+    fill(ledger, 12)
+    time.sleep(0.01)
+    assert privacy.purge(ledger, older_than=timedelta(0)) == 12
+    assert looked_up(ledger, everybody(12)) == dict.fromkeys([200_000, 200_001], ("in_doubt", doubted))
+    assert covered(ledger) >= 12
+    fill(ledger, 12, start=20)
+    assert looked_up(ledger, everybody(32)) == scanned(ledger, everybody(32))
+    assert reconcile.check(ledger) == []
+
+
+def flip(blob: bytes) -> bytes:
+    return blob[:-1] + bytes([blob[-1] ^ 1])
+
+
+def spoil_a_row(ledger):
+    with ledger.database.reading() as connection:
+        row = connection.execute(sa.select(key_rows).limit(1).offset(1)).one()
+    blob = flip(bytes(row.entries))
+    change(ledger, sa.update(key_rows).where(key_rows.c.id == row.id).values(entries=blob))
+
+
+def swap_two_rows(ledger):
+    with ledger.database.reading() as connection:
+        one, other = connection.execute(sa.select(key_rows).limit(2)).all()
+    for to, of in ((one, other), (other, one)):
+        values = {"entries": of.entries, "checksum": of.checksum}
+        change(ledger, sa.update(key_rows).where(key_rows.c.id == to.id).values(**values))
+
+
+DAMAGE = {
+    "a bit of a row": spoil_a_row,
+    "two rows swapped": swap_two_rows,
+    "a row is missing": lambda it: change(
+        it, sa.delete(key_rows).where(key_rows.c.id.in_(sa.select(sa.func.max(key_rows.c.id))))
+    ),
+    "all rows are missing": lambda it: change(it, sa.delete(key_rows)),
+    "a header is missing": lambda it: change(
+        it, sa.delete(headers).where(headers.c.id.in_(sa.select(sa.func.min(headers.c.id))))
+    ),
+    "a header says more": lambda it: change(it, sa.update(headers).values(last=headers.c.last + 1)),
+    "everything is merged twice": lambda it: change(it, sa.update(headers).values(state="whole")),
+    "all late entries are missing": lambda it: change(
+        it, sa.delete(headers).where(headers.c.chain == "late")
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_index_makes_nobody_unknown_and_is_made_anew(ledger, where, damage):
+    late = ask(ledger, 200_000, 200_001)
+    ledger.doubt(late, http_status=None, note="")
+    fill(ledger, 16)
+    answer(ledger, late, 200_002)
+    everyone = everybody(16)
+    expected = scanned(ledger, everyone)
+    while count_of_growing(ledger) == 0:
+        assert ledger.index.grow()
+    DAMAGE[damage](ledger)
+    assert any("key index" in fault for fault in reconcile.check(ledger))
+    assert looked_up(ledger, everyone) == expected
+    with closing(Ledger(where, endpoint=ENDPOINT)) as another:
+        assert looked_up(another, everyone) == expected
+        another.index.catch_up()
+        assert covered(another) >= 15
+        assert looked_up(another, everyone) == expected
+        assert reconcile.check(another) == []
+
+
+def count_of_growing(ledger: Ledger) -> int:
+    with ledger.database.reading() as connection:
+        return sum(segment.state == "growing" for segment in key_index._segments(connection))
+
+
+def test_an_older_copy_of_the_index_makes_nobody_unknown(ledger):
+    late = ask(ledger, 200_000, 200_001)
+    ledger.doubt(late, http_status=None, note="")
+    copies = []
+    for step in range(4):
+        fill(ledger, 6, start=6 * step)
+        if step == 1:
+            answer(ledger, late, 200_002)
+        if step == 2:
+            note(ledger, late, 200_002, 200_003)
+        copies.append(copy_of(ledger))
+    everyone = everybody(24)
+    expected = scanned(ledger, everyone)
+    newest = copies[-1]
+    for older in copies:
+        for rows, of_headers in ((older[0], older[1]), (older[0], newest[1]), (newest[0], older[1])):
+            put_back(ledger, rows, of_headers)
+            assert looked_up(ledger, everyone) == expected
+            # It goes on from there.
+            ledger.index.catch_up()
+            assert looked_up(ledger, everyone) == expected
+
+
+def copy_of(ledger: Ledger):
+    with ledger.database.reading() as connection:
+        return [
+            [row._asdict() for row in connection.execute(sa.select(table))] for table in (key_rows, headers)
+        ]
+
+
+def put_back(ledger: Ledger, rows, of_headers) -> None:
+    with ledger.database.transaction() as connection:
+        for table, content in ((key_rows, rows), (headers, of_headers)):
+            connection.execute(sa.delete(table))
+            if content:
+                connection.execute(sa.insert(table), content)
+
+
+def test_two_processes_grow_one_index(ledger, where):
+    with closing(Ledger(where, endpoint=ENDPOINT)) as other:
+        for number in range(30):
+            one = ledger if number % 2 else other
+            fill(one, 1, start=number)
+            assert looked_up(other if number % 2 else ledger, [2 * number])
+        assert looked_up(other, everybody(30)) == scanned(ledger, everybody(30))
+        assert reconcile.check(ledger) == []
+
+
+def test_a_damaged_request_stays_outside_and_is_told(ledger):
+    from eb_dagster.errors import LedgerError
+
+    fill(ledger, 2)
+    change(ledger, sa.update(requests).where(requests.c.id == 2).values(keys_checksum=1))
+    fill(ledger, 6, start=2)
+    assert covered(ledger) == 0
+    with pytest.raises(LedgerError, match="request 2 is damaged"):
+        looked_up(ledger, [1])

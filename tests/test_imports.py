@@ -1,0 +1,49 @@
+"""What a process does not load that does not need it."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from eb_dagster import sandbox
+
+HEAVY = ("dagster", "pandas", "pandera", "sqlalchemy", "requests", "pyarrow", "numpy")
+PROGRAM = f"""
+import json, sys
+{{}}
+print(json.dumps([name for name in {HEAVY} if name in sys.modules]))
+"""
+RUN = """
+import pyarrow.parquet as pq
+from eb_dagster import Enricher
+settings = dict(api_key="canary-key", base_url=sys.argv[1], ledger="ledger.db", progress=False)
+with Enricher(**settings, requests_per_minute=60_000) as enricher:
+    enricher.plan(pq.ParquetFile("leads.parquet").read())
+    for _ in range(2):
+        enricher.enrich_parquet("leads.parquet", "enriched.parquet")
+"""
+
+
+def loaded_by(code: str, *arguments: str, folder: Path) -> list[str]:
+    """Which of the heavy libraries a new process has loaded after this code."""
+    program = [sys.executable, "-c", PROGRAM.format(code), *arguments]
+    ended = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=True)
+    return json.loads(ended.stdout)
+
+
+def test_buying_and_reading_back_a_parquet_table_loads_neither_pandas_nor_dagster(
+    stand_in: Callable[..., sandbox.Sandbox], tmp_path: Path
+):
+    leads = {
+        "email": [f"person{number}@firm.example" for number in range(20)] + ["nobody", None],
+        "phone": ["+1 512 555 0100", *[None] * 21],
+        "segment": pa.array(["a", None] * 11).dictionary_encode(),
+    }
+    pq.write_table(pa.table(leads), tmp_path / "leads.parquet")
+    loaded = loaded_by(RUN, stand_in(match_rate=0.7).url, folder=tmp_path)
+    assert pq.read_metadata(tmp_path / "enriched.parquet").num_rows == 22
+    assert loaded == ["sqlalchemy", "requests", "pyarrow", "numpy"]
