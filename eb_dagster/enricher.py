@@ -46,7 +46,7 @@ from eb_dagster.pipeline.update import Update
 from eb_dagster.pipeline.watch import Watch
 from eb_dagster.settings import EnricherOptions, read_settings, signature
 from eb_dagster.settings.config_file import CONFIG_FILE, read_config
-from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give
+from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give, is_no_table
 from eb_dagster.tables.keyed_rows import keyed_rows
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import Revision, parquet_source
@@ -547,7 +547,7 @@ class Enricher:
 
 def _stream(table: Any) -> Source:
     """What reads a table or a stream of batches."""
-    if isinstance(table, str | os.PathLike | dict):
+    if is_no_table(table):
         raise InputError(f"a table or Arrow data is due, not {how_to_give(table)}")
     source = source_of(table)
     if source is not None:
