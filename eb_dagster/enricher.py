@@ -435,7 +435,7 @@ class Enricher:
     @property
     def opening(self) -> Opening:
         """From whom this buys, by which ledger, and what the caps leave: to be said before anything is bought."""
-        return opening_of(self._setup_to_read)
+        return opening_of(self._settings, self._lazy_ledger.to_read())
 
     @property
     def _ledger(self) -> Ledger:

@@ -11,6 +11,7 @@ from typing import Final
 import click
 
 from eb_dagster import __version__
+from eb_dagster.cli.dbt import dbt_sources
 from eb_dagster.cli.doctor import doctor
 from eb_dagster.cli.enrich import enrich, plan
 from eb_dagster.cli.init import init
@@ -38,5 +39,5 @@ def main() -> None:
 
 for command in (forget, reject, suppress):
     ledger.add_command(command)
-for command in (init, doctor, plan, enrich, sandbox, ledger):
+for command in (init, doctor, plan, enrich, sandbox, ledger, dbt_sources):
     main.add_command(command)

@@ -32,7 +32,7 @@ from eb_dagster.cli.inputs import (
     is_parquet,
     open_table,
 )
-from eb_dagster.cli.opening import planning_ledger, tell_opening
+from eb_dagster.cli.opening import tell_opening
 from eb_dagster.cli.options import (
     enricher_options,
     force_option,
@@ -99,8 +99,8 @@ def plan(
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
-        with planning_ledger(options) as missing, _open_enricher(table, options) as enricher:
-            tell_opening(enricher.opening, planned_without=missing)
+        with _open_enricher(table, options) as enricher:
+            tell_opening(enricher.opening)
             outcome.plan = enricher.plan(table.reader())
             if explain:
                 outcome.explained = enricher.explain(table.reader()).to_pylist()
@@ -164,14 +164,14 @@ def enrich(
     asks = not yes and is_terminal()
     is_stdout_taken = is_standard(target)
     with Outcome(as_json=as_json, price=price, ledger=ledger, is_stdout_taken=is_stdout_taken) as outcome:
-        published = None if is_stdout_taken else target
-        check_targets(None if is_standard(file) else file, published, page, ledger=ledger_file(ledger))
-        if not force:
-            check_replaced(published, page, ledger=ledger, asks=asks)
         options = with_config(enricher_options(values))
         opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
         table = with_asked_as_text(opened, options)
         refuse_result(table, file, prefix=values["prefix"])
+        published = None if is_stdout_taken else target
+        check_targets(None if is_standard(file) else file, published, page, ledger=ledger_file(ledger))
+        if not force:
+            check_replaced(published, page, ledger=ledger, asks=asks)
         if target is not None:
             _check_columns(table, target, form)
         cap = options.get("max_credits")

@@ -85,7 +85,7 @@ def _check_update(update: Place, key: Sequence[str]) -> None:
 
     if len(key) != 1:
         raise click.UsageError(
-            "--update needs one --key COLUMN: the column that tells the rows apart, such as an id"
+            "--update needs --key COLUMN, once: the column that tells the rows apart, such as an id"
         )
     if suffix_of(update) not in FILE_SUFFIXES or is_compressed(update):
         raise click.UsageError("--update takes a CSV, TSV or Parquet file; write other forms with -o")

@@ -10,7 +10,6 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import dagster as dg
-import pandas as pd
 from pydantic import Field, field_validator
 
 from eb_dagster.definitions.checks import EnrichmentChecks
@@ -35,15 +34,17 @@ from eb_dagster.definitions.metadata import (
 )
 from eb_dagster.definitions.resource import ExactBuyerResource
 from eb_dagster.definitions.spend import cost_center_metadata
-from eb_dagster.definitions.upstream import column_types, is_path, read_upstream
+from eb_dagster.definitions.table_source import known_columns
+from eb_dagster.definitions.upstream import column_types, is_path, read_upstream, to_frame
 from eb_dagster.enricher import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers.columns import find_layout
+from eb_dagster.pipeline.opening import Opening
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.progress import Lines, log_words
 from eb_dagster.pipeline.report import Report
 from eb_dagster.settings import SETTINGS, AssetOptions, days
-from eb_dagster.tables.object_store import Place, place
+from eb_dagster.tables.object_store import Place
 from eb_dagster.tables.source import Source
 
 Event = dg.MaterializeResult[Any] | dg.AssetObservation | dg.AssetCheckResult
@@ -96,12 +97,18 @@ class Enrichment:
 
     exactbuyer: ExactBuyerResource
     key: dg.AssetKey
-    source: dg.AssetKey
+    sources: Sequence[dg.AssetKey]
     path: Place | None
     settings: AssetOptions
     checks: EnrichmentChecks
     partitions_def: dg.PartitionsDefinition[str] | None = None
     dry_run: bool = False
+    is_table_source: bool = False
+    """Whether the identifiers come from a query or a function, so that the sources are dependencies only."""
+    source_columns: Mapping[dg.AssetKey, Sequence[str]] = field(
+        default_factory=dict[dg.AssetKey, Sequence[str]]
+    )
+    """The columns of the sources, as far as their definitions say."""
 
     def materialize(self, context: dg.AssetExecutionContext, identifiers: Any) -> Iterator[Event]:
         """Enrich what the upstream asset gave: one table, or one for each partition of the run."""
@@ -277,8 +284,7 @@ class _TableRun:
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
             try:
                 upstream = read_upstream(value)
-                for line in enricher.opening.lines:
-                    self.context.log.info(line)
+                self._say(enricher.opening)
                 if self._target is not None and not self.enrichment.dry_run:
                     # A table that cannot be written is found out before anything is sent.
                     enricher.check_target(self._target)
@@ -304,6 +310,12 @@ class _TableRun:
         if plan is not None and self.enrichment.dry_run:
             yield self._observe_plan(plan)
         return table
+
+    def _say(self, opening: Opening) -> None:
+        for line in opening.lines:
+            self.context.log.info(line)
+        if opening.warning is not None:
+            self.context.log.warning(opening.warning)
 
     def _check_early_end(self, figures: Figures) -> Iterator[dg.AssetCheckResult]:
         """A run that made no table fails the check that everything was asked, and says nothing of the others."""
@@ -338,7 +350,8 @@ class _TableRun:
         if self._target is not None:
             rows = enricher.write(enricher.enrich_batches(upstream), self._target)
         else:
-            value = enricher.enrich_dataframe(_read_parquet(given) if is_path(given) else upstream)
+            is_frame = not (is_path(given) or isinstance(given, Source))
+            value = enricher.enrich_dataframe(upstream if is_frame else to_frame(upstream))
             rows = len(value)
         report = enricher.report
         if report.stopped:
@@ -359,7 +372,7 @@ class _TableRun:
         layout = find_layout(list(types), settings.get("identifiers"))
         has_partitions = self.enrichment.partitions_def is not None
         rows = "dagster/partition_row_count" if has_partitions else "dagster/row_count"
-        lineage = column_lineage(types, settings, source=self.enrichment.source, identifiers=layout.names)
+        lineage = column_lineage(types, settings, origins=self._origins(types), identifiers=layout.names)
         metadata: dict[str, Any] = {
             rows: figures["rows"],
             "dagster/column_schema": column_schema(types, settings),
@@ -373,10 +386,18 @@ class _TableRun:
         }
         if report.stopped:
             metadata[PREFIX + "stopped"] = report.stopped
-        if target is not None and self.enrichment.path is not None:
+        if target is not None:
             metadata["dagster/uri"] = target.resolve().as_uri()
-            metadata["dagster/table_name"] = self.enrichment.path.stem
         return metadata
+
+    def _origins(self, columns: Iterable[str]) -> dict[str, list[dg.AssetKey]]:
+        """By column of the input, the assets that it comes from."""
+        sources = self.enrichment.sources
+        if not self.enrichment.is_table_source:
+            return {name: list(sources) for name in columns}
+        # A query may have made the column, or renamed it: only what the sources are known to have is theirs.
+        known = known_columns(self.context.instance, sources, self.enrichment.source_columns)
+        return {name: [key for key, names in known.items() if name in names] for name in columns}
 
     def _spent(self, enricher: Enricher, upstream: Source | None, error: BaseException) -> Figures:
         # The report is complete only when the streams have ended that the frames of the error still hold open.
@@ -419,11 +440,6 @@ def _tables_by_partition(value: Any, keys: Sequence[str]) -> list[tuple[str | No
             allow_retries=False,
         )
     return [(key, value[key]) for key in keys]
-
-
-def _read_parquet(path: object) -> pd.DataFrame:
-    where = place(path)
-    return pd.read_parquet(where if isinstance(where, Path) else where.open())
 
 
 def failure(error: Exception, figures: Figures) -> dg.Failure:

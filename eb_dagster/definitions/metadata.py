@@ -84,18 +84,24 @@ def column_lineage(
     inputs: Iterable[str],
     options: AssetOptions,
     *,
-    source: dg.AssetKey,
+    origins: Mapping[str, Sequence[dg.AssetKey]],
     identifiers: Iterable[str],
 ) -> dg.TableColumnLineage:
-    """Input columns depend on themselves; added columns depend on the columns with identifiers."""
+    """Input columns depend on themselves upstream; added columns depend on the columns with identifiers.
+
+    `origins` are the assets that each input column comes from.
+    """
     prefix = options.get("prefix", "eb_")
-    asked = [dg.TableColumnDep(asset_key=source, column_name=name) for name in identifiers]
-    unchanged = {name: [dg.TableColumnDep(asset_key=source, column_name=name)] for name in inputs}
+    same = {
+        name: [dg.TableColumnDep(asset_key=key, column_name=name) for key in origins.get(name, ())]
+        for name in inputs
+    }
+    asked = [dep for name in identifiers for dep in same.get(name, ())]
     new_columns = added_columns(
         prefix=prefix, columns=options.get("columns"), with_agrees=options.get("person") is not None
     )
     bought = {prefix + column.name: asked for column in new_columns}
-    return dg.TableColumnLineage(deps_by_column={**unchanged, **bought})
+    return dg.TableColumnLineage(deps_by_column={**same, **bought})
 
 
 def storage_kind(path: object) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,7 @@ ROW_BITS: Final = 24
 
 Prefixes: TypeAlias = npt.NDArray[np.uint64]
 Tags: TypeAlias = npt.NDArray[np.uint32]
+_Integer = TypeVar("_Integer", bound=np.integer[Any])
 
 _ENTRY_BYTES: Final = 12
 _HALF: Final = np.uint64(32)
@@ -86,7 +87,7 @@ class Entries(NamedTuple):
     def of_requests(self, *, are_aliases: bool) -> Indices:
         """The requests in which the keys stand: asked, or as aliases."""
         tags = self.tags[(self.tags & 1).astype(np.bool_) == are_aliases]
-        return np.unique(tags >> np.uint32(1)).astype(np.int64)
+        return distinct(np.sort(tags) >> np.uint32(1)).astype(np.int64)
 
 
 class RequestKeys(NamedTuple):
@@ -116,14 +117,21 @@ def prefixes_of(keys: AnyKeys | bytes) -> Prefixes:
     return np.ascontiguousarray(pack_keys(keys)).view("<u8")[::2]
 
 
+def distinct(numbers: npt.NDArray[_Integer]) -> npt.NDArray[_Integer]:
+    """Each of these rising numbers once. `np.unique` takes many times as long."""
+    is_first = np.ones(len(numbers), dtype=np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=is_first[1:])
+    return numbers[is_first]
+
+
 def _alias_prefixes(blob: bytes | None) -> Prefixes:
     return prefixes_of(np.frombuffer(blob or b"", dtype=ALIAS)["key"])
 
 
 def entries_of(request_id: int, keys: RequestKeys) -> Entries:
     """The entries of a request, each of them once."""
-    asked = np.unique(prefixes_of(keys.asked_keys))
-    aliases = np.unique(_alias_prefixes(keys.aliases))
+    asked = distinct(np.sort(prefixes_of(keys.asked_keys)))
+    aliases = distinct(np.sort(_alias_prefixes(keys.aliases)))
     prefixes = np.concatenate([asked, aliases])
     tags = np.full(len(prefixes), request_id << 1, dtype=np.uint32)
     tags[len(asked) :] |= np.uint32(1)

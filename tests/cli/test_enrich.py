@@ -140,14 +140,14 @@ def test_a_start_says_from_whom_by_which_ledger_and_what_the_caps_leave(stand_in
             f"  buys from: the sandbox at {api.url}, whose people are made up",
             f"  ledger: {path}",
             "  credits left: 50 for this run",
-            "  warning: there is no such ledger yet, so nothing counts as bought yet. If you have bought before, name "
-            "that ledger with --ledger: this one would pay for everything again",
+            f"  warning: the ledger is new and empty ({path}), so nothing counts as bought yet. If you have bought "
+            "before, name that ledger: this one would pay for everything again",
         ]
         # A plan makes no ledger and no folder.
         assert not path.parent.exists()
     enriched = shell(api, "enrich", "leads.csv", "-o", "out.csv").said
     assert f"  ledger: {Path.cwd() / 'ledger.db'}\n  credits left: any number: no cap is set\n" in enriched
-    assert "  warning: this ledger is new and empty" in enriched
+    assert "  warning: the ledger is new and empty" in enriched
     shell(api, "ledger", "cap", "--daily", "8", "--monthly", "1000")
     again = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "3").said
     assert "  credits left: 3 for this run, 6 today, 998 this month\n" in again

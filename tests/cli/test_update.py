@@ -90,8 +90,8 @@ def test_what_belongs_together_is_said_before_anything_is_read(stand_in, shell):
     for words, told in [
         (("--update", "a.csv"), "--update needs --key COLUMN"),
         (("-o", "a.csv", "--key", "n"), "--key is for --update"),
-        (("-o", "a.csv", "--update", "b.csv", "--key", "n"), "not both"),
-        ((), "name the file to write with -o"),
+        (("-o", "a.csv", "--update", "b.csv", "--key", "n"), "name one target"),
+        ((), "name one target"),
     ]:
         refused = shell(api, "enrich", "leads.csv", *words)
         assert (refused.code, told in refused.said) == (2, True), refused.said

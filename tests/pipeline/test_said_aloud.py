@@ -30,14 +30,16 @@ def test_a_plan_makes_no_ledger_and_the_first_run_warns_of_a_new_one(stand_in, e
     assert not ledger.parent.exists()
     address, where, caps = buyer.opening.lines
     assert address.startswith("buys from: the sandbox at http://127.0.0.1:")
-    assert where == f"ledger: {ledger}, new and empty"
+    assert where == f"ledger: {ledger}"
     assert caps == "credits left: 40 for this run, 100 today"
+    assert f"new and empty ({ledger})" in str(buyer.opening.warning)
     with pytest.warns(UserWarning, match=rf"the ledger is new and empty \({ledger}"):
         buyer.enrich_dataframe(leads())
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         buyer.enrich_dataframe(leads())
-        assert buyer.opening.lines[1:] == (f"ledger: {ledger}", "credits left: 40 for this run, 70 today")
+        assert buyer.opening.warning is None
+        assert buyer.opening.lines[2] == "credits left: 40 for this run, 70 today"
     assert told == []
     assert buyer.plan(leads()).to_ask == 0
 
