@@ -39,6 +39,7 @@ from eb_dagster.definitions.upstream import column_types, is_path, read_upstream
 from eb_dagster.enricher import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers.columns import find_layout
+from eb_dagster.pipeline.opening import Opening
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.progress import Lines, log_words
 from eb_dagster.pipeline.report import Report
@@ -283,8 +284,7 @@ class _TableRun:
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
             try:
                 upstream = read_upstream(value)
-                for line in enricher.opening.lines:
-                    self.context.log.info(line)
+                self._say(enricher.opening)
                 if self._target is not None and not self.enrichment.dry_run:
                     # A table that cannot be written is found out before anything is sent.
                     enricher.check_target(self._target)
@@ -310,6 +310,12 @@ class _TableRun:
         if plan is not None and self.enrichment.dry_run:
             yield self._observe_plan(plan)
         return table
+
+    def _say(self, opening: Opening) -> None:
+        for line in opening.lines:
+            self.context.log.info(line)
+        if opening.warning is not None:
+            self.context.log.warning(opening.warning)
 
     def _check_early_end(self, figures: Figures) -> Iterator[dg.AssetCheckResult]:
         """A run that made no table fails the check that everything was asked, and says nothing of the others."""

@@ -70,9 +70,9 @@ def test_money_is_shown_and_added_up_by_cost_center(materialize, stand_in, insta
     assert metadata["exactbuyer/cost_center"].value == "sales"
     assert verdicts(capped)["everything_asked"] is False
     said = logged(instance, capped)
-    assert "buys from the sandbox on this machine" in said
-    assert "ledger.db, new and empty" in said
-    assert "caps: 8 credits in this run" in said
+    assert "buys from: the sandbox at " in said
+    assert "the ledger is new and empty" in said
+    assert "credits left: 8 for this run" in said
     # The second request is refused: no table, and a check that says so.
     refused = materialize(api)
     assert not refused.success

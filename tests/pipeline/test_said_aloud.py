@@ -116,7 +116,7 @@ def test_the_log_and_the_bar_move_before_the_first_reply_and_say_why(stand_in, e
     enricher(api, progress=True).enrich_dataframe(leads())
     assert "waiting for 1 request" in capsys.readouterr().err
     lines = [record.getMessage() for record in caplog.records if record.name == "eb_dagster"]
-    assert lines[0].startswith("buys from the sandbox")
+    assert lines[0].startswith("buys from: the sandbox")
     assert any("waiting for 1 request" in line for line in lines)
     assert lines[-1].startswith("1 request answered, 30 of 30 rows, 30 credits")
     assert "sent again: 1 × 429, too many requests" in lines[-1]
