@@ -20,7 +20,7 @@ from eb_dagster.cli.inputs import (
     is_parquet,
     open_table,
 )
-from eb_dagster.cli.opening import planning_ledger, tell_opening
+from eb_dagster.cli.opening import tell_opening
 from eb_dagster.cli.options import (
     enricher_options,
     force_option,
@@ -76,8 +76,8 @@ def plan(
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
-        with planning_ledger(options) as missing, _open_enricher(table, options) as enricher:
-            tell_opening(enricher.opening, planned_without=missing)
+        with _open_enricher(table, options) as enricher:
+            tell_opening(enricher.announcement())
             outcome.plan = enricher.plan(table.reader())
             if explain:
                 outcome.explained = enricher.explain(table.reader()).to_pylist()
@@ -144,7 +144,7 @@ def enrich(
         bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
-            tell_opening(enricher.opening)
+            tell_opening(enricher.announcement())
             if is_parquet(target):
                 enricher.check_target(target)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:

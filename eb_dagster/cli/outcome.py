@@ -52,6 +52,14 @@ class Outcome:
     def __enter__(self) -> Self:
         self._warnings.__enter__()
         warnings.simplefilter("always", UserWarning)
+        # The shell says these itself, at its end and at its start.
+        for said in (
+            ": 1 row is ",
+            r": [\d,]+ rows are ",
+            "the run ended before its rows",
+            "the ledger is new and empty",
+        ):
+            warnings.filterwarnings("ignore", message=f".*{said}", category=UserWarning)
         # Above them may be a bar, which they would break, so they are shown at the end.
         warnings.showwarning = self._note
         return self

@@ -78,8 +78,13 @@ def shown_url(url: sa.URL) -> str:
     """The ledger's address as anybody may read it: without user and password."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
-    port = "" if url.port is None else f":{url.port}"
-    return f"{url.get_backend_name()}://{url.host or 'localhost'}{port}/{url.database or ''}"
+    return f"{url.get_backend_name()} database {url.database or ''} on {url.host or 'this machine'}"
+
+
+def has_ledger(where: str | os.PathLike[str]) -> bool:
+    """Whether there is something to open: a database server, a file, or what is left beside a file that is gone."""
+    file = file_of(database_url(where))
+    return file is None or any(Path(f"{file}{ending}").exists() for ending in ("", "-wal", "-shm"))
 
 
 def _connect(url: sa.URL) -> sa.Engine:

@@ -32,7 +32,7 @@ from eb_dagster.pipeline.offers import Offers
 from eb_dagster.pipeline.output import Finisher
 from eb_dagster.pipeline.plan import Plan, PlanCount
 from eb_dagster.pipeline.progress import Display, display_for
-from eb_dagster.pipeline.purchase import CAP_IS_SPENT, Lookup, Purchase
+from eb_dagster.pipeline.purchase import Lookup, Purchase
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import Block, Settlement
 from eb_dagster.pipeline.shutdown import Interruption, marked
@@ -302,6 +302,7 @@ class Run:
         display = display_for(settings.progress, rows=rows, max_credits=settings.max_credits)
         with finisher, display, marked() as interruption, _tells_spent(report):
             purchase.on_progress = lambda: display(report)
+            purchase.on_idle = lambda: display.tick(report)
             purchase.on_waiting = self._tells_waiting(interruption, display)
             interruption.on_second = purchase.abort
             try:
@@ -438,6 +439,3 @@ def _warn(report: Report) -> None:
             "rows were not asked further: run again",
             stacklevel=3,
         )
-    # That the run's own cap is spent does not surprise anybody who set it.
-    if report.stopped and report.stopped != CAP_IS_SPENT:
-        warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)
