@@ -12,6 +12,18 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from eb_dagster.cli.config import config_option, with_config
+from eb_dagster.cli.formats import (
+    check_form,
+    check_source,
+    form_of,
+    is_standard,
+    load_into,
+    open_standard,
+    query_table,
+    with_asked_as_text,
+    with_source_options,
+    write_form,
+)
 from eb_dagster.cli.inputs import (
     InputTable,
     ParquetTable,
@@ -35,7 +47,14 @@ from eb_dagster.cli.targets import (
     is_terminal,
     ledger_file,
 )
-from eb_dagster.cli.update import batches_to_write, chosen_target, refuse_result, with_update_options
+from eb_dagster.cli.update import (
+    batches_to_write,
+    chosen_target,
+    refuse_result,
+    refuse_same,
+    update_key,
+    with_target_options,
+)
 
 if TYPE_CHECKING:
     from eb_dagster.enricher import Enricher
@@ -43,7 +62,6 @@ if TYPE_CHECKING:
     from eb_dagster.identifiers.model import FieldType
     from eb_dagster.pipeline.plan import Plan
     from eb_dagster.settings import EnricherOptions
-    from eb_dagster.tables.csv import TextTable
     from eb_dagster.tables.object_store import Place
 
 _MOST_ROWS_PLANNED: Final = 1_000_000
@@ -51,28 +69,34 @@ _MOST_ROWS_PLANNED: Final = 1_000_000
 
 
 @click.command(
-    short_help="Show what enriching a file would ask and cost.",
+    short_help="Show what enriching a file or a query would ask and cost.",
     epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05',
 )
 @click.option(
     "--explain", is_flag=True, help="List every cell that is not used or not asked, and why; no values."
 )
+@with_source_options
 @with_enrichment_options
 @config_option()
 def plan(
-    file: Place,
+    file: Place | None,
     explain: bool,
     encoding: str | None,
     separator: str | None,
     header_line: int | None,
+    sheet: str | None,
+    query: str | None,
+    connection: str | None,
     price: float | None,
     as_json: bool,
     **values: Any,
 ) -> None:
-    """Show what enriching FILE (CSV, TSV or Parquet) would ask and cost. Sends nothing."""
+    """Show what enriching FILE (CSV, Parquet, NDJSON or .xlsx; - is stdin) or a query would ask and cost. Sends nothing."""
+    check_source(file, query, connection)
     with Outcome(as_json=as_json, price=price, ledger=values["ledger"]) as outcome:
-        table = open_table(file, Reading(encoding, separator, header_line))
         options = with_config(enricher_options(values))
+        opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
+        table = with_asked_as_text(opened, options)
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
@@ -84,11 +108,11 @@ def plan(
 
 
 @click.command(
-    short_help="Enrich a CSV, TSV or Parquet file.",
+    short_help="Enrich a file or a query.",
     epilog="For example: eb-dagster enrich leads.csv -o contacts.parquet --max-credits 5000\n\n"
     "To finish a run that was stopped, run it again: what was bought is in the ledger.",
 )
-@with_update_options
+@with_target_options
 @with_output_options
 @click.option(
     "--report",
@@ -107,17 +131,24 @@ def plan(
 )
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @force_option
+@with_source_options
 @with_enrichment_options
 @config_option()
 def enrich(
-    file: Place,
+    file: Place | None,
     output: Place | None,
     update: Place | None,
-    key: str | None,
+    form: str | None,
+    into: str | None,
+    dataset: str | None,
+    key: Sequence[str],
     page: Path | None,
     encoding: str | None,
     separator: str | None,
     header_line: int | None,
+    sheet: str | None,
+    query: str | None,
+    connection: str | None,
     price: float | None,
     as_json: bool,
     confirm_above: int,
@@ -125,27 +156,32 @@ def enrich(
     force: bool,
     **values: Any,
 ) -> None:
-    """Enrich FILE (CSV, TSV or Parquet) into OUTPUT, and print the report."""
+    """Enrich FILE (CSV, Parquet, NDJSON or .xlsx; - is stdin) or a query into OUTPUT or a database; print the report."""
     from eb_dagster.pipeline.progress import shell_display
 
-    target = chosen_target(output, update, key)
+    check_source(file, query, connection)
+    target = chosen_target(output, update=update, into=into, dataset=dataset, key=key)
+    refuse_same(file, update)
     ledger: str | None = values["ledger"]
     asks = not yes and is_terminal()
-    with Outcome(as_json=as_json, price=price, ledger=ledger) as outcome:
-        table = open_table(file, Reading(encoding, separator, header_line))
-        refuse_result(table, file, prefix=values["prefix"])
-        check_targets(file, target, page, ledger=ledger_file(ledger))
+    is_stdout_taken = is_standard(target)
+    with Outcome(as_json=as_json, price=price, ledger=ledger, is_stdout_taken=is_stdout_taken) as outcome:
+        published = None if is_stdout_taken else target
+        check_targets(None if is_standard(file) else file, published, page, ledger=ledger_file(ledger))
         if not force:
-            check_replaced(target, page, ledger=ledger, asks=asks)
-        if is_parquet(target):
-            check_column_names(table)
+            check_replaced(published, page, ledger=ledger, asks=asks)
         options = with_config(enricher_options(values))
+        opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
+        table = with_asked_as_text(opened, options)
+        refuse_result(table, file, prefix=values["prefix"])
+        if target is not None:
+            _check_columns(table, target, form)
         cap = options.get("max_credits")
         bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
             tell_opening(enricher.announcement())
-            if is_parquet(target):
+            if target is not None and is_parquet(target):
                 enricher.check_target(target)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
                 outcome.plan = enricher.plan(table.reader())
@@ -156,10 +192,31 @@ def enrich(
             try:
                 with bar, adding_what_was_spent(enricher):
                     enricher.on_stopping = bar.say
-                    _write(enricher, table, target, prefix=values["prefix"], key=key)
+                    if target is not None:
+                        updates_by = update_key(update, key)
+                        _write(enricher, table, target, form, prefix=values["prefix"], key=updates_by)
+                    else:
+                        outcome.loaded = load_into(
+                            enricher, table, into or "", dataset or "", key=key, prefix=values["prefix"]
+                        )
                 outcome.output = target
             finally:
                 _finish(enricher, outcome, page)
+
+
+def _open_table(
+    file: Place | None, query: str | None, connection: str | None, reading: Reading
+) -> InputTable:
+    if file is None:
+        return query_table(query or "", connection or "")
+    return open_standard(reading) if is_standard(file) else open_table(file, reading)
+
+
+def _check_columns(table: InputTable, output: Place, form: str | None) -> None:
+    written = form_of(output, form)
+    if written in ("parquet", "ndjson", "jsonl"):
+        check_column_names(table)
+    check_form(table, written)
 
 
 def _say(text: str) -> None:
@@ -171,7 +228,7 @@ def _finish(enricher: Enricher, outcome: Outcome, page: Path | None) -> None:
     # Closed before the report is shown, because requests that were in flight when a signal came are still to be
     # counted.
     enricher.close()
-    if page is not None and (outcome.output or outcome.report.requests):
+    if page is not None and (outcome.output or outcome.loaded or outcome.report.requests):
         with adding_what_was_spent(enricher):
             outcome.write_page(page)
 
@@ -232,39 +289,14 @@ def _confirm(most_credits: int, *, above: int, price: float | None) -> None:
         raise Declined
 
 
-def _write(enricher: Enricher, table: InputTable, output: Place, *, prefix: str, key: str | None) -> None:
-    if isinstance(table, ParquetTable) and is_parquet(output):
-        enricher.enrich_parquet(table.file, output, update=None if key is None else output, key=key)
-    elif is_parquet(output):
-        enricher.write(batches_to_write(enricher, table, output, key), output)
-    else:
-        _write_text(enricher, table, output, prefix=prefix, key=key)
-
-
-def _write_text(
-    enricher: Enricher, table: InputTable, output: Place, *, prefix: str, key: str | None
+def _write(
+    enricher: Enricher, table: InputTable, target: Place, form: str | None, *, prefix: str, key: str | None
 ) -> None:
-    from eb_dagster.contacts.schema import arrow_schema
-    from eb_dagster.tables.csv import TextTable, write_text
-
-    reader = batches_to_write(enricher, table, output, key)
-    # Noted before the file exists, so that `forget` knows of it.
-    enricher.note_published(output)
-    new_columns = arrow_schema(prefix=prefix, with_agrees=True).names
-    source = table if isinstance(table, TextTable) else None
-    write_text(
-        reader,
-        output,
-        columns=reader.schema.names,
-        ours=set(new_columns) - set(table.columns),
-        separator=_separator(output, source),
-        has_mark=source is not None and source.is_from_spreadsheet,
-        revise=enricher.revisions(reader.schema),
-    )
-
-
-def _separator(output: Place, source: TextTable | None) -> str:
-    if output.suffix.lower() in (".tsv", ".txt"):
-        return "\t"
-    # The same spreadsheet will open the result, so a CSV keeps the separator of the input.
-    return "," if source is None or source.separator == "\t" else source.separator
+    if isinstance(table, ParquetTable) and is_parquet(target):
+        enricher.enrich_parquet(table.file, target, update=None if key is None else target, key=key)
+        return
+    reader = batches_to_write(enricher, table, target, key)
+    if is_parquet(target):
+        enricher.write(reader, target)
+    else:
+        write_form(enricher, reader, table, target, form_of(target, form), prefix=prefix)

@@ -1,4 +1,4 @@
-"""The file of leads that a command reads: CSV, TSV or Parquet."""
+"""The file of leads that a command reads."""
 
 from __future__ import annotations
 
@@ -48,17 +48,18 @@ class InputTable(Protocol):
 
 @dataclass(frozen=True)
 class Reading:
-    """How a CSV is to be read. None means that it is detected."""
+    """How a file is to be read. None means that it is detected."""
 
     encoding: str | None = None
     separator: str | None = None
     header_line: int | None = None
+    sheet: str | None = None
 
-    def open(self, file: Path) -> TextTable:
+    def open(self, file: Place) -> TextTable:
         """The table in a CSV, TSV or text file."""
-        from eb_dagster.tables.csv import TextTable
+        from eb_dagster.tables.files import open_text
 
-        return TextTable(file, encoding=self.encoding, separator=self.separator, header_line=self.header_line)
+        return open_text(file, encoding=self.encoding, separator=self.separator, header_line=self.header_line)
 
 
 @dataclass(frozen=True)
@@ -114,9 +115,9 @@ def open_table(file: Place, reading: Reading) -> InputTable:
 
 
 def _open(file: Place, reading: Reading) -> InputTable:
-    if isinstance(file, Path) and not is_parquet(file):
-        return reading.open(file)
-    return ParquetTable.open(file)
+    from eb_dagster.cli.formats import open_other
+
+    return ParquetTable.open(file) if is_parquet(file) else open_other(file, reading)
 
 
 def is_parquet(file: Place) -> bool:
@@ -127,15 +128,15 @@ def is_parquet(file: Place) -> bool:
 def check_suffix(file: Place) -> None:
     """Refuse a file of a kind that is neither read nor written."""
     from eb_dagster.errors import InputError
-    from eb_dagster.tables.csv import SUFFIXES
+    from eb_dagster.tables import csv, excel, files, json_lines
 
-    known = (*SUFFIXES, ".parquet")
-    if file.suffix.lower() not in known:
-        hint = "save it as CSV UTF-8" if file.suffix.lower().startswith(".xls") else "choose another ending"
-        raise InputError(f"{file.name}: only {', '.join(known)} are read and written; {hint}")
-    if not isinstance(file, Path) and not is_parquet(file):
+    rows = (*csv.SUFFIXES, *json_lines.SUFFIXES)
+    known = (*rows, excel.SUFFIX, files.PARQUET)
+    allowed = rows if files.is_compressed(file) else known
+    if files.suffix_of(file) not in allowed:
+        hint = "save it as .xlsx or CSV UTF-8" if file.suffix.lower() == ".xls" else "choose another ending"
         raise InputError(
-            f"{file.name}: in an object store, only .parquet is read and written; choose that ending"
+            f"{file.name}: only {', '.join(known)} are read and written, and {rows[0]}.gz and the like; {hint}"
         )
 
 

@@ -326,19 +326,29 @@ def copy(source: str, target: str) -> None:
 @click.option(
     "--older-than",
     type=click.IntRange(min=1),
-    required=True,
     metavar="DAYS",
     help="Least age of the contacts to drop.",
 )
+@click.option(
+    "--kept-columns",
+    is_flag=True,
+    help="Drop the columns that are kept beside replies. They are made again when they are wanted.",
+)
 @named_ledger
 @click.pass_context
-def purge(context: click.Context, older_than: int) -> None:
+def purge(context: click.Context, older_than: int | None, kept_columns: bool) -> None:
     """Drop contacts older than DAYS; receipts stay. If they are asked for again, they are bought again."""
     from eb_dagster.ledger import privacy
 
+    if older_than is None and not kept_columns:
+        raise click.UsageError("give --older-than DAYS, or --kept-columns")
     with opened_ledger(context) as opened:
-        count = privacy.purge(opened, older_than=timedelta(days=older_than))
-    click.echo(f"the contacts of {counted(count, 'request')} were dropped")
+        if older_than is not None:
+            count = privacy.purge(opened, older_than=timedelta(days=older_than))
+            click.echo(f"the contacts of {counted(count, 'request')} were dropped")
+        if kept_columns:
+            replies = opened.kept_columns.drop()
+            click.echo(f"the kept columns of {counted(replies, 'request')} were dropped")
 
 
 @ledger.command()

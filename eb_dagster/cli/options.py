@@ -157,7 +157,7 @@ with_reading_options: Option = with_options(_READING_OPTIONS)
 
 with_enrichment_options: Option = with_options(
     [
-        click.argument("file", type=PlaceType()),
+        click.argument("file", type=PlaceType(), required=False),
         *_column_options("identifiers", multiple=True),
         *_column_options("person", multiple=False),
         setting_option("default_region"),

@@ -44,6 +44,10 @@ class Outcome:
     report: Report | None = None
     output: Place | None = None
     page: Path | None = None
+    loaded: str | None = None
+    """What was loaded into a database, in words."""
+    is_stdout_taken: bool = False
+    """Whether the table goes to stdout, and so nothing else may."""
 
     def __post_init__(self) -> None:
         self._warnings = warnings.catch_warnings()
@@ -100,17 +104,22 @@ class Outcome:
     def _print_text(self, error: BaseException | None) -> None:
         # After an error, only what a run has spent is of interest.
         if self.report is not None and (error is None or self.report.requests):
-            _print_facts(self.report.facts(price=self.price))
+            self._print(_table(self.report.facts(price=self.price)))
         elif self.plan is not None and error is None:
             self._print_plan(self.plan)
         if self.output is not None:
-            click.echo(f"written to {self.output}")
+            self._print("written to stdout" if self.is_stdout_taken else f"written to {self.output}")
+        if self.loaded is not None:
+            self._print(self.loaded)
         if self.page is not None:
-            click.echo(f"report written to {self.page}")
+            self._print(f"report written to {self.page}")
         self._print_next_steps(error)
 
+    def _print(self, text: str) -> None:
+        click.echo(text, err=self.is_stdout_taken)
+
     def _print_plan(self, plan: Plan) -> None:
-        _print_facts(plan.facts(price=self.price))
+        self._print(_table(plan.facts(price=self.price)))
         for cell in self.explained or ():
             click.echo(f"row {cell['row']:,}, {cell['column']}: {cell['reason']}")
 
@@ -122,12 +131,13 @@ class Outcome:
             "explained": self.explained,
             "report": self.report and self.report.to_dict(price=self.price),
             "output": self.output and str(self.output),
+            "loaded": self.loaded,
             "report_page": self.page and str(self.page),
             "error": error and {"type": type(error).__name__, "message": in_options(str(error))},
         }
         self._print_next_steps(error)
         known = {name: fact for name, fact in facts.items() if fact is not None}
-        click.echo(json.dumps(known, ensure_ascii=False))
+        self._print(json.dumps(known, ensure_ascii=False))
 
     def _print_next_steps(self, error: BaseException | None) -> None:
         """Print to stderr what went wrong, and what to do about rows without an answer."""
@@ -191,10 +201,10 @@ def adding_what_was_spent(enricher: Enricher) -> Generator[None]:
         raise
 
 
-def _print_facts(facts: Sequence[tuple[str, str]]) -> None:
+def _table(facts: Sequence[tuple[str, str]]) -> str:
     from eb_dagster.pipeline.facts import text_table
 
-    click.echo(text_table(facts_in_options(facts)))
+    return text_table(facts_in_options(facts))
 
 
 def _has_open_rows(report: Report) -> bool:

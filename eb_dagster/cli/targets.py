@@ -57,30 +57,34 @@ def new_ledger(named: str | None) -> str | None:
     return None if file is None or file.exists() else str(read_ledger(named))
 
 
-def check_targets(file: Place, output: Place, page: Path | None, *, ledger: Path | None = None) -> None:
+def check_targets(
+    file: Place | None, output: Place | None, page: Path | None, *, ledger: Path | None = None
+) -> None:
     """Refuse what cannot be written, and whatever would be written over the input, the ledger or a table."""
     from eb_dagster.errors import ConfigError
     from eb_dagster.tables.atomic_file import check_writable, files_of_ledger
 
-    _check_no_folder(output, "contacts.csv")
-    check_suffix(output)
-    kept: list[tuple[str, Place]] = [("the input", file)]
+    kept: list[tuple[str, Place]] = [] if file is None else [("the input", file)]
     if ledger is not None:
         kept += files_of_ledger(ledger)
-    check_writable(output, kept=kept, makes_folder=False)
+    if output is not None:
+        _check_no_folder(output, "contacts.csv")
+        check_suffix(output)
+        check_writable(output, kept=kept, makes_folder=False)
     if page is None:
         return
     _check_no_folder(page, "report.html")
     if _is_table(page):
         raise ConfigError(f"cannot write {page}: a report is a web page, not a table; name it .html")
-    check_writable(page, kept=[("the output", output), *kept], makes_folder=False)
+    others = [] if output is None else [("the output", output)]
+    check_writable(page, kept=[*others, *kept], makes_folder=False)
 
 
-def check_replaced(output: Place, page: Path | None, *, ledger: str | None, asks: bool) -> None:
+def check_replaced(output: Place | None, page: Path | None, *, ledger: str | None, asks: bool) -> None:
     """Refuse to replace a file that is not ours; on a terminal, ask."""
     from eb_dagster.pipeline.html_report import is_page
 
-    if output.exists() and not _has_published(ledger, output):
+    if output is not None and output.exists() and not _has_published(ledger, output):
         confirm_replacing(output, asks=asks)
     if page is not None and page.exists() and not is_page(page):
         confirm_replacing(page, asks=asks)
@@ -106,9 +110,9 @@ def _check_no_folder(target: Place, example: str) -> None:
 
 
 def _is_table(path: Path) -> bool:
-    from eb_dagster.tables.csv import SUFFIXES
+    from eb_dagster.tables import csv, excel, files, json_lines
 
-    if path.suffix.lower() in (*SUFFIXES, ".parquet"):
+    if files.suffix_of(path) in (*csv.SUFFIXES, *json_lines.SUFFIXES, excel.SUFFIX, files.PARQUET):
         return True
     if not path.is_file():
         return False

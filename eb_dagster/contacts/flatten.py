@@ -24,6 +24,8 @@ Array: TypeAlias = "pa.Array[Any]"
 arrow: Any = pa
 compute: Any = pyarrow.compute
 
+CONTACT_SCHEMA: Final = pa.schema([(column.name, column.type) for column in CONTACT_COLUMNS])
+"""Of the columns of `Flattened`."""
 _NOBODY: Final = (None,) * len(CONTACT_COLUMNS)
 _ROWS_TURNED_AT_ONCE: Final = 128
 _BLANK: Final[Any] = text_scalar("")
@@ -76,9 +78,7 @@ def flatten(contacts: Sequence[Contact | None]) -> Flattened:
     """Put contacts side by side, a row each."""
     present = [(row, contact) for row, contact in enumerate(contacts) if contact is not None]
     return Flattened(
-        columns=arrow.RecordBatch.from_arrays(
-            contact_arrays(contacts), names=[column.name for column in CONTACT_COLUMNS]
-        ),
+        columns=arrow.RecordBatch.from_arrays(contact_arrays(contacts), schema=CONTACT_SCHEMA),
         is_vacant=np.fromiter((contact is None for contact in contacts), np.bool_, len(contacts)),
         drift={row: contact.drift for row, contact in present if contact.drift},
         unknown_keys={row: contact.unknown_keys for row, contact in present if contact.unknown_keys},

@@ -253,7 +253,7 @@ class Database:
     def _vacuum(self) -> None:
         engine = self.engine.execution_options(isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
-            for table in (schema.requests, schema.replies, schema.key_rows):
+            for table in (schema.requests, schema.replies, schema.key_rows, schema.kept_columns):
                 connection.execute(sa.text(f"VACUUM FULL {table.name}"))
 
     def carry_over_log(self) -> None:

@@ -40,6 +40,7 @@ from eb_dagster.ledger.entries import (
     keys_checksum,
     unpack_outcomes,
 )
+from eb_dagster.ledger.kept_columns import KeptColumns
 from eb_dagster.ledger.key_hashes import HashedType, KeyHasher, ValueHasher
 from eb_dagster.ledger.key_index import KeyIndex
 from eb_dagster.ledger.key_search import KeySearch
@@ -152,6 +153,7 @@ class Ledger:
         self._hasher = KeyHasher(secret)
         self.index = KeyIndex(self.database)
         self.stored = ReplyStore(self.database, cipher=cipher, ledger_id=self.id)
+        self.kept_columns = KeptColumns(self.database, cipher=cipher)
         self.budget = Budget(self.database, endpoint=endpoint, clock=clock)
         self.slots = SharedSlots(self.database, endpoint=endpoint, clock=clock)
         self.suppression = Suppression(

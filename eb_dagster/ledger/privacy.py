@@ -25,6 +25,7 @@ from eb_dagster.ledger import companions, rejections
 from eb_dagster.ledger.connection import Unavailable
 from eb_dagster.ledger.entries import FORGOTTEN, KEY_BYTES, NO_KEY
 from eb_dagster.ledger.forgetting import PersonInLedger, Removal
+from eb_dagster.ledger.kept_columns import drop_kept
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.published_tables import remove_rows
 from eb_dagster.ledger.replies import apply_reply
@@ -217,6 +218,7 @@ def _purge_request(connection: sa.Connection, row: Row) -> None:
     keys[is_dropped] = NO_KEY
     changes = changed_keys(connection, row.id, keys.tobytes())
     rewrite_outcomes(connection, row.id, outcomes, aliases=b"", changes={**changes, "state": "purged"})
+    drop_kept(connection, row.id)
     connection.execute(sa.delete(replies).where(replies.c.request_id == row.id))
 
 

@@ -32,6 +32,7 @@ from eb_dagster.ledger.entries import (
     count_contacts,
     keys_checksum,
 )
+from eb_dagster.ledger.kept_columns import is_intact as are_columns_intact
 from eb_dagster.ledger.key_index_check import IndexCheck
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import apply_reply
@@ -44,7 +45,7 @@ from eb_dagster.ledger.request_rows import (
     outcomes_of,
     rewrite_outcomes,
 )
-from eb_dagster.ledger.schema import replies, requests
+from eb_dagster.ledger.schema import kept_columns, replies, requests
 from eb_dagster.tables.atomic_file import check_writable, files_of_ledger
 from eb_dagster.tables.parquet import read_metadata, write_parquet
 
@@ -397,6 +398,12 @@ def check(ledger: Ledger, *, opens_replies: bool = True) -> list[str]:
                 f"request {row.request_id}: {fault}"
                 for fault in _faults_of_reply(ledger, row, opens=opens_replies)
             ]
+        for row in connection.execute(sa.select(kept_columns), execution_options={"yield_per": 20}):
+            if not are_columns_intact(row):
+                faults.append(
+                    f"request {row.request_id}: its kept columns are damaged, and its reply is read in their place; "
+                    "drop them with `eb-dagster ledger purge --kept-columns`"
+                )
     return faults
 
 

@@ -13,6 +13,7 @@ from eb_dagster.errors import LedgerError
 from eb_dagster.ledger.connection import Database
 from eb_dagster.ledger.encryption import ReplyCipher, check_key
 from eb_dagster.ledger.entries import reply_checksum, unpack_keys
+from eb_dagster.ledger.kept_columns import drop_kept
 from eb_dagster.ledger.request_rows import Row
 from eb_dagster.ledger.schema import damaged, replies, requests, wrong_types_as_damage
 
@@ -50,6 +51,8 @@ class StoredReply:
     encoding: str
     complete: bool
     body: bytes = field(repr=False)
+    checksum: int = 0
+    """Of the reply as it is stored; 0 for one that has just come."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -95,8 +98,9 @@ class ReplyStore:
     def rewrite(
         self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool
     ) -> None:
-        """Replace a stored reply."""
+        """Replace a stored reply, and drop what was kept of the one before."""
         self.check_key(connection)
+        drop_kept(connection, request_id)
         sealed, sealed_encoding = self.seal(body, encoding)
         connection.execute(
             _UPDATE_REPLY,
@@ -134,7 +138,15 @@ class ReplyStore:
             raise damaged(f"the reply of request {row.id}")
         body, encoding = self._cipher.unseal(bytes(row.body), row.encoding)
         return StoredReply(
-            row.id, row.endpoint, row.run, row.asked_keys, row.answered_at, encoding, row.complete, body
+            row.id,
+            row.endpoint,
+            row.run,
+            row.asked_keys,
+            row.answered_at,
+            encoding,
+            row.complete,
+            body,
+            row.checksum,
         )
 
     def _raise_missing(self, request_id: int) -> NoReturn:

@@ -118,6 +118,18 @@ replies = sa.Table(
     sa.Column("checksum", sa.BigInteger, nullable=False, default=0),
     sa.Column("body", sa.LargeBinary, nullable=False),
 )
+# See `kept_columns`: a cache, of which each row can be dropped at any time.
+kept_columns = sa.Table(
+    "kept_columns",
+    metadata,
+    sa.Column("request_id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("reply_checksum", sa.BigInteger, nullable=False),
+    # How the reply was read.
+    sa.Column("reader", sa.String(40), nullable=False),
+    sa.Column("encoding", sa.String(120), nullable=False),
+    sa.Column("checksum", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+)
 suppressed = sa.Table(
     "suppressed",
     metadata,
@@ -164,7 +176,7 @@ _index_some(requests, "requests_undecided", "id", where="at_risk > 0 OR unreadab
 _index_some(requests, "requests_late", "late", where="late > 0")
 _index_some(companions, "companions_shared", "at", where="is_shared")
 
-CACHES: Final[frozenset[str]] = frozenset()
+CACHES: Final = frozenset([kept_columns.name])
 """Tables of what can be made again, and need not be copied."""
 
 

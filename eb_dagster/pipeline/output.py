@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 from bisect import bisect_right
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from itertools import chain, pairwise
 from typing import Any, Final, Self, TypeAlias
 
@@ -33,6 +34,8 @@ from eb_dagster.identifiers.names import agrees
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import decompress
+from eb_dagster.ledger.reply_store import StoredReply
+from eb_dagster.ledger.request_rows import Row
 from eb_dagster.pipeline.eligibility import contradicts, may_be_a_households
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import ANSWERED, Block, EndedRows
@@ -301,7 +304,7 @@ class _Loader:
 
     def __init__(self, inflater: _Inflater) -> None:
         self._inflater = inflater
-        self._replies: OrderedDict[int, _StoredReply] = OrderedDict()
+        self._replies: OrderedDict[int, _Reply] = OrderedDict()
 
     def load(self, block: Block, ended: EndedRows) -> _Found:
         """The contacts that these rows get."""
@@ -344,14 +347,14 @@ class _Loader:
             is_found = asked != _NOWHERE
             found.put(rows[of_request[is_found]], found.start_of(contacts) + index[is_found])
 
-    def _stored_replies(self, request_ids: Sequence[int]) -> Iterator[tuple[int, _StoredReply]]:
+    def _stored_replies(self, request_ids: Sequence[int]) -> Iterator[tuple[int, _Reply]]:
         """The replies to these requests; first those that were read before."""
         unread = [request_id for request_id in request_ids if request_id not in self._replies]
         for request_id in request_ids:
             if request_id in self._replies:
                 yield request_id, self._replies[request_id]
         for request_id in unread:
-            self._replies[request_id] = _StoredReply(self._inflater.read(request_id))
+            self._replies[request_id] = self._inflater.read(request_id)
             if len(self._replies) > _REPLIES_KEPT:
                 self._replies.popitem(last=False)
             yield request_id, self._replies[request_id]
@@ -360,7 +363,9 @@ class _Loader:
 class _StoredReply:
     """A stored reply, whose contacts become columns when rows want them."""
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, ledger: Ledger, stored: StoredReply, body: bytes) -> None:
+        self._ledger = ledger
+        self._stored = stored
         self._records: Sequence[Record] = parse_reply(body).records
         self._is_text = is_utf8(body)
         self._whole: Flattened | None = None
@@ -377,6 +382,9 @@ class _StoredReply:
                 return flatten([self._contact(position) for position in read_once]), index
             self._whole = flatten([self._contact(position) for position in range(self.records)])
             self._records = ()
+            self._ledger.kept_columns.keep(
+                self._stored.request_id, self._whole, reply_checksum=self._stored.checksum
+            )
         return self._whole, positions
 
     def _contact(self, position: int) -> Contact | None:
@@ -388,8 +396,23 @@ class _StoredReply:
             return None
 
 
+class _KeptReply:
+    """A stored reply whose contacts were kept as columns."""
+
+    def __init__(self, contacts: Flattened) -> None:
+        self._contacts = contacts
+        self.records: Final = contacts.columns.num_rows
+
+    def contacts(self, positions: Indices) -> tuple[Flattened, Indices]:
+        """As of a `_StoredReply`."""
+        return self._contacts, positions
+
+
+_Reply: TypeAlias = _StoredReply | _KeptReply
+
+
 class _Inflater:
-    """Inflates stored replies in a thread, and those ahead that will be wanted next.
+    """Reads stored replies in a thread, and those ahead that will be wanted next: as columns, if they are kept.
 
     It begins several at a time. Whenever the thread has to be woken, both threads wait for the interpreter;
     for each reply alone, that would cost what the thread saves.
@@ -399,7 +422,7 @@ class _Inflater:
         self._ledger = ledger
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_inflater")
         self._expected: Sequence[int] = ()
-        self._begun: dict[int, Future[tuple[bytes, bool]]] = {}
+        self._begun: dict[int, Future[Callable[[], _Reply] | None]] = {}
 
     def close(self) -> None:
         self._thread.shutdown(cancel_futures=True)
@@ -408,20 +431,36 @@ class _Inflater:
         """Name the replies that will be wanted, in their order; none of them has to be."""
         self._expected = request_ids
 
-    def read(self, request_id: int) -> bytes:
+    def read(self, request_id: int) -> _Reply:
         """The reply to this request. Begins with those that are expected after it."""
         if request_id not in self._begun:
             while self._begun:
                 self._begun.popitem()[1].cancel()
             self._begin([request_id])
-        inflated = self._begun.pop(request_id)
+        begun = self._begun.pop(request_id)
         if not self._begun:
             next_expected = bisect_right(self._expected, request_id)
             # What cannot be read is reported when it is wanted.
             with contextlib.suppress(LedgerError):
                 self._begin(self._expected[next_expected : next_expected + _INFLATED_AHEAD])
-        return inflated.result()[0]
+        found = begun.result()
+        if found is None:
+            # What was kept cannot be used.
+            (stored,) = self._ledger.replies([request_id])
+            found = self._inflate(stored)
+        return found()
 
     def _begin(self, request_ids: Sequence[int]) -> None:
-        for stored in self._ledger.replies(request_ids):
-            self._begun[stored.request_id] = self._thread.submit(decompress, stored)
+        kept = self._ledger.kept_columns.find(request_ids)
+        for request_id, row in kept.items():
+            self._begun[request_id] = self._thread.submit(self._open, row)
+        for stored in self._ledger.replies(number for number in request_ids if number not in kept):
+            self._begun[stored.request_id] = self._thread.submit(self._inflate, stored)
+
+    def _open(self, row: Row) -> Callable[[], _Reply] | None:
+        contacts = self._ledger.kept_columns.open(row)
+        return None if contacts is None else partial(_KeptReply, contacts)
+
+    def _inflate(self, stored: StoredReply) -> Callable[[], _Reply]:
+        # Parsed where it is wanted: that needs the interpreter, and inflating does not.
+        return partial(_StoredReply, self._ledger, stored, decompress(stored)[0])

@@ -12,7 +12,6 @@ import contextlib
 import csv
 import itertools
 import re
-import tempfile
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final, NamedTuple, TextIO, TypeAlias
@@ -21,11 +20,11 @@ import pyarrow as pa
 
 from eb_dagster.errors import InputError
 from eb_dagster.tables import encodings
-from eb_dagster.tables.atomic_file import published, telling_of
 from eb_dagster.tables.csv_rows import CsvRows
 from eb_dagster.tables.header import find_header
-from eb_dagster.tables.object_store import ObjectPath, Place
+from eb_dagster.tables.object_store import Place
 from eb_dagster.tables.parquet import Revision
+from eb_dagster.tables.row_files import write_rows
 from eb_dagster.tables.source import Source
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
@@ -355,7 +354,7 @@ def _describe(path: Path, line: int, error: csv.Error) -> str:
 
 def write_text(
     reader: Iterable[pa.RecordBatch],
-    target: Place,
+    target: Place | None,
     *,
     columns: Sequence[str],
     ours: Collection[str],
@@ -370,42 +369,20 @@ def write_text(
     asked: if it gives a revision, the file is written once more through it.
     """
     rows = CsvRows(columns, ours, separator)
-    folder = tempfile.gettempdir() if isinstance(target, ObjectPath) else target.resolve().parent
-    telling = contextlib.nullcontext() if isinstance(target, ObjectPath) else telling_of(target)
-    with telling, published(target) as sink, contextlib.ExitStack() as stack:
-        if revise is None:
-            return _write_rows(rows, reader, sink, has_mark=has_mark)
-        # A file without a name is gone with the process, whatever becomes of it.
-        kept = stack.enter_context(tempfile.TemporaryFile(dir=folder))
-        count = _write_rows(rows, _keeping(reader, kept), sink, has_mark=has_mark)
-        while (revision := revise()) is not None:
-            before, kept = kept, stack.enter_context(tempfile.TemporaryFile(dir=folder))
-            before.seek(0)
-            revised = revision(pa.ipc.open_stream(before) if count else ())
-            sink.seek(0)
-            sink.truncate()
-            count = _write_rows(rows, _keeping(revised, kept), sink, has_mark=has_mark)
-    return count
+    return write_rows(reader, target, lambda sink: _TextWriter(sink, rows, has_mark=has_mark), revise=revise)
 
 
-def _write_rows(rows: CsvRows, batches: Iterable[Any], sink: BinaryIO, *, has_mark: bool) -> int:
-    """Write the names of the columns and the batches. Returns the rows."""
-    sink.write(codecs.BOM_UTF8 if has_mark else b"")
-    sink.write(rows.header())
-    count = 0
-    for batch in batches:
-        sink.write(rows.rows(batch))
-        count += batch.num_rows
-    return count
+class _TextWriter:
+    def __init__(self, sink: BinaryIO, rows: CsvRows, *, has_mark: bool) -> None:
+        self._sink, self._rows = sink, rows
+        sink.write(codecs.BOM_UTF8 if has_mark else b"")
+        sink.write(rows.header())
 
+    def add(self, batch: Any) -> None:
+        self._sink.write(self._rows.rows(batch))
 
-def _keeping(batches: Iterable[pa.RecordBatch], kept: Any) -> Iterator[pa.RecordBatch]:
-    """The batches, each of which is kept in a file too, compressed."""
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    writer: Any = None
-    for batch in batches:
-        writer = writer or pa.ipc.new_stream(kept, batch.schema, options=options)
-        writer.write_batch(batch)
-        yield batch
-    if writer is not None:
-        writer.close()
+    def end(self) -> None:
+        """Nothing stands at the end."""
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -6,6 +6,7 @@ import base64
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -142,12 +143,15 @@ def _each_once(column: Any) -> _Texts:
 
 
 def _through_python(column: Any) -> _Texts:
+    return _arrow.array([_text(cell) for cell in _values(column)], pa.string())
+
+
+def _values(column: Any) -> list[Any]:
     try:
-        cells = column.to_pylist()
+        return column.to_pylist()
     except OverflowError:
         # Python's own types have no room for some years and durations.
-        cells = column.cast(pa.string()).to_pylist()
-    return _arrow.array([_text(cell) for cell in cells], pa.string())
+        return column.cast(pa.string()).to_pylist()
 
 
 def _text(cell: Any) -> str:
@@ -166,7 +170,39 @@ def _text(cell: Any) -> str:
     return str(cell)
 
 
-# Lists and structs as JSON
+# JSON
+
+
+def json_lines(batch: Any) -> memoryview:
+    """The rows of a batch as JSON objects, one a line."""
+    if not batch.num_rows:
+        return memoryview(b"")
+    parts: list[Any] = []
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        parts += [
+            f"{', ' if parts else '{'}{json.dumps(name, ensure_ascii=False)}: ",
+            _json_of_column(column),
+        ]
+    lines = _joined(*parts, "}\n")
+    return memoryview(_content(lines))
+
+
+def _json_of_column(column: Any) -> _Texts:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_large_string(column.type):
+        column = column.cast(pa.string())
+    written = _json(column)
+    if written is not None:
+        return written
+    return _arrow.array([_json_of_value(cell) for cell in _values(column)], pa.string())
+
+
+def _json_of_value(cell: Any) -> str:
+    if isinstance(cell, float) and not math.isfinite(cell):
+        # JSON has no number for these.
+        return "null"
+    return json.dumps(cell, ensure_ascii=False, default=_text)
 
 
 def _json_texts(column: Any) -> _Texts:

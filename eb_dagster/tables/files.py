@@ -15,13 +15,16 @@ from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.tables import csv
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import parquet_source
+from eb_dagster.tables.row_files import GZIP
 
 if TYPE_CHECKING:
     from eb_dagster.tables.source import Source
 
-GZIP: Final = ".gz"
 PARQUET: Final = ".parquet"
 FILE_SUFFIXES: Final = (*csv.SUFFIXES, PARQUET)
+# What a table that has no name begins with, and the ending that it would have.
+_STARTS: Final = ((b"PAR1", PARQUET), (b"PK\x03\x04", ".xlsx"), (b"{", ".ndjson"))
+_GZIP_START: Final = b"\x1f\x8b"
 
 
 def suffix_of(path: Place) -> str:
@@ -76,6 +79,31 @@ def open_text(
     if not is_local:
         weakref.finalize(table, shutil.rmtree, cast("Path", local).parent, ignore_errors=True)
     return table
+
+
+def received(stream: BinaryIO) -> Path:
+    """What comes from a stream, such as stdin, in a new folder that only its owner can read; named after its start."""
+    folder = Path(tempfile.mkdtemp(prefix="eb_dagster-"))
+    try:
+        kept = folder / "stdin"
+        with kept.open("wb") as target:
+            shutil.copyfileobj(stream, target, 2**20)
+        if _start_of(kept).startswith(_GZIP_START):
+            compressed = kept.rename(folder / f"stdin{GZIP}")
+            with kept.open("wb") as target:
+                _copy(compressed, target)
+            compressed.unlink()
+        start = _start_of(kept).removeprefix(b"\xef\xbb\xbf").lstrip()
+        ending = next((ending for text, ending in _STARTS if start.startswith(text)), ".csv")
+        return kept.rename(folder / f"stdin{ending}")
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _start_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(64)
 
 
 def private_copy(path: Place) -> Path:

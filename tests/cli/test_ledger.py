@@ -363,3 +363,9 @@ def test_copy_moves_the_ledger_and_names_no_address_of_a_database(call, where, t
     assert "://" not in copied.output
     assert call("check").exit_code == 2
     assert CliRunner().invoke(main, ["ledger", "--ledger", target, "check"]).exit_code == 0
+
+
+@pytest.mark.usefixtures("doubtful")
+def test_purge_drops_kept_columns_alone_and_wants_to_know_what_to_drop(call):
+    assert call("purge", "--kept-columns").output == "the kept columns of 0 requests were dropped\n"
+    assert "--older-than DAYS, or --kept-columns" in call("purge").output

@@ -17,7 +17,7 @@ def test_bad_targets_are_refused_before_anything_is_sent(stand_in, shell):
     api = stand_in()
     leads(2)
     Path("file").write_text("")
-    for output in ("leads.csv", "out.xlsx", "file/out.csv", "file/out.parquet"):
+    for output in ("leads.csv", "out.xls", "file/out.csv", "file/out.parquet"):
         refused = shell(api, "enrich", "leads.csv", "-o", output)
         assert (refused.code, refused.out) == (2, ""), output
     same = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--report", "out.csv")

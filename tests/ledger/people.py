@@ -1,17 +1,21 @@
 """Jane and John, and what the tests of privacy do to them."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 import requests
+
+from eb_dagster.ledger import privacy
+from eb_dagster.ledger.ledger import Ledger
 
 JANE, JOHN = "jane@firm.example", "john@firm.example"
 
@@ -36,26 +40,22 @@ def files_of(where: str, table: Path) -> list[Path]:
 
 
 def in_another_process(where: str, act: str, identifier: str) -> None:
-    subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS, str(where), act, identifier],
-        check=True, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+    _other_process().submit(_act, str(where), act, identifier).result()
 
 
-IN_ANOTHER_PROCESS = """
-import sys
-from contextlib import closing
-from eb_dagster.ledger import privacy
-from eb_dagster.ledger.ledger import Ledger
+@cache
+def _other_process() -> ProcessPoolExecutor:
+    # One for all tests: it imports the package once.
+    return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
-where, act, identifier = sys.argv[1:]
-kind = "email" if "@" in identifier else "social_profile"
-with closing(Ledger(where, endpoint="")) as ledger:
-    if act == "suppress":
-        privacy.suppress(ledger, [(kind, identifier)])
-    else:
-        privacy.forget(ledger, kind, identifier)
-"""
+
+def _act(where: str, act: str, identifier: str) -> None:
+    kind = "email" if "@" in identifier else "social_profile"
+    with closing(Ledger(where, endpoint="")) as ledger:
+        if act == "suppress":
+            privacy.suppress(ledger, [(kind, identifier)])
+        else:
+            privacy.forget(ledger, kind, identifier)
 
 
 ACTS = pytest.mark.parametrize("act", ["suppress", "forget"])

@@ -4,18 +4,32 @@ import os
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import xlsxwriter
 
-from eb_dagster.cli import inputs, people, people_files, targets
+from eb_dagster.cli import formats, inputs, people, people_files, targets
 from eb_dagster.tables import csv
 from eb_dagster.tables.atomic_file import check_writable
+from eb_dagster.tables.excel import ExcelWriter
 from eb_dagster.tables.object_store import place
 from eb_dagster.tables.parquet import open_parquet, read_metadata
+from eb_dagster.tables.row_files import write_rows
+from eb_dagster.tables.source import Source
 from tests.messages.scene import Provocations, Scene
 
 
 def parquet_of_numbers(scene: Scene) -> Path:
     path = scene.folder / "numbers.parquet"
     pd.DataFrame({"phone": [17734749362]}).to_parquet(path)
+    return path
+
+
+def sheets(scene: Scene, columns: dict[str, list[str]]) -> Path:
+    """A spreadsheet of sheets of one column each."""
+    path = scene.folder / "a.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        for name, cells in columns.items():
+            book.add_worksheet(name).write_column(0, 0, cells)
     return path
 
 
@@ -41,7 +55,17 @@ FILES: Provocations = {
     "a folder as the file of leads": lambda s: inputs.open_table(s.folder, inputs.Reading()),
     "a folder as the output": lambda s: targets.check_targets(s.file("a.csv"), s.folder, None),
     "a file that the command line cannot find": lambda s: inputs.open_table(s.folder / "a.csv", inputs.Reading()),
-    "an Excel file": lambda s: inputs.open_table(s.folder / "a.xlsx", inputs.Reading()),
+    "an old Excel file": lambda s: inputs.open_table(s.folder / "a.xls", inputs.Reading()),
+    "a spreadsheet that is none": lambda s: inputs.open_table(s.file("a.xlsx", b"PK"), inputs.Reading()),
+    "a spreadsheet without a cell": lambda s: inputs.open_table(sheets(s, {"A": []}), inputs.Reading()),
+    "a spreadsheet of several sheets": lambda s: inputs.open_table(sheets(s, {"A": ["a"], "B": ["b"]}), inputs.Reading()),
+    "a spreadsheet without that sheet": lambda s: inputs.open_table(sheets(s, {"A": ["a"]}), inputs.Reading(sheet="B")),
+    "a spreadsheet without a header": lambda s: inputs.open_table(sheets(s, {"A": [" "]}), inputs.Reading()),
+    "a text too long for a spreadsheet": lambda s: write_rows([pa.record_batch({"a": ["x" * 40_000]})], s.folder / "a.xlsx", lambda sink: ExcelWriter(sink, ["a"])),
+    "a line that is no JSON object": lambda s: inputs.open_table(s.file("a.ndjson", b"[1]"), inputs.Reading()),
+    "JSON without keys": lambda s: inputs.open_table(s.file("a.ndjson", b"{}"), inputs.Reading()),
+    "a variable that is not set": lambda _: formats.address_of("CANARY_NOWHERE", "--connection"),
+    "a table too large for a spreadsheet": lambda _: formats.check_form(formats.SourceTable(Source(pa.schema([]), 2_000_000)), "xlsx"),
     "two columns of one name in a file": lambda s: inputs.check_column_names(csv.TextTable(s.file("a.csv", b"n,n\n1,2\n"))),
     "a folder that is not there": lambda s: targets.check_targets(s.file("a.csv"), s.folder / "b" / "b.csv", None),
     "a ledger as the output": lambda s: check_writable(s.file("a.parquet", b"SQLite format 3\0")),
@@ -58,7 +82,6 @@ OBJECTS: Provocations = {
     "an address with a key": lambda _: place("s3://me:canary-secret@crm/a.parquet"),
     "a bucket in place of an object": lambda _: check_writable(place("s3://crm")),
     "a report in an object store": lambda _: check_writable(Path("s3://crm/report.html")),
-    "a CSV in an object store": lambda _: inputs.check_suffix(place("s3://crm/a.csv")),
 }
 
 PROVOCATIONS: Provocations = {**FILES, **OBJECTS}

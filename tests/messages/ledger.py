@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import sqlalchemy as sa
 
 from eb_dagster import Enricher
+from eb_dagster.ledger.copying import copy_ledger
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.reconcile import resolve
 from tests.messages.scene import Act, Provocations, Scene, leads
@@ -65,6 +66,30 @@ def another_ledger(scene: Scene) -> Any:
     scene.credits_before = 1
     with scene.enricher(ledger=scene.folder / "new.db") as second:
         second.enrich_parquet(scene.folder / "in.parquet", scene.folder / "out.parquet")
+
+
+def copying(*, to: str = "copy.db", statement: str | None = None, in_use: bool = False) -> Act:
+    """Copy a ledger that somebody bought with; afterwards open it."""
+
+    def act(scene: Scene) -> Any:
+        if in_use:
+            scene.enricher().enrich_dataframe(leads())
+            scene.credits_before = scene.credits()
+        else:
+            scene.buy()
+        if statement is not None:
+            scene.sql(statement)
+        Ledger(scene.folder / "other.db", endpoint="a").close()
+        copy_ledger(scene.ledger, scene.folder / to)
+        scene.enrich()
+
+    return act
+
+
+def copy_that_broke_off(scene: Scene) -> Any:
+    Ledger(scene.ledger, endpoint="a").close()
+    scene.sql("INSERT INTO meta VALUES ('incomplete_copy', x'00')")
+    scene.enrich()
 
 
 def clock_years_ahead(scene: Scene) -> Any:
@@ -156,6 +181,12 @@ PROVOCATIONS: Provocations = {
     "a ledger that is damaged in mid-run": damage_in_mid_run,
     "a PostgreSQL that may forget": forgetful_server,
     "a table that another ledger paid for": another_ledger,
+    "copying a ledger that is in use": copying(in_use=True),
+    "copying a ledger that is damaged": copying(statement="UPDATE requests SET credits = 77"),
+    "copying a ledger onto itself": copying(to="ledger.db"),
+    "copying a ledger over another": copying(to="other.db"),
+    "a ledger that was moved": copying(),
+    "a copy of a ledger that broke off": copy_that_broke_off,
     "a clock that runs years ahead": clock_years_ahead,
     "a ledger that is closed": use_a_closed_enricher,
     "an enricher that is closed before its first run": lambda s: closed(s.enricher()).plan(leads()),

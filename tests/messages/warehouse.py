@@ -6,7 +6,7 @@ import dlt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eb_dagster.warehouse import contacts_source, load_contacts
+from eb_dagster.warehouse import contacts_source, enrich_query, load_contacts
 from tests.messages.scene import Provocations, Scene
 from tests.warehouse.warehouses import postgres
 
@@ -32,6 +32,9 @@ def retyped(scene: Scene) -> None:
 
 
 PROVOCATIONS: Provocations = {
+    "a destination of another kind": lambda _: enrich_query(
+        "SELECT 1", "x", destination="oracle://u:canary-secret@h/x", dataset="crm"
+    ),
     "a history in a lake": lambda _: contacts_source("table.parquet", history=True, table_format="delta"),
     "a part for a lake": lambda _: contacts_source("table.parquet", is_whole=False, table_format="delta"),
     "a table that was not enriched": lambda s: load(s, pa.table({"email": ["a@canary.example"]})),

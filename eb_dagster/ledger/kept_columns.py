@@ -1,0 +1,168 @@
+"""Contacts of a reply kept as columns beside it, so that a re-run need not read the reply again.
+
+A cache, and nothing more: it may be dropped at any time, and whatever does not fit is as if it were not there. It
+fits one reply by the checksum with which that is stored now, and one way of reading it: whoever is forgotten
+changes the reply, an upgrade may change the reading. Rows are in the order of the reply's records; which of them
+answers whom is known by the ledger's outcomes alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import sqlalchemy as sa
+
+from eb_dagster.contacts.flatten import CONTACT_SCHEMA, Flattened
+from eb_dagster.errors import LedgerError
+from eb_dagster.identifiers.arrays import flag_array
+from eb_dagster.ledger.connection import Database
+from eb_dagster.ledger.encryption import ReplyCipher
+from eb_dagster.ledger.entries import checksum
+from eb_dagster.ledger.request_rows import Row
+from eb_dagster.ledger.schema import kept_columns, replies
+
+# pyarrow-stubs leaves much of it unknown.
+_ipc: Final[Any] = pa.ipc
+_ENCODING: Final = "arrow"
+_VACANT: Final = pa.field("is_vacant", pa.bool_())
+_ODDITIES: Final = b"oddities"
+_column: Final = kept_columns.c
+
+# What fits the reply as it is stored now; its body need not be read for that.
+_SELECT_FITTING: Final = (
+    sa.select(kept_columns)
+    .join(
+        replies,
+        (replies.c.request_id == _column.request_id) & (replies.c.checksum == _column.reply_checksum),
+    )
+    .where(
+        _column.request_id.in_(sa.bindparam("requests", expanding=True)),
+        _column.reader == sa.bindparam("reader"),
+    )
+)
+_SELECT_REPLY_CHECKSUM: Final = sa.select(replies.c.checksum).where(
+    replies.c.request_id == sa.bindparam("request")
+)
+_DELETE: Final = sa.delete(kept_columns).where(_column.request_id == sa.bindparam("request"))
+_INSERT: Final = sa.insert(kept_columns)
+
+
+class _Oddities(msgspec.Struct):
+    drift: dict[int, tuple[str, ...]]
+    unknown_keys: dict[int, tuple[str, ...]]
+
+
+class KeptColumns:
+    """Gives back the contacts of replies as columns, and keeps them. Safe to use from threads."""
+
+    def __init__(self, database: Database, *, cipher: ReplyCipher) -> None:
+        self._database = database
+        self._cipher = cipher
+
+    def find(self, request_ids: Sequence[int]) -> dict[int, Row]:
+        """By request, what is kept of its reply as it is stored now; for `open`."""
+        parameters = {"requests": list(request_ids), "reader": reader()}
+        with self._database.reading() as connection:
+            return {row.request_id: row for row in connection.execute(_SELECT_FITTING, parameters)}
+
+    def open(self, row: Row) -> Flattened | None:
+        """The contacts of a reply, a row for each of its records; None if they cannot be used."""
+        if not is_intact(row):
+            return None
+        with suppress(LedgerError, pa.ArrowInvalid, msgspec.MsgspecError, OSError):
+            body, encoding = self._cipher.unseal(bytes(row.body), row.encoding)
+            return _unpack(body) if encoding == _ENCODING else None
+        return None
+
+    def keep(self, request_id: int, contacts: Flattened, *, reply_checksum: int) -> None:
+        """Keep the contacts of a whole reply, if the reply is still the one with that checksum.
+
+        Nothing depends on it: what the database cannot take now is not kept.
+        """
+        body, encoding = self._cipher.seal(_pack(contacts), _ENCODING)
+        kept = {
+            "request_id": request_id,
+            "reply_checksum": reply_checksum,
+            "reader": reader(),
+            "encoding": encoding,
+            "body": body,
+        }
+        kept["checksum"] = _checksum(**kept)
+        with suppress(LedgerError), self._database.transaction(is_durable=False) as connection:
+            # Somebody may have been forgotten meanwhile.
+            current = connection.execute(_SELECT_REPLY_CHECKSUM, {"request": request_id}).scalar()
+            if current == reply_checksum:
+                connection.execute(_DELETE, {"request": request_id})
+                connection.execute(_INSERT, kept)
+
+    def drop(self) -> int:
+        """Drop all that is kept. Returns for how many replies."""
+        with self._database.transaction() as connection:
+            count = connection.execute(sa.delete(kept_columns)).rowcount
+        self._database.compact()
+        return count
+
+
+def drop_kept(connection: sa.Connection, request_id: int) -> None:
+    """Drop what is kept of a reply that is changed or removed, in the same transaction."""
+    connection.execute(_DELETE, {"request": request_id})
+
+
+def is_intact(row: Row) -> bool:
+    """Whether a row of `kept_columns` is as it was written."""
+    facts = (row.request_id, row.reply_checksum, row.reader, row.encoding, bytes(row.body))
+    return _checksum(**dict(zip(_FACTS, facts, strict=True))) == row.checksum
+
+
+_FACTS: Final = ("request_id", "reply_checksum", "reader", "encoding", "body")
+
+
+def _checksum(*, request_id: int, reply_checksum: int, reader: str, encoding: str, body: bytes) -> int:
+    return checksum(f"{request_id} {reply_checksum} {reader} {encoding}".encode(), body)
+
+
+@cache
+def reader() -> str:
+    """Tells one way of reading replies from any other: by the code that does it, so that nobody has to count."""
+    digest = blake2b(f"{pa.__version__} {msgspec.__version__} {CONTACT_SCHEMA}".encode(), digest_size=16)
+    for room, names in (("contacts", None), ("api", ("envelope.py",))):
+        for source in sorted(files(f"eb_dagster.{room}").iterdir(), key=lambda path: path.name):
+            if source.name.endswith(".py") and (names is None or source.name in names):
+                digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _pack(contacts: Flattened) -> bytes:
+    oddities = _Oddities(dict(contacts.drift), dict(contacts.unknown_keys))
+    metadata = {_ODDITIES: msgspec.json.encode(oddities)}
+    columns: Any = contacts.columns
+    batch = _ipc_batch([*columns.columns, flag_array(contacts.is_vacant)], metadata)
+    sink = pa.BufferOutputStream()
+    with _ipc.new_stream(sink, batch.schema, options=_ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _ipc_batch(arrays: Sequence[Any], metadata: Mapping[bytes, bytes]) -> Any:
+    schema: Any = pa.schema([*CONTACT_SCHEMA, _VACANT])
+    record_batch: Any = pa.RecordBatch
+    return record_batch.from_arrays(list(arrays), schema=schema.with_metadata(dict(metadata)))
+
+
+def _unpack(body: bytes) -> Flattened | None:
+    with _ipc.open_stream(body) as stream:
+        batch = stream.read_next_batch()
+    if batch.schema != pa.schema([*CONTACT_SCHEMA, _VACANT]):
+        return None
+    oddities = msgspec.json.decode(batch.schema.metadata[_ODDITIES], type=_Oddities)
+    is_vacant = np.asarray(batch.column(batch.num_columns - 1).to_numpy(zero_copy_only=False), dtype=np.bool_)
+    columns = batch.select(CONTACT_SCHEMA.names).replace_schema_metadata(None)
+    return Flattened(columns, is_vacant, oddities.drift, oddities.unknown_keys)

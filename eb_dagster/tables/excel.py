@@ -1,0 +1,206 @@
+"""Spreadsheets (.xlsx), one sheet as a table. Libraries of their own read and write them: the extra `excel`."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import pyarrow as pa
+
+from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.identifiers.columns import listed
+from eb_dagster.tables.csv_rows import texts_of_cells
+from eb_dagster.tables.header import find_header
+from eb_dagster.tables.query_types import FoundTypes, column_of
+from eb_dagster.tables.source import BATCH_ROWS, Source
+
+SUFFIX: Final = ".xlsx"
+MOST_ROWS: Final = 1_048_575
+"""Below the header, a sheet has room for so many."""
+_LONGEST_TEXT: Final = 32_767
+_MOST_EXACT: Final = 2**53
+_FIRST_DAY: Final = 1900
+_SAMPLE_ROWS: Final = 200
+_CHARACTERS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+# pyarrow-stubs leaves much of it unknown.
+_arrow: Final[Any] = pa
+
+
+def _imported(module: str) -> Any:
+    try:
+        return import_module(module)
+    except ModuleNotFoundError:
+        raise ConfigError(
+            'a spreadsheet is read and written with libraries of its own: pip install "eb-dagster[excel]", or save it '
+            "as CSV UTF-8"
+        ) from None
+
+
+def check_writer() -> None:
+    """Raise `ConfigError` if no spreadsheet can be written here."""
+    _imported("xlsxwriter")
+
+
+def excel_source(path: Path, *, sheet: str | None = None) -> Source:
+    """A sheet as a table: whole numbers as such, days as days, a column of several types as text.
+
+    Blank rows and a title above the header are passed over. Memory holds the sheet.
+
+    Args:
+        path: the file.
+        sheet: its name; not needed if only one has cells.
+
+    Raises:
+        ConfigError: the extra `excel` is not installed.
+        InputError: it is no spreadsheet, or it cannot be told which sheet, or it has no header.
+
+    """
+    calamine = _imported("python_calamine")
+    try:
+        with path.open("rb") as file, calamine.CalamineWorkbook.from_filelike(file) as book:
+            name, notes = _chosen(path, book, sheet)
+            rows = book.get_sheet_by_name(name).to_python(skip_empty_area=True)
+    except (calamine.CalamineError, OSError):
+        raise InputError(
+            f"{path.name} is no spreadsheet that can be read; save it anew as .xlsx without a password, or as CSV UTF-8"
+        ) from None
+    return _source(path, rows, notes)
+
+
+def _chosen(path: Path, book: Any, sheet: str | None) -> tuple[str, list[str]]:
+    names: list[str] = book.sheet_names
+    if sheet is not None:
+        if sheet not in names:
+            raise InputError(f"{path.name} has no sheet of that name; choose from {listed(names)}")
+        return sheet, []
+    filled = [name for name in names if book.get_sheet_by_name(name).height]
+    if len(filled) > 1:
+        raise InputError(f"{path.name} has several sheets; name one with --sheet: {listed(filled)}")
+    if not filled:
+        raise InputError(f"{path.name} has no cells; check the file")
+    return filled[0], [f"sheet {filled[0]!r} is read"] if len(names) > 1 else []
+
+
+def _source(path: Path, rows: Sequence[Sequence[Any]], notes: list[str]) -> Source:
+    sample = [[_plain_text(cell) for cell in row] for row in rows[:_SAMPLE_ROWS]]
+    above = find_header(sample)
+    header = sample[above] if sample else []
+    while header and not header[-1].strip():
+        header.pop()
+    if not header:
+        raise InputError(f"{path.name} has no header; give its sheet one row of column names")
+    if above:
+        notes.append(f"{'1 row' if above == 1 else f'{above:,} rows'} above the header passed over")
+    below = [row for row in rows[above + 1 :] if any(cell not in ("", None) for cell in row)]
+    cells = [
+        [_cell(row[place] if place < len(row) else None) for row in below] for place in range(len(header))
+    ]
+    columns = [_whole(values) for values in cells]
+    found = FoundTypes([(name, *[None] * 6) for name in header])
+    found.add(columns)
+    schema = _arrow.schema([*zip(header, found.types({}), strict=True)])
+    arrays = [
+        column_of(field.name, values, field.type) for field, values in zip(schema, columns, strict=True)
+    ]
+    table = _arrow.Table.from_arrays(arrays, schema=schema)
+    source = Source(schema, table.num_rows, lambda: iter(table.to_batches(BATCH_ROWS)))
+    source.notes = notes
+    return source
+
+
+def _cell(cell: Any) -> Any:
+    return None if cell in ("", None) else cell
+
+
+def _plain_text(cell: Any) -> str:
+    return "" if cell is None else str(cell)
+
+
+def _whole(values: list[Any]) -> list[Any]:
+    """Numbers as whole ones, where no other stands beside them: a spreadsheet keeps every number with a fraction."""
+    numbers = [value for value in values if isinstance(value, float)]
+    is_text = any(isinstance(value, str) for value in values)
+    if not all(number.is_integer() for number in numbers) and not is_text:
+        return values
+    return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+
+
+class ExcelWriter:
+    """Writes one sheet. A text is written as a text, so that nothing in it is ever run as a formula."""
+
+    def __init__(self, sink: BinaryIO, columns: Sequence[str]) -> None:
+        writer = _imported("xlsxwriter")
+        # Rows wait there for the end, one after the other, in a folder that only its owner can read.
+        self._folder = tempfile.TemporaryDirectory(prefix="eb_dagster-")
+        self._book = writer.Workbook(sink, {"constant_memory": True, "tmpdir": self._folder.name})
+        self._sheet = self._book.add_worksheet("contacts")
+        self._formats = {
+            dt.datetime: self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
+            dt.date: self._book.add_format({"num_format": "yyyy-mm-dd"}),
+        }
+        bold = self._book.add_format({"bold": True})
+        self._columns = columns
+        self._sheet.freeze_panes(1, 0)
+        for place, name in enumerate(columns):
+            self._sheet.write_string(0, place, name, bold)
+        self._row = 0
+
+    def add(self, batch: Any) -> None:
+        """Write the rows of a batch. Raises `InputError` if a sheet has no room for one."""
+        for cells in zip(*map(_cells, batch.columns), strict=True):
+            self._row += 1
+            if self._row > MOST_ROWS:
+                raise InputError(f"a sheet has room for {MOST_ROWS:,} rows; write CSV or Parquet instead")
+            for place, cell in enumerate(cells):
+                if cell is not None:
+                    self._write(place, cell)
+
+    def _write(self, place: int, cell: Any) -> None:
+        kind = type(cell)
+        if kind is str:
+            if len(cell) > _LONGEST_TEXT:
+                raise InputError(
+                    f"column {listed([self._columns[place]])} holds a text that is too long for a cell of a spreadsheet; "
+                    "write CSV or Parquet instead, or leave the column out"
+                )
+            self._sheet.write_string(self._row, place, _CHARACTERS.sub("\ufffd", cell))
+        elif kind is bool:
+            self._sheet.write_boolean(self._row, place, cell)
+        elif kind in self._formats:
+            self._sheet.write_datetime(self._row, place, cell, self._formats[kind])
+        else:
+            self._sheet.write_number(self._row, place, cell)
+
+    def end(self) -> None:
+        """Write the file."""
+        self._book.close()
+
+    def close(self) -> None:
+        """Remove the rows that wait."""
+        self._sheet.row_data_fh.close()
+        self._folder.cleanup()
+
+
+def _cells(column: Any) -> Iterator[Any]:
+    """Texts, numbers, days and yes or no, as they are; all else as the text that a CSV would have."""
+    type_ = column.type
+    is_day = pa.types.is_date(type_) or (pa.types.is_timestamp(type_) and type_.tz is None)
+    is_number = pa.types.is_integer(type_) or pa.types.is_floating(type_)
+    if not (is_day or is_number or pa.types.is_boolean(type_)):
+        return (text or None for text in texts_of_cells(column).to_pylist())
+    return (_or_text(cell) for cell in column.to_pylist())
+
+
+def _or_text(cell: Any) -> Any:
+    if isinstance(cell, dt.date):
+        return cell if cell.year >= _FIRST_DAY else cell.isoformat()
+    if isinstance(cell, float) and not abs(cell) < float("inf"):
+        return str(cell)
+    # Beyond, a spreadsheet would round: the number of a customer or of a credit card, for example.
+    return str(cell) if isinstance(cell, int) and abs(cell) > _MOST_EXACT else cell

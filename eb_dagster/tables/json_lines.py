@@ -1,0 +1,93 @@
+"""NDJSON: one JSON object a line, as APIs and log pipelines hand over tables."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+import msgspec
+import pyarrow as pa
+
+from eb_dagster.errors import InputError
+from eb_dagster.tables.csv_rows import json_lines
+from eb_dagster.tables.query_types import FoundTypes, column_of
+from eb_dagster.tables.source import BATCH_ROWS, Source
+
+SUFFIXES: Final = (".ndjson", ".jsonl")
+
+# pyarrow-stubs leaves much of it unknown.
+_arrow: Final[Any] = pa
+
+
+def json_source(path: Path) -> Source:
+    """The objects of a file as rows: a column for each key, in the order in which the keys come.
+
+    It is read once for the types: what holds values of several is text, and so are lists and objects, as JSON.
+
+    Raises:
+        InputError: a line is no JSON object.
+
+    """
+    names: dict[str, None] = {}
+    rows = 0
+    for records in _records(path):
+        for record in records:
+            names.update(dict.fromkeys(record))
+        rows += len(records)
+    if not names:
+        raise InputError(f"{path.name} has no columns: no line in it is an object with keys; check the file")
+    found = FoundTypes([(name, *[None] * 6) for name in names])
+    for records in _records(path):
+        found.add(_columns(records, list(names)))
+    schema = _arrow.schema([*zip(names, found.types({}), strict=True)])
+    return Source(schema, rows, lambda: _batches(path, schema))
+
+
+def _batches(path: Path, schema: Any) -> Iterator[pa.RecordBatch]:
+    for records in _records(path):
+        columns = _columns(records, schema.names)
+        arrays = [
+            column_of(field.name, values, field.type) for field, values in zip(schema, columns, strict=True)
+        ]
+        yield _arrow.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _columns(records: Sequence[dict[str, object]], names: Sequence[str]) -> Iterator[list[object]]:
+    return ([record.get(name) for record in records] for name in names)
+
+
+def _records(path: Path) -> Generator[list[dict[str, object]]]:
+    decode = msgspec.json.Decoder().decode
+    with path.open("rb") as file:
+        lines = enumerate(file, start=1)
+        while block := list(itertools.islice(lines, BATCH_ROWS)):
+            yield [_object(decode, text, path, number) for number, text in block if text.strip()]
+
+
+def _object(decode: Any, text: bytes, path: Path, number: int) -> dict[str, object]:
+    try:
+        record: object = decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise InputError(f"{path.name}, line {number:,}: it is no JSON object; write one a line")
+    return cast("dict[str, object]", record)
+
+
+class JsonLinesWriter:
+    """Writes each row as an object with all of its columns."""
+
+    def __init__(self, sink: BinaryIO) -> None:
+        self._sink = sink
+
+    def add(self, batch: Any) -> None:
+        """Write the rows of a batch."""
+        self._sink.write(json_lines(batch))
+
+    def end(self) -> None:
+        """Nothing stands at the end."""
+
+    def close(self) -> None:
+        """Nothing is held."""
