@@ -18,7 +18,15 @@ import pyarrow as pa
 from eb_dagster.api.client import Client
 from eb_dagster.contacts.enriched_tables import nothing_enriched, prefix_of_enriched, read_enriched
 from eb_dagster.contacts.schema import arrow_schema, enriched_contacts, to_pandas
-from eb_dagster.errors import ConfigError, EnrichError, InputError, LedgerError, OverBudget, shown_list
+from eb_dagster.errors import (
+    ConfigError,
+    EnrichError,
+    InputError,
+    LedgerError,
+    OverBudget,
+    counted,
+    shown_list,
+)
 from eb_dagster.identifiers.columns import Layout
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.ledger import privacy
@@ -514,7 +522,7 @@ class Enricher:
         credits_at_most = make_plan(self._setup_of(self._ledger_to_read), source, columns).credits_at_most
         if cap is not None and credits_at_most > cap:
             raise OverBudget(
-                f"this may cost {credits_at_most:,} credits, max_credits is {cap:,}. Raise "
+                f"this may cost {counted(credits_at_most, 'credit')}, max_credits is {cap:,}. Raise "
                 'it, shrink the input, or choose over_budget="stop"'
             )
 

@@ -40,6 +40,7 @@ from eb_dagster.cli.options import (
     with_output_options,
 )
 from eb_dagster.cli.outcome import Outcome, adding_what_was_spent
+from eb_dagster.cli.spelling import counted
 from eb_dagster.cli.targets import (
     Declined,
     check_replaced,
@@ -285,7 +286,7 @@ def _confirm(most_credits: int, *, above: int, price: float | None) -> None:
     if most_credits <= above:
         return
     cost = "" if price is None else f", {money(most_credits, price)}"
-    if not click.confirm(f"This buys up to {most_credits:,} contacts{cost}. Go on?", err=True):
+    if not click.confirm(f"This buys up to {counted(most_credits, 'contact')}{cost}. Go on?", err=True):
         raise Declined
 
 
