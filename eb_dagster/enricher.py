@@ -21,6 +21,7 @@ from eb_dagster.errors import (
     InputError,
     LedgerError,
     OverBudget,
+    counted,
     shown_list,
 )
 from eb_dagster.identifiers.columns import Layout
@@ -362,12 +363,12 @@ class Enricher:
             columns=columns,
             rows=keyed_rows(leads, earlier.others, key=key),
             earlier=earlier,
-            new_run=self._new_run,
+            run=lambda chunks, rows, again: self._run(chunks, columns.layout, rows=rows, again=again),
+            report=lambda: self.report,
             open_runs=self._runs,
             refuse=lambda rows: self._refuse_over_budget(rows, columns),
         )
-        self.report = Report()
-        return pa.RecordBatchReader.from_batches(update.schema, self._watch.over(update.batches()))
+        return pa.RecordBatchReader.from_batches(update.schema, update.batches())
 
     def enrich_parquet(
         self,
@@ -496,7 +497,7 @@ class Enricher:
         credits_at_most = make_plan(self._setup_to_read, source, columns).credits_at_most
         if cap is not None and credits_at_most > cap:
             raise OverBudget(
-                f"this may cost {credits_at_most:,} credits, max_credits is {cap:,}. Raise "
+                f"this may cost {counted(credits_at_most, 'credit')}, max_credits is {cap:,}. Raise "
                 'it, shrink the input, or choose over_budget="stop"'
             )
 

@@ -15,6 +15,7 @@ from eb_dagster import __version__
 from eb_dagster.cli.dbt import dbt_sources
 from eb_dagster.cli.doctor import doctor
 from eb_dagster.cli.enrich import enrich, plan
+from eb_dagster.cli.groups import Commands
 from eb_dagster.cli.init import init
 from eb_dagster.cli.ledger import ledger
 from eb_dagster.cli.outcome import EXIT_CODES as EXIT_CODES
@@ -32,7 +33,7 @@ Completion of commands, options and column names, for bash (zsh and fish likewis
 """
 
 
-@click.group(epilog=_EPILOG)
+@click.group(cls=Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="eb-dagster")
 def main() -> None:
     """Buy contacts for e-mail addresses, phone numbers and profiles from ExactBuyer, each once."""

@@ -110,9 +110,9 @@ def _key() -> Finding:
 def _address(settings: Settings) -> Iterator[Finding]:
     from eb_dagster.api.client import Client
     from eb_dagster.errors import EnrichError
-    from eb_dagster.settings import is_sandbox
+    from eb_dagster.pipeline.announcement import address_in_words
 
-    name = f"the sandbox at {settings.base_url}" if is_sandbox(settings.base_url) else settings.base_url
+    name = address_in_words(settings.base_url)
     try:
         client = Client(
             base_url=settings.base_url,

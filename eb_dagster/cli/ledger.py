@@ -14,6 +14,7 @@ import click
 
 from eb_dagster.cli.config import config_option, configured_ledger
 from eb_dagster.cli.doubts import lead_through, list_open
+from eb_dagster.cli.groups import Commands
 from eb_dagster.cli.options import force_option, setting_option, with_options
 from eb_dagster.cli.outcome import reporting_errors as reporting_errors
 from eb_dagster.cli.spelling import counted
@@ -47,7 +48,7 @@ named_ledger: Any = with_options(
 )
 
 
-@click.group()
+@click.group(cls=Commands)
 @named_ledger
 def ledger() -> None:
     """Look into the ledger, decide about what is in doubt, and let people be forgotten."""

@@ -9,7 +9,7 @@ import click
 
 
 @click.command(short_help="Run a local stand-in for the API.")
-@click.option("--port", default=8765, show_default=True)
+@click.option("--port", default=8765, show_default=True, help="Port on 127.0.0.1 to listen on.")
 @click.option(
     "--bill",
     type=click.Path(path_type=Path),
@@ -24,7 +24,12 @@ import click
     help="Credits that may be spent. Default: any number.",
 )
 @click.option("--api-key", metavar="KEY", help="The one key that is right. Default: any but 'invalid'.")
-@click.option("--requests-per-minute", default=200, show_default=True)
+@click.option(
+    "--requests-per-minute",
+    default=200,
+    show_default=True,
+    help="Above this, it answers 429, as the vendor does.",
+)
 @click.option("--latency", default=0.0, show_default=True, help="Seconds that each request takes.")
 @click.option(
     "--match-rate", default=0.7, show_default=True, help="Share of the identifiers that find a contact."

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, Self
 
+from eb_dagster.errors import counted
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.run_log import LOGGER
@@ -94,8 +95,7 @@ class Forecast:
         waiting = report.requests - report.replies
         if now is None or waiting <= 0 or self._replies < 0 or now - self._moved < _WORTH_A_WORD_SECONDS:
             return ""
-        count = "1 request" if waiting == 1 else f"{waiting:,} requests"
-        return f", waiting for {count}, {now - self._moved:,.0f} s"
+        return f", waiting for {counted(waiting, 'request')}, {now - self._moved:,.0f} s"
 
     def credits_in_all(self) -> int | None:
         """What the whole run will be charged; None until there is a pace."""
@@ -118,13 +118,13 @@ class Forecast:
         left = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
         if is_short:
             return f", {left} left"
-        return f", about {left} left and {charged:,} credits in all"
+        return f", about {left} left and {counted(charged, 'credit')} in all"
 
 
 def shell_words(forecast: Forecast, report: Report, *, now: float | None, is_short: bool = False) -> str:
     """What a shell shows beside the share that is done."""
-    requests = "1 request" if report.replies == 1 else f"{report.replies:,} requests"
-    charged = "1 credit" if report.credits_charged == 1 else f"{report.credits_charged:,} credits"
+    requests = counted(report.replies, "request")
+    charged = counted(report.credits_charged, "credit")
     asked = f" of {report.answers:,} asked" if report.answers else ""
     left = forecast.words(now=now, is_short=is_short)
     waiting = forecast.waiting_words(report, now=now)
@@ -136,11 +136,11 @@ def shell_words(forecast: Forecast, report: Report, *, now: float | None, is_sho
 def log_words(forecast: Forecast, report: Report, *, now: float | None) -> str:
     """What a line of Dagster's event log says."""
     # Not partitions, which are Dagster's.
-    answered = "1 request" if report.replies == 1 else f"{report.replies:,} requests"
+    answered = counted(report.replies, "request")
     of_rows = f" of {forecast.rows:,}" if forecast.rows else ""
     # Otherwise nobody would know why nothing moves.
     return (
-        f"{answered} answered, {report.rows:,}{of_rows} rows, {report.credits_charged:,} credits"
+        f"{answered} answered, {report.rows:,}{of_rows} rows, {counted(report.credits_charged, 'credit')}"
         f"{forecast.words(now=now)}{forecast.waiting_words(report, now=now)}{retry_words(report)}"
     )
 

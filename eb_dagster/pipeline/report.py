@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from eb_dagster.contacts.schema import Status
+from eb_dagster.errors import counted
 from eb_dagster.pipeline.facts import html_table, money, one_row, text_table, unusable_facts
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Report:
         if self.ended_early:
             in_doubt = f", and {self.credits_in_doubt:,} are in doubt" if self.credits_in_doubt else ""
             rows = [
-                f"{self.credits_charged:,} credits were charged{in_doubt}. What was bought is in the ledger and in no "
+                f"{counted(self.credits_charged, 'credit')} {'was' if self.credits_charged == 1 else 'were'} charged{in_doubt}. What was bought is in the ledger and in no "
                 "table yet: run again, which costs nothing for it"
             ]
         if not rows:
@@ -130,9 +131,8 @@ class Report:
         doubt = f", and {self.credits_in_doubt:,} more are in doubt" if self.credits_in_doubt else ""
         if not (self.credits_charged or doubt):
             return "Nothing was charged"
-        count = "1 credit" if self.credits_charged == 1 else f"{self.credits_charged:,} credits"
         return (
-            f"This run was charged {count}{doubt}; what was bought is in the ledger, and running again "
+            f"This run was charged {counted(self.credits_charged, 'credit')}{doubt}; what was bought is in the ledger, and running again "
             "asks only for the rest"
         )
 
@@ -214,7 +214,7 @@ class Report:
             ("distinct identifiers", f"{self.identifiers:,}"),
             (
                 "bought, and in no table yet",
-                f"{self.credits_charged:,} contacts, which another run takes for nothing",
+                f"{counted(self.credits_charged, 'contact')}, which another run takes for nothing",
             ),
         ]
 

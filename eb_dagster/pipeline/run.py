@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from eb_dagster.api.client import Client
-from eb_dagster.errors import EnrichError, LedgerError
+from eb_dagster.errors import EnrichError, LedgerError, counted
 from eb_dagster.identifiers.columns import Layout
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.identifiers.offers import Offers, offers_of
@@ -355,9 +355,9 @@ class Run:
 
 
 def _waiting_in_words(requests: int, at_risk: int) -> str:
-    count = "1 request" if requests == 1 else f"{requests:,} requests"
+    count = counted(requests, "request")
     return (
-        f"stopping: waiting for {count} in flight ({at_risk:,} credits at risk); press Ctrl-C again to "
+        f"stopping: waiting for {count} in flight ({counted(at_risk, 'credit')} at risk); press Ctrl-C again to "
         "stop at once, and what is in flight is in doubt"
     )
 

@@ -20,7 +20,6 @@ from eb_dagster.settings.checks import PERSON_PARTS, Age
 
 CONFIG_FILE: Final = "exactbuyer.toml"
 
-_PRICE: Final = "price"
 _PATHS: Final = ("ledger", "ca_bundle")
 _SECRETS: Final = re.compile(r"(?i)key|token|secret|password")
 _WITH_PASSWORD: Final = re.compile(r"://[^/@]*@")
@@ -50,7 +49,6 @@ class Config:
         return {
             ages[name].name if name in ages else name: days(name, value) if name in ages else value
             for name, value in self.values.items()
-            if name != _PRICE or _PRICE in SETTINGS
         }
 
 
@@ -87,8 +85,7 @@ def read_config(path: str | os.PathLike[str] | None) -> Config | None:
 
 
 def _names() -> list[str]:
-    names = [setting.plain_name for setting in SETTINGS.values() if setting.name not in _NOT_IN_FILE]
-    return list(dict.fromkeys([*names, _PRICE]))
+    return [setting.plain_name for setting in SETTINGS.values() if setting.name not in _NOT_IN_FILE]
 
 
 def _is_in_environment(name: str) -> bool:
@@ -134,13 +131,7 @@ def _check(file: Path, name: str, value: Any) -> None:
         _check_parts(file, name, value, ("social_profile", "email", "phone"))
     if name == "person":
         _check_parts(file, name, value, PERSON_PARTS)
-    setting = next((setting for setting in SETTINGS.values() if setting.plain_name == name), None)
-    if setting is None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ConfigError(
-                f"{file.name}: {name} is {shown(value)}; give what one credit costs, such as 0.05"
-            )
-        return
+    setting = next(setting for setting in SETTINGS.values() if setting.plain_name == name)
     check = cast("Callable[[str, Any], object]", setting.check)
     try:
         if isinstance(setting.check, Age):

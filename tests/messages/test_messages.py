@@ -13,7 +13,7 @@ import pytest
 
 import eb_dagster
 from eb_dagster import EnrichError
-from tests.messages import api, definitions, files, ledger, settings, spark, tables, warehouse
+from tests.messages import api, definitions, files, ledger, settings, spark, tables, updates, warehouse
 from tests.messages.scene import KEY, Act, Scene
 
 PACKAGE = Path(eb_dagster.__file__).parent
@@ -21,7 +21,7 @@ PACKAGE = Path(eb_dagster.__file__).parent
 
 CANARIES = (KEY, "canary.example", "canary-secret")
 
-PARTS = (settings, tables, files, api, ledger, definitions, warehouse, spark)
+PARTS = (settings, tables, files, api, ledger, definitions, updates, warehouse, spark)
 PROVOCATIONS = [provocation for part in PARTS for provocation in part.PROVOCATIONS.items()]
 
 NEXT = re.compile(
