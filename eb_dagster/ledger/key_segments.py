@@ -201,15 +201,16 @@ def find_tags(entries: Entries, wanted: Prefixes) -> Tags:
     if not len(some):
         return NO_TAGS
     if len(some) < len(entries.prefixes):
-        # Nearly always, none or one entry begins so.
         begins = np.searchsorted(entries.prefixes, some)
         is_there = begins < len(entries.prefixes)
         is_there[is_there] = entries.prefixes[begins[is_there]] == some[is_there]
         if not is_there.any():
             return NO_TAGS
-        ends = np.searchsorted(entries.prefixes, some[is_there], side="right")
-        spans = zip(begins[is_there].tolist(), ends.tolist(), strict=True)
-        return np.concatenate([entries.tags[begin:end] for begin, end in spans])
+        begins = begins[is_there]
+        counts = np.searchsorted(entries.prefixes, some[is_there], side="right") - begins
+        # From each beginning on, as many as there are: 7, 7 + 1, 7 + 2, 12, …
+        places_before = np.cumsum(counts) - counts
+        return entries.tags[np.repeat(begins - places_before, counts) + np.arange(counts.sum())]
     places = np.minimum(np.searchsorted(some, entries.prefixes), len(some) - 1)
     return entries.tags[some[places] == entries.prefixes]
 

@@ -6,6 +6,7 @@ import random
 import time
 from contextlib import closing
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 
@@ -270,3 +271,11 @@ def test_a_damaged_request_stays_outside_and_is_told(ledger):
     assert covered(ledger) == 0
     with pytest.raises(LedgerError, match="request 2 is damaged"):
         looked_up(ledger, [1])
+
+
+@pytest.mark.parametrize("wanted", [[], [2], [1, 5, 9], [2, 3], list(range(12))])
+def test_all_entries_of_a_prefix_are_found_whichever_side_is_longer(wanted):
+    prefixes = np.array([2, 2, 2, 3, 5, 5, 9], dtype=np.uint64)
+    entries = key_segments.Entries(prefixes, np.arange(7, dtype=np.uint32))
+    found = key_segments.find_tags(entries, np.array(wanted, dtype=np.uint64))
+    assert found.tolist() == [tag for tag, prefix in enumerate(prefixes.tolist()) if prefix in wanted]
