@@ -76,8 +76,12 @@ def _key_form(value: str) -> str:
 # ---- plain addresses ----------------------------------------------------------------------------
 
 _PLAIN_LINKEDIN: Final = re.compile(
-    # Without the ids that keep their case, and without "me", which is whoever is logged in.
-    r"(?:https?://)?(?:www\.)?linkedin\.com/in/((?!a[a-z][a-z]aa|me/?\Z)[a-z0-9](?:[a-z0-9_.-]{0,198}[a-z0-9_-])?)/?\Z",
+    # Without the ids that keep their case, and without "me", which is whoever is logged in. The usual languages,
+    # sub-pages and tracking are among them: one in three addresses has some.
+    r"(?:https?://)?(?:[a-z]{1,3}\.)?linkedin\.com/in/"
+    r"((?!a[a-z][a-z]aa|me(?:[/?]|\Z))[a-z0-9](?:[a-z0-9_.-]{0,198}[a-z0-9_-])?)"
+    r"(?:/[a-z]{2}|/[a-z]{2}-[a-z]{2}|/details/[a-z]{2,20})?/?"
+    r"(?:\?(?:(?:trk|originalsubdomain|locale|lang|src|utm_[a-z]{2,12})=[a-z0-9_-]*(?:&(?=[a-z])|\Z))+)?\Z",
     re.ASCII | re.IGNORECASE,
 )
 _PLAIN_OTHER: Final = re.compile(
