@@ -70,8 +70,10 @@ class KeptColumns:
     def find(self, request_ids: Sequence[int]) -> dict[int, Row]:
         """By request, what is kept of its reply as it is stored now; for `open`."""
         parameters = {"requests": list(request_ids), "reader": reader()}
-        with self._database.reading() as connection:
+        # What cannot even be fetched does not fit. If the ledger itself is at fault, its replies will tell.
+        with suppress(LedgerError, ValueError, TypeError), self._database.reading() as connection:
             return {row.request_id: row for row in connection.execute(_SELECT_FITTING, parameters)}
+        return {}
 
     def open(self, row: Row) -> Flattened | None:
         """The contacts of a reply, a row for each of its records; None if they cannot be used."""
@@ -118,6 +120,8 @@ def drop_kept(connection: sa.Connection, request_id: int) -> None:
 
 def is_intact(row: Row) -> bool:
     """Whether a row of `kept_columns` is as it was written."""
+    if not isinstance(row.body, bytes | memoryview):
+        return False
     expected = _checksum(row.request_id, row.reply_checksum, row.reader, row.encoding, bytes(row.body))
     return row.checksum == expected
 
