@@ -102,8 +102,9 @@ class _Column:
             return self.value.alias(name).to_frame()
         import pandas as pd
 
-        if isinstance(self.value, pd.Series):
-            return cast("pd.Series[Any]", self.value).to_frame(name)
+        is_series = isinstance(self.value, pd.Series)
+        if is_series:
+            return self.value.to_frame(name)
         values: list[object] = [*self.value]
         return pd.DataFrame({name: pd.Series(values, dtype=object)})
 
