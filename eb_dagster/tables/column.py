@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import pyarrow as pa
 
 from eb_dagster.errors import ConfigError, InputError, shown
 from eb_dagster.identifiers.columns import likely_kind, listed
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 IdentifierColumns = Mapping[FieldType, str | Sequence[str]]
 
@@ -102,8 +99,9 @@ class _Column:
             return self.value.alias(name).to_frame()
         import pandas as pd
 
-        if isinstance(self.value, pd.Series):
-            return cast("pd.Series[Any]", self.value).to_frame(name)
+        is_series = isinstance(self.value, pd.Series)
+        if is_series:
+            return self.value.to_frame(name)
         values: list[object] = [*self.value]
         return pd.DataFrame({name: pd.Series(values, dtype=object)})
 

@@ -537,7 +537,7 @@ def test_an_api_that_is_busy_for_longer_than_a_run_waits_is_asked_again_by_dagst
     events = instance.all_logs(result.run_id)
     kinds = [event.dagster_event_type for event in events]
     assert dg.DagsterEventType.STEP_UP_FOR_RETRY in kinds
-    assert [event for event in events if re.search(r"refused \d+ times as too many", event.user_message)]
+    assert [event for event in events if re.search(r"sent again: \d+ × 429, too many", event.user_message)]
     assert dg.DagsterEventType.STEP_RESTARTED in kinds
     spent, *_ = reversed(observed(instance))
     assert (spent["exactbuyer/credits_charged"], spent["exactbuyer/remaining_identifiers"]) == (10, 10)
@@ -594,6 +594,6 @@ def test_a_cancelled_run_shows_what_it_spent_and_what_is_left(run, stand_in, ins
 def test_the_event_log_tells_progress_now_and_then(run, instance):
     result = run(people(50), partition_size=10, pace=60)
     messages = [event.user_message for event in instance.all_logs(result.run_id)]
-    lines = [message for message in messages if "done, " in message]
+    lines = [message for message in messages if " answered, " in message]
     assert 1 <= len(lines) <= 3
-    assert re.fullmatch(r"(1 partition|\d partitions) done, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])
+    assert re.fullmatch(r"(1 request|\d requests) answered, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])
