@@ -81,12 +81,14 @@ class ExactBuyerResourceComponent(dg.Component, dg.Model, dg.Resolvable):
             "base_url": self.base_url_env,
             "proxy": self.proxy_env,
         }
-        plain = {
+        plain: dict[str, Any] = {
             name: value
             for name, value in ((name, getattr(self, name, None)) for name in ExactBuyerResource.model_fields)
             if value is not None
         }
-        secrets = {name: dg.EnvVar(variable) for name, variable in variables.items() if variable}
+        secrets: dict[str, Any] = {
+            name: dg.EnvVar(variable) for name, variable in variables.items() if variable
+        }
         resource = ExactBuyerResource(**plain, **secrets)
         return dg.Definitions(resources={self.resource_key: resource})
 
