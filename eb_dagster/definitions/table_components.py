@@ -173,11 +173,11 @@ class ContactTablesComponent(dg.Component, dg.Model, dg.Resolvable):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets and their checks."""
-        op = self.op or OpSpec()
+        op, destination = self.op or OpSpec(), self._destination()
         asset = build_contact_tables_asset(
             source=self.source,
             path=in_project(context, self.path),
-            destination=self._destination(),
+            destination=destination,
             dataset=self.dataset,
             key=self.key,
             key_prefix=self.key_prefix or (),
