@@ -1,9 +1,14 @@
 """The files of a deployment, read as their programs read them."""
 
+import ast
+import inspect
 import re
 from pathlib import Path
 
+import pytest
 import yaml
+
+from eb_dagster.settings import SETTINGS
 
 FOLDER = Path(__file__).parents[1] / "example_project" / "deployment"
 LONGEST_REQUEST = 300
@@ -47,3 +52,21 @@ def test_dagster_waits_for_what_is_in_flight():
     assert instance["run_monitoring"]["cancel_timeout_seconds"] > LONGEST_REQUEST
     (server,) = [entry["grpc_server"] for entry in read("workspace.yaml")["load_from"]]
     assert server["host"] in read("docker-compose.yml")["services"]
+
+
+def test_a_pod_has_time_to_end_and_is_not_started_again():
+    run = read("kubernetes.yaml")["runLauncher"]["config"]["k8sRunLauncher"]["runK8sConfig"]
+    assert run["podSpecConfig"]["terminationGracePeriodSeconds"] > LONGEST_REQUEST
+    assert run["jobSpecConfig"]["backoffLimit"] == 0
+
+
+@pytest.mark.parametrize("name", ["airflow_dag.py", "prefect_flow.py"])
+def test_the_calls_of_airflow_and_prefect_are_ones_that_there_are(name):
+    tree = ast.parse((FOLDER / name).read_text("utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    (call,) = [node for node in calls if isinstance(node.func, ast.Name) and node.func.id == "enrich_query"]
+    known = {
+        *inspect.signature(pytest.importorskip("eb_dagster.warehouse").enrich_query).parameters,
+        *SETTINGS,
+    }
+    assert {keyword.arg for keyword in call.keywords} <= known

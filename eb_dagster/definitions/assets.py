@@ -199,7 +199,7 @@ def _of_table(
     source: TableSource, run: Run, *, resource_key: str, options: Mapping[str, Any]
 ) -> dg.AssetsDefinition:
     """An asset that reads a table when it runs."""
-    keys = {resource_key} | ({source.resource_key} if source.resource_key else set())
+    keys = {key for key in (resource_key, source.resource_key) if key}
 
     @dg.multi_asset(required_resource_keys=keys, **options)
     def enriched_contacts(context: dg.AssetExecutionContext) -> Iterator[Event]:

@@ -114,12 +114,16 @@ def build_contact_tables_asset(
     ]
     keys = {spec.key: table for spec, table in zip(specs, load.table_names, strict=True)}
 
+    of_step: dict[str, Any] = {
+        each: value for each, value in keywords.items() if each in OpAttributes.__annotations__
+    }
+
     @dg.multi_asset(
         name=name or specs[0].key.to_python_identifier(),
         specs=specs,
         check_specs=[check for spec in specs for check in _check_specs(spec.key, keys[spec.key])],
         can_subset=True,
-        **{each: value for each, value in keywords.items() if each in OpAttributes.__annotations__},
+        **of_step,
     )
     def contact_tables(context: dg.AssetExecutionContext) -> Iterator[Event]:
         yield from load.run(context, keys)
@@ -139,17 +143,14 @@ def _spec(
     own: dict[str, Any] = {"dagster/column_schema": load.usual_columns(table), **code_reference()}
     if kind is not None:
         own["dagster/storage_kind"] = kind
-    return dg.AssetSpec(
-        key,
-        deps=list(deps),
-        **{
-            **given,
-            "description": given.get("description") or TABLE_DESCRIPTIONS[table],
-            # What the user says of the table stays.
-            "metadata": {**own, **(given.get("metadata") or {})},
-            "kinds": given.get("kinds") or {"dlt", *([kind] if kind else [])},
-        },
-    )
+    attributes: dict[str, Any] = {
+        **given,
+        "description": given.get("description") or TABLE_DESCRIPTIONS[table],
+        # What the user says of the table stays.
+        "metadata": {**own, **(given.get("metadata") or {})},
+        "kinds": given.get("kinds") or {"dlt", *([kind] if kind else [])},
+    }
+    return dg.AssetSpec(key, deps=list(deps), **attributes)
 
 
 def _check_specs(key: dg.AssetKey, table: str) -> Iterator[dg.AssetCheckSpec]:
@@ -197,18 +198,13 @@ class _Load:
     def usual_columns(self, table: str) -> dg.TableSchema:
         """The columns that a table has whatever the user's own are."""
         from eb_dagster.contacts.schema import arrow_schema
-        from eb_dagster.warehouse.tables import Layout, table_schemas
+        from eb_dagster.warehouse.tables import Layout, described, table_schemas
 
         prefix = self.settings.get("prefix", "eb_")
         schema = table_schemas(Layout.of(arrow_schema(prefix=prefix), key=(), prefix=prefix))[table]
         fields = cast("Iterable[Any]", schema)
         return dg.TableSchema(
-            columns=[
-                dg.TableColumn(
-                    each.name, str(each.type), (each.metadata or {}).get(b"description", b"").decode()
-                )
-                for each in fields
-            ]
+            columns=[dg.TableColumn(each.name, str(each.type), described(each)) for each in fields]
         )
 
     def run(self, context: dg.AssetExecutionContext, keys: Mapping[dg.AssetKey, str]) -> Iterator[Event]:

@@ -81,12 +81,14 @@ class ExactBuyerResourceComponent(dg.Component, dg.Model, dg.Resolvable):
             "base_url": self.base_url_env,
             "proxy": self.proxy_env,
         }
-        plain = {
+        plain: dict[str, Any] = {
             name: value
             for name, value in ((name, getattr(self, name, None)) for name in ExactBuyerResource.model_fields)
             if value is not None
         }
-        secrets = {name: dg.EnvVar(variable) for name, variable in variables.items() if variable}
+        secrets: dict[str, Any] = {
+            name: dg.EnvVar(variable) for name, variable in variables.items() if variable
+        }
         resource = ExactBuyerResource(**plain, **secrets)
         return dg.Definitions(resources={self.resource_key: resource})
 
@@ -171,11 +173,11 @@ class ContactTablesComponent(dg.Component, dg.Model, dg.Resolvable):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets and their checks."""
-        op = self.op or OpSpec()
+        op, destination = self.op or OpSpec(), self._destination()
         asset = build_contact_tables_asset(
             source=self.source,
             path=in_project(context, self.path),
-            destination=self._destination(),
+            destination=destination,
             dataset=self.dataset,
             key=self.key,
             key_prefix=self.key_prefix or (),

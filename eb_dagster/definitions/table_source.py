@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 import dagster as dg
 
@@ -77,11 +77,11 @@ class FunctionSource:
     def read(self, context: dg.AssetExecutionContext) -> Any:
         """Call it. A stream is kept on disk while the run lasts, so that it can be read again."""
         value = self.function(context)
-        if is_path(value) or isinstance(value, Mapping):
+        if is_path(value) or _is_mapping(value):
             return value
         source = source_of(value)
-        if source is None and isinstance(value, Iterable):
-            source = batches_source(cast("Iterable[object]", value))
+        if source is None and _is_iterable(value):
+            source = batches_source(value)
         if source is None:
             raise InputError(
                 f"read gives {type(value).__name__}, which cannot be enriched; return a dataframe, Arrow data, a "
@@ -91,6 +91,14 @@ class FunctionSource:
 
 
 TableSource = QuerySource | FunctionSource
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
+
+
+def _is_iterable(value: object) -> TypeGuard[Iterable[object]]:
+    return isinstance(value, Iterable)
 
 
 def table_source_of(

@@ -24,7 +24,7 @@ def read_upstream(value: Any) -> Source:
         InputError: it is something else, or has a column that no table can hold.
 
     """
-    source = file_source(cast("Any", value)) if is_path(value) else source_of(value)
+    source = file_source(value) if is_path(value) else source_of(value)
     if source is not None:
         source = source.held()
         # Read now, so that a column that no table can hold is refused before anything is bought.

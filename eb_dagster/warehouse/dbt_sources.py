@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import pyarrow as pa
@@ -14,6 +15,7 @@ from eb_dagster.warehouse.tables import (
     ID_FIELD,
     TABLE_DESCRIPTIONS,
     Layout,
+    described,
     table_schemas,
 )
 
@@ -56,14 +58,14 @@ def dbt_sources(
 
 
 def _table(table: str, schema: pa.Schema, source: str) -> dict[str, Any]:
-    fields = cast("list[Any]", list(cast("Any", schema)))
+    fields = list(cast("Iterable[Any]", schema))
     return {
         "name": table,
         "description": TABLE_DESCRIPTIONS[table],
         "columns": [
             {
                 "name": field.name,
-                "description": (field.metadata or {}).get(b"description", b"").decode(),
+                "description": described(field) or "",
                 **({"tests": _id_tests(table, source)} if field.name == ID_FIELD.name else {}),
             }
             for field in fields

@@ -316,8 +316,9 @@ _ORPHANS: Final = "SELECT count(*) FROM {table} WHERE contact_id NOT IN (SELECT 
 
 def _database_client(pipeline: Pipeline, stack: contextlib.ExitStack) -> SqlClient | None:
     """None if the destination is a folder of files: they are no tables that anybody could name."""
-    job_client = stack.enter_context(pipeline.destination_client())
-    return job_client.sql_client if isinstance(job_client, SqlJobClientBase) else None
+    job_client: Any = stack.enter_context(pipeline.destination_client())
+    is_database = issubclass(type(job_client), SqlJobClientBase)
+    return job_client.sql_client if is_database else None
 
 
 def _ask(client: SqlClient, name: str, query: str) -> int:

@@ -31,10 +31,10 @@ def refuse_types(layout: Layout) -> None:
 
 def _declared_types(layout: Layout, naming: Any) -> ColumnTypes:
     return {
-        (naming.normalize_table_identifier(table), naming.normalize_identifier(name)): column["data_type"]
+        (naming.normalize_table_identifier(table), naming.normalize_identifier(name)): type_
         for table, schema in table_schemas(layout).items()
         for name, column in py_arrow_to_table_schema_columns(schema).items()
-        if "data_type" in column
+        if (type_ := column.get("data_type")) is not None
     }
 
 

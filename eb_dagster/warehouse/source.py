@@ -27,6 +27,7 @@ from eb_dagster.warehouse.tables import (
     PARTS,
     TABLE_DESCRIPTIONS,
     Layout,
+    described,
     table_schemas,
 )
 
@@ -255,7 +256,6 @@ def column_hints(schema: Any) -> dict[str, dict[str, Any]]:
         # Where it is the usual one, dlt itself says none, and a warehouse takes its own.
         if columns[field.name].get("data_type") in ("timestamp", "time"):
             del columns[field.name]["precision"]
-        metadata: dict[bytes, bytes] = field.metadata or {}
-        if description := metadata.get(b"description"):
-            columns[field.name]["description"] = description.decode()
+        if description := described(field):
+            columns[field.name]["description"] = description
     return columns

@@ -44,6 +44,12 @@ _POSITION_FIELD: Final = _field("position", "Place in the vendor's list, from 0.
 JOB_ID_FIELD: Final = _field("job_id", "This job of this contact.").with_nullable(False)
 
 
+def described(field: Field) -> str | None:
+    """What a column means, if its field says so."""
+    metadata: Mapping[bytes, bytes] = field.metadata or {}
+    return metadata[b"description"].decode() if b"description" in metadata else None
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """A table of the entries of one list column."""
