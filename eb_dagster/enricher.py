@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -20,7 +18,6 @@ from eb_dagster.contacts.enriched_tables import nothing_enriched, prefix_of_enri
 from eb_dagster.contacts.schema import arrow_schema, enriched_contacts, to_pandas
 from eb_dagster.errors import (
     ConfigError,
-    EnrichError,
     InputError,
     LedgerError,
     OverBudget,
@@ -30,12 +27,12 @@ from eb_dagster.errors import (
 from eb_dagster.identifiers.columns import Layout
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.ledger import privacy
-from eb_dagster.ledger.connection import has_ledger
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.pipeline.announcement import Announcement, announcement
+from eb_dagster.pipeline.lazy_ledger import LazyLedger
+from eb_dagster.pipeline.opening import Opening, opening_of
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.publication import Publisher
-from eb_dagster.pipeline.report import Report, warn_of_rest
+from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.run import (
     Chunks,
     Run,
@@ -47,9 +44,10 @@ from eb_dagster.pipeline.run import (
 )
 from eb_dagster.pipeline.run_log import LOGGER
 from eb_dagster.pipeline.update import Update
-from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
+from eb_dagster.pipeline.watch import Watch
+from eb_dagster.settings import EnricherOptions, read_settings, signature
 from eb_dagster.settings.config_file import CONFIG_FILE, read_config
-from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give
+from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give, is_no_table
 from eb_dagster.tables.keyed_rows import keyed_rows
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import Revision, parquet_source
@@ -69,8 +67,6 @@ if TYPE_CHECKING:
     OfPandas: TypeAlias = pd.DataFrame | pd.Series[Any] | list[str] | list[str | None]
     """What comes back as a dataframe of pandas."""
 
-_CALLER: Final = 4
-"""How far up the stack of a run the user's own line is."""
 _LONGEST_PAUSE_IN_USE: Final = timedelta(days=731)
 
 
@@ -149,11 +145,7 @@ class Enricher:
             proxy=self._settings.proxy,
             ca_bundle=self._settings.ca_bundle,
         )
-        self._opened_ledger: Ledger | None = None
-        self._plan_ledger: Ledger | None = None
-        self._plan_folder: tempfile.TemporaryDirectory[str] | None = None
-        self._is_announced = False
-        self._is_closed = False
+        self._lazy_ledger = LazyLedger(self._settings)
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
         """Called when a signal stops a run, with what it still waits for; by default that is said above the bar."""
@@ -161,12 +153,12 @@ class Enricher:
         """The file with settings that was read, if one was."""
         self._runs: list[Run] = []
         """The runs that have not ended."""
-        self._started = 0.0
-        if has_ledger(self._settings.ledger):
+        self._watch = Watch(report=lambda: self.report, opening=lambda: self.opening)
+        if self._lazy_ledger.is_there:
             try:
                 self._check_clock()
             except BaseException:
-                self._ledger.close()
+                self._lazy_ledger.close()
                 raise
 
     @classmethod
@@ -211,19 +203,10 @@ class Enricher:
         """Take in what is in flight, then let go of the ledger."""
         try:
             while self._runs:
-                self._note_early_end(self._runs[-1].report, "it was interrupted")
+                self._watch.note_early_end("it was interrupted")
                 self._runs[-1].end()
         finally:
-            self._is_closed = True
-            for ledger in (self._opened_ledger, self._plan_ledger):
-                if ledger is not None:
-                    ledger.close()
-            if self._plan_folder is not None:
-                self._plan_folder.cleanup()
-
-    def announcement(self) -> Announcement:
-        """What a run that starts now buys from, which ledger remembers it, and what the caps leave of credits."""
-        return announcement(self._settings, self._ledger_to_read)
+            self._lazy_ledger.close()
 
     def suppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
         """Keep people from ever being sent or handed out, by (kind, text) in any spelling.
@@ -267,7 +250,7 @@ class Enricher:
         Takes what `enrich_dataframe` and `enrich_batches` take.
         """
         source, columns = self._read(frame, kind=kind)
-        plan = make_plan(self._setup_of(self._ledger_to_read), source, columns)
+        plan = make_plan(self._setup_to_read, source, columns)
         return replace(plan, price=self._settings.price)
 
     def explain(self, frame: Any, *, kind: FieldType | None = None) -> Any:
@@ -277,7 +260,7 @@ class Enricher:
         """
         source, columns = self._read(frame, kind=kind)
         source = source.held()
-        table = make_explanation(self._setup_of(self._ledger_to_read), source, columns)
+        table = make_explanation(self._setup_to_read, source, columns)
         return cast("Any", table).to_pandas() if isinstance(source, PandasSource) else table
 
     @overload
@@ -451,29 +434,21 @@ class Enricher:
     # Before a run
 
     @property
-    def _ledger(self) -> Ledger:
-        """The ledger, made if it is not there yet."""
-        if self._opened_ledger is None:
-            if self._is_closed:
-                raise LedgerError("the enricher is closed; open a new one")
-            self._opened_ledger = Ledger(self._settings.ledger, endpoint=endpoint_of(self._settings.base_url))
-        return self._opened_ledger
+    def opening(self) -> Opening:
+        """From whom this buys, by which ledger, and what the caps leave: to be said before anything is bought."""
+        return opening_of(self._settings, self._lazy_ledger.to_read())
 
     @property
-    def _ledger_to_read(self) -> Ledger:
-        """The ledger, or an empty one for plans, which make none where there is none."""
-        if self._opened_ledger is not None or self._is_closed or has_ledger(self._settings.ledger):
-            return self._ledger
-        if self._plan_ledger is None:
-            self._plan_folder = tempfile.TemporaryDirectory(prefix="eb_dagster_plan")
-            self._plan_ledger = Ledger(
-                Path(self._plan_folder.name) / "ledger.db", endpoint=endpoint_of(self._settings.base_url)
-            )
-        return self._plan_ledger
+    def _ledger(self) -> Ledger:
+        return self._lazy_ledger.to_write()
 
     @property
     def _setup(self) -> Setup:
         return self._setup_of(self._ledger)
+
+    @property
+    def _setup_to_read(self) -> Setup:
+        return self._setup_of(self._lazy_ledger.to_read())
 
     def _setup_of(self, ledger: Ledger) -> Setup:
         return Setup(
@@ -519,7 +494,7 @@ class Enricher:
         if self._settings.over_budget != "refuse":
             return
         cap = self._settings.max_credits
-        credits_at_most = make_plan(self._setup_of(self._ledger_to_read), source, columns).credits_at_most
+        credits_at_most = make_plan(self._setup_to_read, source, columns).credits_at_most
         if cap is not None and credits_at_most > cap:
             raise OverBudget(
                 f"this may cost {counted(credits_at_most, 'credit')}, max_credits is {cap:,}. Raise "
@@ -531,40 +506,14 @@ class Enricher:
     def _run(
         self, chunks: Chunks, layout: Layout, *, rows: int | None, again: Callable[[], Chunks] | None
     ) -> Iterator[pa.RecordBatch]:
+        run = self._new_run()
+        yield from self._watch.over(run.added_columns(chunks, layout, rows=rows, again=again))
+
+    def _new_run(self) -> Run:
         run = Run(self._setup, open_runs=self._runs, on_stopping=self.on_stopping)
-        self.report = report = run.report
-        report.price = self._settings.price
-        self._started = time.monotonic()
-        self._announce()
-        try:
-            yield from run.added_columns(chunks, layout, rows=rows, again=again)
-        except EnrichError as error:
-            self._note_early_end(report, f"it failed ({type(error).__name__})")
-            raise
-        except GeneratorExit:
-            self._note_early_end(report, "nobody took the rest of its rows")
-            raise
-        except BaseException:
-            self._note_early_end(report, "it was interrupted")
-            warn_of_rest(report)
-            raise
-        warn_of_rest(report)
-
-    def _announce(self) -> None:
-        """Say once, in the log, how this buys; and warn of an empty ledger."""
-        if self._is_announced:
-            return
-        self._is_announced = True
-        said = self.announcement()
-        for line in said.lines:
-            LOGGER.info(line)
-        if said.warning is not None:
-            warnings.warn(said.warning, stacklevel=_CALLER)
-
-    def _note_early_end(self, report: Report, why: str) -> None:
-        if report.ended_early is None:
-            report.ended_early = why
-            report.seconds = time.monotonic() - self._started
+        self.report = run.report
+        self.report.price = self._settings.price
+        return run
 
     def _added_table(self, source: Source, columns: InputColumns) -> pa.Table:
         """The added columns of a whole table, without those who were suppressed while it was made."""
@@ -599,7 +548,7 @@ class Enricher:
 
 def _stream(table: Any) -> Source:
     """What reads a table or a stream of batches."""
-    if isinstance(table, str | os.PathLike | dict):
+    if is_no_table(table):
         raise InputError(f"a table or Arrow data is due, not {how_to_give(table)}")
     source = source_of(table)
     if source is not None:

@@ -102,7 +102,7 @@ def plan(
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
         with _open_enricher(table, options) as enricher:
-            tell_opening(enricher.announcement())
+            tell_opening(enricher.opening)
             outcome.plan = enricher.plan(table.reader())
             if explain:
                 outcome.explained = enricher.explain(table.reader()).to_pylist()
@@ -181,7 +181,7 @@ def enrich(
         bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
-            tell_opening(enricher.announcement())
+            tell_opening(enricher.opening)
             if target is not None and is_parquet(target):
                 enricher.check_target(target)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:

@@ -360,6 +360,7 @@ def purge(context: click.Context, older_than: int | None, kept_columns: bool) ->
 @click.pass_context
 def cap(context: click.Context, daily: int | None, monthly: int | None, lift: bool) -> None:
     """Cap what all runs on this ledger may spend together. If there is no ledger yet, one is made."""
+    # A cap is a decision that may come before the first run.
     is_set = daily is not None or monthly is not None
     with opened_ledger(context, must_exist=not is_set) as opened:
         if lift:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from eb_dagster.pipeline.announcement import Announcement
+    from eb_dagster.pipeline.opening import Opening
 
 
-def tell_opening(said: Announcement) -> None:
+def tell_opening(opening: Opening) -> None:
     """Say it on stderr."""
-    for line in said.lines:
+    for line in opening.lines:
         click.echo(f"  {line}", err=True)
-    if said.warning is not None:
-        click.echo(f"  warning: {said.warning}", err=True)
+    if opening.warning is not None:
+        click.echo(f"  warning: {opening.warning}", err=True)

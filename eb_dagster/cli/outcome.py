@@ -58,10 +58,10 @@ class Outcome:
         warnings.simplefilter("always", UserWarning)
         # The shell says these itself, at its end and at its start.
         for said in (
-            ": 1 row is ",
-            r": [\d,]+ rows are ",
-            "the run ended before its rows",
-            "the ledger is new and empty",
+            r": 1 row (is|was) ",
+            r": [\d,]+ rows (are|were) ",
+            "the run ended before",
+            "the ledger is new",
         ):
             warnings.filterwarnings("ignore", message=f".*{said}", category=UserWarning)
         # Above them may be a bar, which they would break, so they are shown at the end.

@@ -23,6 +23,7 @@ import click
     type=click.IntRange(min=0),
     help="Credits that may be spent. Default: any number.",
 )
+@click.option("--api-key", metavar="KEY", help="The one key that is right. Default: any but 'invalid'.")
 @click.option(
     "--requests-per-minute",
     default=200,
@@ -48,7 +49,8 @@ def sandbox(port: int, bill: Path, credit_limit: int | None, faults: tuple[str, 
         parsed = [stand_in.Fault.parse(text) for text in faults]
         with stand_in.running(port=port, bill=bill, credits=credit_limit, faults=parsed, **options) as server:
             click.echo(f"listening on {server.url}; every charge is in {bill}; stop with Ctrl-C")
-            click.echo(f"  export EXACTBUYER_BASE_URL={server.url} EXACTBUYER_API_KEY=sandbox")
+            key = options.get("api_key") or "sandbox"
+            click.echo(f"  export EXACTBUYER_BASE_URL={server.url} EXACTBUYER_API_KEY={key}")
             stand_in.wait_for_interrupt()
     except (ImportError, ValueError) as error:
         raise click.UsageError(str(error)) from None

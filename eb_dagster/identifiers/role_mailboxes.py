@@ -122,14 +122,17 @@ def is_role_mailbox(email: str) -> bool:
     a name.
     """
     local = email.rpartition("@")[0].partition("+")[0]
-    if local in _WORDS:
-        return True
+    if local.isalnum():
+        # Nearly every other mailbox has several words.
+        return _is_role(local)
     words = [word for word in _BETWEEN_WORDS.split(local) if word]
     roles = [_is_role(word) for word in words]
     if _is_role("".join(words)):
         return True
+    if not any(roles):
+        return False
     other_words = [word for word, is_role in zip(words, roles, strict=True) if not is_role]
-    return any(roles) and all(map(_PLACES.fullmatch, other_words))
+    return all(map(_PLACES.fullmatch, other_words))
 
 
 def _is_role(word: str) -> bool:

@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
 
 from eb_dagster.errors import InputError
-from eb_dagster.identifiers.canonical import first_of_each_key, plain_forms
+from eb_dagster.identifiers.canonical import first_of_each_key, key_form, plain_forms
 from eb_dagster.identifiers.cells import BLANK_CELL, read_cell
 from eb_dagster.identifiers.characters import WRAPPING
 from eb_dagster.identifiers.columns import Layout, check_columns
 from eb_dagster.identifiers.contract import check_text
+from eb_dagster.identifiers.kinds import KINDS
 from eb_dagster.identifiers.model import FIELD_TYPES, Candidates, FieldType, Identifier
 from eb_dagster.identifiers.names import row_person
+from eb_dagster.identifiers.offers import (
+    BLANK,
+    BLANK_CANDIDATES,
+    KIND_CODES,
+    NO_REASON,
+    Numbers,
+    Offers,
+    Reasons,
+    joined,
+    ranges,
+)
 from eb_dagster.identifiers.phone import check_region
 from eb_dagster.identifiers.texts import (
     NUMBERS,
     ArrowColumn,
+    Cells,
     Texts,
-    arrow_texts,
+    arrow_cells,
     holds_text,
     how_to_read_numbers,
     kind_of_values,
-    pandas_texts,
+    pandas_cells,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-_BLANK: Final = Candidates((), ("blank",))
+_BLANK: Final = BLANK_CANDIDATES
 
 
-def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None) -> list[Candidates]:
+def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None) -> Offers:
     """Read what each row offers, in the order of asking.
 
     Raises:
@@ -40,13 +55,12 @@ def read_rows(frame: pd.DataFrame, layout: Layout, *, default_region: str | None
         InputError: an identifier column is missing, there twice, or holds values that are not text.
 
     """
-    blocks = read_blocks(frame, layout, default_region=default_region, rows=max(len(frame), 1))
-    return [row for block in blocks for row in block]
+    return joined([*read_blocks(frame, layout, default_region=default_region, rows=max(len(frame), 1))])
 
 
 def read_blocks(
     frame: pd.DataFrame, layout: Layout, *, default_region: str | None, rows: int
-) -> Iterator[list[Candidates]]:
+) -> Iterator[Offers]:
     """What `read_rows` does, so many rows at a time.
 
     All rows are checked before the first block. Otherwise a value that is no text would stop a run that
@@ -57,10 +71,10 @@ def read_blocks(
     check_text(frame, layout.names)
     for start in range(0, len(frame), rows):
         block = frame.iloc[start : start + rows]
-        yield _read_columns([pandas_texts(block[name]) for name in layout.names], layout, region)
+        yield _read_columns([pandas_cells(block[name]) for name in layout.names], layout, region)
 
 
-def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | None) -> list[Candidates]:
+def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | None) -> Offers:
     """Read what each row of an Arrow table offers: what `read_rows` does, without pandas.
 
     Raises:
@@ -72,19 +86,17 @@ def read_batch(batch: pa.RecordBatch, layout: Layout, *, default_region: str | N
     check_columns(batch.schema.names, layout.names)
     columns: dict[str, ArrowColumn] = {name: batch.column(name) for name in layout.names}
     _check_text(columns)
-    return _read_columns([arrow_texts(column) for column in columns.values()], layout, region)
+    return _read_columns([arrow_cells(column) for column in columns.values()], layout, region)
 
 
-def _read_columns(columns: Sequence[Sequence[Texts]], layout: Layout, region: str | None) -> list[Candidates]:
+def _read_columns(columns: Sequence[Cells], layout: Layout, region: str | None) -> Offers:
+    reader = _Reader(region)
     if layout.shape == "long":
         kinds, cells = columns
-        return _read_long(kinds, cells, region)
-    rows_by_column = [
-        _read_column(kind, cells, region) for (kind, _), cells in zip(layout.columns, columns, strict=True)
-    ]
-    if len(rows_by_column) == 1:
-        return rows_by_column[0]
-    return [_merged(cells) for cells in zip(*rows_by_column, strict=True)]
+        return reader.offers([reader.read_long(kinds, cells)])
+    return reader.offers(
+        [reader.read_column(kind, cells) for (kind, _), cells in zip(layout.columns, columns, strict=True)]
+    )
 
 
 def _check_text(columns: Mapping[str, ArrowColumn]) -> None:
@@ -104,36 +116,153 @@ def _check_text(columns: Mapping[str, ArrowColumn]) -> None:
     raise InputError(f"{'; '.join(faults)}; {cure}")
 
 
-def _read_texts(field_type: FieldType, texts: list[str], region: str | None) -> dict[str, Candidates]:
-    read: dict[str, Candidates] = {}
-    for text, value in zip(texts, plain_forms(field_type, texts), strict=True):
+class _Read(NamedTuple):
+    """What each cell of one column offers: how many identifiers, which, and reasons against the rest."""
+
+    counts: Numbers
+    identifiers: Numbers
+    """Indices of values, cell after cell."""
+    reasons: Numbers
+
+    def of(self, codes: Numbers) -> _Read:
+        """Those of the cells with these codes."""
+        counts = self.counts[codes]
+        if counts.all() and (self.counts[:-1] == 1).all():
+            return _Read(counts, self.identifiers[codes], self.reasons[codes])
+        starts = np.cumsum(self.counts) - self.counts
+        return _Read(counts, self.identifiers[ranges(starts[codes], counts)], self.reasons[codes])
+
+
+class _Reader:
+    """Reads the columns of one block of rows. Equal cells are read once."""
+
+    def __init__(self, region: str | None) -> None:
+        self._region = region
+        self._values: list[str] = []
+        self._kinds: list[int] = []
+        self._reasons = Reasons()
+
+    def read_column(self, field_type: FieldType, cells: Cells) -> _Read:
+        """What each cell of a column of one kind offers."""
+        forms = plain_forms(field_type, cells.texts)
+        if not cells.has_lists and None not in forms:
+            return self._all_plain(field_type, forms).of(cells.codes)
+        plain = dict(zip(cells.texts, forms, strict=True))
+        read = [self._read_cell(field_type, cell, plain) for cell in cells.distinct]
+        return self._read_each(read).of(cells.codes)
+
+    def _all_plain(self, field_type: FieldType, values: Sequence[str | None]) -> _Read:
+        first = len(self._values)
+        self._values += [value for value in values if value is not None]
+        self._kinds += [KIND_CODES[field_type]] * len(values)
+        counts = np.ones(len(values) + 1, dtype=np.int64)
+        counts[-1] = 0
+        reasons = np.full(len(values) + 1, NO_REASON)
+        reasons[-1] = BLANK
+        return _Read(counts, np.arange(first, first + len(values)), reasons)
+
+    def _read_cell(self, field_type: FieldType, cell: Texts, plain: Mapping[str, str | None]) -> Candidates:
+        if isinstance(cell, tuple):
+            return _merged([self._read_cell(field_type, text, plain) for text in cell])
+        value = None if cell is None else plain.get(cell)
         if value is None:
-            read[text] = _read_text(field_type, text, region)
-        else:
-            read[text] = Candidates((Identifier(field_type, value),), ())
-    return read
+            return _read_text(field_type, cell, self._region)
+        return Candidates((Identifier(field_type, value),), ())
 
+    def _read_each(self, cells: Sequence[Candidates]) -> _Read:
+        """These cells, and at the end a blank one."""
+        counts: list[int] = []
+        reasons: list[int] = []
+        first = len(self._values)
+        for cell in cells:
+            counts.append(len(cell.identifiers))
+            reasons.append(self._reasons.code(cell.reasons))
+            for identifier in cell.identifiers:
+                self._values.append(identifier.value)
+                self._kinds.append(KIND_CODES[identifier.field_type])
+        return _Read(
+            np.array([*counts, 0], dtype=np.int64),
+            np.arange(first, len(self._values)),
+            np.array([*reasons, BLANK], dtype=np.int64),
+        )
 
-def _read_column(field_type: FieldType, cells: Sequence[Texts], region: str | None) -> list[Candidates]:
-    # Equal cells share what was read.
-    distinct = set(cells)
-    lists = [cell for cell in distinct if isinstance(cell, tuple)]
-    texts = list({cell for cell in distinct if isinstance(cell, str)}.union(*lists))
-    known: dict[Texts, Candidates] = {None: _BLANK, **_read_texts(field_type, texts, region)}
-    for cell in lists:
-        known[cell] = _merged([known[text] for text in cell])
-    return [known[cell] for cell in cells]
+    def read_long(self, kinds: Cells, cells: Cells) -> _Read:
+        """What each row of a table in long form offers."""
+        pairs, codes = np.unique(kinds.codes * (len(cells.distinct) + 1) + cells.codes, return_inverse=True)
+        kind_codes, cell_codes = np.divmod(pairs, len(cells.distinct) + 1)
+        pair_codes: list[tuple[int, int]] = [*zip(kind_codes.tolist(), cell_codes.tolist(), strict=True)]
+        kind_texts: list[Texts] = [*kinds.distinct, None]
+        cell_texts: list[Texts] = [*cells.distinct, None]
+        read = [_read_pair(kind_texts[kind], cell_texts[cell], self._region) for kind, cell in pair_codes]
+        return self._read_each(read).of(codes)
+
+    def offers(self, columns: Sequence[_Read]) -> Offers:
+        """What the rows offer, by the cells of their columns."""
+        read = columns[0] if len(columns) == 1 else self._beside(columns)
+        return Offers(
+            self._values,
+            np.array(self._kinds, dtype=np.int8),
+            identifiers=read.identifiers,
+            counts=read.counts,
+            reasons=read.reasons,
+            reason_lists=self._reasons.listed,
+        )
+
+    def _beside(self, columns: Sequence[_Read]) -> _Read:
+        counts = np.sum([column.counts for column in columns], axis=0)
+        starts = np.cumsum(counts) - counts
+        identifiers = np.empty(int(counts.sum()), dtype=np.int64)
+        reasons = columns[0].reasons
+        for index, column in enumerate(columns):
+            identifiers[ranges(starts, column.counts)] = column.identifiers
+            starts = starts + column.counts
+            if index:
+                reasons = self._join_reasons(reasons, column.reasons)
+        return self._without_repeats(_Read(counts, identifiers, reasons))
+
+    def _join_reasons(self, first: Numbers, second: Numbers) -> Numbers:
+        """For each row, the reasons of both. What is blank says nothing beside anything else."""
+        most = len(self._reasons.listed)
+        pairs, codes = np.unique(first * most + second, return_inverse=True)
+        return np.array([self._join_pair(*divmod(pair, most)) for pair in pairs.tolist()], dtype=np.int64)[
+            codes
+        ]
+
+    def _join_pair(self, first: int, second: int) -> int:
+        if BLANK in (first, second):
+            return second if first == BLANK else first
+        listed = self._reasons.listed
+        return self._reasons.code(tuple(dict.fromkeys((*listed[first], *listed[second]))))
+
+    def _without_repeats(self, read: _Read) -> _Read:
+        """The same without what a row offers a second time, in whichever spelling."""
+        row = np.repeat(np.arange(len(read.counts)), read.counts)
+        kind = np.array(self._kinds, dtype=np.int8)[read.identifiers]
+        of_kind = row * len(FIELD_TYPES) + kind
+        may_repeat = np.flatnonzero(np.bincount(of_kind, minlength=1)[of_kind] > 1)
+        if not len(may_repeat):
+            return read
+        forms: dict[tuple[int, str], int] = {}
+        kinds: list[int] = kind[may_repeat].tolist()
+        values: list[int] = read.identifiers[may_repeat].tolist()
+        form = [
+            forms.setdefault((code, key_form(FIELD_TYPES[code], self._values[value])), len(forms))
+            for code, value in zip(kinds, values, strict=True)
+        ]
+        _, first = np.unique(row[may_repeat] * len(forms) + np.array(form), return_index=True)
+        is_kept = np.ones(len(row), dtype=np.bool_)
+        is_kept[may_repeat] = False
+        is_kept[may_repeat[first]] = True
+        counts = np.bincount(row[is_kept], minlength=len(read.counts))
+        return _Read(counts, read.identifiers[is_kept], read.reasons)
 
 
 def _read_text(field_type: FieldType, text: str | None, region: str | None) -> Candidates:
+    value = None if text is None else KINDS[field_type].plain_form(text)
+    if value is not None:
+        return Candidates((Identifier(field_type, value),), ())
     cell = read_cell(field_type, text, default_region=region)
     return _BLANK if cell is BLANK_CELL else Candidates(*cell)
-
-
-def _read_long(kinds: Sequence[Texts], cells: Sequence[Texts], region: str | None) -> list[Candidates]:
-    pairs = list(zip(kinds, cells, strict=True))
-    known = {(kind, cell): _read_pair(kind, cell, region) for kind, cell in set(pairs)}
-    return [known[pair] for pair in pairs]
 
 
 def _read_pair(kind: Texts, cell: Texts, region: str | None) -> Candidates:
@@ -171,15 +300,13 @@ def check_person_columns(available: Sequence[str], person: Mapping[str, str]) ->
     check_columns(available, tuple(person.values()))
 
 
-def with_persons(rows: Sequence[Candidates], columns: Mapping[str, Sequence[str | None]]) -> list[Candidates]:
+def with_persons(rows: Offers, columns: Mapping[str, Sequence[str | None]]) -> Offers:
     """The same rows, each with the person whom `name`, `first_name`, `last_name` and `company` name."""
     no_names: Sequence[str | None] = [None] * len(rows)
     parts = [columns.get(part, no_names) for part in ("name", "first_name", "last_name", "company")]
-    persons = [
-        row_person(name=name, first=first, last=last, company=company)
-        for name, first, last, company in zip(*parts, strict=True)
-    ]
-    return [
-        row if person is None else Candidates(row.identifiers, row.reasons, person)
-        for row, person in zip(rows, persons, strict=True)
-    ]
+    return rows.with_persons(
+        [
+            row_person(name=name, first=first, last=last, company=company)
+            for name, first, last, company in zip(*parts, strict=True)
+        ]
+    )

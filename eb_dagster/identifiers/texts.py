@@ -8,6 +8,9 @@ from itertools import islice
 from numbers import Number
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+import numpy as np
+import numpy.typing as npt
+
 from eb_dagster.identifiers.columns import listed
 
 if TYPE_CHECKING:
@@ -19,6 +22,50 @@ Texts: TypeAlias = str | tuple[str, ...] | None
 ArrowColumn: TypeAlias = Any
 """An array, or a chunked one."""
 ArrowType: TypeAlias = Any
+
+
+class Cells:
+    """A column as its distinct cells, and for each row the index of its own; -1 where it has none."""
+
+    def __init__(self, distinct: Sequence[Texts], codes: npt.NDArray[np.signedinteger[Any]]) -> None:
+        self.distinct: Final = distinct
+        """None is not among them."""
+        self.codes: Final = codes
+        self.has_lists: Final = any(isinstance(cell, tuple) for cell in distinct)
+        self.texts: Final = [*_texts_in_cells(distinct)] if self.has_lists else cast("list[str]", distinct)
+        """The distinct texts in them."""
+
+
+def _texts_in_cells(cells: Iterable[Texts]) -> Iterable[str]:
+    texts: dict[str, None] = {}
+    for cell in cells:
+        texts.update(dict.fromkeys(cell if isinstance(cell, tuple) else [cast("str", cell)]))
+    return texts
+
+
+def _cells_of(texts: Iterable[Texts]) -> Cells:
+    indices: dict[Texts, int] = {}
+    codes = [-1 if text is None else indices.setdefault(text, len(indices)) for text in texts]
+    return Cells([*indices], np.array(codes, dtype=np.int64))
+
+
+def pandas_cells(series: pd.Series[Any]) -> Cells:
+    """The cells of a column of pandas that holds text."""
+    if is_arrow_text(series.dtype):
+        # pandas cannot convert every kind of Arrow text, such as `string_view`, itself.
+        return arrow_cells(series.array.__arrow_array__())
+    return _cells_of(pandas_texts(series))
+
+
+def arrow_cells(column: ArrowColumn) -> Cells:
+    """The cells of a column of Arrow that holds text."""
+    if str(column.type) not in ("string", "large_string") or hasattr(column, "chunks"):
+        return _cells_of(arrow_texts(column))
+    # Arrow is imported with the first table.
+    from eb_dagster.identifiers.arrays import codes_in
+
+    encoded = column.dictionary_encode()
+    return Cells(encoded.dictionary.to_pylist(), codes_in(encoded.indices))
 
 
 def texts_of(column: pd.Series[Any] | ArrowColumn) -> list[str | None]:

@@ -78,7 +78,8 @@ def shown_url(url: sa.URL) -> str:
     """The ledger's address as anybody may read it: without user and password."""
     if url.get_backend_name() == "sqlite":
         return str(url.database)
-    return f"{url.get_backend_name()} database {url.database or ''} on {url.host or 'this machine'}"
+    port = "" if url.port is None else f":{url.port}"
+    return f"{url.get_backend_name()}://{url.host or 'localhost'}{port}/{url.database or ''}"
 
 
 def has_ledger(where: str | os.PathLike[str]) -> bool:

@@ -42,7 +42,7 @@ from eb_dagster.ledger.schema import key_segments as headers
 REQUESTS_A_SEGMENT: Final = 64
 FAN: Final = 8
 """So many segments of one level are merged into one."""
-ROWS_A_STEP: Final = 64
+ROWS_A_STEP: Final = 32
 """So many rows are merged or dropped while others wait."""
 
 # Fewer requests than this are scanned at once, rather than looked up.
@@ -50,7 +50,7 @@ _FEW_REQUESTS: Final = 64
 # A request that is under way holds up the index no longer than this.
 _MOST_UNCOVERED: Final = 512
 _BYTES_A_SEGMENT: Final = 12 * 2**20
-_ROWS_AT_ONCE: Final = 256
+_ROWS_AT_ONCE: Final = 64
 _ATTEMPTS: Final = 3
 _TOP_LEVEL: Final = 63
 _NONE: Final[Indices] = np.empty(0, dtype=np.int64)
@@ -109,7 +109,7 @@ class KeyIndex:
         newest = int(connection.execute(_SELECT_NEWEST).scalar() or 0)
         if newest - after <= _FEW_REQUESTS:
             return Hits(_NONE, _NONE, after)
-        wanted = np.unique(prefixes_of(keys))
+        wanted = key_segments.distinct(np.sort(prefixes_of(keys)))
         segments: list[Segment] | None = None
         # PostgreSQL shows each statement another state, so that rows may be gone that were merged meanwhile.
         for _ in range(_ATTEMPTS):
@@ -140,10 +140,10 @@ class KeyIndex:
         found = [key_segments.NO_TAGS]
         whole = [segment for segment in segments if segment.state == "whole" and segment.rows]
         of_ids = {segment.id: segment for segment in whole}
-        needed = [np.unique(segment.row_ids(wanted)) for segment in whole]
+        needed = [key_segments.distinct(segment.row_ids(wanted)) for segment in whole]
         for entries in _read_rows(connection, of_ids, np.sort(np.concatenate([_NONE, *needed]))):
             found.append(key_segments.find_tags(entries, wanted))
-        hits = Entries(key_segments.NO_PREFIXES, np.unique(np.concatenate(found)))
+        hits = Entries(key_segments.NO_PREFIXES, key_segments.distinct(np.sort(np.concatenate(found))))
         asked, aliases = (hits.of_requests(are_aliases=are_aliases) for are_aliases in (False, True))
         return Hits(asked[asked > after], aliases[aliases > after], max(upto, after))
 
@@ -328,10 +328,10 @@ def _read_rows(connection: sa.Connection, segments: dict[int, Segment], ids: Ind
         blobs = dict(_fetch(connection, segments, some))
         for part in np.split(some, np.flatnonzero(np.diff(some >> ROW_BITS)) + 1):
             try:
-                rows = [key_segments.unpack_row(blobs[row_id]) for row_id in part.tolist()]
+                rows = [blobs[row_id] for row_id in part.tolist()]
             except KeyError:
                 raise IndexDamage from None
-            yield key_segments.join(rows)
+            yield key_segments.unpack_rows(*rows)
 
 
 def _fetch(
@@ -344,11 +344,10 @@ def _fetch(
     else:
         found = connection.execute(_SELECT_SOME_ROWS, {"ids": ids.tolist()})
     for row_id, known_sum, entries in found:
-        blob = bytes(entries)
         segment = segments.get(row_id >> ROW_BITS)
-        if segment is not None and segment.row_checksum(row_id, blob) != known_sum:
+        if segment is not None and segment.row_checksum(row_id, entries) != known_sum:
             raise IndexDamage
-        yield row_id, blob
+        yield row_id, entries
 
 
 def _rows_of(connection: sa.Connection, segment: Segment, start: int, stop: int) -> Entries:
@@ -364,7 +363,7 @@ def _remove(connection: sa.Connection, segments: Sequence[Segment], gone: Entrie
     for segment in segments:
         if not segment.filled:
             continue
-        ids = np.unique(segment.row_ids(gone.prefixes))
+        ids = key_segments.distinct(segment.row_ids(gone.prefixes))
         for row_id in ids[ids < segment.base + segment.filled].tolist():
             (entries,) = _read_rows(connection, {segment.id: segment}, np.array([row_id]))
             kept = key_segments.without(entries, gone)

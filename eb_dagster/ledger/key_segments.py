@@ -11,26 +11,28 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.ledger.entries import ALIAS, AnyKeys, Indices, checksum, pack_keys
+from eb_dagster.ledger.entries import ALIAS, AnyKeys, Indices, checksum, checksum_with, pack_keys
 
 Chain = Literal["requests", "late"]
 """Of requests by their ids; or of what came after the segment of its request, by number."""
 State = Literal["whole", "growing", "dropped"]
 """Growing: it is made from others, and not whole yet. Dropped: one that was merged from it stands in its place."""
 
-ENTRIES_A_ROW: Final = 2_500
+ENTRIES_A_ROW: Final = 5_000
 ROW_BITS: Final = 24
 """How many bits of a row's id count the rows of one segment."""
 
 Prefixes: TypeAlias = npt.NDArray[np.uint64]
 Tags: TypeAlias = npt.NDArray[np.uint32]
+_Integer = TypeVar("_Integer", bound=np.integer[Any])
 
-_ENTRY_BYTES: Final = 12
+_ENTRY: Final = np.dtype([("prefix", "<u8"), ("tag", "<u4")])
+_LAST_BITS: Final = 2**32 - 1
 _HALF: Final = np.uint64(32)
 NO_PREFIXES: Final[Prefixes] = np.empty(0, dtype=np.uint64)
 NO_TAGS: Final[Tags] = np.empty(0, dtype=np.uint32)
@@ -74,7 +76,7 @@ class Segment(NamedTuple):
 
     def row_checksum(self, row_id: int, blob: bytes) -> int:
         """Over one of its rows."""
-        return checksum(f"{row_id} {self.mark}".encode(), blob)
+        return checksum_with((row_id ^ self.mark) & _LAST_BITS, blob)
 
 
 class Entries(NamedTuple):
@@ -86,7 +88,7 @@ class Entries(NamedTuple):
     def of_requests(self, *, are_aliases: bool) -> Indices:
         """The requests in which the keys stand: asked, or as aliases."""
         tags = self.tags[(self.tags & 1).astype(np.bool_) == are_aliases]
-        return np.unique(tags >> np.uint32(1)).astype(np.int64)
+        return distinct(np.sort(tags) >> np.uint32(1)).astype(np.int64)
 
 
 class RequestKeys(NamedTuple):
@@ -116,14 +118,21 @@ def prefixes_of(keys: AnyKeys | bytes) -> Prefixes:
     return np.ascontiguousarray(pack_keys(keys)).view("<u8")[::2]
 
 
+def distinct(numbers: npt.NDArray[_Integer]) -> npt.NDArray[_Integer]:
+    """Each of these rising numbers once. `np.unique` takes many times as long."""
+    is_first = np.ones(len(numbers), dtype=np.bool_)
+    np.not_equal(numbers[1:], numbers[:-1], out=is_first[1:])
+    return numbers[is_first]
+
+
 def _alias_prefixes(blob: bytes | None) -> Prefixes:
     return prefixes_of(np.frombuffer(blob or b"", dtype=ALIAS)["key"])
 
 
 def entries_of(request_id: int, keys: RequestKeys) -> Entries:
     """The entries of a request, each of them once."""
-    asked = np.unique(prefixes_of(keys.asked_keys))
-    aliases = np.unique(_alias_prefixes(keys.aliases))
+    asked = distinct(np.sort(prefixes_of(keys.asked_keys)))
+    aliases = distinct(np.sort(_alias_prefixes(keys.aliases)))
     prefixes = np.concatenate([asked, aliases])
     tags = np.full(len(prefixes), request_id << 1, dtype=np.uint32)
     tags[len(asked) :] |= np.uint32(1)
@@ -161,18 +170,18 @@ def without(entries: Entries, others: Entries) -> Entries:
 
 def pack_row(entries: Entries) -> bytes:
     """The entries of one row as bytes."""
-    return entries.prefixes.astype("<u8").tobytes() + entries.tags.astype("<u4").tobytes()
+    packed = np.empty(len(entries.prefixes), dtype=_ENTRY)
+    packed["prefix"], packed["tag"] = entries
+    return packed.tobytes()
 
 
-def unpack_row(blob: bytes) -> Entries:
-    """The entries of one row. Raises `IndexDamage` if it is torn."""
-    count, rest = divmod(len(blob), _ENTRY_BYTES)
-    if rest:
+def unpack_rows(*blobs: bytes) -> Entries:
+    """The entries of some rows, one after the other. Raises `IndexDamage` if one is torn."""
+    if any(len(blob) % _ENTRY.itemsize for blob in blobs):
         raise IndexDamage
-    return Entries(
-        np.frombuffer(blob, dtype="<u8", count=count),
-        np.frombuffer(blob, dtype="<u4", count=count, offset=8 * count),
-    )
+    packed = np.frombuffer(b"".join(blobs), dtype=_ENTRY)
+    # Tags are read of few entries only, so they stay where they are.
+    return Entries(np.ascontiguousarray(packed["prefix"]), packed["tag"])
 
 
 def split(entries: Entries, segment: Segment, *, start: int, stop: int) -> Iterator[tuple[int, bytes]]:

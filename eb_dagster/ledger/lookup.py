@@ -511,7 +511,7 @@ def _keys_of_two(key: Indices, person: npt.NDArray[np.uint32]) -> Indices:
 
 def _is_chosen(keys: AnyKeys, chosen: AliasKeys) -> _Flags:
     if isinstance(chosen, np.ndarray):
-        return chosen.astype(np.bool_, copy=False)
+        return np.asarray(chosen, dtype=np.bool_)
     # All that are chosen are among the keys.
     if len(chosen) == len(keys):
         return np.ones(len(keys), dtype=np.bool_)

@@ -163,16 +163,16 @@ companions = sa.Table(
 )
 
 
-def _index_some(table: sa.Table, name: str, column: str, *, where: str) -> None:
+def _index_some(table: sa.Table, name: str, columns: str, *, where: str) -> None:
     """Create an index of the few rows of a large table that are like that."""
     # `sa.Index(…, postgresql_where=…)` would import all of SQLAlchemy's PostgreSQL for a ledger in a file.
     event.listen(
-        table, "after_create", sa.DDL(f"CREATE INDEX {name} ON {table.name} ({column}) WHERE {where}")
+        table, "after_create", sa.DDL(f"CREATE INDEX {name} ON {table.name} ({columns}) WHERE {where}")
     )
 
 
-_index_some(requests, "requests_in_flight", "owner", where="state IN ('intent', 'answered')")
-_index_some(requests, "requests_undecided", "id", where="at_risk > 0 OR unreadable > 0")
+_index_some(requests, "requests_in_flight", "endpoint, state, owner", where="state IN ('intent', 'answered')")
+_index_some(requests, "requests_undecided", "endpoint, id", where="at_risk > 0 OR unreadable > 0")
 _index_some(requests, "requests_late", "late", where="late > 0")
 _index_some(companions, "companions_shared", "at", where="is_shared")
 

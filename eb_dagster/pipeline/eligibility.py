@@ -6,85 +6,85 @@ nothing else. What several people share is asked for nobody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from eb_dagster.api.envelope import parse_reply
 from eb_dagster.identifiers.company_domains import company_domain
 from eb_dagster.identifiers.kinds import is_role, is_weak
-from eb_dagster.identifiers.model import Candidates, Identifier, Trait
+from eb_dagster.identifiers.model import Identifier, Trait
 from eb_dagster.identifiers.names import RowPerson, agrees, tokens
+from eb_dagster.identifiers.offers import Numbers, Offers, Reasons
 from eb_dagster.ledger.companions import pack_person
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.known_keys import KnownKeys
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import contact_of, decompress
-from eb_dagster.pipeline.offers import Offer, Offers
+from eb_dagster.pipeline.offers import Booleans, KeyedOffers
 
 SHARED: Final = "shared"
 ROLE_MAILBOX: Final = "role_mailbox"
-
-Booleans = npt.NDArray[np.bool_]
 
 
 # What may be asked
 
 
-class Narrowing:
-    """Leaves of each row's offer what may be asked.
+def narrowed(keyed: KeyedOffers, *, is_shared: Booleans, is_suppressed: Booleans) -> Offers:
+    """Of each row's offer, what may be asked. `is_shared` and `is_suppressed` are by key.
 
     A row left with nothing says why. A row with a suppressed identifier keeps that identifier, and ends by it.
     """
+    offers = keyed.offers
+    if offers.counts.max(initial=0) <= 1 and not is_shared.any():
+        return offers
+    offered, counts = keyed.offered, offers.counts
+    rows = np.repeat(np.arange(len(counts)), counts)
+    step = np.arange(len(offered)) - np.repeat(offers.starts, counts)
+    is_role = keyed.have_trait(Trait.ROLE)[offered]
+    role_counts = np.bincount(rows[is_role], minlength=len(counts))
+    has_only_roles = (role_counts == counts)[rows]
+    # A row's own identifiers, or the first of its roles' mailboxes if it has nothing else.
+    is_asked = np.where(has_only_roles, step == 0, ~is_role) & ~is_shared[offered]
+    is_kept = is_asked | is_suppressed[offered]
+    is_phone = keyed.have_trait(Trait.PHONE)[offered]
+    # Phones come last, and before that what is kept only because it is suppressed.
+    order = np.lexsort((step, ~is_asked, is_phone, rows))
+    order = order[is_kept[order]]
+    kept_counts = np.bincount(rows[is_kept], minlength=len(counts))
+    has_shared = np.bincount(rows[is_shared[offered]], minlength=len(counts)) > 0
+    has_unasked_roles = (role_counts > 0) & ((role_counts < counts) | (counts > 1))
+    codes, listed = _with_reasons(offers, has_shared, has_unasked_roles, kept_counts > 0)
+    return Offers(
+        offers.values,
+        offers.kinds,
+        identifiers=offers.identifiers[order],
+        counts=kept_counts,
+        reasons=codes,
+        reason_lists=listed,
+        persons=offers.persons,
+    )
 
-    def __init__(self, offers: Offers, *, is_shared: Booleans, suppressed: Collection[bytes]) -> None:
-        self._offers = offers
-        self._is_shared = is_shared
-        self._is_suppressed = np.array([key in suppressed for key in offers.keys], dtype=np.bool_)
-        self._is_role = offers.have_trait(Trait.ROLE)
-        self._is_phone = offers.have_trait(Trait.PHONE)
 
-    def apply(self) -> None:
-        """Narrow every offer."""
-        has_choice = self._offers.counts.max(initial=0) > 1
-        if has_choice or self._is_shared.any():
-            self._offers.replace_each(self._narrow)
-
-    def _reasons_against(self, indices: Iterable[int], *, has_unasked_roles: bool) -> list[str]:
-        reasons: list[str] = []
-        if any(self._is_shared[index] for index in indices):
-            reasons.append(SHARED)
-        if has_unasked_roles:
-            reasons.append(ROLE_MAILBOX)
-        return reasons
-
-    def _narrow(self, offer: Offer) -> Offer:
-        candidates, indices = offer
-        roles = [index for index in indices if self._is_role[index]]
-        # A row's own identifiers, or the first of its roles' mailboxes if it has nothing else.
-        asked = roles[:1] if len(roles) == len(indices) else _without(roles, indices)
-        kept = self._kept(indices, asked)
-        reasons = self._reasons_against(indices, has_unasked_roles=bool(roles) and len(asked) < len(indices))
-        if kept == list(indices) and not reasons:
-            return offer
+def _with_reasons(
+    offers: Offers, has_shared: Booleans, has_unasked_roles: Booleans, has_any: Booleans
+) -> tuple[Numbers, Sequence[tuple[str, ...]]]:
+    """The reasons of each row with those against what is not asked."""
+    combinations, codes = np.unique(
+        np.stack([offers.reasons, has_shared, has_unasked_roles, has_any], axis=1),
+        axis=0,
+        return_inverse=True,
+    )
+    reasons = Reasons()
+    new_codes: list[int] = []
+    listed: list[list[int]] = combinations.tolist()
+    for code, is_shared, has_roles, is_left in listed:
+        own = offers.reason_lists[code]
+        against = (*[SHARED] * is_shared, *[ROLE_MAILBOX] * has_roles)
         # The first reason of a row without identifiers is the one that is reported.
-        every_reason = (*candidates.reasons, *reasons) if kept else (*reasons, *candidates.reasons)
-        identifiers = tuple(self._offers.identifiers[index] for index in kept)
-        return Offer(Candidates(identifiers, every_reason, candidates.person), kept)
-
-    def _kept(self, indices: Sequence[int], asked: Sequence[int]) -> list[int]:
-        """Those that are asked and not shared, and those that are suppressed; phones come last."""
-        kept = [index for index in asked if not self._is_shared[index]]
-        suppressed = [index for index in indices if self._is_suppressed[index]]
-        kept += _without(kept, suppressed)
-        kept.sort(key=lambda index: bool(self._is_phone[index]))
-        return kept
-
-
-def _without(left_out: Sequence[int], indices: Sequence[int]) -> list[int]:
-    return [index for index in indices if index not in left_out]
+        new_codes.append(reasons.code((*own, *against) if is_left else (*against, *own)))
+    return np.array(new_codes, dtype=np.int64)[codes.reshape(-1)], reasons.listed
 
 
 def _keys_by_trait(
@@ -101,20 +101,31 @@ def _hashed_name(person: RowPerson | None, hash_of: Callable[[str], bytes]) -> l
     return [] if person is None else [*map(hash_of, tokens(person.name))]
 
 
-def companions_in(offers: Offers, hash_of: Callable[[str], bytes]) -> dict[bytes, set[bytes]]:
+def companions_in(keyed: KeyedOffers, hash_of: Callable[[str], bytes]) -> dict[bytes, set[bytes]]:
     """By key of a phone or e-mail, the packed people beside whom it stands; names say nothing of an e-mail."""
     companions: dict[bytes, set[bytes]] = {}
-    traits: list[int] = offers.traits.tolist()
-    for candidates, indices in offers:
-        if len(indices) < 2 and candidates.person is None:
-            continue
-        profiles, emails, phones = _keys_by_trait(offers.keys, traits, indices)
-        names = _hashed_name(candidates.person, hash_of)
+    traits: list[int] = keyed.traits.tolist()
+    keys: list[bytes] = keyed.keys.tolist()
+    for person, indices in _offered_beside_others(keyed):
+        profiles, emails, phones = _keys_by_trait(keys, traits, indices)
+        names = _hashed_name(person, hash_of)
         if profiles and emails:
             _add_companion(companions, emails, pack_person(profiles, (), ()))
         if phones and (profiles or emails or names):
             _add_companion(companions, phones, pack_person(profiles, emails, names))
     return companions
+
+
+def _offered_beside_others(keyed: KeyedOffers) -> Iterator[tuple[RowPerson | None, list[int]]]:
+    """Of each row with several identifiers or a name: the person, and the indices of its keys."""
+    offers = keyed.offers
+    persons = offers.persons or [None] * len(offers)
+    starts: list[int] = offers.starts.tolist()
+    counts: list[int] = offers.counts.tolist()
+    offered: list[int] = keyed.offered.tolist()
+    for person, start, count in zip(persons, starts, counts, strict=True):
+        if count > 1 or person is not None:
+            yield person, offered[start : start + count]
 
 
 def _add_companion(companions: dict[bytes, set[bytes]], keys: Sequence[bytes], person: bytes) -> None:
@@ -160,23 +171,26 @@ def may_be_a_households(identifier: Identifier) -> bool:
     return is_weak(identifier) or is_public
 
 
-def _people_by_phone(offers: Offers, phones: set[int]) -> dict[int, set[RowPerson | None]]:
+def _people_by_phone(keyed: KeyedOffers, phones: set[int]) -> dict[int, set[RowPerson | None]]:
     people: dict[int, set[RowPerson | None]] = {phone: set() for phone in phones}
-    for candidates, indices in offers:
-        for phone in phones.intersection(indices):
-            people[phone].add(candidates.person)
+    offers = keyed.offers
+    persons = offers.persons or [None] * len(offers)
+    rows: list[int] = np.repeat(np.arange(len(offers)), offers.counts).tolist()
+    for row, key in zip(rows, keyed.offered.tolist(), strict=True):
+        if key in phones:
+            people[key].add(persons[row])
     return people
 
 
-def phones_of_others(offers: Offers, known: KnownKeys, ledger: Ledger) -> Indices:
+def phones_of_others(keyed: KeyedOffers, known: KnownKeys, ledger: Ledger) -> Indices:
     """The indices of phones that are only known as part of a contact whose name is not that of every row with it.
 
     A phone alone may be anybody's in the house. A contact with the row's phone and the row's name is its person.
     """
-    phones = set(np.flatnonzero(offers.have_trait(Trait.PHONE) & known.is_alias).tolist())
+    phones = set(np.flatnonzero(keyed.have_trait(Trait.PHONE) & known.is_alias).tolist())
     if not phones:
         return np.empty(0, dtype=np.intp)
-    people = _people_by_phone(offers, phones)
+    people = _people_by_phone(keyed, phones)
     names = _contact_names(known, phones, ledger)
     of_others = [
         phone for phone in phones if not all(_is_named(person, names[phone]) for person in people[phone])

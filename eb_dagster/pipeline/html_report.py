@@ -60,7 +60,8 @@ def report_page(
         _section("All figures", _figures(report, price)),
     ]
     why = report.unfinished or report.stopped
-    stopped = f"<p class='stopped' role='alert'>Stopped early: {html.escape(why)}.</p>" if why else ""
+    words = f"Stopped early: {why}" if report.stopped else (why or "")[:1].upper() + (why or "")[1:]
+    stopped = f"<p class='stopped' role='alert'>{html.escape(words)}.</p>" if why else ""
     return _PAGE.format(
         style=_STYLE, made_at=f"{time:%Y-%m-%d %H:%M} UTC", stopped=stopped, body="\n".join(sections)
     )
@@ -128,7 +129,9 @@ def _tiles(report: Report, price: float | None) -> str:
         if report.ended_early
         else ("Match rate", rate, found),
         ("Charged", *credits_of(report.credits_charged)),
-        ("Saved", *credits_of(report.credits_saved)),
+        ("In doubt", *credits_of(report.credits_in_doubt))
+        if report.ended_early
+        else ("Saved", *credits_of(report.credits_saved)),
     ]
     return "<div class='tiles'>{}</div>".format(
         "".join(
@@ -252,7 +255,7 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 17px; margin: 40px 0 4px; } h
 .stopped { border-left: 4px solid var(--doubt); padding: 4px 12px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-top: 20px; }
 .tiles div { border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; display: grid; align-content: start; }
-.tiles span { color: var(--soft); font-size: 13px; } .tiles strong { font-size: 24px; }
+.tiles span { color: var(--soft); font-size: 13px; } .tiles strong { font-size: 24px; overflow-wrap: anywhere; }
 ul { list-style: none; padding: 0; margin: 0; } .bars { font-size: 13px; }
 .bars li { display: grid; grid-template-columns: minmax(0, 11em) 1fr minmax(0, 11em); gap: 2px 12px; align-items: center;
   padding: 3px 0; overflow-wrap: anywhere; }
@@ -270,7 +273,7 @@ ul { list-style: none; padding: 0; margin: 0; } .bars { font-size: 13px; }
 .unreadable { background: var(--unreadable); }
 table { width: 100%; overflow-wrap: anywhere; border-collapse: collapse; font-size: 13px; } th { text-align: left; font-weight: normal; color: var(--soft); }
 th, td { vertical-align: top; padding: 3px 24px 3px 0; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
-@media (max-width: 480px) { body { padding: 20px 16px 40px; } .tiles { grid-template-columns: 1fr 1fr; }
+@media (max-width: 480px) { body { padding: 20px 16px 40px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .bars li { grid-template-columns: 1fr auto; } .track { grid-row: 2; grid-column: 1 / -1; } }
 @media print { body { max-width: none; padding: 0; } section { break-inside: avoid; } h2 { break-after: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }

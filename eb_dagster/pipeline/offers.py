@@ -1,120 +1,93 @@
-"""What rows offer to be looked up: each offer and each identifier once, with indices from row to identifier."""
+"""What rows offer to be looked up: each key once, with an index from what is offered to its key."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Final, NamedTuple
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
-from eb_dagster.identifiers.kinds import trait_of
-from eb_dagster.identifiers.model import Candidates, Identifier, Trait
-from eb_dagster.ledger.entries import Indices
+from eb_dagster.identifiers.arrays import codes_in
+from eb_dagster.identifiers.kinds import KINDS
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier, Trait
+from eb_dagster.identifiers.offers import KIND_CODES, Numbers, Offers
+from eb_dagster.ledger.entries import KEY_BYTES, Keys
+from eb_dagster.ledger.ledger import Ledger
+
+Booleans: TypeAlias = npt.NDArray[np.bool_]
+
+# pyarrow-stubs leaves much of these unknown.
+_arrow: Final[Any] = pa
 
 
-class Offer(NamedTuple):
-    """What one or more rows offer, and the indices of its identifiers among all distinct ones."""
+class KeyedOffers:
+    """What rows offer, with the keys of it. Of several spellings of one key, the first is asked for all."""
 
-    candidates: Candidates
-    identifier_indices: Sequence[int]
-
-
-class Offers:
-    """What rows offer. An offer that several rows share is kept once, and so is each identifier."""
-
-    def __init__(
-        self, rows: Sequence[Candidates], keys_of: Callable[[Sequence[Identifier]], Sequence[bytes]]
-    ) -> None:
-        # Equal cells were read as one object.
-        addresses = np.fromiter(map(id, rows), dtype=np.uintp, count=len(rows))
-        _, first_row, offer_of_row = np.unique(addresses, return_index=True, return_inverse=True)
-        self.offer_of_row: Indices = np.argsort(np.argsort(first_row))[offer_of_row]
-        """The index of each row's offer."""
-        # In the order of the rows: of several spellings of one key, the first stands for all.
-        first_rows: list[int] = np.sort(first_row).tolist()
-        self.distinct = [rows[row] for row in first_rows]
-        """Each offer once."""
-        offered = self._offered()
-        keys = keys_of(offered)
-        identifier_of_key: dict[bytes, Identifier] = {}
-        for key, identifier in zip(keys, offered, strict=True):
-            identifier_of_key.setdefault(key, identifier)
-        self.keys: Final = list(identifier_of_key)
+    def __init__(self, offers: Offers, ledger: Ledger) -> None:
+        self.offers = offers
+        """Replaced by what may be asked of it, once that is known; see `eligibility`."""
+        hashes = _hashed(offers, ledger)
+        encoded = _arrow.FixedSizeBinaryArray.from_buffers(
+            _arrow.binary(KEY_BYTES), len(offers.values), [None, _arrow.py_buffer(hashes)]
+        ).dictionary_encode()
+        keys: bytes = b"".join(encoded.dictionary.to_pylist())
+        self.keys: Final[Keys] = np.frombuffer(keys, dtype=f"V{KEY_BYTES}")
         """The distinct keys."""
-        self.identifiers: Final = list(identifier_of_key.values())
-        """The identifier of each of the keys."""
-        counts = [len(candidates.identifiers) for candidates in self.distinct]
-        self._set_identifiers(_indices_in(identifier_of_key, keys), counts)
+        self.key_of_value: Final[Numbers] = codes_in(encoded.indices)
+        """For each value that is offered, the index of its key."""
+        first = np.empty(len(self.keys), dtype=np.int64)
+        first[self.key_of_value[::-1]] = np.arange(len(self.key_of_value))[::-1]
+        self._first_value = first
+        self.kinds: Final = offers.kinds[first]
+        """The kind of each key, as its index in `FIELD_TYPES`."""
 
-    def _set_identifiers(self, identifier_indices: Indices, counts: Sequence[int]) -> None:
-        self.identifier_indices: Indices = identifier_indices
-        """Indices into `identifiers`, those of one offer after those of the other."""
-        self.counts: Indices = np.array(counts, dtype=np.intp)
-        """How many identifiers each offer has."""
-        self.starts: Indices = np.cumsum(self.counts) - self.counts
-        """Where those of each offer begin in `identifier_indices`."""
-
-    def __iter__(self) -> Iterator[Offer]:
-        """Each distinct offer."""
-        indices: list[int] = self.identifier_indices.tolist()
-        counts: list[int] = self.counts.tolist()
-        start = 0
-        for candidates, count in zip(self.distinct, counts, strict=True):
-            yield Offer(candidates, indices[start : start + count])
-            start += count
-
-    def replace_each(self, change: Callable[[Offer], Offer]) -> None:
-        """Replace each distinct offer by what `change` makes of it."""
-        changed = [change(offer) for offer in self]
-        self.distinct = [offer.candidates for offer in changed]
-        indices = [index for offer in changed for index in offer.identifier_indices]
-        self._set_identifiers(
-            np.array(indices, dtype=np.intp), [len(offer.identifier_indices) for offer in changed]
-        )
-
-    def rows(self) -> list[Candidates]:
-        """What each row offers."""
-        offers: list[int] = self.offer_of_row.tolist()
-        return [self.distinct[offer] for offer in offers]
+    @property
+    def offered(self) -> Numbers:
+        """The index of a key for everything that is offered, row after row."""
+        return self.key_of_value[self.offers.identifiers]
 
     @cached_property
     def traits(self) -> npt.NDArray[np.int8]:
-        """The `Trait` of each identifier."""
-        return np.fromiter(map(trait_of, self.identifiers), dtype=np.int8, count=len(self.identifiers))
+        """The `Trait` of each key."""
+        traits = np.empty(len(self.keys), dtype=np.int8)
+        for kind, code in KIND_CODES.items():
+            indices = np.flatnonzero(self.kinds == code)
+            traits[indices] = [*map(KINDS[kind].trait, self.values(indices))]
+        return traits
 
-    def have_trait(self, *traits: Trait) -> npt.NDArray[np.bool_]:
-        """Whether each identifier has one of these traits."""
+    def have_trait(self, *traits: Trait) -> Booleans:
+        """Whether each key has one of these traits."""
         return np.isin(self.traits, traits)
 
-    def identifiers_of(self, offers: Indices) -> Indices:
-        """The indices of the identifiers of these offers, one offer after the other."""
-        return self.identifier_indices[self._positions_of(offers)]
+    def are_of(self, kinds: Collection[FieldType]) -> Booleans:
+        """Whether each key is of one of these kinds."""
+        return np.isin(self.kinds, [KIND_CODES[kind] for kind in kinds])
 
-    def spellings_of(self, offers: Indices) -> dict[Identifier, bytes]:
-        """The keys of the identifiers of these offers, in every spelling that they have there."""
-        positions = self._positions_of(offers)
-        position_list: list[int] = positions.tolist()
-        indices: list[int] = self.identifier_indices[positions].tolist()
-        offered = self._offered()
-        return {
-            offered[position]: self.keys[index]
-            for position, index in zip(position_list, indices, strict=True)
-        }
+    def values(self, indices: Numbers) -> list[str]:
+        """The canonical values of these keys."""
+        values = self.offers.values
+        listed: list[int] = self._first_value[indices].tolist()
+        return [values[index] for index in listed]
 
-    def _offered(self) -> list[Identifier]:
-        return [identifier for candidates in self.distinct for identifier in candidates.identifiers]
-
-    def _positions_of(self, offers: Indices) -> Indices:
-        counts = self.counts[offers]
-        before = np.cumsum(counts) - counts
-        return np.arange(int(counts.sum())) + np.repeat(self.starts[offers] - before, counts)
+    def identifiers(self, indices: Numbers | None = None) -> list[Identifier]:
+        """The identifiers of these keys, or of all."""
+        chosen = np.arange(len(self.keys)) if indices is None else indices
+        return identifiers_of(self.kinds[chosen], self.values(chosen))
 
 
-def _indices_in(distinct: Collection[bytes], keys: Sequence[bytes]) -> Indices:
-    """The index of each key among the distinct ones, which are in the order of their first appearance."""
-    if len(distinct) == len(keys):
-        return np.arange(len(keys))
-    index_of_key = {key: index for index, key in enumerate(distinct)}
-    return np.array([index_of_key[key] for key in keys], dtype=np.intp)
+def identifiers_of(kinds: npt.NDArray[np.int8], values: Sequence[str]) -> list[Identifier]:
+    """Identifiers of these kinds, as indices in `FIELD_TYPES`, with these values."""
+    codes: list[int] = kinds.tolist()
+    return [Identifier(FIELD_TYPES[code], value) for code, value in zip(codes, values, strict=True)]
+
+
+def _hashed(offers: Offers, ledger: Ledger) -> bytes:
+    """The keys of all values, one after the other."""
+    hashers = [ledger.hasher(kind) for kind in FIELD_TYPES]
+    codes: list[int] = offers.kinds.tolist()
+    if len(set(codes)) == 1:
+        return b"".join(map(hashers[codes[0]], offers.values))
+    return b"".join([hashers[code](value) for code, value in zip(codes, offers.values, strict=True)])

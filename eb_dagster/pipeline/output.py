@@ -23,13 +23,12 @@ from eb_dagster.api.envelope import Record, parse_reply
 from eb_dagster.contacts.contact import Contact
 from eb_dagster.contacts.flatten import Flattened, as_json, flatten
 from eb_dagster.contacts.parser import is_utf8
-from eb_dagster.contacts.schema import AGREES, STATUS_COLUMNS, select
+from eb_dagster.contacts.schema import AGREES, STATUS_COLUMNS, STATUSES, select
 from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers.arrays import flag_array, number_array, text_array
 from eb_dagster.identifiers.canonical import identifiers_in
-from eb_dagster.identifiers.kinds import is_weak
-from eb_dagster.identifiers.model import Identifier
+from eb_dagster.identifiers.model import FIELD_TYPES, Identifier, Trait
 from eb_dagster.identifiers.names import agrees
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.ledger import Ledger
@@ -37,8 +36,9 @@ from eb_dagster.ledger.replies import decompress
 from eb_dagster.ledger.reply_store import StoredReply
 from eb_dagster.ledger.request_rows import Row
 from eb_dagster.pipeline.eligibility import contradicts, may_be_a_households
+from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import ANSWERED, Block, EndedRows
+from eb_dagster.pipeline.rows import ANSWERED, status_code
 
 # pyarrow-stubs leaves much of these unknown.
 _arrow: Final[Any] = pa
@@ -52,7 +52,12 @@ _INFLATED_AHEAD: Final = 8
 _NOWHERE: Final = -1
 _NO_SHIFT: Final = -(2**62)
 _MOST_PIECES: Final = 64
-_MATCHED: Final[dict[str | None, bool]] = {"matched": True, "not_found": False}
+_SUPPRESSED: Final = status_code("suppressed")
+_NOT_FOUND: Final = status_code("not_found")
+# By the index of a status, and of a kind.
+_STATUSES: Final = text_array(STATUSES)
+_MATCHED: Final = flag_array([{"matched": True, "not_found": False}.get(status) for status in STATUSES])
+_KINDS: Final = text_array(FIELD_TYPES)
 
 
 class Finisher:
@@ -82,22 +87,21 @@ class Finisher:
         """Name requests, the oldest first, whose contacts the rows that are finished next will want."""
         self._inflater.expect(request_ids)
 
-    def finish(self, block: Block, *, run: str, report: Report) -> pa.RecordBatch:
+    def finish(self, ended: EndedRows, *, report: Report) -> pa.RecordBatch:
         """The added columns of these rows, in order. Counts the rows in the report."""
-        ended = EndedRows(block, run=run)
-        found = self._loader.load(block, ended)
-        self._withhold(block, ended, found)
-        agreement = _compare_names(block, found) if self._has_agrees else {}
-        report.contradicted += _take_back(block, ended, found, agreement)
+        found = self._loader.load(ended)
+        self._withhold(ended, found)
+        agreement = _compare_names(ended, found) if self._has_agrees else {}
+        report.contradicted += _take_back(ended, found, agreement)
         status_columns = _status_columns(ended)
         if self._has_agrees:
-            agrees_of_row = [agreement.get(row) for row in range(len(block.candidates))]
+            agrees_of_row = [agreement.get(row) for row in range(len(ended.status))]
             status_columns.append(flag_array(agrees_of_row))
         contact_columns = found.columns(self._columns)
         verdicts = Counter(agreement.values())
         report.agrees += verdicts[True]
         report.disagrees += verdicts[False]
-        _count(block, ended, report)
+        _count(ended, report)
         found.count_oddities(report)
         for name, array in zip(self._columns, contact_columns, strict=True):
             report.filled[name] += len(array) - array.null_count
@@ -109,7 +113,7 @@ class Finisher:
         for kind, array in zip(self._schema.types[-len(contacts) :], contacts, strict=True):
             yield array if array.type == kind else as_json(array)
 
-    def _withhold(self, block: Block, ended: EndedRows, found: _Found) -> None:
+    def _withhold(self, ended: EndedRows, found: _Found) -> None:
         """Hand out nobody who is suppressed, under whichever identifier they were found."""
         listed = self._ledger.suppression.current()
         if not listed.keys:
@@ -117,94 +121,102 @@ class Finisher:
         people = {row: identifiers_in(contacts.texts(index)) for row, contacts, index in found}
         if listed.version != self._list_version:
             # The list has changed since the rows were looked up by what they offer.
-            for row, offered in enumerate(block.candidates):
+            for row, offered in enumerate(ended.offers):
                 people[row] = [*people.get(row, ()), *offered.identifiers]
         suppressed = self._ledger.suppression.matching(
             set(chain.from_iterable(people.values())), among=listed
         )
         for row, identifiers in people.items():
             if not suppressed.isdisjoint(identifiers):
-                ended.suppress(row)
+                _suppress(ended, row)
                 found.drop(row)
 
 
-def _compare_names(block: Block, found: _Found) -> dict[int, bool | None]:
+def _suppress(ended: EndedRows, row: int) -> None:
+    """End this row as suppressed, and tell nothing else of it."""
+    ended.status[row] = _SUPPRESSED
+    ended.kind[row] = ended.trait[row] = _NOWHERE
+    ended.query[row] = None
+    ended.is_from_ledger[row] = False
+    ended.answered_at[row] = np.nan
+
+
+def _compare_names(ended: EndedRows, found: _Found) -> dict[int, bool | None]:
     """For each row that gets a contact and has a name, whether the contact has that name too."""
+    persons = ended.offers.persons
     agreement: dict[int, bool | None] = {}
+    if persons is None:
+        return agreement
     for row, contacts, index in found:
-        if (person := block.candidates[row].person) is not None:
+        if (person := persons[row]) is not None:
             agreement[row] = agrees(person, **contacts.names(index))
     return agreement
 
 
-def _is_other_name(agrees: bool | None, identifier: Identifier) -> bool:
-    return agrees is False and may_be_a_households(identifier)
-
-
-def _take_back(block: Block, ended: EndedRows, found: _Found, agreement: dict[int, bool | None]) -> int:
+def _take_back(ended: EndedRows, found: _Found, agreement: dict[int, bool | None]) -> int:
     """Take contacts from the rows whose person they are not. Returns how many rows those were."""
+    is_weak = np.isin(ended.trait, (Trait.ROLE, Trait.PHONE))
+    doubtful = is_weak.copy()
+    doubtful[[row for row, verdict in agreement.items() if verdict is False]] = True
     contradicted = [
         row
-        for row, contacts, index in found
-        if (identifier := ended.identifiers[row]) is not None
-        and (
-            _is_other_name(agreement.get(row), identifier)
-            or (is_weak(identifier) and _has_other_email(block, row, contacts, index))
-        )
+        for row, contacts, index in found.of(np.flatnonzero(doubtful))
+        if (agreement.get(row) is False and may_be_a_households(_deciding(ended, row)))
+        or (is_weak[row] and _has_other_email(ended, row, contacts, index))
     ]
     for row in contradicted:
-        ended.contradict(row)
+        # The contact that was found is another person's.
+        ended.status[row] = _NOT_FOUND
         found.drop(row)
         agreement.pop(row, None)
     return len(contradicted)
 
 
-def _has_other_email(block: Block, row: int, contacts: Flattened, index: int) -> bool:
+def _deciding(ended: EndedRows, row: int) -> Identifier:
+    return Identifier(FIELD_TYPES[int(ended.kind[row])], ended.query[row] or "")
+
+
+def _has_other_email(ended: EndedRows, row: int, contacts: Flattened, index: int) -> bool:
     emails = identifiers_in(contacts.texts(index), ("email",))
-    return contradicts(block.candidates[row].identifiers, emails)
+    return contradicts(ended.offers[row].identifiers, emails)
 
 
 def _status_columns(ended: EndedRows) -> list[_Array]:
     """The arrays of `STATUS_COLUMNS`."""
-    identifiers = ended.identifiers
-    values: dict[str, Any] = {
-        "matched": [_MATCHED.get(status) for status in ended.statuses],
-        "status": ended.statuses,
-        "field_type": [None if identifier is None else identifier.field_type for identifier in identifiers],
-        "query": [None if identifier is None else identifier.value for identifier in identifiers],
-        "from_ledger": ended.is_from_ledger,
-        "enriched_at": np.rint(ended.answered_at * 1e6).astype("datetime64[us]"),
-    }
+    status = number_array(ended.status, pa.int8())
     arrays = {
-        "matched": flag_array(values["matched"]),
-        "from_ledger": flag_array(values["from_ledger"]),
-        "enriched_at": _time_array(values["enriched_at"]),
+        "matched": _MATCHED.take(status),
+        "status": _STATUSES.take(status),
+        "field_type": _KINDS.take(number_array(ended.kind, pa.int8(), is_null=ended.kind == _NOWHERE)),
+        "query": text_array(ended.query),
+        "from_ledger": flag_array(ended.is_from_ledger),
+        "enriched_at": _time_array(np.rint(ended.answered_at * 1e6).astype("datetime64[us]")),
     }
-    return [
-        arrays[column.name] if column.name in arrays else text_array(values[column.name])
-        for column in STATUS_COLUMNS
-    ]
+    return [arrays[column.name] for column in STATUS_COLUMNS]
 
 
 def _time_array(times: npt.NDArray[np.datetime64]) -> _Array:
     return number_array(times, pa.timestamp("us", tz="UTC"), is_null=np.isnat(times))
 
 
-def _count(block: Block, ended: EndedRows, report: Report) -> None:
+def _count(ended: EndedRows, report: Report) -> None:
     """Count how rows ended, and the kinds of identifiers that answered."""
-    report.rows += len(ended.statuses)
+    report.rows += len(ended.status)
     report.from_ledger += int(np.count_nonzero(ended.is_from_ledger))
-    kinds = [None if identifier is None else identifier.field_type for identifier in ended.identifiers]
-    for (status, kind), count in Counter(zip(ended.statuses, kinds, strict=True)).items():
-        if status is not None:
-            report.count_status(status, count)
-        if status in ANSWERED and kind is not None:
-            report.answered_by[kind] += count
+    kinds = len(FIELD_TYPES) + 1
+    pairs = np.bincount(ended.status * np.int64(kinds) + ended.kind + 1, minlength=1)
+    for pair in np.flatnonzero(pairs).tolist():
+        status, kind, count = STATUSES[pair // kinds], pair % kinds - 1, int(pairs[pair])
+        report.count_status(status, count)
+        if status in ANSWERED and kind != _NOWHERE:
+            report.answered_by[FIELD_TYPES[kind]] += count
             if status == "matched":
-                report.matched_by[kind] += count
-    report.answered_by.update(ended.missed_kinds())
-    report.invalid.update(block.invalid_reasons())
-    report.unusable.update(block.unusable_reasons())
+                report.matched_by[FIELD_TYPES[kind]] += count
+    is_answered = np.isin(ended.status[ended.missed_row], (status_code("matched"), _NOT_FOUND))
+    missed: list[int] = ended.missed_kind[is_answered].tolist()
+    report.answered_by.update([FIELD_TYPES[kind] for kind in missed])
+    report.invalid.update(ended.offers.count_invalid())
+    report.unusable.update(ended.offers.count_unusable())
 
 
 class _Found:
@@ -236,9 +248,15 @@ class _Found:
 
     def __iter__(self) -> Iterator[tuple[int, Flattened, int]]:
         """Each row that gets a contact, with the contacts that hold it and its index in them."""
-        for contacts, start in zip(self._sources, self._starts.values(), strict=True):
-            for row in self._rows_of(contacts, start).tolist():
-                yield row, contacts, int(self._positions[row]) - start
+        return self.of(np.flatnonzero(self._positions != _NOWHERE))
+
+    def of(self, rows: Indices) -> Iterator[tuple[int, Flattened, int]]:
+        """The same for those of these rows that get one."""
+        starts = [*self._starts.values()]
+        for row, position in zip(rows.tolist(), self._positions[rows].tolist(), strict=True):
+            if position != _NOWHERE:
+                source = bisect_right(starts, position) - 1
+                yield row, self._sources[source], position - starts[source]
 
     def count_oddities(self, report: Report) -> None:
         """Count what is odd about the contacts that rows get."""
@@ -306,28 +324,16 @@ class _Loader:
         self._inflater = inflater
         self._replies: OrderedDict[int, _Reply] = OrderedDict()
 
-    def load(self, block: Block, ended: EndedRows) -> _Found:
+    def load(self, ended: EndedRows) -> _Found:
         """The contacts that these rows get."""
-        found = _Found(len(block.candidates))
-        bought_rows: list[int] = []
-        bought_positions: list[int] = []
-        stored: list[tuple[int, int, int]] = []
-        for index, row, answer in zip(block.row_index, block.rows, ended.known, strict=True):
-            if answer is None:
-                continue
-            if answer.contacts is None:
-                is_found = row.status == "matched" and answer.standing == "matched"
-                stored.append((index, answer.request_id, answer.position if is_found else _NOWHERE))
-            elif row.status == "matched":
-                bought_rows.append(index)
-                bought_positions.append(found.start_of(answer.contacts) + answer.row)
-        if bought_rows:
-            found.put(bought_rows, bought_positions)
-        if stored:
-            rows, request_ids, positions = np.array(stored).T
-            self._read_back(rows, request_ids, positions, found)
-        if (answers := ended.settled_answers) is not None:
-            self._read_back(answers.rows, answers.request_id, answers.position, found)
+        found = _Found(len(ended.status))
+        is_bought = ended.source != _NOWHERE
+        for source in np.unique(ended.source[is_bought]).tolist():
+            rows = np.flatnonzero(ended.source == source)
+            found.put(rows, found.start_of(ended.sources[source]) + ended.contact[rows])
+        stored = np.flatnonzero((ended.request_id > 0) & ~is_bought)
+        if len(stored):
+            self._read_back(stored, ended.request_id[stored], ended.position[stored], found)
         return found
 
     def _read_back(self, rows: Indices, request_ids: Indices, positions: Indices, found: _Found) -> None:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.contacts.schema import Status
+from eb_dagster.contacts.schema import STATUSES, Status
+from eb_dagster.identifiers.offers import Numbers
+from eb_dagster.ledger.entries import Keys
 from eb_dagster.pipeline.facts import html_table, money, one_row, text_table, unusable_facts
-from eb_dagster.pipeline.rows import Block, Question, Row
+from eb_dagster.pipeline.rows import State
+from eb_dagster.pipeline.window import Block, Window
 
 if TYPE_CHECKING:
     import pandas as pd
 
+# Odd numbers by which the keys of a row's steps are told apart when they are made one.
+_MULTIPLIERS: Final = np.array(
+    [0x9E3779B97F4A7C15 * (2 * step + 1) % 2**64 for step in range(32)], dtype=np.uint64
+)
 MOST_SENDERS: Final = 48
 """The threads that send, at most: each holds one request until it is answered."""
 
@@ -165,7 +171,8 @@ class PlanCount:
     """Adds up a plan block by block. Keeps 8 bytes for each identifier and step, and no rows."""
 
     def __init__(self) -> None:
-        self._statuses: Counter[Status | None] = Counter()
+        # Of open rows, then by the index of each status.
+        self._statuses = np.zeros(len(STATUSES) + 1, dtype=np.int64)
         self._invalid: Counter[str] = Counter()
         self._unusable: Counter[str] = Counter()
         self._offered_identifiers = 0
@@ -174,36 +181,43 @@ class PlanCount:
         self._asked_in_step: list[_KeySet] = []
         self._offers = _KeySet()
 
-    def expect(self, questions: Sequence[Question]) -> None:
-        """Call it before a block is started: what an earlier block asks is not asked again."""
-        is_asked = self._asked_first.contains([question.key for question in questions])
-        for question, is_asked_before in zip(questions, is_asked.tolist(), strict=True):
-            if is_asked_before and question.state == "open":
-                question.state = "queued"
+    def add(self, window: Window, block: Block) -> None:
+        """Count a block that was taken in; the window has no other, and lets go of it."""
+        table = window.slots.table
+        open_slots = block.new_slots[table["state"][block.new_slots] == State.OPEN]
+        # What an earlier block asks is not asked again.
+        is_asked = self._asked_first.contains(_first_bytes(table["key"][open_slots]))
+        table["state"][open_slots[is_asked]] = State.QUEUED
+        window.start(block)
+        status = window.status_of(block)
+        self._statuses += np.bincount(status + 1, minlength=len(STATUSES) + 1)
+        self._offered_identifiers += len(block.offers.identifiers)
+        self._invalid.update(block.offers.count_invalid())
+        self._unusable.update(block.offers.count_unusable())
+        self._identifiers.add(_first_bytes(table["key"][block.new_slots]))
+        self._asked_first.add(_first_bytes(table["key"][window.queued]))
+        self._add_open_rows(*window.open_questions(block))
+        window.clear()
 
-    def add(self, block: Block, queued: Iterable[Question]) -> None:
-        """Count a block that was started, and the questions that it queued."""
-        self._offered_identifiers += sum(len(row.identifiers) for row in block.candidates)
-        self._statuses.update(block.statuses)
-        self._invalid.update(block.invalid_reasons())
-        self._unusable.update(block.unusable_reasons())
-        self._identifiers.add([*(question.key for question in block.new), *block.settled_keys])
-        self._asked_first.add([question.key for question in queued])
-        self._add_open_rows(block)
+    def _add_open_rows(self, counts: Numbers, slots: npt.NDArray[np.void]) -> None:
+        """Count rows that are open, with the slots that they offer, row after row."""
+        if not len(counts):
+            return
+        halves = _first_bytes(slots["key"])
+        starts = np.cumsum(counts) - counts
+        step = np.arange(len(halves)) - np.repeat(starts, counts)
+        # One key for all that a row offers.
+        self._offers.add(np.add.reduceat(halves * _MULTIPLIERS[step % len(_MULTIPLIERS)], starts))
+        is_to_ask = slots["state"] != State.MISSED
+        before = np.cumsum(is_to_ask) - is_to_ask
+        step = before - np.repeat(before[starts], counts)
+        for number in range(int(step[is_to_ask].max(initial=-1)) + 1):
+            if len(self._asked_in_step) <= number:
+                self._asked_in_step.append(_KeySet())
+            self._asked_in_step[number].add(halves[is_to_ask & (step == number)])
 
-    def _add_open_rows(self, block: Block) -> None:
-        offers: list[bytes] = []
-        keys_in_step: list[list[bytes]] = []
-        for row in block.rows:
-            if row.status is not None:
-                continue
-            offers.append(_joint_key(row.questions))
-            _add_keys_to_ask(row, keys_in_step)
-        self._offers.add(offers)
-        while len(self._asked_in_step) < len(keys_in_step):
-            self._asked_in_step.append(_KeySet())
-        for key_set, keys in zip(self._asked_in_step, keys_in_step, strict=False):
-            key_set.add(keys)
+    def _count(self, status: Status) -> int:
+        return int(self._statuses[1 + STATUSES.index(status)])
 
     def plan(
         self,
@@ -223,15 +237,15 @@ class PlanCount:
         to_ask = len(self._asked_first)
         requests = -(-to_ask // partition_size)
         return Plan(
-            rows=self._statuses.total(),
+            rows=int(self._statuses.sum()),
             identifiers=len(self._identifiers),
             invalid=dict(self._invalid),
-            suppressed=self._statuses["suppressed"],
+            suppressed=self._count("suppressed"),
             folded=self._offered_identifiers - len(self._identifiers),
-            matched_in_ledger=self._statuses["matched"],
-            missed_in_ledger=self._statuses["not_found"],
-            in_doubt=self._statuses["in_doubt"],
-            unreadable=self._statuses["unreadable"],
+            matched_in_ledger=self._count("matched"),
+            missed_in_ledger=self._count("not_found"),
+            in_doubt=self._count("in_doubt"),
+            unreadable=self._count("unreadable"),
             to_ask=to_ask,
             to_ask_at_most=len(asked_at_most),
             requests=requests,
@@ -246,21 +260,6 @@ class PlanCount:
         )
 
 
-def _add_keys_to_ask(row: Row, keys_in_step: list[list[bytes]]) -> None:
-    to_ask = [question.key for question in row.questions if question.state != "missed"]
-    while len(keys_in_step) < len(to_ask):
-        keys_in_step.append([])
-    for keys, key in zip(keys_in_step, to_ask, strict=False):
-        keys.append(key)
-
-
-def _joint_key(questions: Sequence[Question]) -> bytes:
-    """One key for all that a row offers."""
-    if len(questions) == 1:
-        return questions[0].key
-    return blake2b(b"".join(question.key for question in questions), digest_size=8).digest()
-
-
 class _KeySet:
     """A set of keys. It keeps the first 8 bytes of each, sorted: as Python objects they would take 100."""
 
@@ -270,13 +269,9 @@ class _KeySet:
     def __len__(self) -> int:
         return len(self._sorted)
 
-    def contains(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
-        """Which of the keys are in the set."""
-        return self._contains(_first_bytes(keys))
-
-    def add(self, keys: Sequence[bytes]) -> None:
+    def add(self, values: npt.NDArray[np.uint64]) -> None:
         """Put keys in."""
-        self._insert(np.unique(_first_bytes(keys)))
+        self._insert(np.unique(values))
 
     def merge(self, other: _KeySet) -> int:
         """Put in what another set holds. Returns how many were new."""
@@ -284,16 +279,17 @@ class _KeySet:
         self._insert(other._sorted)
         return len(self) - before
 
-    def _contains(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    def contains(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+        """Which of the keys are in the set."""
         if not len(self._sorted):
             return np.zeros(len(values), dtype=np.bool_)
         index = np.minimum(np.searchsorted(self._sorted, values), len(self._sorted) - 1)
         return self._sorted[index] == values
 
     def _insert(self, values: npt.NDArray[np.uint64]) -> None:
-        new = values[~self._contains(values)]
+        new = values[~self.contains(values)]
         self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, new), new)
 
 
-def _first_bytes(keys: Sequence[bytes]) -> npt.NDArray[np.uint64]:
-    return np.frombuffer(b"".join([key[:8] for key in keys]), dtype=np.uint64)
+def _first_bytes(keys: Keys) -> npt.NDArray[np.uint64]:
+    return np.ascontiguousarray(keys).view(np.uint64).reshape(-1, 2)[:, 0]

@@ -326,7 +326,7 @@ class Lines(Display):
         self._write_line = say
         self._words = words
         self._started = time.monotonic()
-        self._due = self._started + _FIRST_LINE_SECONDS
+        self._due = self._silent_due = self._started + _FIRST_LINE_SECONDS
         self._unsaid: Report | None = None
         self._last_line = ""
 
@@ -344,8 +344,18 @@ class Lines(Display):
             self._due = now + min(now - self._started, _LONGEST_SILENCE_SECONDS)
             self._write(report, now=now)
 
+    def _tick(self, report: Report) -> None:
+        now = time.monotonic()
+        self.forecast.note(report, now=now)
+        if now >= self._silent_due and self.forecast.waiting_words(report, now=now):
+            # It takes no turn of a line that has news.
+            self._write(report, now=now)
+
     def _write(self, report: Report, *, now: float | None) -> None:
         self._unsaid = None
+        if now is not None:
+            silence = max(_FIRST_LINE_SECONDS, now - self._started)
+            self._silent_due = now + min(silence, _LONGEST_SILENCE_SECONDS)
         line = self._words(self.forecast, report, now=now)
         if line != self._last_line:
             self._write_line(line)

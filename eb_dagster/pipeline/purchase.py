@@ -1,4 +1,4 @@
-"""Buy what an agenda asks for, inside the limits: look up, claim, let `sender` send, and take in what came back."""
+"""Buy what open rows ask for, inside the limits: look up, claim, let `sender` send, and take in what came back."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
 from datetime import timedelta
 from typing import Final
+
+import numpy as np
 
 from eb_dagster.api.client import Client
 from eb_dagster.api.envelope import FAILED, IN_DOUBT, MISSED, made_apart, pack_fields
@@ -18,16 +19,18 @@ from eb_dagster.api.outcome import is_free_by_status
 from eb_dagster.api.rate_limit import Pacer
 from eb_dagster.errors import Busy, ConfigError, LedgerError, OutcomeUnknown
 from eb_dagster.identifiers.model import FieldType, Identifier
+from eb_dagster.identifiers.offers import KIND_CODES, Numbers
 from eb_dagster.ledger.budget import Limits, Short
-from eb_dagster.ledger.entries import FORGOTTEN
-from eb_dagster.ledger.known_keys import Freshness, Known, KnownKeys
+from eb_dagster.ledger.entries import FORGOTTEN, Keys
+from eb_dagster.ledger.known_keys import UNKNOWN, Freshness
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import Reading, apply_reply
-from eb_dagster.pipeline.agenda import Agenda
-from eb_dagster.pipeline.offers import Offers
+from eb_dagster.ledger.suppression import SuppressionList
+from eb_dagster.pipeline.lookup import Lookup
+from eb_dagster.pipeline.offers import KeyedOffers
 from eb_dagster.pipeline.plan import InFlight
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import Question, Settlement, settle
+from eb_dagster.pipeline.rows import NONE, Booleans, Codes, State
 from eb_dagster.pipeline.sender import (
     Answered,
     Failed,
@@ -38,6 +41,7 @@ from eb_dagster.pipeline.sender import (
     Sent,
     raise_refused,
 )
+from eb_dagster.pipeline.window import Answers, Block, Rows, Window
 from eb_dagster.settings import Settings
 
 MOST_ATTEMPTS: Final = 5
@@ -52,6 +56,12 @@ _POLL_SECONDS: Final = 0.2
 _LEAD_SECONDS: Final = 0.1
 _LONGEST_BACKOFF: Final = 8.0
 _NO_VERSION: Final = -1
+_STATE_OF_OUTCOME: Final = {
+    MISSED: State.MISSED,
+    FAILED: State.NOT_ASKED,
+    FORGOTTEN: State.SUPPRESSED,
+    IN_DOUBT: State.IN_DOUBT,
+}
 
 CAP_IS_SPENT: Final = "max_credits is spent"
 _SPENT: Final[dict[Short, str]] = {
@@ -61,29 +71,17 @@ _SPENT: Final[dict[Short, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """What the ledger knew of some identifiers, up to its `newest` request."""
-
-    known: KnownKeys
-    newest: int
-    suppressed: Collection[bytes]
-    """The keys of those that must never be sent or handed out."""
-    list_version: int = 0
-    """The version of the suppression list by which these are suppressed."""
-
-
 class Purchase:
     """One run's buying. Not safe to use from several threads; it uses several itself."""
 
     def __init__(
-        self, *, settings: Settings, ledger: Ledger, client: Client, agenda: Agenda, report: Report
+        self, *, settings: Settings, ledger: Ledger, client: Client, window: Window, report: Report
     ) -> None:
         self.run = uuid.uuid4().hex
         self._settings = settings
         self._ledger = ledger
         self._client = client
-        self._agenda = agenda
+        self._window = window
         self._report = report
         self._required = pack_fields(settings.required_fields)
         self._limits = Limits(
@@ -105,10 +103,8 @@ class Purchase:
             threads=self._in_flight.senders,
             is_stopped=self._stop,
         )
-        self._retries: list[tuple[list[Question], int]] = []
-        """Questions that were sent in vain, and how many times."""
-        self._elsewhere: list[Question] = []
-        """Questions that another process is asking."""
+        self._retries: list[tuple[Numbers, int]] = []
+        """Slots of questions that were sent in vain, and how many times."""
         self._room = 0
         """Credits inside every limit, by the last claim."""
         self._list_version = _NO_VERSION
@@ -141,98 +137,85 @@ class Purchase:
         """Credits that the caps on a "day" and a "month" leave, of those that are set."""
         return self._ledger.budget.left_by_caps(limits=self._limits)
 
-    def look_up(
-        self, identifiers: Sequence[Identifier], keys: Sequence[bytes], *, also: Collection[FieldType] = ()
-    ) -> Lookup:
-        """What the ledger knows now of these identifiers, whose keys these are.
+    def look_up(self, keyed: KeyedOffers, *, also: Collection[FieldType] = ()) -> Lookup:
+        """What the ledger knows now of what rows offer.
 
         Contacts answer for identifiers of the kinds in `aliases` and in `also`.
         """
+        return self._look_up(keyed.keys, keyed.kinds, keyed.identifiers, also=also)
+
+    def _look_up(
+        self,
+        keys: Keys,
+        kinds: Codes,
+        identifiers: Callable[[], Sequence[Identifier]],
+        *,
+        also: Collection[FieldType] = (),
+    ) -> Lookup:
         listed = self._ledger.suppression.current()
         known, newest = self._ledger.lookup(
             keys,
             required=self._required,
             freshness=self._freshness,
-            alias_keys=self._alias_keys(zip(identifiers, keys, strict=True), also=also),
+            alias_keys=self._are_aliases(kinds, also=also),
         )
-        suppressed = self._ledger.suppression.matching(identifiers, among=listed)
-        suppressed_keys: Collection[bytes] = ()
-        if suppressed:
-            pairs = zip(identifiers, keys, strict=True)
-            suppressed_keys = {key for identifier, key in pairs if identifier in suppressed}
-        return Lookup(known, newest, suppressed_keys, listed.version)
-
-    def settle(self, offers: Offers, lookup: Lookup) -> Settlement:
-        """Which rows end by what the ledger knew, as `open` would end them one by one."""
-        return settle(
-            offers,
-            lookup.known,
+        return Lookup(
+            known,
+            newest,
+            self._are_suppressed(identifiers, len(keys), among=listed),
             run=self.run,
-            suppressed=lookup.suppressed,
             doubt_ends=self._settings.in_doubt == "hold",
+            list_version=listed.version,
         )
 
-    def open(self, questions: Sequence[Question], lookup: Lookup) -> None:
-        """Settle new questions that are known; the others may be asked."""
-        if lookup.list_version != self._list_version:
-            self._list_version = _NO_VERSION
-        answers = lookup.known.of(question.key for question in questions)
-        for question, known in zip(questions, answers, strict=True):
-            question.seen = lookup.newest
-            if lookup.suppressed and question.key in lookup.suppressed:
-                self._agenda.settle(question, "suppressed")
-                continue
-            question.state = "open"
-            if known is not None:
-                self._apply_known(question, known)
+    def _are_suppressed(
+        self, identifiers: Callable[[], Sequence[Identifier]], count: int, *, among: SuppressionList
+    ) -> Booleans:
+        if not among.keys:
+            return np.zeros(count, dtype=np.bool_)
+        given = identifiers()
+        suppressed = self._ledger.suppression.matching(given, among=among)
+        return np.fromiter((one in suppressed for one in given), dtype=np.bool_, count=count)
 
-    def catch_up(self, questions: Sequence[Question], lookup: Lookup) -> None:
-        """Look up again the open questions of which something was learned since.
+    def _are_aliases(self, kinds: Codes, *, also: Collection[FieldType] = ()) -> Booleans:
+        """Which identifiers, of these kinds, a contact answers that holds them."""
+        return np.isin(
+            kinds, [code for kind, code in KIND_CODES.items() if kind in (*self._settings.aliases, *also)]
+        )
+
+    def take_in(self, rows: Rows) -> Block:
+        """Take in rows that were looked up: what is known of them is settled, the others may be asked."""
+        if rows.lookup.list_version != self._list_version:
+            self._list_version = _NO_VERSION
+        return self._window.add(rows)
+
+    def catch_up(self, block: Block, lookup: Lookup) -> None:
+        """Look up again the open questions of a block of which something was learned since.
 
         A claim does so for what it asks. But a row with several identifiers must not ask one of them
         while another is answered already: that would be the same person paid for twice.
         """
-        open_questions = [question for question in questions if question.state == "open"]
+        table = self._window.slots.table
+        slots = block.new_slots[table["state"][block.new_slots] == State.OPEN]
+        if not len(slots):
+            return
         news, _ = self._ledger.lookup(
-            [question.key for question in open_questions],
+            table["key"][slots],
             required=self._required,
             freshness=self._freshness,
-            alias_keys=self._alias_keys(_identifiers_and_keys(open_questions)),
+            alias_keys=self._are_aliases(table["kind"][slots]),
             after=lookup.newest,
         )
-        if news:
-            self._look_up_again([question for question in open_questions if question.key in news])
+        self._look_up_again(slots[news.standing != UNKNOWN])
 
-    def _look_up_again(self, questions: Sequence[Question]) -> None:
-        identifiers = [question.identifier for question in questions]
-        self.open(questions, self.look_up(identifiers, [question.key for question in questions]))
-
-    def _apply_known(self, question: Question, known: Known) -> None:
-        match known.standing:
-            case "matched" if known.is_stale:
-                question.old_answer = known
-            case "matched":
-                self._agenda.settle(question, "matched", known)
-            case "missed":
-                self._settle_miss(question, known)
-            case "in_flight":
-                question.state = "elsewhere"
-                self._elsewhere.append(question)
-            case "unreadable":
-                self._agenda.settle(question, "unreadable")
-            case "decided":
-                self._agenda.settle(question, "in_doubt")
-            case "in_doubt":
-                # What this run left in doubt is not sent again by this run, whatever the setting.
-                if self._settings.in_doubt == "hold" or known.run == self.run:
-                    self._agenda.settle(question, "in_doubt")
-
-    def _alias_keys(
-        self, keys: Iterable[tuple[Identifier, bytes]], *, also: Collection[FieldType] = ()
-    ) -> list[bytes]:
-        """The keys of identifiers for which a contact answers that holds them."""
-        kinds = {*self._settings.aliases, *also}
-        return [key for identifier, key in keys if identifier.field_type in kinds]
+    def _look_up_again(self, slots: Numbers) -> None:
+        if not len(slots):
+            return
+        table = self._window.slots.table[slots]
+        lookup = self._look_up(table["key"], table["kind"], lambda: self._window.slots.identifiers(slots))
+        if lookup.list_version != self._list_version:
+            self._list_version = _NO_VERSION
+        self._window.learn(slots, lookup)
 
     # Buying
 
@@ -259,8 +242,8 @@ class Purchase:
         if size < self._settings.partition_size and self._sender.in_flight:
             # What is in flight may cost less than it could.
             return False
-        questions, attempt = self._next_partition(max(size, 1), all_rows_in=all_rows_in)
-        return bool(questions) and self._claim_and_send(self._split_off_similar(questions), attempt, due)
+        slots, attempt = self._next_partition(max(size, 1), all_rows_in=all_rows_in)
+        return len(slots) > 0 and self._claim_and_send(self._split_off_similar(slots), attempt, due)
 
     def _may_send(self, *, all_rows_in: bool) -> bool:
         # The first reply tells whether the clock is right, so that nothing else is bought on a wrong one.
@@ -276,54 +259,56 @@ class Purchase:
             self._room = self._ledger.budget.room(run=self.run, limits=self._limits).credits
         return min(self._settings.partition_size, self._room)
 
-    def _split_off_similar(self, questions: list[Question]) -> list[Question]:
+    def _split_off_similar(self, slots: Numbers) -> Numbers:
         """The questions whose echoes cannot be confused. The others go back, into a later request."""
-        are_apart = made_apart([question.identifier for question in questions])
-        if all(are_apart):
-            return questions
-        pairs = list(zip(questions, are_apart, strict=True))
-        self._agenda.put_back([question for question, is_apart in pairs if not is_apart])
-        return [question for question, is_apart in pairs if is_apart]
+        are_apart = np.array(made_apart(self._window.slots.identifiers(slots)), dtype=np.bool_)
+        if not are_apart.all():
+            self._window.put_back(slots[~are_apart])
+        return slots[are_apart]
 
     def _ask_no_more(self) -> None:
-        self._agenda.give_up()
-        unsent = [question for questions, _ in self._retries for question in questions]
-        for question in [*unsent, *self._elsewhere]:
-            self._agenda.settle(question, "not_asked")
+        self._window.give_up()
+        unsent = [self._window.elsewhere, *(slots for slots, _ in self._retries)]
         self._retries.clear()
-        self._elsewhere.clear()
+        for slots in unsent:
+            self._window.settle(slots, State.NOT_ASKED)
 
     def _next_step(self, *, all_rows_in: bool) -> int | None:
-        step = self._agenda.full_step(self._settings.partition_size)
+        step = self._window.full_step(self._settings.partition_size)
         if step is not None:
             return step
-        step = self._agenda.first_step()
+        step = self._window.first_step()
         # The rest of the first step goes once all rows are in; the rest of a later one, and
         # that of a full window, once nothing in flight can add to it.
-        may_grow = self._sender.in_flight or self._elsewhere
+        may_grow = self._sender.in_flight or len(self._window.elsewhere)
         return None if may_grow and not (step == 0 and all_rows_in) else step
 
-    def _next_partition(self, size: int, *, all_rows_in: bool) -> tuple[list[Question], int]:
-        """Up to `size` questions, and how many times they were sent in vain."""
+    def _next_partition(self, size: int, *, all_rows_in: bool) -> tuple[Numbers, int]:
+        """The slots of up to `size` questions, and how many times they were sent in vain."""
         if self._retries:
-            questions, attempt = self._retries.pop(0)
-            if len(questions) > size:
-                self._retries.insert(0, (questions[size:], attempt))
-            return questions[:size], attempt
+            slots, attempt = self._retries.pop(0)
+            if len(slots) > size:
+                self._retries.insert(0, (slots[size:], attempt))
+            return slots[:size], attempt
         step = self._next_step(all_rows_in=all_rows_in)
-        return ([], 0) if step is None else (self._agenda.cut_step(step, size), 0)
+        return (np.zeros(0, dtype=np.int64) if step is None else self._window.cut_step(step, size), 0)
 
-    def _claim_and_send(self, questions: list[Question], attempt: int, due: float) -> bool:
-        questions = self._agenda.wanted(questions)
-        if not questions:
+    def _claim_and_send(self, slots: Numbers, attempt: int, due: float) -> bool:
+        slots = self._window.wanted(slots)
+        if not len(slots):
             return True
+        table = self._window.slots.table
+        keys = self._window.slots.keys(slots)
+        is_alias = self._are_aliases(table["kind"][slots])
         claim = self._ledger.claim(
-            [question.key for question in questions],
+            keys,
             run=self.run,
             required=self._required,
             limits=self._limits,
-            seen=min(question.seen for question in questions),
-            alias_keys=self._alias_keys(_identifiers_and_keys(questions)),
+            seen=int(table["seen"][slots].min()),
+            alias_keys=[
+                key for key, may_be_alias in zip(keys, is_alias.tolist(), strict=True) if may_be_alias
+            ],
             freshness=self._freshness,
             resend=self._settings.in_doubt == "resend",
             list_version=self._list_version,
@@ -331,36 +316,39 @@ class Purchase:
         )
         if claim.is_outdated:
             self._end_suppressed_rows()
-            self._retries.insert(0, (questions, attempt))
+            self._retries.insert(0, (slots, attempt))
             return True
         if claim.known:
-            self._learn(questions, claim.known)
+            self._look_up_again(slots[[key in claim.known for key in keys]])
+            self._put_back(slots)
             return True
-        self._agenda.put_back(questions[claim.granted :])
+        self._window.put_back(slots[claim.granted :])
         self._room = claim.room
         if claim.request_id is None:
             self._out_of_room(claim.short_of)
             return True
-        asked = questions[: claim.granted]
-        for question in asked:
-            question.state = "asked"
+        asked = slots[: claim.granted]
+        table["state"][asked] = State.ASKED
         self._pacer.sent()
-        self._sender.send(Request(claim.request_id, asked, attempt, due, self._list_version))
+        identifiers = self._window.slots.identifiers(asked)
+        self._sender.send(Request(claim.request_id, asked, identifiers, attempt, due, self._list_version))
         self._report.requests += 1
         return True
+
+    def _put_back(self, slots: Numbers) -> None:
+        """Queue again those of these questions of which nothing was learned."""
+        state = self._window.slots.table["state"][slots]
+        self._window.put_back(slots[np.isin(state, (State.OPEN, State.QUEUED, State.ASKED))])
 
     def _end_suppressed_rows(self) -> None:
         """End the rows of people who were suppressed since they were looked up."""
         listed = self._ledger.suppression.current()
-        self._agenda.suppress(self._ledger.suppression.matching(self._agenda.identifiers(), among=listed))
+        slots = self._window.slots.used()
+        is_suppressed = self._are_suppressed(
+            lambda: self._window.slots.identifiers(slots), len(slots), among=listed
+        )
+        self._window.suppress(slots[is_suppressed])
         self._list_version = listed.version
-
-    def _learn(self, questions: list[Question], known: Mapping[bytes, Known]) -> None:
-        for question in questions:
-            question.state = "open"
-            if (answer := known.get(question.key)) is not None:
-                self._apply_known(question, answer)
-        self._agenda.put_back([question for question in questions if question.state == "open"])
 
     def _out_of_room(self, short_of: Short | None) -> None:
         if self._sender.in_flight:
@@ -383,22 +371,22 @@ class Purchase:
     # Waiting
 
     def _wait(self) -> None:
-        if not self._sender.in_flight and not self._elsewhere:
+        if not self._sender.in_flight and not len(self._window.elsewhere):
             time.sleep(0.02)
         elif not self._take_finished(seconds=_POLL_SECONDS):
             self._look_elsewhere_sometimes()
 
     def _look_elsewhere_sometimes(self) -> None:
-        if self._elsewhere and time.monotonic() - self._looked_elsewhere > _POLL_SECONDS:
+        if time.monotonic() - self._looked_elsewhere > _POLL_SECONDS and len(self._window.elsewhere):
             self._look_elsewhere()
             self._looked_elsewhere = time.monotonic()
 
     def _look_elsewhere(self) -> None:
         """Look up what another process was asking."""
         self.take_over()
-        waiting, self._elsewhere = self._elsewhere, []
-        self._look_up_again(waiting)
-        self._agenda.put_back([question for question in waiting if question.state == "open"])
+        slots = self._window.elsewhere
+        self._look_up_again(slots)
+        self._put_back(slots)
 
     # Taking in what came back
 
@@ -416,10 +404,10 @@ class Purchase:
     def _take_in(self, done: Sent) -> None:
         match done:
             case Answered():
-                self._on_answered(done.request.questions, done.reading)
+                self._on_answered(done.request.slots, done.reading)
             case NotSent():
                 self._report.requests -= 1
-                self._retries.append((done.request.questions, done.request.attempt))
+                self._retries.append((done.request.slots, done.request.attempt))
             case Failed():
                 raise done.error
             case NotAnswered(verdict="doubt"):
@@ -442,7 +430,7 @@ class Purchase:
             )
         self._is_clock_to_check = False
 
-    def _on_answered(self, questions: list[Question], reading: Reading) -> None:
+    def _on_answered(self, slots: Numbers, reading: Reading) -> None:
         self._busy_since, self._refusals = None, 0
         self._has_withheld = self._has_withheld or FORGOTTEN in reading.positions
         report = self._report
@@ -452,58 +440,36 @@ class Purchase:
         report.extra_records += reading.extra
         report.wrong_counts += reading.wrong_count
         report.failed_records += reading.positions.count(FAILED)
-        matches = self._matches(reading)
-        stored = reading.stored
-        miss = Known("missed", stored.request_id, self.run, stored.answered_at)
-        for question, position in zip(questions, reading.positions, strict=True):
-            self._settle(question, position, matches.get(position, miss))
+        self._apply(slots, reading)
         if reading.unreadable:
             self._halt("a reply could not be read; it is kept, and nothing more was sent")
         elif not reading.is_whole:
             self._halt("a reply broke off; nothing more was sent")
 
-    def _matches(self, reading: Reading) -> dict[int, Known]:
-        """By position in the reply, the contact there."""
-        return {
-            position: Known(
-                "matched",
-                reading.stored.request_id,
-                self.run,
-                reading.stored.answered_at,
-                position,
-                has_vanity=row in reading.with_vanity,
-                contacts=reading.contacts,
-                row=row,
-            )
-            for position, row in reading.rows.items()
-        }
+    def _apply(self, slots: Numbers, reading: Reading) -> None:
+        position = np.array(reading.positions, dtype=np.int64)
+        contact = np.array([reading.rows.get(place, NONE) for place in reading.positions], dtype=np.int64)
+        is_vanity = np.zeros(reading.contacts.columns.num_rows + 1, dtype=np.bool_)
+        is_vanity[[*reading.with_vanity]] = True
+        self._window.answer(
+            slots,
+            _states(position),
+            Answers(
+                request_id=reading.stored.request_id,
+                answered_at=reading.stored.answered_at,
+                source=self._window.slots.add_source(reading.contacts),
+                position=np.where(position >= 0, position, NONE),
+                contact=contact,
+                has_vanity=is_vanity[contact] & (contact != NONE),
+            ),
+        )
 
     def _halt(self, why: str) -> None:
         self._report.stopped = why
         self._stop.set()
 
-    def _settle(self, question: Question, position: int, answer: Known) -> None:
-        if position >= 0:
-            self._agenda.settle(question, "matched", answer)
-        elif position == MISSED:
-            self._settle_miss(question, answer)
-        elif position == FAILED:
-            self._agenda.settle(question, "not_asked")
-        elif position == FORGOTTEN:
-            self._agenda.settle(question, "suppressed")
-        else:
-            self._agenda.settle(question, "in_doubt" if position == IN_DOUBT else "unreadable")
-
-    def _settle_miss(self, question: Question, miss: Known) -> None:
-        if question.old_answer is not None:
-            # It was bought before, asked again because it was old, and not found any more.
-            self._agenda.settle(question, "matched", question.old_answer)
-        else:
-            self._agenda.settle(question, "missed", miss)
-
     def _on_doubt(self, done: NotAnswered) -> None:
-        for question in done.request.questions:
-            self._agenda.settle(question, "in_doubt")
+        self._window.settle(done.request.slots, State.IN_DOUBT)
         if is_free_by_status(done.status):
             self._halt(
                 f"the API refused with HTTP {done.status} and yet speaks of contacts; that request is in "
@@ -524,7 +490,7 @@ class Purchase:
             )
         self._refusals += 1
         self._report.retries["429, too many requests"] += 1
-        self._retries.append((done.request.questions, done.request.attempt))
+        self._retries.append((done.request.slots, done.request.attempt))
 
     def _on_free(self, done: NotAnswered) -> None:
         attempt = done.request.attempt + 1
@@ -536,7 +502,7 @@ class Purchase:
         # Not random for security: so that several senders do not come back at once.
         jitter = 1 + random.random() / 4  # noqa: S311
         self._not_before = time.monotonic() + jitter * min(0.125 * 2**attempt, _LONGEST_BACKOFF)
-        self._retries.append((done.request.questions, attempt))
+        self._retries.append((done.request.slots, attempt))
 
     # Ending
 
@@ -579,8 +545,13 @@ class Purchase:
         self._client.abort()
 
 
-def _identifiers_and_keys(questions: Iterable[Question]) -> Iterable[tuple[Identifier, bytes]]:
-    return ((question.identifier, question.key) for question in questions)
+def _states(positions: Numbers) -> Codes:
+    """What the outcomes of questions make of them."""
+    states = np.full(len(positions), State.UNREADABLE, dtype=np.int8)
+    states[positions >= 0] = State.MATCHED
+    for outcome, state in _STATE_OF_OUTCOME.items():
+        states[positions == outcome] = state
+    return states
 
 
 def _depends_on_clock(settings: Settings, ledger: Ledger) -> bool:

@@ -104,11 +104,11 @@ class Report:
         Rows that nobody may ask for, such as those of a shared phone, are not missing.
         """
         rows = [
-            f"{_rows_are(count)} {what}"
-            for count, what in (
-                (self.not_asked, "not asked"),
-                (self.in_doubt, "in doubt"),
-                (self.unreadable, "unreadable"),
+            f"{_rows(count)} {(was if count == 1 else were)} {what}"
+            for count, was, were, what in (
+                (self.not_asked, "was", "were", "not asked"),
+                (self.in_doubt, "is", "are", "in doubt"),
+                (self.unreadable, "is", "are", "unreadable"),
             )
             if count
         ]
@@ -275,8 +275,8 @@ def warn_of_rest(report: Report) -> None:
         warnings.warn(f"{report.unfinished}", stacklevel=4)
 
 
-def _rows_are(count: int) -> str:
-    return "1 row is" if count == 1 else f"{count:,} rows are"
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _most_common(counter: Counter[str]) -> str:

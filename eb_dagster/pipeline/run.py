@@ -12,30 +12,31 @@ import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NoReturn
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from eb_dagster.api.client import Client
 from eb_dagster.errors import EnrichError, LedgerError, counted
 from eb_dagster.identifiers.columns import Layout
-from eb_dagster.identifiers.model import Candidates, Identifier, Trait
+from eb_dagster.identifiers.model import Candidates, Identifier
+from eb_dagster.identifiers.offers import Offers, offers_of
+from eb_dagster.identifiers.offers import joined as joined_offers
 from eb_dagster.ledger.companions import Companions
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.pipeline.agenda import Agenda
-from eb_dagster.pipeline.eligibility import Narrowing, companions_in, phones_of_others
+from eb_dagster.pipeline.eligibility import companions_in, narrowed, phones_of_others
 from eb_dagster.pipeline.explain import Cells, IsShared, explained
-from eb_dagster.pipeline.offers import Offers
+from eb_dagster.pipeline.lookup import Lookup
+from eb_dagster.pipeline.offers import Booleans, KeyedOffers
 from eb_dagster.pipeline.output import Finisher
 from eb_dagster.pipeline.plan import Plan, PlanCount
 from eb_dagster.pipeline.progress import Display, display_for
-from eb_dagster.pipeline.purchase import Lookup, Purchase
+from eb_dagster.pipeline.purchase import Purchase
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import Block, Settlement
+from eb_dagster.pipeline.rows import State
 from eb_dagster.pipeline.shutdown import Interruption, marked
+from eb_dagster.pipeline.window import Rows, Window
 from eb_dagster.settings import Settings
 from eb_dagster.tables.source import InputColumns, Source, joined, sliced
 
@@ -52,7 +53,7 @@ MOST_ROWS_LOOKED_UP: Final = 65_536
 # requests, if all are asked; half as many cost a quarter more, some 0.3 us a row, and hold half as much.
 _ROWS_LOOKED_UP: Final = 700
 
-Chunks = Iterator[list[Candidates]]
+Chunks = Iterator[Offers]
 """What the rows of a table offer, some rows at a time."""
 
 
@@ -66,10 +67,10 @@ class Setup:
     added_schema: pa.Schema
     """The columns that are added."""
 
-    def purchase(self, agenda: Agenda, report: Report) -> Purchase:
+    def purchase(self, window: Window, report: Report) -> Purchase:
         """A purchase, when what ended processes had in flight is settled."""
         purchase = Purchase(
-            settings=self.settings, ledger=self.ledger, client=self.client, agenda=agenda, report=report
+            settings=self.settings, ledger=self.ledger, client=self.client, window=window, report=report
         )
         purchase.take_over()
         return purchase
@@ -81,21 +82,6 @@ class Setup:
 def chunks_of(source: Source, columns: InputColumns) -> Chunks:
     """What the rows of a table offer, as many rows at a time as are read together."""
     return source.offers(columns, rows=2 * BLOCK_ROWS)
-
-
-class LookedUp(NamedTuple):
-    """What rows offer, how the ledger ends some of them, and what it knows of these and other rows."""
-
-    candidates: list[Candidates]
-    settlement: Settlement
-    lookup: Lookup
-
-    def parts(self) -> Iterator[LookedUp]:
-        """The rows as they leave: all together if none of them has to be asked."""
-        rows = BLOCK_ROWS if self.settlement.is_open.any() else max(1, len(self.candidates))
-        for start in range(0, len(self.candidates), rows):
-            candidates = self.candidates[start : start + rows]
-            yield LookedUp(candidates, self.settlement.part(start, rows), self.lookup)
 
 
 class LookAhead:
@@ -117,21 +103,23 @@ class LookAhead:
         if layout.shape != "wide" or len(layout.columns) < 2:
             # Nothing stands beside an identifier.
             return
-        rows: list[Candidates] = []
+        waiting: list[Offers] = []
+        rows = 0
         for chunk in chunks:
-            rows += chunk
-            if len(rows) >= MOST_ROWS_LOOKED_UP:
-                self._note_companions(Offers(rows, self._ledger.keys))
-                rows = []
-        self._note_companions(Offers(rows, self._ledger.keys))
+            waiting.append(chunk)
+            rows += len(chunk)
+            if rows >= MOST_ROWS_LOOKED_UP:
+                self._note_companions(KeyedOffers(joined_offers(waiting), self._ledger))
+                waiting, rows = [], 0
+        self._note_companions(KeyedOffers(joined_offers(waiting), self._ledger))
 
-    def looked_up(self, chunks: Chunks) -> Iterator[LookedUp]:
-        """The chunks with what the ledger knows of them.
+    def looked_up(self, chunks: Chunks) -> Iterator[Rows]:
+        """The rows as they leave, with what the ledger knows of them.
 
         A look-up goes through the whole ledger. So the larger the ledger is, the more rows share one; and
         the fewer of them are still to be asked, the more.
         """
-        waiting: list[list[Candidates]] = []
+        waiting: list[Offers] = []
         rows, share_to_ask = 0, 1.0
         for chunk in chunks:
             waiting.append(chunk)
@@ -139,49 +127,55 @@ class LookAhead:
             enough = _ROWS_LOOKED_UP * math.sqrt(self._ledger.last_request())
             if rows * share_to_ask >= enough or rows >= MOST_ROWS_LOOKED_UP:
                 together = self._look_up_together(waiting)
-                known = together[-1].lookup.known
-                share_to_ask = 1 - len(known) / max(len(known.standing), 1)
+                is_known = together[-1].lookup.is_known
+                share_to_ask = 1 - np.count_nonzero(is_known) / max(len(is_known), 1)
                 waiting, rows = [], 0
                 yield from _taken_off(together)
         yield from _taken_off(self._look_up_together(waiting))
 
-    def _look_up_together(self, chunks: Sequence[list[Candidates]]) -> list[LookedUp]:
-        offers = Offers([row for chunk in chunks for row in chunk], self._ledger.keys)
+    def _look_up_together(self, chunks: Sequence[Offers]) -> list[Rows]:
+        keyed = KeyedOffers(joined_offers(chunks), self._ledger)
         if not self._has_read_first:
-            self._note_companions(offers)
-        lookup = self._look_up(offers)
-        narrowing = Narrowing(offers, is_shared=self.is_shared(offers, lookup), suppressed=lookup.suppressed)
-        narrowing.apply()
-        rows = offers.rows()
-        settlement = self._purchase.settle(offers, lookup)
-        starts = list(accumulate([len(chunk) for chunk in chunks], initial=0))
-        return [
-            LookedUp(rows[start:end], settlement.part(start, end - start), lookup)
-            for start, end in pairwise(starts)
-        ]
+            self._note_companions(keyed)
+        lookup = self._look_up(keyed)
+        offers = keyed.offers = narrowed(
+            keyed, is_shared=self.is_shared(keyed, lookup), is_suppressed=lookup.is_suppressed
+        )
+        # Rows leave as they were read together if none of them has to be asked.
+        is_unsettled = np.isin(lookup.states, (State.OPEN, State.ELSEWHERE))
+        parts: list[Rows] = []
+        start = 0
+        for chunk in chunks:
+            whole = offers[start : start + len(chunk)]
+            start += len(chunk)
+            rows = BLOCK_ROWS if is_unsettled[keyed.key_of_value[whole.identifiers]].any() else len(whole)
+            parts += [
+                Rows(keyed, lookup, whole[first : first + rows])
+                for first in range(0, len(whole), max(1, rows))
+            ]
+        return parts
 
-    def _look_up(self, offers: Offers) -> Lookup:
+    def _look_up(self, keyed: KeyedOffers) -> Lookup:
         if not self._settings.person:
-            return self._purchase.look_up(offers.identifiers, offers.keys)
-        lookup = self._purchase.look_up(offers.identifiers, offers.keys, also=("phone",))
+            return self._purchase.look_up(keyed)
+        lookup = self._purchase.look_up(keyed, also=("phone",))
         if "phone" not in self._settings.aliases:
-            lookup.known.forget(phones_of_others(offers, lookup.known, self._ledger))
+            lookup.known.forget(phones_of_others(keyed, lookup.known, self._ledger))
         return lookup
 
-    def _note_companions(self, offers: Offers) -> None:
-        self._companions.note(offers.keys, companions_in(offers, self._ledger.hasher("name")))
+    def _note_companions(self, keyed: KeyedOffers) -> None:
+        self._companions.note(keyed.keys.tolist(), companions_in(keyed, self._ledger.hasher("name")))
 
-    def is_shared(self, offers: Offers, lookup: Lookup) -> npt.NDArray[np.bool_]:
-        """Which identifiers several people share, as rows or contacts tell. A profile is one person's."""
-        is_profile = offers.have_trait(Trait.PROFILE, Trait.VANITY)
-        return (self._companions.shared(offers.keys) | lookup.known.is_of_two) & ~is_profile
+    def is_shared(self, keyed: KeyedOffers, lookup: Lookup) -> Booleans:
+        """Which keys several people share, as rows or contacts tell. A profile is one person's."""
+        is_profile = keyed.are_of(("social_profile",))
+        return (self._companions.shared(keyed.keys.tolist()) | lookup.known.is_of_two) & ~is_profile
 
     def shared_among(self, rows: Sequence[Candidates]) -> IsShared:
         """Tells which identifiers of these rows several people share."""
-        offers = Offers(rows, self._ledger.keys)
-        lookup = self._purchase.look_up(offers.identifiers, offers.keys)
-        is_shared = self.is_shared(offers, lookup).tolist()
-        shared_keys = {key for key, is_one in zip(offers.keys, is_shared, strict=True) if is_one}
+        keyed = KeyedOffers(offers_of(rows), self._ledger)
+        is_shared = self.is_shared(keyed, self._purchase.look_up(keyed))
+        shared_keys: set[bytes] = set(keyed.keys[is_shared].tolist())
 
         def check(identifier: Identifier) -> bool:
             return bool(shared_keys) and self._ledger.key(identifier) in shared_keys
@@ -189,21 +183,11 @@ class LookAhead:
         return check
 
 
-def _taken_off(together: list[LookedUp]) -> Iterator[LookedUp]:
+def _taken_off(together: list[Rows]) -> Iterator[Rows]:
     # Each leaves the list, so that what was taken in is not kept here too.
     together.reverse()
     while together:
         yield together.pop()
-
-
-def _take_in(agenda: Agenda, purchase: Purchase, part: LookedUp) -> Block:
-    settlement = part.settlement
-    # It leads to all rows of the look-up. If it settles nothing, it is not kept until the block leaves.
-    block = agenda.add(
-        part.candidates, settlement.open_keys(), settlement=None if settlement.is_open.all() else settlement
-    )
-    purchase.open(block.new, part.lookup)
-    return block
 
 
 # Plan and explain
@@ -211,17 +195,14 @@ def _take_in(agenda: Agenda, purchase: Purchase, part: LookedUp) -> Block:
 
 def make_plan(setup: Setup, source: Source, columns: InputColumns) -> Plan:
     """What enriching this table would ask and cost at most. Sends nothing, and stores nothing."""
-    agenda = Agenda()
-    purchase = setup.purchase(agenda, Report())
+    window = Window()
+    purchase = setup.purchase(window, Report())
     look_ahead = LookAhead(setup, purchase, is_plan=True)
     if source.is_rereadable:
         look_ahead.read_first(chunks_of(source, columns), columns.layout)
     count = PlanCount()
-    for looked_up in look_ahead.looked_up(chunks_of(source, columns)):
-        block = _take_in(agenda, purchase, looked_up)
-        count.expect(block.new)
-        agenda.start(block)
-        count.add(block, agenda.clear())
+    for rows in look_ahead.looked_up(chunks_of(source, columns)):
+        count.add(window, purchase.take_in(rows))
     settings, credits_left = setup.settings, purchase.left_by_caps()
     return count.plan(
         partition_size=settings.partition_size,
@@ -235,7 +216,7 @@ def make_plan(setup: Setup, source: Source, columns: InputColumns) -> Plan:
 
 def make_explanation(setup: Setup, source: Source, columns: InputColumns) -> pa.Table:
     """The table that tells of every cell of a rereadable table that is not used or not asked, and why."""
-    look_ahead = LookAhead(setup, setup.purchase(Agenda(), Report()), is_plan=True)
+    look_ahead = LookAhead(setup, setup.purchase(Window(), Report()), is_plan=True)
     look_ahead.read_first(chunks_of(source, columns), columns.layout)
     return explained(_cells(source, columns), shared_among=look_ahead.shared_among)
 
@@ -269,9 +250,9 @@ class Run:
         self._setup = setup
         self._tells = tells
         self._on_stopping = on_stopping
-        self._agenda = Agenda()
+        self._window = Window()
         self.report = Report()
-        self.purchase = setup.purchase(self._agenda, self.report)
+        self.purchase = setup.purchase(self._window, self.report)
         # Until it has ended, whoever closes the enricher has to end it.
         self._open_runs = open_runs
         open_runs.append(self)
@@ -317,27 +298,27 @@ class Run:
             _warn(report)
 
     def _fill_window(
-        self, ahead: Iterator[LookedUp], finisher: Finisher, window_rows: int, interruption: Interruption
+        self, ahead: Iterator[Rows], finisher: Finisher, window_rows: int, interruption: Interruption
     ) -> bool:
         """Take in rows until so many are open. Returns whether there are more."""
-        while self._agenda.open_rows < window_rows and not interruption:
-            looked_up = next(ahead, None)
-            if looked_up is None:
+        while self._window.open_rows < window_rows and not interruption:
+            rows = next(ahead, None)
+            if rows is None:
                 return False
-            self._start(looked_up, finisher)
+            self._start(rows, finisher)
         return True
 
     def _buy(
-        self, ahead: Iterator[LookedUp], finisher: Finisher, display: Display, interruption: Interruption
+        self, ahead: Iterator[Rows], finisher: Finisher, display: Display, interruption: Interruption
     ) -> Iterator[pa.RecordBatch]:
-        agenda, purchase = self._agenda, self.purchase
+        window, purchase = self._window, self.purchase
         window_rows = WINDOW_ROWS + max(0, purchase.most_in_flight - _IN_FLIGHT_IN_WINDOW)
         has_more = True
-        while has_more or agenda.blocks:
+        while has_more or window.blocks:
             if has_more:
                 has_more = self._fill_window(ahead, finisher, window_rows, interruption)
-            for block in agenda.leaving():
-                batch = finisher.finish(block, run=purchase.run, report=self.report)
+            for ended in window.leaving():
+                batch = finisher.finish(ended, report=self.report)
                 interruption.is_suspended = True
                 yield batch
                 interruption.is_suspended = False
@@ -345,20 +326,19 @@ class Run:
             if interruption:
                 self._stop(interruption)
             # While there is room for more rows, the queued ones may still become a full partition.
-            is_full = agenda.open_rows >= window_rows
-            if agenda.blocks and (is_full or not has_more):
+            is_full = window.open_rows >= window_rows
+            if window.blocks and (is_full or not has_more):
                 purchase.step(all_rows_in=not has_more)
 
-    def _start(self, looked_up: LookedUp, finisher: Finisher) -> None:
-        for part in looked_up.parts():
-            block = _take_in(self._agenda, self.purchase, part)
-            if block.has_choice:
-                self.purchase.catch_up(block.new, part.lookup)
-            finisher.expect(part.lookup.known.answering)
-            self._agenda.start(block)
-            self.report.rows_read += len(block.candidates)
-            self.report.identifiers += block.identifiers
-            self.report.folded += block.folded
+    def _start(self, rows: Rows, finisher: Finisher) -> None:
+        block = self.purchase.take_in(rows)
+        if block.has_choice:
+            self.purchase.catch_up(block, rows.lookup)
+        finisher.expect(rows.lookup.known.answering)
+        self._window.start(block)
+        self.report.rows_read += len(block.offers)
+        self.report.identifiers += block.identifiers
+        self.report.folded += block.folded
 
     def _stop(self, interruption: Interruption) -> NoReturn:
         self.purchase.finish()

@@ -10,16 +10,17 @@ import queue
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, TypeAlias
 
 from eb_dagster.api.client import Client, NoReply, Reply
 from eb_dagster.api.envelope import encode_form
 from eb_dagster.api.outcome import Verdict, judge
 from eb_dagster.errors import EnrichError, Refused
+from eb_dagster.identifiers.model import Identifier
+from eb_dagster.identifiers.offers import Numbers
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import Reading, apply_reply, compress
-from eb_dagster.pipeline.rows import Question
 from eb_dagster.settings import Settings
 
 Refusal: TypeAlias = Literal["free", "busy", "doubt", "refused"]
@@ -30,7 +31,9 @@ class Request:
     """A request that is claimed in the ledger."""
 
     request_id: int
-    questions: list[Question]
+    slots: Numbers = field(repr=False)
+    """The slots of the questions in the window of open rows."""
+    identifiers: list[Identifier] = field(repr=False)
     attempt: int
     """How many times these questions were sent before, in vain."""
     due: float
@@ -107,7 +110,7 @@ class Sender:
         # request all the same, and a thread that it has may still send it.
         self._pool.submit(self._exchange, request)
         self.in_flight += 1
-        self.credits_in_flight += len(request.questions)
+        self.credits_in_flight += len(request.identifiers)
 
     def take(self, *, seconds: float) -> Sent | None:
         """What came of a request, waiting for up to so many seconds; None if none is done."""
@@ -116,7 +119,7 @@ class Sender:
         except queue.Empty:
             return None
         self.in_flight -= 1
-        self.credits_in_flight -= len(done.request.questions)
+        self.credits_in_flight -= len(done.request.identifiers)
         return done
 
     def close(self) -> None:
@@ -142,8 +145,7 @@ class Sender:
         self._done.put(done)
 
     def _send(self, request: Request) -> Answered | NotAnswered:
-        identifiers = [question.identifier for question in request.questions]
-        form = encode_form(identifiers, required_fields=self._settings.required_fields)
+        form = encode_form(request.identifiers, required_fields=self._settings.required_fields)
         sent_at = time.time()
         try:
             outcome = self._client.send(form)
@@ -193,7 +195,7 @@ class Sender:
             complete=reply.complete,
             body=body,
         )
-        sent = {question.identifier.value: index for index, question in enumerate(request.questions)}
+        sent = {identifier.value: index for index, identifier in enumerate(request.identifiers)}
         return self._reader.submit(apply_reply, self._ledger, stored, sent=sent).result()
 
 

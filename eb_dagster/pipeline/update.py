@@ -22,11 +22,11 @@ from eb_dagster.contacts.enriched_tables import EnrichedTable
 from eb_dagster.contacts.schema import STATUS_COLUMNS
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.ledger.rejections import rejected_among
-from eb_dagster.pipeline.agenda import Agenda
 from eb_dagster.pipeline.publication import Withholder
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import ANSWERED
 from eb_dagster.pipeline.run import Chunks, LookAhead, Run, Setup, chunks_of
+from eb_dagster.pipeline.window import Window
 from eb_dagster.tables.keyed_rows import NO_ROW, KeyedRows, texts_in
 from eb_dagster.tables.source import BATCH_ROWS, InputColumns, Source, joined_schema, table_source
 
@@ -155,7 +155,7 @@ class Update:
         keys = ledger.keys(found_by.values())
         rejected = rejected_among(ledger, keys)
         known, _ = ledger.lookup(keys, required=pack_fields(settings.required_fields), alias_keys=keys)
-        look_ahead = LookAhead(self.setup, self.setup.purchase(Agenda(), Report()), is_plan=True)
+        look_ahead = LookAhead(self.setup, self.setup.purchase(Window(), Report()), is_plan=True)
         is_shared = look_ahead.shared_among(
             [Candidates((identifier,), ()) for identifier in found_by.values()]
         )

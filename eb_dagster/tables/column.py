@@ -58,6 +58,11 @@ def as_table(value: Any, *, kind: FieldType | None, identifiers: IdentifierColum
     return Named(column.framed(name), identifiers)
 
 
+def is_no_table(value: object) -> bool:
+    """Whether it is a path, a text or a dict of columns, which are often given where a table is due."""
+    return isinstance(value, str | bytes | Mapping) or hasattr(value, "__fspath__")
+
+
 def how_to_give(value: object) -> str:
     """What to do with something that is no table."""
     if isinstance(value, str | bytes) or hasattr(value, "__fspath__"):
@@ -99,7 +104,8 @@ class _Column:
 
         if isinstance(self.value, pd.Series):
             return cast("pd.Series[Any]", self.value).to_frame(name)
-        return pd.DataFrame({name: pd.Series([*self.value], dtype=object)})
+        values: list[object] = [*self.value]
+        return pd.DataFrame({name: pd.Series(values, dtype=object)})
 
 
 def _column_of(value: Any) -> _Column | None:

@@ -162,7 +162,7 @@ class ExcelWriter:
                     self._write(place, cell)
 
     def _write(self, place: int, cell: Any) -> None:
-        kind = type(cell)
+        kind: type = type(cell)
         if kind is str:
             if len(cell) > _LONGEST_TEXT:
                 raise InputError(

@@ -19,7 +19,8 @@ import pyarrow as pa
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers.columns import Layout, find_layout, listed
 from eb_dagster.identifiers.contract import check_text
-from eb_dagster.identifiers.model import Candidates, FieldType
+from eb_dagster.identifiers.model import FieldType
+from eb_dagster.identifiers.offers import Offers
 from eb_dagster.identifiers.rows import check_person_columns, read_batch, read_blocks, with_persons
 from eb_dagster.identifiers.texts import texts_of
 
@@ -69,12 +70,12 @@ class InputColumns:
         for column in self.layout.columns:
             yield replace(self, layout=Layout("wide", (column,)))
 
-    def read(self, batch: pa.RecordBatch) -> list[Candidates]:
+    def read(self, batch: pa.RecordBatch) -> Offers:
         """What each row of a batch offers."""
         rows = read_batch(batch, self.layout, default_region=self.default_region)
         return self._with_persons(rows, batch.column)
 
-    def read_pandas(self, frame: pd.DataFrame, *, rows: int) -> Iterator[list[Candidates]]:
+    def read_pandas(self, frame: pd.DataFrame, *, rows: int) -> Iterator[Offers]:
         """What each row of a dataframe offers, so many rows at a time."""
         start = 0
         for block in read_blocks(frame, self.layout, default_region=self.default_region, rows=rows):
@@ -82,7 +83,7 @@ class InputColumns:
             start += len(block)
             yield self._with_persons(block, piece.__getitem__)
 
-    def _with_persons(self, rows: list[Candidates], column: Callable[[str], object]) -> list[Candidates]:
+    def _with_persons(self, rows: Offers, column: Callable[[str], object]) -> Offers:
         if not self.person:
             return rows
         return with_persons(rows, {part: texts_of(column(name)) for part, name in self.person.items()})
@@ -132,7 +133,7 @@ class Source:
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         return self.batches()
 
-    def offers(self, columns: InputColumns, *, rows: int) -> Iterator[list[Candidates]]:
+    def offers(self, columns: InputColumns, *, rows: int) -> Iterator[Offers]:
         """What its rows offer, up to so many rows at a time; if it is not rereadable, only once."""
         return map(columns.read, sliced(self.batches(), rows))
 
@@ -162,7 +163,7 @@ class PandasSource(Source):
         """The names of its columns, as texts."""
         return [str(name) for name in self.frame.columns]
 
-    def offers(self, columns: InputColumns, *, rows: int) -> Iterator[list[Candidates]]:
+    def offers(self, columns: InputColumns, *, rows: int) -> Iterator[Offers]:
         """What its rows offer, by the cells as they are: a column of Python objects need not have an Arrow type."""
         return columns.read_pandas(self._with_text_names(columns.names), rows=rows)
 
@@ -220,7 +221,7 @@ class PolarsSource(Source):
         """The names of its columns. Nothing is collected for them."""
         return self._frame.collect_schema().names()
 
-    def offers(self, columns: InputColumns, *, rows: int) -> Iterator[list[Candidates]]:
+    def offers(self, columns: InputColumns, *, rows: int) -> Iterator[Offers]:
         """What its rows offer. No other column is converted, so that each may be of any type."""
         asked = PolarsSource(self._frame.select(columns.names))
         return map(columns.read, sliced(asked.batches(), rows))

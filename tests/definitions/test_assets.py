@@ -105,7 +105,7 @@ def test_a_dataframe_becomes_a_parquet_table_with_metadata(run, tmp_path):
     table = pq.read_table(tmp_path / "out.parquet")
     assert metadata["dagster/row_count"] == table.num_rows == 30
     assert metadata["dagster/uri"] == (tmp_path / "out.parquet").as_uri()
-    assert metadata["dagster/table_name"] == "out"
+    assert "dagster/table_name" not in metadata
     assert metadata["dagster/storage_kind"] == "parquet"
     assert table.column("score").to_pylist() == list(range(30))
     assert table.column("label").to_pylist()[:3] == ["a", "b", None]

@@ -20,6 +20,7 @@ PARTS = {
     "crashes": ("crashes", "figures"),
     "images": ("images", "figures"),
     "storage": ("storage", "figures"),
+    "index": ("index_faults", "figures"),
     "machine": ("machine", "figures"),
 }
 TOTALS = ("charged", "charged twice", "charged and lost", "charged and forgotten", "requests of a re-run")

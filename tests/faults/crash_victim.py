@@ -121,7 +121,7 @@ def live(order: Order, folder: Path) -> int:
         _wait_at(folder / "start")
     if order.get("forks"):
         return _fork_while_buying(order, folder)
-    countdown = _Countdown(order["dies_at_step"]) if "dies_at_step" in order else None
+    countdown = Countdown(order["dies_at_step"]) if "dies_at_step" in order else None
     if countdown is not None:
         countdown.start()
     *earlier, last = order["runs"]
@@ -253,7 +253,7 @@ class _StopBeforeSenders:
         _wait_at(self._folder / "go_on")
 
 
-class _Countdown:
+class Countdown:
     """Counts the steps of all threads and dies at one of them: before it, or just after."""
 
     def __init__(self, fatal_step: int) -> None:

@@ -4,11 +4,15 @@ import threading
 from contextlib import closing
 
 import pytest
+import sqlalchemy as sa
 
+from eb_dagster.api.envelope import MISSED, UNREADABLE
 from eb_dagster.identifiers.model import Identifier
+from eb_dagster.ledger import reconcile
 from eb_dagster.ledger.budget import Limits
 from eb_dagster.ledger.ledger import Ledger
-from tests.ledger.steps import ENDPOINT, JANE, JOHN, claim
+from eb_dagster.ledger.schema import counters
+from tests.ledger.steps import ENDPOINT, JANE, JOHN, answer, claim
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,51 @@ def test_what_is_at_risk_at_one_endpoint_bounds_no_other(ledger, where):
     with closing(Ledger(where, endpoint="https://api.example/v1/bulk-enrich")) as other:
         assert claim(other, JANE, JOHN, limits=limits).granted == 2
         assert claim(other, Identifier("email", "x@firm.example"), limits=limits).short_of == "risk"
+
+
+def amounts(ledger: Ledger) -> tuple[int, int, int, int]:
+    spent = ledger.budget.spending()
+    return spent.credits, spent.in_flight, spent.in_doubt, spent.unreadable
+
+
+def test_what_is_spent_and_at_risk_follows_each_step_of_a_request(ledger):
+    requests = [
+        claim(ledger, *[Identifier("email", f"p{n}{k}@firm.example") for k in range(3)]) for n in range(4)
+    ]
+    late, free, bought, unread = [request.request_id for request in requests]
+    assert amounts(ledger) == (0, 12, 0, 0)
+    ledger.release(free, state="free", note="")
+    ledger.doubt(late, http_status=None, note="")
+    assert amounts(ledger) == (0, 6, 3, 0)
+    answer(ledger, bought, 0, 1, MISSED)
+    answer(ledger, unread, 0, UNREADABLE, MISSED)
+    assert amounts(ledger) == (3, 0, 3, 1)
+    reconcile.resolve(ledger, [late], "charged", credits=2)
+    assert amounts(ledger) == (5, 0, 0, 1)
+    # The reply comes after all, and with it the decision goes.
+    ledger.record(late, http_status=200, encoding="", complete=True, body=b"raw")
+    assert amounts(ledger) == (3, 3, 0, 1)
+    assert ledger.budget.spending(run="r") == ledger.budget.spending()
+    assert reconcile.check(ledger) == []
+
+
+@pytest.mark.parametrize("damage", ["a number", "a missing row", "no rows"])
+def test_damaged_counters_are_told_and_counted_anew(ledger, where, damage):
+    claimed = claim(ledger, JANE, JOHN)
+    with ledger.database.transaction() as connection:
+        if damage == "a number":
+            connection.execute(sa.update(counters).values(at_risk=0))
+        else:
+            is_gone = counters.c.name == "all" if damage == "a missing row" else sa.true()
+            connection.execute(sa.delete(counters).where(is_gone))
+    assert any("counte" in fault for fault in reconcile.check(ledger))
+    # Nothing is asked beyond the limits meanwhile.
+    x = Identifier("email", "x@firm.example")
+    limits = Limits(2, 2, max_credits_per_day=2, max_credits_per_month=2)
+    assert claim(ledger, x, limits=limits).granted == 0
+    assert amounts(ledger) == (0, 2, 0, 0)
+    with closing(Ledger(where, endpoint=ENDPOINT)) as other:
+        assert claim(other, x).granted == 1
+        assert reconcile.check(other) == []
+    ledger.release(claimed.request_id, state="free", note="")
+    assert amounts(ledger) == (0, 1, 0, 0)

@@ -125,7 +125,7 @@ def test_nothing_is_said_of_what_there_was_not():
 
 
 def test_why_it_stopped_is_told_and_escaped():
-    assert "Stopped early: max_credits &lt; 5: 50 rows are not asked, 20 rows are in doubt." in report_page(
+    assert "Stopped early: max_credits &lt; 5: 50 rows were not asked, 20 rows are in doubt." in report_page(
         report(stopped="max_credits < 5")
     )
 

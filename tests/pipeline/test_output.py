@@ -2,53 +2,76 @@
 
 import json
 import sqlite3
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eb_dagster import LedgerError
-from eb_dagster.contacts.flatten import flatten
-from eb_dagster.contacts.schema import arrow_schema
+from eb_dagster.contacts.flatten import Flattened, flatten
+from eb_dagster.contacts.schema import STATUSES, Status, arrow_schema
 from eb_dagster.contacts.tolerant_parser import read_contact
-from eb_dagster.identifiers.model import Candidates, Identifier
+from eb_dagster.identifiers.model import FIELD_TYPES, Candidates, Identifier, Trait
+from eb_dagster.identifiers.offers import offers_of
 from eb_dagster.ledger.budget import Limits
-from eb_dagster.ledger.known_keys import Known
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.pipeline import output
+from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import Block, Question, Row
 
+EMAIL = Identifier("email", "a@b.example")
 # By reply, who was found among those that were asked.
 replies = st.lists(st.lists(st.booleans(), min_size=1, max_size=12), min_size=1, max_size=4)
 
 
-def answers_of(asked: list[list[bool]]) -> list[tuple[str | None, Known]]:
+class Answer(NamedTuple):
+    """How a row ended, and where its contact is: among contacts in memory, or at a position of a kept reply."""
+
+    status: Status
+    request_id: int = 1
+    position: int = -1
+    contacts: Flattened | None = None
+    contact: int = -1
+
+
+def answers_of(asked: list[list[bool]]) -> list[tuple[str | None, Answer]]:
     """Whom each question found, and its answer, in the order of asking."""
-    made: list[tuple[str | None, Known]] = []
+    made: list[tuple[str | None, Answer]] = []
     for number, is_found in enumerate(asked, start=1):
         names = [f"{number}/{index}" if found else None for index, found in enumerate(is_found)]
-        contacts = [
+        contacts = flatten([
             None if name is None else read_contact(json.dumps({"full_name": name}).encode()) for name in names
-        ]
-        flattened = flatten(contacts)
-        made += [
-            (
-                name,
-                Known(
-                    "matched" if name else "missed", number, "run", 1.0, index, contacts=flattened, row=index
-                ),
-            )
-            for index, name in enumerate(names)
-        ]
+        ])  # fmt: skip
+        for index, name in enumerate(names):
+            found = Answer("matched", number, index, contacts, index)
+            made.append((name, found if name else Answer("not_found", number)))
     return made
 
 
-def block_of(rows: list[Row]) -> Block:
-    """These rows, none of which the ledger ended at once."""
-    candidates = [Candidates(tuple(question.identifier for question in row.questions), ()) for row in rows]
-    return Block(0, candidates, rows, range(len(rows)), [])
+def ended(answers: list[Answer]) -> EndedRows:
+    """Rows that ended with these answers."""
+    sources = {id(answer.contacts): answer.contacts for answer in answers if answer.contacts is not None}
+    number_of = {key: number for number, key in enumerate(sources)}
+    count = len(answers)
+    nothing = np.zeros(0, dtype=np.int64)
+    return EndedRows(
+        offers=offers_of([Candidates((EMAIL,), ())] * count),
+        status=np.array([STATUSES.index(answer.status) for answer in answers], dtype=np.int8),
+        kind=np.full(count, FIELD_TYPES.index("email"), dtype=np.int8),
+        trait=np.full(count, Trait.EMAIL, dtype=np.int8),
+        query=[EMAIL.value] * count,
+        request_id=np.array([answer.request_id for answer in answers], dtype=np.int64),
+        position=np.array([answer.position for answer in answers], dtype=np.int64),
+        source=np.array([number_of.get(id(answer.contacts), -1) for answer in answers], dtype=np.int64),
+        contact=np.array([answer.contact for answer in answers], dtype=np.int64),
+        answered_at=np.ones(count),
+        is_from_ledger=np.zeros(count, dtype=np.bool_),
+        sources={number_of[key]: contacts for key, contacts in sources.items()},
+        missed_row=nothing,
+        missed_kind=nothing.astype(np.int8),
+    )
 
 
 @st.composite
@@ -77,15 +100,13 @@ def test_each_row_gets_its_own_contact_however_rows_and_replies_stand(
     monkeypatch.setattr(output, "_MOST_PIECES", most_pieces)
     made = answers_of(asked)
     expected: list[str | None] = []
-    rows: list[Row] = []
+    rows: list[Answer] = []
     for index in data.draw(rows_of(made)):
         # Nobody for a row whose identifier was found, too: it is suppressed.
-        name, answer = made[0 if index is None else index]
-        question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
-        status = "suppressed" if index is None else "matched" if name else "not_found"
-        rows.append(Row((question,), status=status, question=question))
-        expected.append(name if status == "matched" else None)
-    batch = finisher.finish(block_of(rows), run="run", report=Report())
+        name, answer = (None, Answer("suppressed", 0)) if index is None else made[index]
+        rows.append(answer)
+        expected.append(name)
+    batch = finisher.finish(ended(rows), report=Report())
     assert batch.column("eb_full_name").to_pylist() == expected
     assert batch.column("eb_emails").null_count == len(rows)
     batch.validate(full=True)
@@ -112,13 +133,9 @@ def ledger_of_replies(tmp_path_factory):
     ledger.close()
 
 
-def row_of(request_id: int, position: int | None) -> Row:
+def row_of(request_id: int, position: int | None) -> Answer:
     """A row that one earlier answer ends; without a position, it missed."""
-    known = Known("missed", request_id, "earlier", 1.0)
-    if position is not None:
-        known = Known("matched", request_id, "earlier", 1.0, position)
-    question = Question(Identifier("email", "a@b.example"), b"", 0, answer=known)
-    return Row((question,), status="not_found" if position is None else "matched", question=question)
+    return Answer("not_found", request_id) if position is None else Answer("matched", request_id, position)
 
 
 @settings(max_examples=50)
@@ -134,7 +151,7 @@ def test_each_row_gets_its_own_contact_back_whatever_was_expected(ledger_of_repl
             rows = [row_of(*place) for place in block]
             # A reply that was read back stays at hand for a while, for the rows that come later.
             for _ in range(2):
-                batch = finisher.finish(block_of(rows), run="run", report=report)
+                batch = finisher.finish(ended(rows), report=report)
                 expected = [None if index is None else f"{request}/{index}" for request, index in block]
                 assert batch.column("eb_full_name").to_pylist() == expected
     found = sum(index is not None for block in blocks for _, index in block)
@@ -154,10 +171,10 @@ def test_a_damaged_reply_that_was_expected_stops_only_who_wants_it(tmp_path):
     connection.close()
     with output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher:
         finisher.expect([1, 2])
-        batch = finisher.finish(block_of([row_of(1, 0)]), run="run", report=Report())
+        batch = finisher.finish(ended([row_of(1, 0)]), report=Report())
         assert batch.column("eb_full_name").to_pylist() == ["Ada"]
         with pytest.raises(LedgerError, match="request 2"):
-            finisher.finish(block_of([row_of(2, 0)]), run="run", report=Report())
+            finisher.finish(ended([row_of(2, 0)]), report=Report())
     ledger.close()
 
 
@@ -167,21 +184,18 @@ def test_a_position_that_no_reply_has_is_damage(ledger_of_replies, position):
         output.Finisher(ledger_of_replies, arrow_schema(), columns=None, prefix="eb_") as finisher,
         pytest.raises(LedgerError, match="request 3 is damaged"),
     ):
-        finisher.finish(block_of([row_of(3, position)]), run="run", report=Report())
+        finisher.finish(ended([row_of(3, position)]), report=Report())
 
 
 def test_a_row_that_nobody_answered_is_given_nobody_of_a_reply(tmp_path):
     ledger = Ledger(tmp_path / "ledger.db", endpoint="https://api.example")
     someone = {"email": "a@b.example", "enriched_contact": {"full_name": "Ada"}}
     claim: Any = ledger.claim([b"k" * 16], run="run", required=0, limits=Limits(None, 1000), seen=0)
-    answers: Any = (("matched", 0, "Ada"), ("missed", -1, None))
+    answers: Any = (("matched", 0, "Ada"), ("not_found", -1, None))
     body = json.dumps({"contacts": [someone]}).encode()
     ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body)
     with output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher:
-        for standing, position, name in answers:
-            answer = Known(standing, claim.request_id, "run", 1.0, position)
-            question = Question(Identifier("email", "a@b.example"), b"", 0, answer=answer)
-            row = Row((question,), status="matched", question=question)
-            batch = finisher.finish(block_of([row]), run="run", report=Report())
+        for status, position, name in answers:
+            batch = finisher.finish(ended([Answer(status, claim.request_id, position)]), report=Report())
             assert batch.column("eb_full_name").to_pylist() == [name]
     ledger.close()

@@ -1,14 +1,14 @@
 """What a plan counts."""
 
-import hashlib
 import math
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eb_dagster.identifiers.model import Candidates, Identifier
-from eb_dagster.pipeline.agenda import Agenda
+from eb_dagster.identifiers.model import Identifier
 from eb_dagster.pipeline.plan import Plan, PlanCount
+from eb_dagster.pipeline.window import Window
+from tests.pipeline.tables import looked_up_rows, rows_offering
 
 PROFILE = Identifier("social_profile", "linkedin.com/in/ada")
 EMAIL = Identifier("email", "ada@firm.example")
@@ -16,19 +16,9 @@ OTHER = Identifier("email", "bob@firm.example")
 
 
 def planned(blocks: list[list[tuple[Identifier, ...]]], *, size: int = 3) -> Plan:
-    agenda, count = Agenda(), PlanCount()
+    window, count = Window(), PlanCount()
     for rows in blocks:
-        keys = {
-            identifier: hashlib.blake2b(identifier.value.encode()).digest()[:16]
-            for row in rows
-            for identifier in row
-        }
-        block = agenda.add([Candidates(row, ()) for row in rows], keys)
-        for question in block.new:
-            question.state = "open"
-        count.expect(block.new)
-        agenda.start(block)
-        count.add(block, agenda.clear())
+        count.add(window, window.add(looked_up_rows(rows_offering(*rows))))
     return count.plan(
         partition_size=size, max_credits=None, max_credits_at_risk=20 * size, requests_per_minute=198
     )

@@ -17,13 +17,16 @@ from eb_dagster import ConfigError, LedgerError, sandbox
 from eb_dagster.api.client import Reply
 from eb_dagster.api.outcome import judge
 from eb_dagster.identifiers.model import Candidates, Identifier
+from eb_dagster.identifiers.offers import offers_of
 from eb_dagster.ledger.budget import Limits
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import apply_reply
 from eb_dagster.pipeline import purchase, run, sender
-from eb_dagster.pipeline.agenda import Agenda
+from eb_dagster.pipeline.offers import KeyedOffers
 from eb_dagster.pipeline.purchase import Purchase
 from eb_dagster.pipeline.report import Report
+from eb_dagster.pipeline.rows import State
+from eb_dagster.pipeline.window import Rows, Window
 
 OTHER_PROCESS = """
 import json, os, sys
@@ -190,11 +193,12 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
     buyer = enricher(api, max_age=timedelta(microseconds=1))
     buyer.enrich_dataframe(pd.DataFrame({"email": [jane.value]}))
     with closing(Ledger(tmp_path / "ledger.db", endpoint=f"{api.url}/v1/bulk-enrich")) as ledger:
-        (key,), agenda = ledger.keys([jane]), Agenda()
+        (key,), window = ledger.keys([jane]), Window()
         buying = Purchase(
-            settings=buyer._settings, ledger=ledger, client=buyer._client, agenda=agenda, report=Report()
+            settings=buyer._settings, ledger=ledger, client=buyer._client, window=window, report=Report()
         )
-        lookup = buying.look_up([jane], [key])
+        keyed = KeyedOffers(offers_of([Candidates((jane,), ())]), ledger)
+        lookup = buying.look_up(keyed)
         claim = ledger.claim([key], run="other", required=0, limits=Limits(None, 10), seen=1)
         assert claim.request_id is not None
         body = json.dumps({"contacts": [{"value": jane.value, "enriched_contact": None}]}).encode()
@@ -202,15 +206,18 @@ def test_an_old_contact_that_was_asked_again_and_missed_since_the_look_up_is_kep
             ledger,
             ledger.record(claim.request_id, http_status=200, encoding="", complete=True, body=body),
         )
-        block = agenda.add([Candidates((jane,), ())], {jane: key})
-        buying.open(block.new, lookup)
-        assert (block.new[0].state, block.new[0].old_answer.is_stale) == ("open", True)
+        block = buying.take_in(Rows(keyed, lookup, keyed.offers))
+        table = window.slots.table[block.new_slots]
+        assert (table["state"].tolist(), table["has_old"].tolist()) == ([State.OPEN], [True])
         if told_by == "look-up":
-            buying.catch_up(block.new, lookup)
+            buying.catch_up(block, lookup)
         else:
-            told = ledger.claim([key], run="mine", required=0, limits=Limits(None, 10), seen=1)
-            buying._learn(block.new, told.known)
-        assert (block.new[0].state, block.new[0].answer.request_id) == ("matched", 1)
+            window.start(block)
+            while window.slots.table["state"][block.new_slots] != State.MATCHED:
+                buying.step(all_rows_in=True)
+        table = window.slots.table[block.new_slots]
+        assert (table["state"].tolist(), table["request_id"].tolist()) == ([State.MATCHED], [1])
+        assert api.requests() == 1
         buying.finish()
 
 

@@ -28,26 +28,25 @@ def test_a_plan_makes_no_ledger_and_the_first_run_warns_of_a_new_one(stand_in, e
     assert buyer.plan(leads()).credits_at_most == 30
     assert len(buyer.explain(leads())) == 0
     assert not ledger.parent.exists()
-    address, where, caps = buyer.announcement().lines
-    assert address.startswith("buys from the sandbox on this machine, http://127.0.0.1:")
-    assert where.endswith("new and empty")
-    assert caps == "caps: 40 credits in this run, 100 credits left today"
+    address, where, caps = buyer.opening.lines
+    assert address.startswith("buys from: the sandbox at http://127.0.0.1:")
+    assert where == f"ledger: {ledger}"
+    assert caps == "credits left: 40 for this run, 100 today"
+    assert f"new and empty ({ledger})" in str(buyer.opening.warning)
     with pytest.warns(UserWarning, match=rf"the ledger is new and empty \({ledger}"):
         buyer.enrich_dataframe(leads())
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         buyer.enrich_dataframe(leads())
-        assert buyer.announcement().lines[1:] == (
-            f"ledger: {ledger}",
-            "caps: 40 credits in this run, 70 credits left today",
-        )
+        assert buyer.opening.warning is None
+        assert buyer.opening.lines[2] == "credits left: 40 for this run, 70 today"
     assert told == []
     assert buyer.plan(leads()).to_ask == 0
 
 
 def test_a_run_that_stops_before_its_end_warns(stand_in, enricher):
     api = stand_in(match_rate=1.0, faults=[Fault("reset-after", 2, 2)])
-    with pytest.warns(UserWarning, match="max_credits is spent: 20 rows are not asked"):
+    with pytest.warns(UserWarning, match="max_credits is spent: 20 rows were not asked"):
         enricher(api, max_credits=10).enrich_dataframe(leads())
     with pytest.warns(UserWarning, match="not every row has an answer: 20 rows are in doubt"):
         enricher(api).enrich_dataframe(leads())
@@ -117,7 +116,7 @@ def test_the_log_and_the_bar_move_before_the_first_reply_and_say_why(stand_in, e
     enricher(api, progress=True).enrich_dataframe(leads())
     assert "waiting for 1 request" in capsys.readouterr().err
     lines = [record.getMessage() for record in caplog.records if record.name == "eb_dagster"]
-    assert lines[0].startswith("buys from the sandbox")
+    assert lines[0].startswith("buys from: the sandbox")
     assert any("waiting for 1 request" in line for line in lines)
     assert lines[-1].startswith("1 request answered, 30 of 30 rows, 30 credits")
     assert "sent again: 1 × 429, too many requests" in lines[-1]
