@@ -19,6 +19,6 @@ class Commands(click.Group):
         except click.UsageError as error:
             meant = closest(args[0], self.commands)
             # Newer releases of click say it themselves.
-            if meant is not None and "mean" not in error.message:
-                error.message = f"{error.message.rstrip('.')}. Did you mean {meant}?"
-            raise
+            if meant is None or "mean" in error.message:
+                raise
+            raise click.UsageError(f"{error.message.rstrip('.')}. Did you mean {meant}?", ctx) from None

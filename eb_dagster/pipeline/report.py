@@ -241,7 +241,7 @@ class Report:
             self.answered_by | self.matched_by, key=lambda kind: -self.answered_by[kind]
         )
         for kind in most_asked_first:
-            rows = f"{self.matched_by[kind]:,} of {self.answered_by[kind]:,} rows that asked it"
+            rows = f"{self.matched_by[kind]:,} of {counted(self.answered_by[kind], 'row')} that asked it"
             facts.append((f"  by {kind}", rows))
         facts.append(("rows not found", f"{self.not_found:,}"))
         if self.contradicted:

@@ -121,7 +121,7 @@ def _unknown(file: Path, name: str, known: list[str]) -> ConfigError:
             f"{file.name} holds {shown(name)}: a file never holds a key. Remove it there, and set EXACTBUYER_API_KEY in "
             "the environment"
         )
-    hint = f"did you mean {meant}?" if meant else f"choose from {', '.join(known)}"
+    hint = f"correct it: did you mean {meant}?" if meant else f"choose from {', '.join(known)}"
     return ConfigError(f"{file.name}: there is no setting {shown(name)}; {hint}")
 
 
@@ -132,19 +132,20 @@ def _check(file: Path, name: str, value: Any) -> None:
     if name == "person":
         _check_parts(file, name, value, PERSON_PARTS)
     setting = next(setting for setting in SETTINGS.values() if setting.plain_name == name)
+    age = _number(file, name, value) if isinstance(setting.check, Age) else None
     check = cast("Callable[[str, Any], object]", setting.check)
     try:
         if isinstance(setting.check, Age):
-            days(name, _number(name, value))
+            days(name, age)
         else:
             check(name, value)
     except ConfigError as error:
         raise ConfigError(f"{file.name}: {error.args[0]}") from None
 
 
-def _number(name: str, value: object) -> float:
+def _number(file: Path, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{name} is {shown(value)}; give a number of days, such as 90")
+        raise ConfigError(f"{file.name}: {name} is {shown(value)}; give a number of days, such as 90")
     return value
 
 
@@ -154,5 +155,5 @@ def _check_parts(file: Path, name: str, value: object, parts: tuple[str, ...]) -
     for part in cast("dict[str, object]", value):
         if part not in parts:
             meant = closest(part, parts)
-            hint = f"did you mean {meant}?" if meant else f"choose from {', '.join(parts)}"
+            hint = f"correct it: did you mean {meant}?" if meant else f"choose from {', '.join(parts)}"
             raise ConfigError(f"{file.name}: [{name}] knows no {shown(part)}; {hint}")

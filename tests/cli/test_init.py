@@ -67,7 +67,7 @@ def test_a_person_is_asked_what_cannot_be_known(stand_in, shell, tmp_path):
     assert pd.read_csv("out.csv")["eb_status"].tolist() == ["matched", "matched"]
     # An option comes before the file, whichever setting it is.
     capped = shell(api, "plan", "leads.csv", "--max-credits", "1", "--price", "2")
-    assert "caps: 1 credit in this run" in capped.said
+    assert "credits left: 1 for this run" in capped.said
 
 
 def test_without_a_terminal_what_was_found_is_taken_and_nothing_is_guessed(stand_in, shell):
@@ -152,7 +152,7 @@ def test_the_doctor_says_what_to_mend_and_sends_no_key(stand_in, shell, monkeypa
     monkeypatch.setenv("EB_DAGSTER_LEDGER", str(Path("new") / "ledger.db"))
     well = shell(api, "doctor")
     assert (well.code, well.out.count("✓")) == (0, 6), well.out
-    assert f"✓ address: the sandbox on this machine, {api.url} answers" in well.out
+    assert f"✓ address: the sandbox at {api.url} answers" in well.out
     assert "! ledger: " in well.out
     assert not Path("new").exists()
     for key, told in [("", "✗ key: no API key"), ("your-api-key", "! key: "), ("ab cd", "holds a blank")]:
