@@ -54,6 +54,14 @@ def coverage(session: nox.Session) -> None:
     session.run(locked(session, "python"), "-m", "pytest", "--cov", "--cov-report=term", *session.posargs)
 
 
+@nox.session
+def dbt(session: nox.Session) -> None:
+    """Test with dbt, whose pins need an environment of their own."""
+    session.install("-e", f".[{EXTRAS}]", "pytest", "pytest-timeout", "pytest-xdist", "hypothesis")
+    session.install("dagster-dbt>=0.29", "dbt-core>=1.10,<2", "dbt-duckdb>=1.10,<2")
+    session.run("python", "-m", "pytest", "-n0", "-p", "no:warnings", "tests/definitions/test_dbt.py")
+
+
 @nox.session(venv_backend="none")
 def docs(session: nox.Session) -> None:
     """Build the documents into `build/site`."""

@@ -26,9 +26,14 @@ if TYPE_CHECKING:
     from eb_dagster.definitions.assets import build_enriched_contacts_asset as build_enriched_contacts_asset
     from eb_dagster.definitions.checks import EnrichmentChecks as EnrichmentChecks
     from eb_dagster.definitions.component import EnrichedContactsComponent as EnrichedContactsComponent
+    from eb_dagster.definitions.contact_tables import build_contact_tables_asset as build_contact_tables_asset
     from eb_dagster.definitions.materialize import Enrichment as Enrichment
     from eb_dagster.definitions.materialize import LaunchConfig as LaunchConfig
     from eb_dagster.definitions.resource import ExactBuyerResource as ExactBuyerResource
+    from eb_dagster.definitions.table_components import ContactTablesComponent as ContactTablesComponent
+    from eb_dagster.definitions.table_components import (
+        ExactBuyerResourceComponent as ExactBuyerResourceComponent,
+    )
     from eb_dagster.enricher import Enricher as Enricher
     from eb_dagster.enricher import enrich_dataframe as enrich_dataframe
     from eb_dagster.errors import Busy as Busy
@@ -51,6 +56,7 @@ _PUBLIC = {
     "Busy": "errors",
     "ConfigError": "errors",
     "ContactIdentifiers": "identifiers.contract",
+    "ContactTablesComponent": "definitions.table_components",
     "EnrichError": "errors",
     "EnrichedContacts": "contacts.schema",
     "EnrichedContactsComponent": "definitions.component",
@@ -58,6 +64,7 @@ _PUBLIC = {
     "Enrichment": "definitions.materialize",
     "EnrichmentChecks": "definitions.checks",
     "ExactBuyerResource": "definitions.resource",
+    "ExactBuyerResourceComponent": "definitions.table_components",
     "InputError": "errors",
     "LaunchConfig": "definitions.materialize",
     "LedgerError": "errors",
@@ -66,6 +73,7 @@ _PUBLIC = {
     "Plan": "pipeline.plan",
     "Refused": "errors",
     "Report": "pipeline.report",
+    "build_contact_tables_asset": "definitions.contact_tables",
     "build_enriched_contacts_asset": "definitions.assets",
     "enrich_dataframe": "enricher",
     "read_query": "tables.query",

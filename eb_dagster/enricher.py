@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,11 +16,19 @@ import pyarrow as pa
 from eb_dagster.api.client import Client
 from eb_dagster.contacts.enriched_tables import nothing_enriched, prefix_of_enriched, read_enriched
 from eb_dagster.contacts.schema import arrow_schema, enriched_contacts, to_pandas
-from eb_dagster.errors import ConfigError, InputError, LedgerError, OverBudget, shown_list
+from eb_dagster.errors import (
+    ConfigError,
+    InputError,
+    LedgerError,
+    OverBudget,
+    counted,
+    shown_list,
+)
 from eb_dagster.identifiers.columns import Layout
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.ledger import privacy
 from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.pipeline.lazy_ledger import LazyLedger
 from eb_dagster.pipeline.opening import Opening, opening_of
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.publication import Publisher
@@ -35,10 +42,12 @@ from eb_dagster.pipeline.run import (
     make_explanation,
     make_plan,
 )
+from eb_dagster.pipeline.run_log import LOGGER
 from eb_dagster.pipeline.update import Update
-from eb_dagster.settings import EnricherOptions, endpoint_of, read_settings, signature
+from eb_dagster.pipeline.watch import Watch
+from eb_dagster.settings import EnricherOptions, read_settings, signature
 from eb_dagster.settings.config_file import CONFIG_FILE, read_config
-from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give
+from eb_dagster.tables.column import IdentifierColumns, as_table, how_to_give, is_no_table
 from eb_dagster.tables.keyed_rows import keyed_rows
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import Revision, parquet_source
@@ -136,7 +145,7 @@ class Enricher:
             proxy=self._settings.proxy,
             ca_bundle=self._settings.ca_bundle,
         )
-        self._ledger = Ledger(self._settings.ledger, endpoint=endpoint_of(self._settings.base_url))
+        self._lazy_ledger = LazyLedger(self._settings)
         self.report = Report()
         self.on_stopping: Callable[[str], None] | None = None
         """Called when a signal stops a run, with what it still waits for; by default that is said above the bar."""
@@ -144,11 +153,13 @@ class Enricher:
         """The file with settings that was read, if one was."""
         self._runs: list[Run] = []
         """The runs that have not ended."""
-        try:
-            self._check_clock()
-        except BaseException:
-            self._ledger.close()
-            raise
+        self._watch = Watch(report=lambda: self.report, opening=lambda: self.opening)
+        if self._lazy_ledger.is_there:
+            try:
+                self._check_clock()
+            except BaseException:
+                self._lazy_ledger.close()
+                raise
 
     @classmethod
     def from_config(
@@ -168,7 +179,7 @@ class Enricher:
             raise ConfigError(
                 f"there is no {CONFIG_FILE} in the working directory; name a file, or make one with eb-dagster init"
             )
-        logging.getLogger("eb_dagster").info("settings from %s", config.said)
+        LOGGER.info("settings from %s", config.said)
         settings = config.options()
         if options.keys() & {*FIELD_TYPES}:
             # The columns that are given stand for all that the file names.
@@ -192,9 +203,10 @@ class Enricher:
         """Take in what is in flight, then let go of the ledger."""
         try:
             while self._runs:
+                self._watch.note_early_end("it was interrupted")
                 self._runs[-1].end()
         finally:
-            self._ledger.close()
+            self._lazy_ledger.close()
 
     def suppress(self, identifiers: Iterable[tuple[FieldType, str]]) -> int:
         """Keep people from ever being sent or handed out, by (kind, text) in any spelling.
@@ -238,7 +250,8 @@ class Enricher:
         Takes what `enrich_dataframe` and `enrich_batches` take.
         """
         source, columns = self._read(frame, kind=kind)
-        return replace(make_plan(self._setup, source, columns), price=self._settings.price)
+        plan = make_plan(self._setup_to_read, source, columns)
+        return replace(plan, price=self._settings.price)
 
     def explain(self, frame: Any, *, kind: FieldType | None = None) -> Any:
         """Every cell that is not used or not asked: a table of row (counted from 1), column and reason.
@@ -247,7 +260,7 @@ class Enricher:
         """
         source, columns = self._read(frame, kind=kind)
         source = source.held()
-        table = make_explanation(self._setup, source, columns)
+        table = make_explanation(self._setup_to_read, source, columns)
         return cast("Any", table).to_pandas() if isinstance(source, PandasSource) else table
 
     @overload
@@ -350,7 +363,8 @@ class Enricher:
             columns=columns,
             rows=keyed_rows(leads, earlier.others, key=key),
             earlier=earlier,
-            new_run=self._new_run,
+            run=lambda chunks, rows, again: self._run(chunks, columns.layout, rows=rows, again=again),
+            report=lambda: self.report,
             open_runs=self._runs,
             refuse=lambda rows: self._refuse_over_budget(rows, columns),
         )
@@ -422,12 +436,23 @@ class Enricher:
     @property
     def opening(self) -> Opening:
         """From whom this buys, by which ledger, and what the caps leave: to be said before anything is bought."""
-        return opening_of(self._setup)
+        return opening_of(self._settings, self._lazy_ledger.to_read())
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._lazy_ledger.to_write()
 
     @property
     def _setup(self) -> Setup:
+        return self._setup_of(self._ledger)
+
+    @property
+    def _setup_to_read(self) -> Setup:
+        return self._setup_of(self._lazy_ledger.to_read())
+
+    def _setup_of(self, ledger: Ledger) -> Setup:
         return Setup(
-            settings=self._settings, ledger=self._ledger, client=self._client, added_schema=self._added_schema
+            settings=self._settings, ledger=ledger, client=self._client, added_schema=self._added_schema
         )
 
     def _check_clock(self) -> None:
@@ -469,10 +494,10 @@ class Enricher:
         if self._settings.over_budget != "refuse":
             return
         cap = self._settings.max_credits
-        credits_at_most = make_plan(self._setup, source, columns).credits_at_most
+        credits_at_most = make_plan(self._setup_to_read, source, columns).credits_at_most
         if cap is not None and credits_at_most > cap:
             raise OverBudget(
-                f"this may cost {credits_at_most:,} credits, max_credits is {cap:,}. Raise "
+                f"this may cost {counted(credits_at_most, 'credit')}, max_credits is {cap:,}. Raise "
                 'it, shrink the input, or choose over_budget="stop"'
             )
 
@@ -481,7 +506,8 @@ class Enricher:
     def _run(
         self, chunks: Chunks, layout: Layout, *, rows: int | None, again: Callable[[], Chunks] | None
     ) -> Iterator[pa.RecordBatch]:
-        yield from self._new_run().added_columns(chunks, layout, rows=rows, again=again)
+        run = self._new_run()
+        yield from self._watch.over(run.added_columns(chunks, layout, rows=rows, again=again))
 
     def _new_run(self) -> Run:
         run = Run(self._setup, open_runs=self._runs, on_stopping=self.on_stopping)
@@ -522,7 +548,7 @@ class Enricher:
 
 def _stream(table: Any) -> Source:
     """What reads a table or a stream of batches."""
-    if isinstance(table, str | os.PathLike | dict):
+    if is_no_table(table):
         raise InputError(f"a table or Arrow data is due, not {how_to_give(table)}")
     source = source_of(table)
     if source is not None:

@@ -77,6 +77,15 @@ def did_you_mean(given: Iterable[object], choices: Sequence[str]) -> str:
     return f". Did you mean {' and '.join(map(repr, meant))}?" if meant else ""
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun: 1 row, 2 rows, 1 reply, 2 replies."""
+    if count == 1:
+        return f"1 {noun}"
+    # A reply, two replies; but a day, two days.
+    ends_like_reply = noun.endswith("y") and noun[-2:-1] not in "aeiou"
+    return f"{count:,} {noun[:-1]}ies" if ends_like_reply else f"{count:,} {noun}s"
+
+
 NOTHING_SENT = "Nothing was sent"
 BOUGHT = "Whatever was bought is in the ledger"
 

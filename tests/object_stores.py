@@ -5,9 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import re
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -94,3 +97,85 @@ def _serve(control: Connection) -> None:
     while True:
         faults[:] = control.recv()
         control.send(None)
+
+
+# Others
+
+
+@contextmanager
+def google() -> Iterator[str]:
+    """The address of a Google Cloud Storage of this machine's own, with the bucket `crm`."""
+    context = multiprocessing.get_context("spawn")
+    own_end, other_end = context.Pipe()
+    process = context.Process(target=_serve_google, args=(other_end,), daemon=True)
+    process.start()
+    try:
+        address = own_end.recv()
+        requests.post(
+            f"{address}/storage/v1/b?project=x", json={"name": "crm"}, timeout=10
+        ).raise_for_status()
+        yield address
+    finally:
+        process.terminate()
+        process.join()
+        own_end.close()
+
+
+def _serve_google(control: Connection) -> None:
+    import logging
+    import sys
+
+    from gcp_storage_emulator.server import create_server
+
+    logging.disable(logging.CRITICAL)
+    # It prints every request.
+    sys.stderr = open(os.devnull, "w")  # noqa: SIM115, PTH123 - until the process ends
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = create_server("127.0.0.1", port, in_memory=True)
+    server.start()
+    control.send(f"http://127.0.0.1:{port}")
+    control.recv()
+
+
+AZURITE = "EB_DAGSTER_AZURITE"
+"""Names the program azurite-blob (npm install azurite), which is not on every machine."""
+# The account that every Azurite has; both are published.
+AZURE_KEYS = {
+    "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",
+    "AZURE_STORAGE_ACCOUNT_KEY": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
+    "AZURE_ALLOW_HTTP": "true",
+}  # fmt: skip
+
+
+@contextmanager
+def azure(folder: Path) -> Iterator[str]:
+    """The address of an Azure Blob Storage of this machine's own, with the container `crm`."""
+    import pyarrow.fs
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    words = [
+        os.environ[AZURITE],
+        "--silent",
+        "--disableTelemetry",
+        "--skipApiVersionCheck",
+        "--location",
+        folder,
+    ]
+    with subprocess.Popen([*words, "--blobPort", str(port)], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            while b"successfully listens" not in process.stdout.readline():
+                assert process.poll() is None
+            authority = f"127.0.0.1:{port}"
+            pyarrow.fs.AzureFileSystem(
+                account_name=AZURE_KEYS["AZURE_STORAGE_ACCOUNT_NAME"],
+                account_key=AZURE_KEYS["AZURE_STORAGE_ACCOUNT_KEY"], blob_storage_authority=authority,
+                dfs_storage_authority=authority, blob_storage_scheme="http", dfs_storage_scheme="http",
+            ).create_dir("crm")  # fmt: skip
+            yield f"http://{authority}/devstoreaccount1"
+        finally:
+            process.terminate()

@@ -96,7 +96,7 @@ def test_no_snippet_is_left_out():
     # Text is a drawing. A fence without a language would not be run.
     assert set(fences[::2]) == {"python", "sh", "text"}
     assert set(fences[1::2]) == {""}
-    assert len(snippets("python")) == 10
+    assert len(snippets("python")) == 14
     assert len(snippets("sh")) == 5
     assert len(snippets("text")) == 1
     # A call that stands in a sentence would not be run.
@@ -125,7 +125,7 @@ def test_a_python_snippet_runs(snippet):
         assert [schedule.name for schedule in names["defs"].schedules or ()] in (["every_morning"], [])
     if Path("data").exists():
         contacts = pd.read_parquet("data/enriched_contacts.parquet")
-    elif "load_contacts" in names:
+    elif not names.keys().isdisjoint({"load_contacts", "enrich_query"}):
         with duckdb.connect("crm.duckdb") as warehouse:
             loaded = warehouse.sql(
                 "SELECT name, eb_full_name FROM crm.sales.contacts ORDER BY name"

@@ -1,5 +1,6 @@
 import csv
 import importlib
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -125,7 +126,7 @@ def test_a_second_run_costs_nothing_and_adds_no_row(example, definitions):
     before = api.requests(), api.credits(), ask(data, "SELECT count(*) FROM contacts")
     assert enrich(definitions)["exactbuyer/credits_charged"] == 0
     assert before == (api.requests(), api.credits(), ask(data, "SELECT count(*) FROM contacts"))
-    assert ask(data, "SELECT count(*) FROM contacts GROUP BY person HAVING count(*) > 1") == []
+    assert ask(data, "SELECT count(*) FROM contacts GROUP BY lead_id HAVING count(*) > 1") == []
 
 
 def test_the_sensor_enriches_new_leads_only(example, definitions):
@@ -178,16 +179,18 @@ def test_a_forgotten_person_is_gone_from_the_warehouse_after_the_next_run(exampl
     enrich(definitions)
     ask(data, "UPDATE contacts SET eb_company_name = 'Old Corp'")
     enrich(definitions, max_age_days=AT_ONCE, max_credits=7)
-    ((person, changes, rows),) = ask(
+    ((person, leads, moved),) = ask(
         data,
-        "SELECT person, (SELECT count(*) FROM job_changes), (SELECT count(*) FROM contacts) FROM job_changes "
-        "WHERE person LIKE 'linkedin%' LIMIT 1",
+        "SELECT eb_linkedin_url, count(*), count(j.lead_id) FROM contacts LEFT JOIN job_changes j USING (lead_id) "
+        "WHERE eb_linkedin_url IS NOT NULL GROUP BY 1 ORDER BY 3 DESC LIMIT 1",
     )
+    assert moved > 0
+    counts = "SELECT (SELECT count(*) FROM contacts), (SELECT count(*) FROM job_changes)"
+    ((rows, changes),) = ask(data, counts)
     with Enricher(base_url=api.url) as enricher:
         enricher.forget("social_profile", person)
     enrich(definitions)
-    assert ask(data, "SELECT count(*) FROM job_changes") == [(changes - 1,)]
-    assert ask(data, "SELECT count(*) FROM contacts") == [(rows - 1,)]
+    assert ask(data, counts) == [(rows - leads, changes - moved)]
 
 
 def test_the_contacts_can_be_loaded_alone(example, definitions):
@@ -195,7 +198,7 @@ def test_the_contacts_can_be_loaded_alone(example, definitions):
     enrich(definitions)
     (data / "warehouse.duckdb").unlink()
     alone = definitions.resolve_asset_graph().get(dg.AssetKey("contacts")).assets_def
-    assert dg.materialize([alone]).success
+    assert dg.materialize([alone], selection=["contacts"]).success
     assert ask(data, "SELECT count(*) > 0 FROM contacts") == [(True,)]
 
 
@@ -218,3 +221,29 @@ def test_another_warehouse_is_one_line_of_configuration(example, postgresql, mon
     assert rows("SELECT count(*) FROM main.contacts") == [(before,)]
     assert {old for (old,) in rows("SELECT old_company FROM main.job_changes")} == {"Old Corp"}
     assert not (data / "warehouse.duckdb").exists()
+
+
+def test_the_ten_lines_buy_from_a_warehouse_and_load_into_it(stand_in, tmp_path, monkeypatch):
+    warehouse = tmp_path / "crm_warehouse.duckdb"
+    with duckdb.connect(str(warehouse)) as database:
+        database.execute(
+            "CREATE TABLE leads AS SELECT n AS id, 'p' || n || '@firm.example' AS email FROM range(20) t(n)"
+        )
+    api = stand_in(match_rate=1.0)
+    for name, value in {
+        "WAREHOUSE": f"duckdb:///{warehouse}", "EXACTBUYER_API_KEY": "sandbox", "EXACTBUYER_BASE_URL": api.url,
+        "EB_DAGSTER_LEDGER": tmp_path / "ledger.db",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, str(value))
+    copy = tmp_path / "definitions.py"
+    copy.write_text((PROJECT / "ten_lines" / "definitions.py").read_text())
+    spec = importlib.util.spec_from_file_location("ten_lines", copy)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for _ in range(2):
+        assert module.defs.resolve_implicit_global_asset_job_def().execute_in_process().success
+        with duckdb.connect(str(warehouse)) as database:
+            assert database.execute("SELECT count(*), count(DISTINCT id) FROM crm.contacts").fetchall() == [
+                (20, 20)
+            ]
+    assert api.credits() == 20

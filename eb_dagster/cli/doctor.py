@@ -12,7 +12,7 @@ from contextlib import closing
 from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
@@ -22,7 +22,7 @@ from eb_dagster.cli.spelling import counted, in_options
 from eb_dagster.cli.targets import ledger_file
 
 if TYPE_CHECKING:
-    from eb_dagster.settings import Settings
+    from eb_dagster.settings import EnricherOptions, Settings
 
 _GOOD: Final = "✓"
 _BAD: Final = "✗"
@@ -71,7 +71,7 @@ def _findings(given: dict[str, Any]) -> Iterator[Finding]:
     yield _key()
     try:
         # The key has a finding of its own.
-        settings = read_settings(**{**given, "api_key": "not-a-key"})
+        settings = read_settings(**cast("EnricherOptions", {**given, "api_key": "not-a-key"}))
     except EnrichError as error:
         yield _BAD, "settings", str(error.args[0])
         return

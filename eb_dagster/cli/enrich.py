@@ -32,7 +32,7 @@ from eb_dagster.cli.inputs import (
     is_parquet,
     open_table,
 )
-from eb_dagster.cli.opening import planning_ledger, tell_opening
+from eb_dagster.cli.opening import tell_opening
 from eb_dagster.cli.options import (
     enricher_options,
     force_option,
@@ -40,6 +40,7 @@ from eb_dagster.cli.options import (
     with_output_options,
 )
 from eb_dagster.cli.outcome import Outcome, adding_what_was_spent
+from eb_dagster.cli.spelling import counted
 from eb_dagster.cli.targets import (
     Declined,
     check_replaced,
@@ -51,6 +52,7 @@ from eb_dagster.cli.update import (
     batches_to_write,
     chosen_target,
     refuse_result,
+    refuse_same,
     update_key,
     with_target_options,
 )
@@ -99,8 +101,8 @@ def plan(
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
-        with planning_ledger(options) as missing, _open_enricher(table, options) as enricher:
-            tell_opening(enricher.opening, planned_without=missing)
+        with _open_enricher(table, options) as enricher:
+            tell_opening(enricher.opening)
             outcome.plan = enricher.plan(table.reader())
             if explain:
                 outcome.explained = enricher.explain(table.reader()).to_pylist()
@@ -160,18 +162,19 @@ def enrich(
 
     check_source(file, query, connection)
     target = chosen_target(output, update=update, into=into, dataset=dataset, key=key)
+    refuse_same(file, update)
     ledger: str | None = values["ledger"]
     asks = not yes and is_terminal()
     is_stdout_taken = is_standard(target)
     with Outcome(as_json=as_json, price=price, ledger=ledger, is_stdout_taken=is_stdout_taken) as outcome:
-        options = with_config(enricher_options(values))
-        opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
-        table = with_asked_as_text(opened, options)
-        refuse_result(table, file, prefix=values["prefix"])
         published = None if is_stdout_taken else target
         check_targets(None if is_standard(file) else file, published, page, ledger=ledger_file(ledger))
         if not force:
             check_replaced(published, page, ledger=ledger, asks=asks)
+        options = with_config(enricher_options(values))
+        opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
+        table = with_asked_as_text(opened, options)
+        refuse_result(table, file, prefix=values["prefix"])
         if target is not None:
             _check_columns(table, target, form)
         cap = options.get("max_credits")
@@ -283,7 +286,7 @@ def _confirm(most_credits: int, *, above: int, price: float | None) -> None:
     if most_credits <= above:
         return
     cost = "" if price is None else f", {money(most_credits, price)}"
-    if not click.confirm(f"This buys up to {most_credits:,} contacts{cost}. Go on?", err=True):
+    if not click.confirm(f"This buys up to {counted(most_credits, 'contact')}{cost}. Go on?", err=True):
         raise Declined
 
 

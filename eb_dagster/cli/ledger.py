@@ -14,6 +14,7 @@ import click
 
 from eb_dagster.cli.config import config_option, configured_ledger
 from eb_dagster.cli.doubts import lead_through, list_open
+from eb_dagster.cli.groups import Commands
 from eb_dagster.cli.options import force_option, setting_option, with_options
 from eb_dagster.cli.outcome import reporting_errors as reporting_errors
 from eb_dagster.cli.spelling import counted
@@ -47,7 +48,7 @@ named_ledger: Any = with_options(
 )
 
 
-@click.group()
+@click.group(cls=Commands)
 @named_ledger
 def ledger() -> None:
     """Look into the ledger, decide about what is in doubt, and let people be forgotten."""
@@ -359,6 +360,7 @@ def purge(context: click.Context, older_than: int | None, kept_columns: bool) ->
 @click.pass_context
 def cap(context: click.Context, daily: int | None, monthly: int | None, lift: bool) -> None:
     """Cap what all runs on this ledger may spend together. If there is no ledger yet, one is made."""
+    # A cap is a decision that may come before the first run.
     is_set = daily is not None or monthly is not None
     with opened_ledger(context, must_exist=not is_set) as opened:
         if lift:

@@ -56,6 +56,14 @@ class Outcome:
     def __enter__(self) -> Self:
         self._warnings.__enter__()
         warnings.simplefilter("always", UserWarning)
+        # The shell says these itself, at its end and at its start.
+        for said in (
+            r": 1 row (is|was) ",
+            r": [\d,]+ rows (are|were) ",
+            "the run ended before",
+            "the ledger is new",
+        ):
+            warnings.filterwarnings("ignore", message=f".*{said}", category=UserWarning)
         # Above them may be a bar, which they would break, so they are shown at the end.
         warnings.showwarning = self._note
         return self

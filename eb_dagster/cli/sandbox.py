@@ -9,7 +9,7 @@ import click
 
 
 @click.command(short_help="Run a local stand-in for the API.")
-@click.option("--port", default=8765, show_default=True)
+@click.option("--port", default=8765, show_default=True, help="Port on 127.0.0.1 to listen on.")
 @click.option(
     "--bill",
     type=click.Path(path_type=Path),
@@ -23,7 +23,13 @@ import click
     type=click.IntRange(min=0),
     help="Credits that may be spent. Default: any number.",
 )
-@click.option("--requests-per-minute", default=200, show_default=True)
+@click.option("--api-key", metavar="KEY", help="The one key that is right. Default: any but 'invalid'.")
+@click.option(
+    "--requests-per-minute",
+    default=200,
+    show_default=True,
+    help="Above this, it answers 429, as the vendor does.",
+)
 @click.option("--latency", default=0.0, show_default=True, help="Seconds that each request takes.")
 @click.option(
     "--match-rate", default=0.7, show_default=True, help="Share of the identifiers that find a contact."
@@ -43,7 +49,8 @@ def sandbox(port: int, bill: Path, credit_limit: int | None, faults: tuple[str, 
         parsed = [stand_in.Fault.parse(text) for text in faults]
         with stand_in.running(port=port, bill=bill, credits=credit_limit, faults=parsed, **options) as server:
             click.echo(f"listening on {server.url}; every charge is in {bill}; stop with Ctrl-C")
-            click.echo(f"  export EXACTBUYER_BASE_URL={server.url} EXACTBUYER_API_KEY=sandbox")
+            key = options.get("api_key") or "sandbox"
+            click.echo(f"  export EXACTBUYER_BASE_URL={server.url} EXACTBUYER_API_KEY={key}")
             stand_in.wait_for_interrupt()
     except (ImportError, ValueError) as error:
         raise click.UsageError(str(error)) from None

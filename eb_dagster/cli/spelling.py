@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from eb_dagster.errors import counted as counted
 from eb_dagster.settings import SETTINGS
 
 _PHRASES: Final = {
@@ -45,15 +46,6 @@ def in_options(text: str) -> str:
 def facts_in_options(facts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
     """The lines of a plan or a report, likewise."""
     return [(in_options(name), in_options(value)) for name, value in facts]
-
-
-def counted(count: int, noun: str) -> str:
-    """A count with its noun: 1 row, 2 rows."""
-    if count == 1:
-        return f"1 {noun}"
-    # A reply, two replies; but a day, two days.
-    ends_like_reply = noun.endswith("y") and noun[-2:-1] not in "aeiou"
-    return f"{count:,} {noun[:-1]}ies" if ends_like_reply else f"{count:,} {noun}s"
 
 
 def counted_with_verb(count: int, noun: str) -> str:

@@ -85,10 +85,21 @@ def _check_update(update: Place, key: Sequence[str]) -> None:
 
     if len(key) != 1:
         raise click.UsageError(
-            "--update needs --key COLUMN, once: the column that tells the rows apart, such as an id"
+            "--update needs one --key COLUMN: the column that tells the rows apart, such as an id"
         )
     if suffix_of(update) not in FILE_SUFFIXES or is_compressed(update):
         raise click.UsageError("--update takes a CSV, TSV or Parquet file; write other forms with -o")
+
+
+def refuse_same(file: Place | None, update: Place | None) -> None:
+    """Refuse one file as both the leads and the earlier result."""
+    from eb_dagster.tables.atomic_file import is_same
+
+    if file is not None and update is not None and is_same(file, update):
+        raise click.UsageError(
+            "FILE and --update are the same file; give the leads that the result was made of: eb-dagster enrich LEADS "
+            f"--update {update.name} --key COLUMN"
+        )
 
 
 def update_key(update: Place | None, key: Sequence[str]) -> str | None:

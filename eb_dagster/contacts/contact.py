@@ -110,13 +110,18 @@ class OpenContact(PlainContact, gc=False, forbid_unknown_fields=False):
 ContactValues: TypeAlias = Any
 """What `new_values` makes."""
 
-new_values: Final[Callable[[], ContactValues]] = msgspec.defstruct(
+FILLED_COLUMNS: Final = tuple(column.name for column in CONTACT_COLUMNS if not column.networks)
+"""The columns but those of single networks."""
+VALUE_NAMES: Final = (*FILLED_COLUMNS, *(column.name for column in CONTACT_COLUMNS if column.networks))
+"""All columns, in the order of what `new_values` takes."""
+
+new_values: Final[Callable[..., ContactValues]] = msgspec.defstruct(
     "ContactValues",
-    [(column.name, object, None) for column in CONTACT_COLUMNS],
+    [(name, object, None) for name in VALUE_NAMES],
     bases=(_Unprinted,),
     gc=False,
 )
-"""Makes an object with an attribute for each of `CONTACT_COLUMNS`.
+"""Makes an object with an attribute for each of `VALUE_NAMES`.
 
 It is no tuple and no dict: Python's collector of cycles would walk through all of them, over and over.
 """
@@ -165,7 +170,8 @@ class Contact(msgspec.Struct, frozen=True, gc=False):
     @property
     def contents(self) -> str:
         """All values as one text, the same for equal contacts, whichever release read them."""
-        return repr(tuple(map(_as_kept, msgspec.structs.astuple(self.values))))
+        values = (getattr(self.values, column.name) for column in CONTACT_COLUMNS)
+        return repr(tuple(map(_as_kept, values)))
 
     def __repr__(self) -> str:
         return f"Contact(held={sorted(self.held)}, unknown_keys={self.unknown_keys}, drift={self.drift})"

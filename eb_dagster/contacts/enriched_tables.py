@@ -58,8 +58,8 @@ def read_enriched(table: pa.Table, schema: pa.Schema, *, prefix: str, is_text: b
     found = prefix_of_enriched(table.column_names)
     if found is None:
         raise InputError(
-            "the table to update was not enriched before: it has no status columns; enrich the leads into a new "
-            "table first"
+            "the table to update was not enriched before: it has no status columns; name an "
+            "earlier result, or a table that is not there yet"
         )
     if prefix + _STATUS not in table.column_names:
         raise InputError(f"the added columns of the table to update start with {found!r}; choose that prefix")
@@ -82,8 +82,8 @@ def _read_column(table: pa.Table, field: Any, *, is_text: bool) -> Any:
     except (pa.ArrowException, ValueError, TypeError):
         # Its text may quote a value.
         raise InputError(
-            f"the column {field.name} of the table to update holds values that no enrichment writes there; enrich "
-            "the leads into a new table"
+            f"the column {field.name} of the table to update holds values that no enrichment writes there; mend "
+            "it, or write a new table of the leads"
         ) from None
 
 

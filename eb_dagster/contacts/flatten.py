@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute
 
-from eb_dagster.contacts.contact import Contact
+from eb_dagster.contacts.contact import VALUE_NAMES, Contact
 from eb_dagster.contacts.schema import CONTACT_COLUMNS, NAME_COLUMNS, Column
 from eb_dagster.identifiers.arrays import bytes_array, lists_of, text_arrays, text_scalar
 from eb_dagster.identifiers.model import FieldType
@@ -100,16 +100,16 @@ def contact_arrays(contacts: Sequence[Contact | None]) -> list[Array]:
 
 
 def _values_by_column(contacts: Sequence[Contact | None]) -> list[list[Any]]:
-    columns: list[list[Any]] = [[] for _ in CONTACT_COLUMNS]
+    columns: dict[str, list[Any]] = {name: [] for name in VALUE_NAMES}
     # A few rows at a time: a thousand tuples side by side would wake up Python's collector of cycles.
     for start in range(0, len(contacts), _ROWS_TURNED_AT_ONCE):
         rows = [
             _NOBODY if contact is None else msgspec.structs.astuple(contact.values)
             for contact in contacts[start : start + _ROWS_TURNED_AT_ONCE]
         ]
-        for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+        for column, values in zip(columns.values(), zip(*rows, strict=True), strict=True):
             column += values
-    return columns
+    return [columns[column.name] for column in CONTACT_COLUMNS]
 
 
 def _texts_in(column: Column, values: Sequence[Any]) -> list[Sequence[str | None]]:

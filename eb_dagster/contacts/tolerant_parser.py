@@ -14,6 +14,7 @@ import msgspec
 
 from eb_dagster.contacts.contact import (
     Contact,
+    ContactValues,
     Employment,
     Job,
     Location,
@@ -26,9 +27,9 @@ from eb_dagster.contacts.contact import (
 from eb_dagster.contacts.damaged_json import decode_damaged, dump_damaged
 from eb_dagster.contacts.parser import (
     NOT_PLAIN,
+    columns_of,
     decode_sections,
     dump_json,
-    fill_columns,
     first_school,
     is_empty,
     json_list,
@@ -60,8 +61,7 @@ def read_odd_contact(raw: bytes) -> Contact:
         return _OddContact(dump_damaged, drift=damage).read(value)
     except RecursionError:
         text = raw.decode("utf-8", "replace")
-        values = new_values()
-        values.other = text.encode()
+        values = new_values(other=text.encode())
         return Contact(values, drift=("too_deep",))
 
 
@@ -78,10 +78,9 @@ class _Dump(Protocol):
 class _OddContact:
     """Takes what fits the plain shape out of a contact. What stays there becomes `other`."""
 
-    __slots__ = ("_drift", "_dump", "_unknown_keys", "_values")
+    __slots__ = ("_drift", "_dump", "_unknown_keys")
 
     def __init__(self, dump: _Dump, *, drift: Sequence[str] = ()) -> None:
-        self._values = new_values()
         # Dicts, so that each path is told once and in the order of reading.
         self._drift: dict[str, None] = dict.fromkeys(drift)
         self._unknown_keys: dict[str, None] = {}
@@ -90,13 +89,15 @@ class _OddContact:
     def read(self, value: object) -> Contact:
         contact = _only_entry(value)
         if _is_object(contact):
-            self._read_object(contact)
+            values = self._read_object(contact)
         elif value is not None:
             self._drift["contact"] = None
-            self._values.other = None if is_empty(value) else self._dump(value)
-        return Contact(self._values, tuple(self._unknown_keys), tuple(self._drift))
+            values = new_values(other=None if is_empty(value) else self._dump(value))
+        else:
+            values = new_values()
+        return Contact(values, tuple(self._unknown_keys), tuple(self._drift))
 
-    def _read_object(self, contact: Object) -> None:
+    def _read_object(self, contact: Object) -> ContactValues:
         plain = PlainContact(**self._take_texts(contact, _TEXT_KEYS[PlainContact], ""))
         current_emails = self._take_emails(contact, plain)
         phones = self._take_list(contact, "phone_numbers", _PHONE_NAMES)
@@ -104,15 +105,20 @@ class _OddContact:
         plain.social_profiles = self._take_profiles(contact)
         plain.location = self._take_location(contact)
         plain.employment = self._take_employment(contact)
-        values = self._values
-        values.education, values.school_name = self._take_json(contact, "education")
-        values.experiences, _ = self._take_json(contact, "experiences")
+        education, school_name = self._take_json(contact, "education")
+        experiences, _ = self._take_json(contact, "experiences")
         self._note_unknown_keys(contact, PlainContact, "")
-        values.other = self._dump(contact, is_sorted=True) if contact else None
-        fill_columns(values, plain)
+        values = columns_of(
+            plain,
+            education=education,
+            school_name=school_name,
+            experiences=experiences,
+            other=self._dump(contact, is_sorted=True) if contact else None,
+        )
         if len(current_emails) > 1:
             # All of the current ones come first, of which the plain shape has only one of each kind.
             values.emails = tuple(dict.fromkeys([*current_emails, *values.emails]))
+        return values
 
     def _take_emails(self, contact: Object, plain: PlainContact) -> list[str]:
         """Returns the current addresses."""

@@ -100,6 +100,24 @@ class NothingInDoubt(Check):
         return Verdict(False, figures, reason)
 
 
+class EverythingAsked(Check):
+    """The run came to its end: no row was left unasked because of a cap, a doubt or a refusal.
+
+    Rows that nobody may ask for, such as those of a shared phone or a role mailbox, do not count.
+    """
+
+    def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
+        not_asked = facts.get("not_asked", 0)
+        figures: dict[str, int | float] = {"not_asked": not_asked, "rows": facts.get("rows", 0)}
+        if facts.get("ended_early", 0):
+            return Verdict(
+                False, figures, "The run failed or was cancelled, and no table was made. Run it again."
+            )
+        if not not_asked:
+            return Verdict(True, figures, "Every row was asked that may be asked.")
+        return Verdict(False, figures, f"{not_asked:,} rows were not asked; another run asks the rest.")
+
+
 class SchemaDrift(Check):
     """Every value from the vendor has the type that its column expects."""
 
@@ -159,6 +177,7 @@ class EnrichmentChecks(dg.Model, dg.Resolvable):
     match_rate: MatchRate | None = MatchRate()
     match_rate_history: MatchRateHistory | None = MatchRateHistory()
     nothing_in_doubt: NothingInDoubt | None = NothingInDoubt()
+    everything_asked: EverythingAsked | None = EverythingAsked()
     schema_drift: SchemaDrift | None = SchemaDrift()
     one_row_each: OneRowEach | None = OneRowEach()
     credits_within_plan: CreditsWithinPlan | None = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast, get_args
 
 import dagster as dg
 from dagster.components.resolved.core_models import OpSpec
@@ -12,6 +12,7 @@ from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.definitions.assets import build_enriched_contacts_asset
 from eb_dagster.definitions.checks import EnrichmentChecks
 from eb_dagster.definitions.materialize import Enrichment, Event
+from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.settings import SETTINGS, AssetOptions, OverBudgetChoice, days
 from eb_dagster.tables.object_store import Place, place
@@ -24,6 +25,13 @@ class ScaffoldParams(BaseModel):
     """The options of `dg scaffold defs eb_dagster.EnrichedContactsComponent`."""
 
     source: str = Field(default="leads", description="Key of the asset that gives the identifiers.")
+    social_profile: str | None = Field(default=None, description="Column of profiles.")
+    email: str | None = Field(default=None, description="Column of e-mail addresses.")
+    phone: str | None = Field(default=None, description="Column of phone numbers.")
+    query: str | None = Field(default=None, description="SELECT that gives the identifiers.")
+    connection_env: str | None = Field(
+        default=None, description="Environment variable with the address that the query is asked."
+    )
 
 
 class EnrichedContactsScaffolder(dg.Scaffolder[ScaffoldParams]):
@@ -34,27 +42,35 @@ class EnrichedContactsScaffolder(dg.Scaffolder[ScaffoldParams]):
         return ScaffoldParams
 
     def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:  # noqa: D102
-        name = request.target_path.name
+        name, params = request.target_path.name, request.params
+        kinds = ("social_profile", "email", "phone")
+        columns = {kind: getattr(params, kind) for kind in kinds if getattr(params, kind)}
+        table = {"query": params.query, "connection_env": params.connection_env}
         attributes = {
             "asset": {"key": name, "group_name": "contacts"},
-            "source": request.params.source,
+            "source": params.source,
+            **{field: value for field, value in table.items() if value},
             "path": f"data/{name}.parquet",
-            "identifiers": {"social_profile": "linkedin_url", "email": "email"},
+            "identifiers": columns or {"social_profile": "linkedin_url", "email": "email"},
             "max_credits": 1000,
             "checks": {"match_rate": {"min": 0.3}},
         }
-        dg.scaffold_component(request, attributes)
-        if request.scaffold_format == "yaml" and not request.append:
-            file = request.target_path / "defs.yaml"
-            file.write_text(_SCAFFOLD_NOTE + file.read_text("utf-8"), "utf-8")
+        scaffold_with_note(request, attributes, _SCAFFOLD_NOTE)
+
+
+def scaffold_with_note(request: dg.ScaffoldRequest[Any], attributes: Mapping[str, Any], note: str) -> None:
+    """Write a defs.yaml with a note above it."""
+    dg.scaffold_component(request, attributes)
+    if request.scaffold_format == "yaml" and not request.append:
+        file = request.target_path / "defs.yaml"
+        file.write_text(note + file.read_text("utf-8"), "utf-8")
 
 
 _SCAFFOLD_NOTE = """\
 # Set: source, the asset with the identifiers; identifiers, its columns in the order of asking;
-# path, relative to the project; max_credits. The project needs the resource once, in a file such
-# as defs/resources.py:
-#   defs = dg.Definitions(resources={"exactbuyer": eb_dagster.ExactBuyerResource(
-#       api_key=dg.EnvVar("EXACTBUYER_API_KEY"), ledger=dg.EnvVar("EB_DAGSTER_LEDGER"))})
+# path, relative to the project; max_credits. If the source is a table of a warehouse, set query and
+# connection_env, the environment variable with its address. The project needs the resource once:
+#   dg scaffold defs eb_dagster.ExactBuyerResourceComponent exactbuyer
 # A first run with the config {"dry_run": true} shows what it may cost, and sends nothing.
 """
 
@@ -68,8 +84,16 @@ def _setting(name: str) -> dg.Resolver:
     return _described(SETTINGS[name].description)
 
 
-# `dg check yaml` checks this and shows the line. When the component is loaded, an error says it in words.
+def _choice_of(literal: Any) -> Any:
+    """One of these words. dg itself lets any text pass, for it may be a template."""
+    return Field(json_schema_extra={"pattern": rf"^({'|'.join(get_args(literal))}|\{{\{{.*)$"})
+
+
+# `dg check yaml` checks these and shows the line. When the component is loaded, an error says it in words.
 _ABOVE_0 = Field(json_schema_extra={"exclusiveMinimum": 0})
+_FROM_0 = Field(json_schema_extra={"minimum": 0})
+_IN_A_REQUEST = Field(json_schema_extra={"minimum": 1, "maximum": 1000})
+_TWO_LETTERS = Field(json_schema_extra={"pattern": r"^([A-Za-z]{2}|\{\{.*)$"})
 
 
 @dg.scaffold_with(EnrichedContactsScaffolder)
@@ -81,7 +105,12 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     """
 
     asset: Annotated[dg.ResolvedAssetSpec, _described("Key and attributes of the asset.")]
-    source: Annotated[dg.ResolvedAssetKey, _described("Key of the asset that gives the identifiers.")]
+    source: Annotated[
+        str | list[str],
+        _described(
+            "Key of the asset that gives the identifiers; with a query, keys of the assets that it depends on."
+        ),
+    ]
     path: Annotated[
         str | None,
         _described(
@@ -89,6 +118,16 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
             "project. null hands the table to the I/O manager."
         ),
     ]
+    query: Annotated[
+        str | None, _described("SELECT that gives the identifiers, if the source is a table of a warehouse.")
+    ] = None
+    connection_env: Annotated[
+        str | None, _described("Environment variable with the address that the query is asked.")
+    ] = None
+    connection_resource: Annotated[
+        str | None,
+        _described("Key of the project's resource that the query is asked, such as a DuckDBResource."),
+    ] = None
     io_manager_key: Annotated[
         str | None, _described("Key of the I/O manager that takes the table if path is null.")
     ] = None
@@ -96,16 +135,16 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     identifiers: Annotated[dict[FieldType, str | list[str]] | None, _setting("identifiers")] = None
     person: Annotated[dict[PersonPart, str] | None, _setting("person")] = None
     required_fields: Annotated[Sequence[RequiredField], _setting("required_fields")] = ()
-    default_region: Annotated[str | None, _setting("default_region")] = None
-    max_credits: Annotated[int | None, _setting("max_credits")] = None
-    over_budget: Annotated[OverBudgetChoice, _setting("over_budget")] = "stop"
+    default_region: Annotated[str | None, _TWO_LETTERS, _setting("default_region")] = None
+    max_credits: Annotated[int | None, _FROM_0, _setting("max_credits")] = None
+    over_budget: Annotated[OverBudgetChoice, _choice_of(OverBudgetChoice), _setting("over_budget")] = "stop"
     max_age_days: Annotated[float | None, _ABOVE_0, _setting("max_age")] = None
     retry_misses_after_days: Annotated[float | None, _ABOVE_0, _setting("retry_misses_after")] = None
-    partition_size: Annotated[int, _setting("partition_size")] = 1000
+    partition_size: Annotated[int, _IN_A_REQUEST, _setting("partition_size")] = 1000
     aliases: Annotated[Sequence[FieldType], _setting("aliases")] = ("email", "social_profile")
     prefix: Annotated[str, _setting("prefix")] = "eb_"
     columns: Annotated[list[str] | None, _setting("columns")] = None
-    lists: Annotated[ListsChoice, _setting("lists")] = "list"
+    lists: Annotated[ListsChoice, _choice_of(ListsChoice), _setting("lists")] = "list"
     checks: Annotated[
         EnrichmentChecks, _described("Bounds, severity and blocking of each check; null leaves a check out.")
     ] = EnrichmentChecks()
@@ -130,8 +169,10 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
         op = self.op or OpSpec()
         asset = build_enriched_contacts_asset(
             spec=self.get_asset_spec(),
-            source=self.source,
-            path=None if self.path is None else _in_project(context, self.path),
+            source=self._sources(),
+            query=self.query,
+            connection=self._connection(),
+            path=None if self.path is None else in_project(context, self.path),
             resource_key=self.resource_key,
             io_manager_key=self.io_manager_key,
             checks=self.checks,
@@ -143,6 +184,18 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
             **self._settings(),
         )
         return dg.Definitions(assets=[asset])
+
+    def _sources(self) -> Any:
+        if isinstance(self.source, str):
+            return dg.AssetKey.from_user_string(self.source)
+        if self.query is None:
+            raise ConfigError("several sources give no one table; give one, or a query that joins them")
+        return [dg.AssetKey.from_user_string(key) for key in self.source]
+
+    def _connection(self) -> Any:
+        if self.connection_env is not None and self.connection_resource is not None:
+            raise ConfigError("a query is asked by connection_env or connection_resource: give one of them")
+        return self.connection_resource if self.connection_env is None else dg.EnvVar(self.connection_env)
 
     def _settings(self) -> AssetOptions:
         return {
@@ -162,7 +215,8 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
         }
 
 
-def _in_project(context: dg.ComponentLoadContext, path: str) -> Place:
+def in_project(context: dg.ComponentLoadContext, path: str) -> Place:
+    """The place of a table: a path is relative to the project."""
     table = place(path)
     # A run may start in any folder, so the path is made absolute.
     return context.project_root / table.expanduser() if isinstance(table, Path) else table

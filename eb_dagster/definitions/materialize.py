@@ -10,7 +10,6 @@ from typing import Any, cast
 from urllib.parse import quote
 
 import dagster as dg
-import pandas as pd
 from pydantic import Field, field_validator
 
 from eb_dagster.definitions.checks import EnrichmentChecks
@@ -34,15 +33,18 @@ from eb_dagster.definitions.metadata import (
     storage_kind,
 )
 from eb_dagster.definitions.resource import ExactBuyerResource
-from eb_dagster.definitions.upstream import column_types, is_path, read_upstream
+from eb_dagster.definitions.spend import cost_center_metadata
+from eb_dagster.definitions.table_source import known_columns
+from eb_dagster.definitions.upstream import column_types, is_path, read_upstream, to_frame
 from eb_dagster.enricher import Enricher
 from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
 from eb_dagster.identifiers.columns import find_layout
+from eb_dagster.pipeline.opening import Opening
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.progress import Lines, log_words
 from eb_dagster.pipeline.report import Report
 from eb_dagster.settings import SETTINGS, AssetOptions, days
-from eb_dagster.tables.object_store import Place, place
+from eb_dagster.tables.object_store import Place
 from eb_dagster.tables.source import Source
 
 Event = dg.MaterializeResult[Any] | dg.AssetObservation | dg.AssetCheckResult
@@ -95,12 +97,18 @@ class Enrichment:
 
     exactbuyer: ExactBuyerResource
     key: dg.AssetKey
-    source: dg.AssetKey
+    sources: Sequence[dg.AssetKey]
     path: Place | None
     settings: AssetOptions
     checks: EnrichmentChecks
     partitions_def: dg.PartitionsDefinition[str] | None = None
     dry_run: bool = False
+    is_table_source: bool = False
+    """Whether the identifiers come from a query or a function, so that the sources are dependencies only."""
+    source_columns: Mapping[dg.AssetKey, Sequence[str]] = field(
+        default_factory=dict[dg.AssetKey, Sequence[str]]
+    )
+    """The columns of the sources, as far as their definitions say."""
 
     def materialize(self, context: dg.AssetExecutionContext, identifiers: Any) -> Iterator[Event]:
         """Enrich what the upstream asset gave: one table, or one for each partition of the run."""
@@ -113,6 +121,8 @@ class Enrichment:
             yield from self._enrich_all(context, self._inputs(context, identifiers), tables)
             if tables:
                 yield self._result(context, list(tables.values()))
+            elif self.dry_run:
+                yield from self._check_as_before(context)
         except BaseException:
             # Another partition failed, or the I/O manager did, which ends this generator. Dagster keeps no
             # metadata of the tables that were ready.
@@ -206,6 +216,11 @@ class Enrichment:
         rates = self._match_rates(materializations, partitions)
         yield from self._check(context, newest.figures, rates)
 
+    def _check_as_before(self, context: dg.AssetExecutionContext) -> Iterator[dg.AssetCheckResult]:
+        """What the checks said last, once more: a dry run says nothing new, and Dagster shows the last run's."""
+        if next(earlier(context.instance, self.key), None) is not None:
+            yield from self._check_again(context)
+
     def _match_rates(self, materializations: Iterable[Earlier], partitions: Sequence[str]) -> list[float]:
         """Earlier match rates to compare with, newest first."""
         history = self.checks.match_rate_history
@@ -269,7 +284,8 @@ class _TableRun:
         with self.enrichment.exactbuyer.enricher(progress=progress, **settings) as enricher:
             try:
                 upstream = read_upstream(value)
-                if self._target is not None:
+                self._say(enricher.opening)
+                if self._target is not None and not self.enrichment.dry_run:
                     # A table that cannot be written is found out before anything is sent.
                     enricher.check_target(self._target)
                 plan = self._plan(enricher, upstream)
@@ -279,12 +295,14 @@ class _TableRun:
                 figures = self._spent(enricher, upstream, error)
                 figures |= self._remaining(enricher, upstream, error)
                 yield self._observe("what a failed run spent", named(figures))
+                yield from self._check_early_end(figures)
                 # The causes of an error may quote a person; our own messages never do.
                 raise failure(error, figures) from None
             except BaseException as error:
                 figures = self._spent(enricher, upstream, error)
                 # This is yielded first, because the process may be killed before there is more to tell.
                 yield self._observe("what a cancelled run spent", named(figures))
+                yield from self._check_early_end(figures)
                 remaining = self._remaining(enricher, upstream, error)
                 if remaining:
                     yield self._observe("what a cancelled run left to do", named(figures | remaining))
@@ -293,8 +311,23 @@ class _TableRun:
             yield self._observe_plan(plan)
         return table
 
+    def _say(self, opening: Opening) -> None:
+        for line in opening.lines:
+            self.context.log.info(line)
+        if opening.warning is not None:
+            self.context.log.warning(opening.warning)
+
+    def _check_early_end(self, figures: Figures) -> Iterator[dg.AssetCheckResult]:
+        """A run that made no table fails the check that everything was asked, and says nothing of the others."""
+        name = "everything_asked"
+        selected = {check.name for check in self.context.selected_asset_check_keys} & {name}
+        if selected and not self.enrichment.dry_run:
+            yield from self.enrichment.checks.results(
+                {**figures, "ended_early": 1}, (), asset=self.enrichment.key, selected=frozenset(selected)
+            )
+
     def _observe_plan(self, plan: Plan) -> Event:
-        cost = named({"plan_credits_at_most": plan.credits_at_most})
+        cost = named(plan_figures(plan))
         return self._observe(
             "the plan of a dry run: nothing was sent, nothing was written",
             {**cost, PREFIX + "plan": plan_table(plan)},
@@ -317,11 +350,16 @@ class _TableRun:
         if self._target is not None:
             rows = enricher.write(enricher.enrich_batches(upstream), self._target)
         else:
-            value = enricher.enrich_dataframe(_read_parquet(given) if is_path(given) else upstream)
+            is_frame = not (is_path(given) or isinstance(given, Source))
+            value = enricher.enrich_dataframe(upstream if is_frame else to_frame(upstream))
             rows = len(value)
         report = enricher.report
         if report.stopped:
             self.context.log.warning(f"{report.stopped} ({report.not_asked:,} rows were not asked)")
+        for reason, count in report.retries.items():
+            self.context.log.info(
+                f"{count:,} requests were sent again ({reason}); nothing was charged for that"
+            )
         figures = report_figures(report) | {"input_rows": upstream.rows or 0, "rows": rows}
         if plan is not None:
             figures |= plan_figures(plan)
@@ -334,7 +372,7 @@ class _TableRun:
         layout = find_layout(list(types), settings.get("identifiers"))
         has_partitions = self.enrichment.partitions_def is not None
         rows = "dagster/partition_row_count" if has_partitions else "dagster/row_count"
-        lineage = column_lineage(types, settings, source=self.enrichment.source, identifiers=layout.names)
+        lineage = column_lineage(types, settings, origins=self._origins(types), identifiers=layout.names)
         metadata: dict[str, Any] = {
             rows: figures["rows"],
             "dagster/column_schema": column_schema(types, settings),
@@ -344,13 +382,22 @@ class _TableRun:
             PREFIX + "found_by": found_by(report),
             PREFIX + "fill_rates": fill_rates(report, prefix=settings.get("prefix", "eb_")),
             **plotted(figures),
+            **cost_center_metadata(self.context, self.enrichment.key),
         }
         if report.stopped:
             metadata[PREFIX + "stopped"] = report.stopped
-        if target is not None and self.enrichment.path is not None:
+        if target is not None:
             metadata["dagster/uri"] = target.resolve().as_uri()
-            metadata["dagster/table_name"] = self.enrichment.path.stem
         return metadata
+
+    def _origins(self, columns: Iterable[str]) -> dict[str, list[dg.AssetKey]]:
+        """By column of the input, the assets that it comes from."""
+        sources = self.enrichment.sources
+        if not self.enrichment.is_table_source:
+            return {name: list(sources) for name in columns}
+        # A query may have made the column, or renamed it: only what the sources are known to have is theirs.
+        known = known_columns(self.context.instance, sources, self.enrichment.source_columns)
+        return {name: [key for key, names in known.items() if name in names] for name in columns}
 
     def _spent(self, enricher: Enricher, upstream: Source | None, error: BaseException) -> Figures:
         # The report is complete only when the streams have ended that the frames of the error still hold open.
@@ -376,8 +423,12 @@ class _TableRun:
 
     def _observe(self, description: str, metadata: Mapping[str, Any]) -> dg.AssetObservation:
         # Output metadata of a failed step is lost; an observation stays on the asset's page.
+        cost_center = cost_center_metadata(self.context, self.enrichment.key)
         return dg.AssetObservation(
-            self.enrichment.key, description=description, metadata=metadata, partition=self.partition
+            self.enrichment.key,
+            description=description,
+            metadata={**metadata, **cost_center},
+            partition=self.partition,
         )
 
 
@@ -389,11 +440,6 @@ def _tables_by_partition(value: Any, keys: Sequence[str]) -> list[tuple[str | No
             allow_retries=False,
         )
     return [(key, value[key]) for key in keys]
-
-
-def _read_parquet(path: object) -> pd.DataFrame:
-    where = place(path)
-    return pd.read_parquet(where if isinstance(where, Path) else where.open())
 
 
 def failure(error: Exception, figures: Figures) -> dg.Failure:

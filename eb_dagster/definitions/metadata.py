@@ -1,9 +1,12 @@
 """What the asset's page shows: figures, schemas, lineage and a table of them. Never a person's data."""
 
+import inspect
+import warnings
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from types import FrameType
 from typing import Any, cast
 
 import dagster as dg
@@ -23,6 +26,7 @@ PREFIX = "exactbuyer/"
 # those that change.
 _PLOTTED = (
     "match_rate",
+    "cost",
     "credits_charged",
     "credits_saved",
     "credits_in_doubt",
@@ -38,7 +42,7 @@ _PLOTTED = (
     "plan_credits_at_most",
 )
 _ALL_FIGURES = PREFIX + "figures"
-_SPENT = ("credits_charged", "credits_in_doubt", "requests", "seconds")
+_SPENT = ("cost", "credits_charged", "credits_in_doubt", "requests", "seconds")
 # A sum of these counters means nothing; each count is shown by itself.
 _NOT_SUMMED = ("filled", "matched_by", "answered_by")
 _NO_FIGURES = ("price", "is_read_first")
@@ -83,18 +87,42 @@ def column_lineage(
     inputs: Iterable[str],
     options: AssetOptions,
     *,
-    source: dg.AssetKey,
+    origins: Mapping[str, Sequence[dg.AssetKey]],
     identifiers: Iterable[str],
 ) -> dg.TableColumnLineage:
-    """Input columns depend on themselves; added columns depend on the columns with identifiers."""
+    """Input columns depend on themselves upstream; added columns depend on the columns with identifiers.
+
+    `origins` are the assets that each input column comes from.
+    """
     prefix = options.get("prefix", "eb_")
-    asked = [dg.TableColumnDep(asset_key=source, column_name=name) for name in identifiers]
-    unchanged = {name: [dg.TableColumnDep(asset_key=source, column_name=name)] for name in inputs}
+    same = {
+        name: [dg.TableColumnDep(asset_key=key, column_name=name) for key in origins.get(name, ())]
+        for name in inputs
+    }
+    asked = [dep for name in identifiers for dep in same.get(name, ())]
     new_columns = added_columns(
         prefix=prefix, columns=options.get("columns"), with_agrees=options.get("person") is not None
     )
     bought = {prefix + column.name: asked for column in new_columns}
-    return dg.TableColumnLineage(deps_by_column={**unchanged, **bought})
+    return dg.TableColumnLineage(deps_by_column={**same, **bought})
+
+
+def code_reference() -> dict[str, dg.CodeReferencesMetadataValue]:
+    """Where the user's own file calls a factory of ours; nothing where dg does, which knows the line of its YAML."""
+    frame = inspect.currentframe()
+    while frame is not None and _module_of(frame) == "eb_dagster":
+        frame = frame.f_back
+    if frame is None or _module_of(frame) == "dagster":
+        return {}
+    with warnings.catch_warnings():
+        # Users need not be told that Dagster calls this a beta.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        reference = dg.LocalFileCodeReference(file_path=frame.f_code.co_filename, line_number=frame.f_lineno)
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=[reference])}
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def storage_kind(path: object) -> dict[str, str]:
@@ -118,6 +146,8 @@ def report_figures(report: Report) -> Figures:
     figures: Figures = {} if report.match_rate is None else {"match_rate": round(report.match_rate, 4)}
     figures |= _counts(report)
     figures["seconds"] = round(report.seconds, 1)
+    if report.cost is not None:
+        figures["cost"] = report.cost
     # A kind that found nobody counts as zero, so that its plot falls to zero and does not break off.
     return figures | {f"matched_{kind}": report.matched_by[kind] for kind in report.answered_by}
 
@@ -127,16 +157,19 @@ def spent_figures(figures: Figures) -> Figures:
 
     All of these are plotted figures: the page draws them on the same line as those of complete runs.
     """
-    return {name: figures[name] for name in _SPENT}
+    return {name: figures[name] for name in _SPENT if name in figures}
 
 
 def plan_figures(plan: Plan) -> Figures:
     """What a run would ask, and what it would cost at most."""
-    return {
+    figures: Figures = {
         "plan_credits_at_most": plan.credits_at_most,
         "plan_identifiers": plan.to_ask,
         "plan_requests": plan.requests,
     }
+    return (
+        figures if plan.price is None else figures | {"plan_cost_at_most": plan.spends_at_most * plan.price}
+    )
 
 
 def remaining_figures(plan: Plan) -> Figures:

@@ -81,8 +81,10 @@ def _check_kind(kind: object) -> None:
 def likely_kind(word: object) -> FieldType | None:
     """The kind that somebody may mean who writes "mail", "linkedin" or "cell"; None if nobody can tell."""
     named = closest(word, FIELD_TYPES)
-    kinds = (kind for kind in FIELD_TYPES if kind == named)
-    return next(kinds, None) or _likely_kind(_folded(word), ())
+    for kind in FIELD_TYPES:
+        if kind == named:
+            return kind
+    return _likely_kind(_folded(word), ())
 
 
 def _kind_meant(word: object) -> str:

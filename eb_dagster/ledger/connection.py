@@ -82,6 +82,12 @@ def shown_url(url: sa.URL) -> str:
     return f"{url.get_backend_name()}://{url.host or 'localhost'}{port}/{url.database or ''}"
 
 
+def has_ledger(where: str | os.PathLike[str]) -> bool:
+    """Whether there is something to open: a database server, a file, or what is left beside a file that is gone."""
+    file = file_of(database_url(where))
+    return file is None or any(Path(f"{file}{ending}").exists() for ending in ("", "-wal", "-shm"))
+
+
 def _connect(url: sa.URL) -> sa.Engine:
     """An engine each of whose connections keeps what is committed.
 

@@ -218,8 +218,9 @@ def _rows(connection: sa.Connection, table: sa.Table) -> Iterator[dict[str, Any]
     """All rows of a table, of which only a few are in memory."""
     with connection.execute(sa.select(table), execution_options={"yield_per": _ROWS_AT_ONCE}) as found:
         for row in found.mappings():
+            values: dict[str, Any] = dict(row)
             yield {
-                name: bytes(value) if isinstance(value, memoryview) else value for name, value in row.items()
+                name: bytes(value) if type(value) is memoryview else value for name, value in values.items()
             }
 
 

@@ -114,6 +114,11 @@ def checksum(*parts: bytes | None) -> int:
     return total
 
 
+def checksum_with(seed: int, blob: bytes) -> int:
+    """The same over one part, and over a number of 32 bits that is not stored with it."""
+    return _crc32(blob, seed)
+
+
 def keys_checksum(request_id: int, endpoint: str, required: int, asked_keys: bytes) -> int:
     """Over what of a request never changes."""
     return checksum(f"{request_id} {endpoint} {required}".encode(), asked_keys)

@@ -8,12 +8,12 @@ answers whom is known by the ledger's outcomes alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import numpy as np
@@ -32,7 +32,7 @@ from eb_dagster.ledger.schema import kept_columns, replies
 # pyarrow-stubs leaves much of it unknown.
 _ipc: Final[Any] = pa.ipc
 _ENCODING: Final = "arrow"
-_VACANT: Final = pa.field("is_vacant", pa.bool_())
+_SCHEMA: Final[Any] = cast("Any", CONTACT_SCHEMA).append(pa.field("is_vacant", pa.bool_()))
 _ODDITIES: Final = b"oddities"
 _column: Final = kept_columns.c
 
@@ -70,8 +70,10 @@ class KeptColumns:
     def find(self, request_ids: Sequence[int]) -> dict[int, Row]:
         """By request, what is kept of its reply as it is stored now; for `open`."""
         parameters = {"requests": list(request_ids), "reader": reader()}
-        with self._database.reading() as connection:
+        # What cannot even be fetched does not fit. If the ledger itself is at fault, its replies will tell.
+        with suppress(LedgerError, ValueError, TypeError), self._database.reading() as connection:
             return {row.request_id: row for row in connection.execute(_SELECT_FITTING, parameters)}
+        return {}
 
     def open(self, row: Row) -> Flattened | None:
         """The contacts of a reply, a row for each of its records; None if they cannot be used."""
@@ -94,8 +96,8 @@ class KeptColumns:
             "reader": reader(),
             "encoding": encoding,
             "body": body,
+            "checksum": _checksum(request_id, reply_checksum, reader(), encoding, body),
         }
-        kept["checksum"] = _checksum(**kept)
         with suppress(LedgerError), self._database.transaction(is_durable=False) as connection:
             # Somebody may have been forgotten meanwhile.
             current = connection.execute(_SELECT_REPLY_CHECKSUM, {"request": request_id}).scalar()
@@ -118,14 +120,13 @@ def drop_kept(connection: sa.Connection, request_id: int) -> None:
 
 def is_intact(row: Row) -> bool:
     """Whether a row of `kept_columns` is as it was written."""
-    facts = (row.request_id, row.reply_checksum, row.reader, row.encoding, bytes(row.body))
-    return _checksum(**dict(zip(_FACTS, facts, strict=True))) == row.checksum
+    if not isinstance(row.body, bytes | memoryview):
+        return False
+    expected = _checksum(row.request_id, row.reply_checksum, row.reader, row.encoding, bytes(row.body))
+    return row.checksum == expected
 
 
-_FACTS: Final = ("request_id", "reply_checksum", "reader", "encoding", "body")
-
-
-def _checksum(*, request_id: int, reply_checksum: int, reader: str, encoding: str, body: bytes) -> int:
+def _checksum(request_id: int, reply_checksum: int, reader: str, encoding: str, body: bytes) -> int:
     return checksum(f"{request_id} {reply_checksum} {reader} {encoding}".encode(), body)
 
 
@@ -144,23 +145,18 @@ def _pack(contacts: Flattened) -> bytes:
     oddities = _Oddities(dict(contacts.drift), dict(contacts.unknown_keys))
     metadata = {_ODDITIES: msgspec.json.encode(oddities)}
     columns: Any = contacts.columns
-    batch = _ipc_batch([*columns.columns, flag_array(contacts.is_vacant)], metadata)
+    arrays = [*columns.columns, flag_array(contacts.is_vacant)]
+    batch = cast("Any", pa.RecordBatch).from_arrays(arrays, schema=_SCHEMA.with_metadata(metadata))
     sink = pa.BufferOutputStream()
     with _ipc.new_stream(sink, batch.schema, options=_ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
 
 
-def _ipc_batch(arrays: Sequence[Any], metadata: Mapping[bytes, bytes]) -> Any:
-    schema: Any = pa.schema([*CONTACT_SCHEMA, _VACANT])
-    record_batch: Any = pa.RecordBatch
-    return record_batch.from_arrays(list(arrays), schema=schema.with_metadata(dict(metadata)))
-
-
 def _unpack(body: bytes) -> Flattened | None:
     with _ipc.open_stream(body) as stream:
         batch = stream.read_next_batch()
-    if batch.schema != pa.schema([*CONTACT_SCHEMA, _VACANT]):
+    if batch.schema != _SCHEMA:
         return None
     oddities = msgspec.json.decode(batch.schema.metadata[_ODDITIES], type=_Oddities)
     is_vacant = np.asarray(batch.column(batch.num_columns - 1).to_numpy(zero_copy_only=False), dtype=np.bool_)

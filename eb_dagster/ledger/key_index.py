@@ -42,7 +42,7 @@ from eb_dagster.ledger.schema import key_segments as headers
 REQUESTS_A_SEGMENT: Final = 64
 FAN: Final = 8
 """So many segments of one level are merged into one."""
-ROWS_A_STEP: Final = 64
+ROWS_A_STEP: Final = 32
 """So many rows are merged or dropped while others wait."""
 
 # Fewer requests than this are scanned at once, rather than looked up.
@@ -50,7 +50,7 @@ _FEW_REQUESTS: Final = 64
 # A request that is under way holds up the index no longer than this.
 _MOST_UNCOVERED: Final = 512
 _BYTES_A_SEGMENT: Final = 12 * 2**20
-_ROWS_AT_ONCE: Final = 256
+_ROWS_AT_ONCE: Final = 64
 _ATTEMPTS: Final = 3
 _TOP_LEVEL: Final = 63
 _NONE: Final[Indices] = np.empty(0, dtype=np.int64)
@@ -328,10 +328,10 @@ def _read_rows(connection: sa.Connection, segments: dict[int, Segment], ids: Ind
         blobs = dict(_fetch(connection, segments, some))
         for part in np.split(some, np.flatnonzero(np.diff(some >> ROW_BITS)) + 1):
             try:
-                rows = [key_segments.unpack_row(blobs[row_id]) for row_id in part.tolist()]
+                rows = [blobs[row_id] for row_id in part.tolist()]
             except KeyError:
                 raise IndexDamage from None
-            yield key_segments.join(rows)
+            yield key_segments.unpack_rows(*rows)
 
 
 def _fetch(
@@ -344,11 +344,10 @@ def _fetch(
     else:
         found = connection.execute(_SELECT_SOME_ROWS, {"ids": ids.tolist()})
     for row_id, known_sum, entries in found:
-        blob = bytes(entries)
         segment = segments.get(row_id >> ROW_BITS)
-        if segment is not None and segment.row_checksum(row_id, blob) != known_sum:
+        if segment is not None and segment.row_checksum(row_id, entries) != known_sum:
             raise IndexDamage
-        yield row_id, blob
+        yield row_id, entries
 
 
 def _rows_of(connection: sa.Connection, segment: Segment, start: int, stop: int) -> Entries:

@@ -1,4 +1,4 @@
-"""One run as a web page of its own: inline SVG, no script, no network, and no person in it."""
+"""One run as a web page of its own: no script, no network, and no person in it. It reads well on a phone and in print."""
 
 from __future__ import annotations
 
@@ -16,10 +16,6 @@ from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report
 from eb_dagster.tables.atomic_file import published, telling_of
 
-_WIDTH: Final = 720
-_ROW: Final = 26
-_LABELS: Final = 190
-_BAR: Final = 330
 _MOST_BARS: Final = 15
 
 # Statuses, the best first, and the style that colors each.
@@ -50,18 +46,22 @@ def report_page(
     """The page as HTML. With the price of a credit, costs are shown in money."""
     time = (made_at or datetime.now(UTC)).astimezone(UTC)
     price = report.price if price is None else price
-    sections = [
-        _tiles(report, price),
-        _section("What became of the rows", _outcomes(report)),
-        _section("Match rate by identifier", _identifiers(report), _IDENTIFIERS_NOTE),
-        _section("Fill rate by column", _columns(report), "Of the rows that were found."),
+    sections = [_tiles(report, price)]
+    if not report.ended_early:
+        # Of a run without a table, the rows had no time to become anything.
+        sections += [
+            _section("What became of the rows", _outcomes(report), "Shares are of all rows."),
+            _section("Match rate by identifier", _identifiers(report), _IDENTIFIERS_NOTE),
+            _section("Fill rate by column", _columns(report), "Of the rows that were found."),
+        ]
+    sections += [
         _section("Cost and savings", _costs(report, plan, price), _COSTS_NOTE),
         _section("Drift", _drift(report), _DRIFT_NOTE),
         _section("All figures", _figures(report, price)),
     ]
-    stopped = (
-        f"<p class='stopped'>Stopped early: {html.escape(report.stopped)}.</p>" if report.stopped else ""
-    )
+    why = report.unfinished or report.stopped
+    words = f"Stopped early: {why}" if report.stopped else (why or "")[:1].upper() + (why or "")[1:]
+    stopped = f"<p class='stopped' role='alert'>{html.escape(words)}.</p>" if why else ""
     return _PAGE.format(
         style=_STYLE, made_at=f"{time:%Y-%m-%d %H:%M} UTC", stopped=stopped, body="\n".join(sections)
     )
@@ -117,11 +117,21 @@ def _tiles(report: Report, price: float | None) -> str:
     def credits_of(count: int) -> tuple[str, str]:
         return (f"{count:,}", "credits") if price is None else (f"{count * price:,.2f}", f"{count:,} credits")
 
+    rows = report.rows_read if report.ended_early else report.rows
+    found = f"{report.matched:,} of {report.matched + report.not_found:,} rows with an answer"
     tiles = [
-        ("Rows", f"{report.rows:,}", f"{report.identifiers:,} distinct identifiers"),
-        ("Match rate", rate, f"{report.matched:,} rows found"),
+        (
+            "Rows read" if report.ended_early else "Rows",
+            f"{rows:,}",
+            f"{report.identifiers:,} distinct identifiers",
+        ),
+        ("In no table yet", f"{report.credits_charged:,}", "contacts that were bought")
+        if report.ended_early
+        else ("Match rate", rate, found),
         ("Charged", *credits_of(report.credits_charged)),
-        ("Saved", *credits_of(report.credits_saved)),
+        ("In doubt", *credits_of(report.credits_in_doubt))
+        if report.ended_early
+        else ("Saved", *credits_of(report.credits_saved)),
     ]
     return "<div class='tiles'>{}</div>".format(
         "".join(
@@ -138,22 +148,17 @@ def _outcomes(report: Report) -> str:
         return _nothing("No row was finished.")
     parts: list[str] = []
     legend: list[str] = []
-    x = 0.0
     for name, style in _OUTCOMES:
         count = counts[name]
         if not count:
             continue
-        width = _WIDTH * count / report.rows
         label = f"{name.replace('_', ' ')}: {count:,} ({count / report.rows:.1%})"
-        # A gap between neighbors, so that they can be told apart without color too.
-        parts.append(
-            f"<rect x='{x:.1f}' y='0' width='{max(width - 2, 1):.1f}' height='28' rx='3' class='{style}'>"
-            f"<title>{label}</title></rect>"
-        )
+        parts.append(f"<i class='{style}' style='flex-grow:{count}'></i>")
         legend.append(f"<li><i class='{style}'></i>{label}</li>")
-        x += width
-    chart = _svg("Rows by outcome", 28, "".join(parts))
-    return f"{chart}<ul class='key'>{''.join(legend)}</ul>"
+    # The list below says the same in words.
+    return (
+        f"<div class='stack' aria-hidden='true'>{''.join(parts)}</div><ul class='key'>{''.join(legend)}</ul>"
+    )
 
 
 def _identifiers(report: Report) -> str:
@@ -162,7 +167,7 @@ def _identifiers(report: Report) -> str:
         if asked:
             rate = report.matched_by[kind] / asked
             bars.append(_Bar(kind.replace("_", " "), rate, f"{rate:.1%} of {asked:,}"))
-    return _bars("Match rate by identifier", bars) if bars else _nothing("Nothing was answered.")
+    return _bars(bars) if bars else _nothing("Nothing was answered.")
 
 
 def _columns(report: Report) -> str:
@@ -172,7 +177,7 @@ def _columns(report: Report) -> str:
         _Bar(name, count / report.matched, f"{count / report.matched:.0%} ({count:,})")
         for name, count in report.filled.most_common()
     ]
-    return _bars("Fill rate by column", bars)
+    return _bars(bars)
 
 
 def _costs(report: Report, plan: Plan | None, price: float | None) -> str:
@@ -188,7 +193,7 @@ def _costs(report: Report, plan: Plan | None, price: float | None) -> str:
     for name, amount in amounts:
         text = f"{amount:,}" if price is None else f"{amount * price:,.2f} ({amount:,})"
         bars.append(_Bar(name, amount / most, text))
-    return _bars("Cost and savings", bars)
+    return _bars(bars)
 
 
 def _drift_bars(title: str, counter: Mapping[str, int]) -> str:
@@ -200,7 +205,7 @@ def _drift_bars(title: str, counter: Mapping[str, int]) -> str:
     bars = [_Bar(path, count / most, f"{count:,}") for path, count in shown]
     more = len(paths) - len(shown)
     rest = f"<p class='note'>and {more:,} more</p>" if more else ""
-    return f"<h3>{title}</h3>{_bars(title, bars)}{rest}"
+    return f"<h3>{title}</h3>{_bars(bars)}{rest}"
 
 
 def _drift(report: Report) -> str:
@@ -224,34 +229,23 @@ def _nothing(text: str) -> str:
     return f"<p>{text}</p>"
 
 
-def _bars(title: str, bars: Sequence[_Bar]) -> str:
+def _bars(bars: Sequence[_Bar]) -> str:
     lines: list[str] = []
-    for index, bar in enumerate(bars):
-        y = index * _ROW
-        width = max(0.0, min(1.0, bar.share)) * _BAR
-        label = html.escape(bar.label if len(bar.label) <= 28 else f"{bar.label[:27]}…")
-        full = f"<title>{html.escape(bar.label)}: {html.escape(bar.text)}</title>"
+    for bar in bars:
+        width = 100 * max(0.0, min(1.0, bar.share))
         lines.append(
-            f"<g>{full}<text x='{_LABELS - 12}' y='{y + 17}' text-anchor='end'>{label}</text>"
-            f"<rect x='{_LABELS}' y='{y + 5}' width='{_BAR}' height='16' rx='3' class='track'/>"
-            f"<rect x='{_LABELS}' y='{y + 5}' width='{width:.1f}' height='16' rx='3' class='found'/>"
-            f"<text x='{_LABELS + _BAR + 12}' y='{y + 17}' class='value'>{html.escape(bar.text)}</text></g>"
+            f"<li><span>{html.escape(bar.label)}</span>"
+            f"<span class='track' aria-hidden='true'><i class='found' style='width:{width:.1f}%'></i></span>"
+            f"<span class='value'>{html.escape(bar.text)}</span></li>"
         )
-    return _svg(title, len(bars) * _ROW, "".join(lines))
-
-
-def _svg(title: str, height: int, content: str) -> str:
-    return (
-        f"<svg viewBox='0 0 {_WIDTH} {height}' role='img' aria-label='{html.escape(title, quote=True)}'>"
-        f"{content}</svg>"
-    )
+    return f"<ul class='bars'>{''.join(lines)}</ul>"
 
 
 _STYLE: Final = """
 :root { color-scheme: light dark; --back: #fcfcfb; --text: #0b0b0b; --soft: #52514e; --line: #e1e0d9;
   --track: #efeee9; --found: #2a78d6; --missed: #a9a79c; --unasked: #d3d1c6; --invalid: #eda100;
   --suppressed: #4a3aa7; --doubt: #e34948; --unreadable: #8c2f2e; }
-@media (prefers-color-scheme: dark) { :root { --back: #1a1a19; --text: #fff; --soft: #c3c2b7; --line: #383835;
+@media screen and (prefers-color-scheme: dark) { :root { --back: #1a1a19; --text: #fff; --soft: #c3c2b7; --line: #383835;
   --track: #2a2a28; --found: #3987e5; --missed: #7d7b72; --unasked: #55544e; --invalid: #c98500;
   --suppressed: #9085e9; --doubt: #e66767; --unreadable: #b3504f; } }
 body { margin: 0 auto; padding: 32px 24px 64px; max-width: 760px; background: var(--back); color: var(--text);
@@ -261,19 +255,28 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 17px; margin: 40px 0 4px; } h
 .stopped { border-left: 4px solid var(--doubt); padding: 4px 12px; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-top: 20px; }
 .tiles div { border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; display: grid; align-content: start; }
-.tiles span { color: var(--soft); font-size: 13px; } .tiles strong { font-size: 24px; }
-svg { display: block; width: 100%; height: auto; } svg text { fill: var(--text); font-size: 13px; }
-svg .value { fill: var(--soft); font-variant-numeric: tabular-nums; } .track { fill: var(--track); }
-.key { list-style: none; padding: 0; margin: 12px 0 0; display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 13px; }
+.tiles span { color: var(--soft); font-size: 13px; } .tiles strong { font-size: 24px; overflow-wrap: anywhere; }
+ul { list-style: none; padding: 0; margin: 0; } .bars { font-size: 13px; }
+.bars li { display: grid; grid-template-columns: minmax(0, 11em) 1fr minmax(0, 11em); gap: 2px 12px; align-items: center;
+  padding: 3px 0; overflow-wrap: anywhere; }
+.track { display: block; height: 14px; border-radius: 3px; background: var(--track); overflow: hidden; }
+.track i { display: block; height: 100%; border-radius: 3px; }
+.value { color: var(--soft); font-variant-numeric: tabular-nums; }
+.stack { display: flex; gap: 2px; height: 28px; } .stack i { flex: 0 1 0; min-width: 2px; border-radius: 3px; }
+.key { margin: 12px 0 0; display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 13px; }
 .key i { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 6px; }
-.found { fill: var(--found); background: var(--found); } .missed { fill: var(--missed); background: var(--missed); }
-.unasked { fill: var(--unasked); background: var(--unasked); }
-.invalid { fill: var(--invalid); background: var(--invalid); }
-.suppressed { fill: var(--suppressed); background: var(--suppressed); }
-.doubt { fill: var(--doubt); background: var(--doubt); }
-.unreadable { fill: var(--unreadable); background: var(--unreadable); }
-table { border-collapse: collapse; font-size: 13px; } th { text-align: left; font-weight: normal; color: var(--soft); }
-th, td { padding: 3px 24px 3px 0; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
+.found { background: var(--found); } .missed { background: var(--missed); }
+.unasked { background: var(--unasked); }
+.invalid { background: var(--invalid); }
+.suppressed { background: var(--suppressed); }
+.doubt { background: var(--doubt); }
+.unreadable { background: var(--unreadable); }
+table { width: 100%; overflow-wrap: anywhere; border-collapse: collapse; font-size: 13px; } th { text-align: left; font-weight: normal; color: var(--soft); }
+th, td { vertical-align: top; padding: 3px 24px 3px 0; border-bottom: 1px solid var(--line); font-variant-numeric: tabular-nums; }
+@media (max-width: 480px) { body { padding: 20px 16px 40px; } .tiles { grid-template-columns: repeat(2, minmax(0, 1fr)); }
+  .bars li { grid-template-columns: 1fr auto; } .track { grid-row: 2; grid-column: 1 / -1; } }
+@media print { body { max-width: none; padding: 0; } section { break-inside: avoid; } h2 { break-after: avoid; }
+  * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
 """
 
 _PAGE: Final = """<!doctype html>
@@ -287,9 +290,11 @@ _PAGE: Final = """<!doctype html>
 <style>{style}</style>
 </head>
 <body>
+<main>
 <header><h1>Enrichment report</h1><p>{made_at}</p></header>
 {stopped}
 {body}
+</main>
 </body>
 </html>
 """

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from eb_dagster.ledger.budget import Limits
-from eb_dagster.ledger.connection import shown_url
-from eb_dagster.settings import is_sandbox
-
-if TYPE_CHECKING:
-    from eb_dagster.pipeline.run import Setup
+from eb_dagster.ledger.connection import database_url, shown_url
+from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.settings import Settings, is_sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +21,7 @@ class Opening:
     ledger: str
     """The absolute path of the ledger's file, or the address of its database without user and password."""
     is_ledger_empty: bool
-    """Whether no request was ever made with it."""
+    """Whether no request was ever made with it. It may not be there yet."""
     credits_left: Mapping[str, int]
     """By "run", "day" and "month", what the caps leave; none where there is no cap."""
 
@@ -46,10 +43,24 @@ class Opening:
         ]
         return ", ".join(left) if left else "any number: no cap is set"
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """What is said of it, a line each."""
+        return (f"buys from: {self.seller}", f"ledger: {self.ledger}", f"credits left: {self.caps}")
 
-def opening_of(setup: Setup) -> Opening:
-    """What is to be said of an enricher."""
-    settings, ledger = setup.settings, setup.ledger
+    @property
+    def warning(self) -> str | None:
+        """What to be warned of: an empty ledger knows nothing of what was bought before."""
+        if not self.is_ledger_empty:
+            return None
+        return (
+            f"the ledger is new and empty ({self.ledger}), so nothing counts as bought yet. If you have bought before, "
+            "name that ledger: this one would pay for everything again"
+        )
+
+
+def opening_of(settings: Settings, ledger: Ledger) -> Opening:
+    """What is to be said of an enricher. The ledger may be an empty one in place of one that is not there yet."""
     limits = Limits(
         max_credits=settings.max_credits,
         max_credits_at_risk=settings.max_credits_at_risk,
@@ -61,7 +72,7 @@ def opening_of(setup: Setup) -> Opening:
     return Opening(
         address=settings.base_url,
         is_sandbox=is_sandbox(settings.base_url),
-        ledger=shown_url(ledger.database.url),
+        ledger=shown_url(database_url(settings.ledger)),
         is_ledger_empty=ledger.last_request() == 0,
         credits_left=left,
     )

@@ -12,8 +12,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, Self
 
+from eb_dagster.errors import counted
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report
+from eb_dagster.pipeline.run_log import LOGGER
+from eb_dagster.pipeline.telemetry import NoTelemetry, Telemetry, telemetry
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -24,6 +27,8 @@ _EVENTS: Final = 64
 _FIRST_LINE_SECONDS: Final = 2.0
 _LONGEST_SILENCE_SECONDS: Final = 30.0
 _LONGEST_BAR_WORDS: Final = 51
+_WORTH_A_WORD_SECONDS: Final = 1.0
+_TICK_SECONDS: Final = 1.0
 
 
 class _Event(NamedTuple):
@@ -45,9 +50,13 @@ class Forecast:
         self._max_credits = max_credits
         # One whenever the share has grown. The wait for the first answer is no part of the pace.
         self._events: deque[_Event] = deque(maxlen=_EVENTS)
+        self._replies = -1
+        self._moved = 0.0
 
     def note(self, report: Report, *, now: float) -> None:
         """Take in where the run is. `now` is in seconds of any clock that does not jump."""
+        if report.replies != self._replies:
+            self._replies, self._moved = report.replies, now
         share = self.share(report)
         if share > (self._events[-1].share if self._events else 0.0):
             self._events.append(_Event(now, share, report.credits_charged))
@@ -81,6 +90,13 @@ class Forecast:
         since_last = now - last.time
         return max(0.0, (1 - last.share) / share_a_second - since_last)
 
+    def waiting_words(self, report: Report, *, now: float | None) -> str:
+        """For how many requests the run waits, and for how long now; nothing if that is not worth a word."""
+        waiting = report.requests - report.replies
+        if now is None or waiting <= 0 or self._replies < 0 or now - self._moved < _WORTH_A_WORD_SECONDS:
+            return ""
+        return f", waiting for {counted(waiting, 'request')}, {now - self._moved:,.0f} s"
+
     def credits_in_all(self) -> int | None:
         """What the whole run will be charged; None until there is a pace."""
         if len(self._events) < 2:
@@ -102,29 +118,39 @@ class Forecast:
         left = f"{seconds:,.0f} s" if seconds < 120 else f"{seconds / 60:,.0f} min"
         if is_short:
             return f", {left} left"
-        return f", about {left} left and {charged:,} credits in all"
+        return f", about {left} left and {counted(charged, 'credit')} in all"
 
 
 def shell_words(forecast: Forecast, report: Report, *, now: float | None, is_short: bool = False) -> str:
     """What a shell shows beside the share that is done."""
-    requests = "1 request" if report.replies == 1 else f"{report.replies:,} requests"
-    charged = "1 credit" if report.credits_charged == 1 else f"{report.credits_charged:,} credits"
-    found = f", {report.credits_charged / report.answers:.1%} found" if report.answers else ""
+    requests = counted(report.replies, "request")
+    charged = counted(report.credits_charged, "credit")
+    asked = f" of {report.answers:,} asked" if report.answers else ""
     left = forecast.words(now=now, is_short=is_short)
-    words = f"{requests}, {charged}{found}{left}"
+    waiting = forecast.waiting_words(report, now=now)
+    words = f"{requests}, {charged}{asked}{left}{waiting}"
     # A terminal has 80 columns; ten of them are the bar's at least.
-    return words if not is_short or len(words) <= _LONGEST_BAR_WORDS else f"{requests}, {charged}{left}"
+    return words if not is_short or len(words) <= _LONGEST_BAR_WORDS else f"{charged}{asked}{waiting or left}"
 
 
 def log_words(forecast: Forecast, report: Report, *, now: float | None) -> str:
     """What a line of Dagster's event log says."""
-    done = "1 partition" if report.replies == 1 else f"{report.replies:,} partitions"
+    # Not partitions, which are Dagster's.
+    answered = counted(report.replies, "request")
+    of_rows = f" of {forecast.rows:,}" if forecast.rows else ""
     # Otherwise nobody would know why nothing moves.
-    busy = f"; refused {report.refusals:,} times as too many requests" if report.refusals else ""
     return (
-        f"{done} done, {report.rows:,} of {forecast.rows:,} rows, "
-        f"{report.credits_charged:,} credits{forecast.words(now=now)}{busy}"
+        f"{answered} answered, {report.rows:,}{of_rows} rows, {counted(report.credits_charged, 'credit')}"
+        f"{forecast.words(now=now)}{forecast.waiting_words(report, now=now)}{retry_words(report)}"
     )
+
+
+def retry_words(report: Report) -> str:
+    """How often requests were sent again, and why; nothing if none was."""
+    if not report.retries:
+        return ""
+    reasons = ", ".join(f"{count:,} × {reason}" for reason, count in report.retries.most_common(3))
+    return f"; sent again: {reasons}"
 
 
 class Display:
@@ -135,6 +161,7 @@ class Display:
 
     def __init__(self, rows: int | None = None, *, max_credits: int | None = None) -> None:
         self.forecast = Forecast(rows or 0, max_credits=max_credits)
+        self._tick_due = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -150,9 +177,19 @@ class Display:
         """Take in and show where the run is."""
         self._show(report)
 
+    def tick(self, report: Report) -> None:
+        """Show again where the run is, though nothing came. May be called as often as one likes."""
+        now = time.monotonic()
+        if now >= self._tick_due:
+            self._tick_due = now + _TICK_SECONDS
+            self._tick(report)
+
     def say(self, text: str) -> None:
         """Show a line of text beside it, if it is shown at all."""
         self._show_text(text)
+
+    def _tick(self, report: Report) -> None:
+        self._show(report)
 
     def _show(self, report: Report) -> None: ...
     def _show_text(self, text: str) -> None: ...
@@ -167,6 +204,15 @@ class Callback(Display):
 
     def _show(self, report: Report) -> None:
         self._function(report)
+
+    def _tick(self, report: Report) -> None:
+        # A user's function is called when something came. Displays of the shell and of Dagster come in here too.
+        if isinstance(self._function, Display):
+            self._function.tick(report)
+
+    def _show_text(self, text: str) -> None:
+        if isinstance(self._function, Display):
+            self._function.say(text)
 
 
 class RowBar(Display):
@@ -205,12 +251,19 @@ class RowBar(Display):
         words = (
             f"requests={report.requests:,}, credits={report.credits_charged:,}, matched={report.matched:,}"
         )
+        now = time.monotonic()
+        self.forecast.note(report, now=now)
         if self._rows:
-            now = time.monotonic()
-            self.forecast.note(report, now=now)
             words += self.forecast.words(now=now)
+        words += f"{self.forecast.waiting_words(report, now=now)}{retry_words(report)}"
         self._bar.set_postfix_str(words, refresh=False)
         self._bar.update(report.rows - self._bar.n)
+
+    def _tick(self, report: Report) -> None:
+        self._show(report)
+        if self._bar is not None:
+            # The bar draws itself only when it grows.
+            self._bar.refresh()
 
     def _show_text(self, text: str) -> None:
         if self._bar is not None and not self._bar.disable:
@@ -273,7 +326,7 @@ class Lines(Display):
         self._write_line = say
         self._words = words
         self._started = time.monotonic()
-        self._due = self._started + _FIRST_LINE_SECONDS
+        self._due = self._silent_due = self._started + _FIRST_LINE_SECONDS
         self._unsaid: Report | None = None
         self._last_line = ""
 
@@ -291,8 +344,18 @@ class Lines(Display):
             self._due = now + min(now - self._started, _LONGEST_SILENCE_SECONDS)
             self._write(report, now=now)
 
+    def _tick(self, report: Report) -> None:
+        now = time.monotonic()
+        self.forecast.note(report, now=now)
+        if now >= self._silent_due and self.forecast.waiting_words(report, now=now):
+            # It takes no turn of a line that has news.
+            self._write(report, now=now)
+
     def _write(self, report: Report, *, now: float | None) -> None:
         self._unsaid = None
+        if now is not None:
+            silence = max(_FIRST_LINE_SECONDS, now - self._started)
+            self._silent_due = now + min(silence, _LONGEST_SILENCE_SECONDS)
         line = self._words(self.forecast, report, now=now)
         if line != self._last_line:
             self._write_line(line)
@@ -302,7 +365,55 @@ class Lines(Display):
         self._write_line(text)
 
 
+class Watched(Display):
+    """A display beside which the run is told of in the log and to OpenTelemetry."""
+
+    def __init__(self, inner: Display, rows: int | None, *, max_credits: int | None) -> None:
+        super().__init__(rows, max_credits=max_credits)
+        self._inner = inner
+        self._log = Lines(rows or 0, max_credits=max_credits, say=LOGGER.info, words=log_words)
+        self._telemetry: Telemetry = NoTelemetry()
+        self._report: Report | None = None
+        self._retries = 0
+
+    def __enter__(self) -> Self:
+        self._inner.__enter__()
+        self._telemetry = telemetry()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        try:
+            self._inner.__exit__(kind, *error)
+        finally:
+            self._log.__exit__(kind)
+            self._telemetry.end(self._report or Report(), None if kind is None else kind.__name__)
+
+    def _show(self, report: Report) -> None:
+        self._report = report
+        self._inner(report)
+        self._log(report)
+        retries = report.retries.total()
+        if retries > self._retries:
+            self._telemetry.event("sent again", retries - self._retries)
+            self._retries = retries
+
+    def _tick(self, report: Report) -> None:
+        self._inner.tick(report)
+        self._log.tick(report)
+
+    def _show_text(self, text: str) -> None:
+        self._inner.say(text)
+        LOGGER.info(text)
+
+
 def display_for(
+    choice: bool | Callable[[Report], None] | None, *, rows: int | None, max_credits: int | None
+) -> Display:
+    """What the setting `progress` chooses, and the log beside it."""
+    return Watched(_display_for(choice, rows=rows, max_credits=max_credits), rows, max_credits=max_credits)
+
+
+def _display_for(
     choice: bool | Callable[[Report], None] | None, *, rows: int | None, max_credits: int | None
 ) -> Display:
     """What the setting `progress` chooses: None is a bar on a terminal or in a notebook."""

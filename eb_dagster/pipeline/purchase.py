@@ -116,6 +116,7 @@ class Purchase:
         self._refusals = 0
         self._is_clock_to_check = not settings.accept_clock and _depends_on_clock(settings, ledger)
         self.on_progress: Callable[[], None] = lambda: None
+        self.on_idle: Callable[[], None] = lambda: None
         self.on_waiting: Callable[[int, int], None] = lambda _requests, _credits: None
         """Called at the end while requests are in flight, with their number and the credits at risk in them."""
 
@@ -392,6 +393,7 @@ class Purchase:
     def _take_finished(self, *, seconds: float) -> bool:
         done = self._sender.take(seconds=seconds)
         if done is None:
+            self.on_idle()
             return False
         self._take_in(done)
         self.on_progress()
@@ -487,10 +489,12 @@ class Purchase:
                 f"a longer wait than the {patience:.0f} s of a run; run again later, or lower requests_per_minute"
             )
         self._refusals += 1
+        self._report.retries["429, too many requests"] += 1
         self._retries.append((done.request.slots, done.request.attempt))
 
     def _on_free(self, done: NotAnswered) -> None:
         attempt = done.request.attempt + 1
+        self._report.retries[done.reason] += 1
         if attempt > MOST_ATTEMPTS:
             raise Busy(
                 f"the API could not be reached in {attempt} attempts ({done.reason}). {self._client.unreachable}"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from eb_dagster.contacts.schema import Status
+from eb_dagster.errors import counted
 from eb_dagster.pipeline.facts import html_table, money, one_row, text_table, unusable_facts
 
 if TYPE_CHECKING:
@@ -82,6 +84,10 @@ class Report:
     """Whether the whole table was read for shared identifiers first. A stream knows what it has read."""
     stopped: str | None = None
     """Why sending stopped before everything was asked, if it did."""
+    ended_early: str | None = None
+    """Why the run ended before all of its rows had left, if it did: then no table was made of it."""
+    retries: Counter[str] = field(default_factory=Counter[str])
+    """Requests that were sent again, by the reason: nothing was charged for the vain attempt."""
     seconds: float = 0.0
     price: float | None = None
     """Of one credit, if it was given: costs are then in money."""
@@ -92,14 +98,41 @@ class Report:
         return None if self.price is None else round(self.credits_charged * self.price, 6)
 
     @property
+    def unfinished(self) -> str | None:
+        """What is missing of an answer to every row, in words; None if nothing is.
+
+        Rows that nobody may ask for, such as those of a shared phone, are not missing.
+        """
+        rows = [
+            f"{_rows(count)} {(was if count == 1 else were)} {what}"
+            for count, was, were, what in (
+                (self.not_asked, "was", "were", "not asked"),
+                (self.in_doubt, "is", "are", "in doubt"),
+                (self.unreadable, "is", "are", "unreadable"),
+            )
+            if count
+        ]
+        if self.ended_early:
+            in_doubt = f", and {self.credits_in_doubt:,} are in doubt" if self.credits_in_doubt else ""
+            rows = [
+                f"{counted(self.credits_charged, 'credit')} {'was' if self.credits_charged == 1 else 'were'} charged{in_doubt}. What was bought is in the ledger and in no "
+                "table yet: run again, which costs nothing for it"
+            ]
+        if not rows:
+            return None
+        why = (
+            f"the run ended before its rows, because {self.ended_early}" if self.ended_early else self.stopped
+        )
+        return f"{why or 'not every row has an answer'}: {', '.join(rows)}"
+
+    @property
     def spent(self) -> str:
         """What the run has spent, in words."""
         doubt = f", and {self.credits_in_doubt:,} more are in doubt" if self.credits_in_doubt else ""
         if not (self.credits_charged or doubt):
             return "Nothing was charged"
-        count = "1 credit" if self.credits_charged == 1 else f"{self.credits_charged:,} credits"
         return (
-            f"This run was charged {count}{doubt}; what was bought is in the ledger, and running again "
+            f"This run was charged {counted(self.credits_charged, 'credit')}{doubt}; what was bought is in the ledger, and running again "
             "asks only for the rest"
         )
 
@@ -149,23 +182,16 @@ class Report:
     def facts(self, *, price: float | None = None) -> list[tuple[str, str]]:
         """The report line by line; with the price of a credit, what it cost."""
         price = self.price if price is None else price
-        facts = [
-            ("rows", self._rows),
-            ("distinct identifiers", f"{self.identifiers:,}"),
-            *self._answer_facts(),
-            *unusable_facts(self.invalid, self.unusable),
-            ("rows suppressed", f"{self.suppressed:,}"),
-            ("rows not asked", f"{self.not_asked:,}"),
-            ("rows in doubt", f"{self.in_doubt:,}"),
-            ("rows unreadable", f"{self.unreadable:,}"),
-            ("repeats (asked once)", f"{self.folded:,}"),
-            ("rows answered from the ledger", f"{self.from_ledger:,}"),
-            *self._update_facts(),
+        # What became of rows is not told of a run without a table: most of them had no time to become anything.
+        facts = self._facts_of_early_end() if self.ended_early else self._facts_of_rows()
+        facts += [
             ("requests", f"{self.requests:,}"),
             ("credits charged", f"{self.credits_charged:,}"),
-            ("credits saved", f"{self.credits_saved:,}"),
+            *([] if self.ended_early else [("credits saved", f"{self.credits_saved:,}")]),
             ("credits in doubt", f"{self.credits_in_doubt:,}"),
         ]
+        if self.retries:
+            facts.append(("requests sent again", _most_common(self.retries)))
         if price is not None:
             facts.append(("cost", money(self.credits_charged, price)))
         facts += [
@@ -181,15 +207,41 @@ class Report:
             facts.append(("stopped", self.stopped))
         return facts
 
+    def _facts_of_early_end(self) -> list[tuple[str, str]]:
+        return [
+            ("ended early", f"because {self.ended_early}: no table was made"),
+            ("rows read", f"{self.rows_read:,}"),
+            ("distinct identifiers", f"{self.identifiers:,}"),
+            (
+                "bought, and in no table yet",
+                f"{counted(self.credits_charged, 'contact')}, which another run takes for nothing",
+            ),
+        ]
+
+    def _facts_of_rows(self) -> list[tuple[str, str]]:
+        return [
+            ("rows", self._rows),
+            ("distinct identifiers", f"{self.identifiers:,}"),
+            *self._answer_facts(),
+            *unusable_facts(self.invalid, self.unusable),
+            ("rows suppressed", f"{self.suppressed:,}"),
+            ("rows not asked", f"{self.not_asked:,}"),
+            ("rows in doubt", f"{self.in_doubt:,}"),
+            ("rows unreadable", f"{self.unreadable:,}"),
+            ("repeats (asked once)", f"{self.folded:,}"),
+            ("rows answered from the ledger", f"{self.from_ledger:,}"),
+            *self._update_facts(),
+        ]
+
     def _answer_facts(self) -> list[tuple[str, str]]:
         """How many rows were found and not found, and by which kinds of identifiers."""
         rate = "unknown" if self.match_rate is None else f"{self.match_rate:.1%}"
-        facts = [("rows matched", f"{self.matched:,} ({rate} of those answered)")]
+        facts = [("rows matched", f"{self.matched:,} ({rate} of the rows with an answer)")]
         most_asked_first = sorted(
             self.answered_by | self.matched_by, key=lambda kind: -self.answered_by[kind]
         )
         for kind in most_asked_first:
-            rows = f"{self.matched_by[kind]:,} of {self.answered_by[kind]:,} rows that asked it"
+            rows = f"{self.matched_by[kind]:,} of {counted(self.answered_by[kind], 'row')} that asked it"
             facts.append((f"  by {kind}", rows))
         facts.append(("rows not found", f"{self.not_found:,}"))
         if self.contradicted:
@@ -215,6 +267,16 @@ class Report:
 
     def _repr_html_(self) -> str:
         return html_table(self.facts(), title="Report")
+
+
+def warn_of_rest(report: Report) -> None:
+    """Warn of rows without an answer: a table with holes looks like a finished one."""
+    if report.unfinished is not None:
+        warnings.warn(f"{report.unfinished}", stacklevel=4)
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _most_common(counter: Counter[str]) -> str:

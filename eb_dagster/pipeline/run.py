@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from eb_dagster.api.client import Client
-from eb_dagster.errors import EnrichError, LedgerError
+from eb_dagster.errors import EnrichError, LedgerError, counted
 from eb_dagster.identifiers.columns import Layout
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.identifiers.offers import Offers, offers_of
@@ -32,7 +32,7 @@ from eb_dagster.pipeline.offers import Booleans, KeyedOffers
 from eb_dagster.pipeline.output import Finisher
 from eb_dagster.pipeline.plan import Plan, PlanCount
 from eb_dagster.pipeline.progress import Display, display_for
-from eb_dagster.pipeline.purchase import CAP_IS_SPENT, Purchase
+from eb_dagster.pipeline.purchase import Purchase
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import State
 from eb_dagster.pipeline.shutdown import Interruption, marked
@@ -283,6 +283,7 @@ class Run:
         display = display_for(settings.progress, rows=rows, max_credits=settings.max_credits)
         with finisher, display, marked() as interruption, _tells_spent(report):
             purchase.on_progress = lambda: display(report)
+            purchase.on_idle = lambda: display.tick(report)
             purchase.on_waiting = self._tells_waiting(interruption, display)
             interruption.on_second = purchase.abort
             try:
@@ -354,9 +355,9 @@ class Run:
 
 
 def _waiting_in_words(requests: int, at_risk: int) -> str:
-    count = "1 request" if requests == 1 else f"{requests:,} requests"
+    count = counted(requests, "request")
     return (
-        f"stopping: waiting for {count} in flight ({at_risk:,} credits at risk); press Ctrl-C again to "
+        f"stopping: waiting for {count} in flight ({counted(at_risk, 'credit')} at risk); press Ctrl-C again to "
         "stop at once, and what is in flight is in doubt"
     )
 
@@ -418,6 +419,3 @@ def _warn(report: Report) -> None:
             "rows were not asked further: run again",
             stacklevel=3,
         )
-    # That the run's own cap is spent does not surprise anybody who set it.
-    if report.stopped and report.stopped != CAP_IS_SPENT:
-        warnings.warn(f"{report.stopped} ({report.not_asked:,} rows were not asked)", stacklevel=3)

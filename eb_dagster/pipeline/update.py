@@ -25,7 +25,7 @@ from eb_dagster.ledger.rejections import rejected_among
 from eb_dagster.pipeline.publication import Withholder
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import ANSWERED
-from eb_dagster.pipeline.run import LookAhead, Run, Setup, chunks_of
+from eb_dagster.pipeline.run import Chunks, LookAhead, Run, Setup, chunks_of
 from eb_dagster.pipeline.window import Window
 from eb_dagster.tables.keyed_rows import NO_ROW, KeyedRows, texts_in
 from eb_dagster.tables.source import BATCH_ROWS, InputColumns, Source, joined_schema, table_source
@@ -56,8 +56,10 @@ class Update:
     columns: InputColumns
     rows: KeyedRows
     earlier: EnrichedTable
-    new_run: Callable[[], Run]
-    """A run whose report is the enricher's."""
+    run: Callable[[Chunks, int | None, Callable[[], Chunks]], Iterator[pa.RecordBatch]]
+    """The added columns of rows that may be asked, of so many. The last argument reads all rows."""
+    report: Callable[[], Report]
+    """Of the newest run."""
     open_runs: list[Run]
     """The enricher's runs that have not ended."""
     refuse: Callable[[Source], None]
@@ -84,8 +86,9 @@ class Update:
         contested = self._contested(unknown)
         # Where the earlier contact is the row's no more, what else the row offers may be asked.
         asked = np.union1d(np.flatnonzero(~is_free), contested[~self.rows.is_gone[contested]])
-        run = self.new_run()
-        bought = self._enrich(run, asked)
+        source = self._source(asked)
+        batches = self.run(chunks_of(source, self.columns), source.rows, self._all_rows)
+        bought = pa.Table.from_batches(batches, schema=self.setup.added_schema)
         not_asked = asked[
             _is_status(bought, self._name("status"), "not_asked") & self._is_found_before()[asked]
         ]
@@ -95,7 +98,7 @@ class Update:
         added = self._assembled((free, known), (asked, bought), (stay, self._checked(stay)))
         is_asked = np.zeros(len(is_free), dtype=np.bool_)
         is_asked[asked] = True
-        self._count(run.report, added, is_asked)
+        self._count(self.report(), added, is_asked)
         return added
 
     # Which rows
@@ -182,18 +185,16 @@ class Update:
             progress=False,
         )
         setup = replace(self.setup, settings=settings)
-        return self._enrich(Run(setup, open_runs=self.open_runs, tells=False), rows)
-
-    def _enrich(self, run: Run, rows: _Indices) -> pa.Table:
-        """The added columns of rows. All rows are read first for what several people share."""
         source = self._source(rows)
+        run = Run(setup, open_runs=self.open_runs, tells=False)
         batches = run.added_columns(
-            chunks_of(source, self.columns),
-            self.columns.layout,
-            rows=source.rows,
-            again=lambda: chunks_of(table_source(self.rows.table), self.columns),
+            chunks_of(source, self.columns), self.columns.layout, rows=source.rows, again=self._all_rows
         )
         return pa.Table.from_batches(batches, schema=self.setup.added_schema)
+
+    def _all_rows(self) -> Chunks:
+        """All rows, which are read first for what several people share."""
+        return chunks_of(table_source(self.rows.table), self.columns)
 
     def _checked(self, rows: _Indices) -> pa.Table:
         """The earlier columns of rows, without those who are suppressed by now."""

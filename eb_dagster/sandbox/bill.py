@@ -45,6 +45,29 @@ def count_charged_twice(path: Path) -> int:
     return _count(path, _COUNT_CHARGED_TWICE)
 
 
+def list_charges(path: Path) -> list[tuple[str, str]]:
+    """Every charge, in order, as kind and value."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT field_type, value FROM charges ORDER BY id").fetchall()
+
+
+def newest_requests(path: Path, count: int) -> list[dict[str, float | int | str]]:
+    """The newest requests, the newest first: no identifier is in them."""
+    query = "SELECT id, at, asked, enriched, status FROM requests ORDER BY id DESC LIMIT ?"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute(query, (count,)).fetchall()
+    return [
+        {
+            "id": number,
+            "at": time,
+            "asked": asked,
+            "enriched": enriched,
+            "answer": "no reply" if status is None else str(status),
+        }
+        for number, time, asked, enriched, status in rows
+    ]
+
+
 def _count(path: Path, query: str) -> int:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         return int(connection.execute(query).fetchone()[0])

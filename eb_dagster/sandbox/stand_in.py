@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, TypedDict, Unpack
 
-from eb_dagster.sandbox.bill import count_charged_twice, count_credits, count_requests
+from eb_dagster.sandbox.bill import (
+    count_charged_twice,
+    count_credits,
+    count_requests,
+    list_charges,
+)
 from eb_dagster.sandbox.faults import Fault
 
 if TYPE_CHECKING:
@@ -27,6 +32,8 @@ class Sandbox:
 
     url: str
     bill: Path
+    api: Api | None = field(default=None, repr=False, compare=False)
+    """What answers, where it runs in this process."""
 
     def requests(self) -> int:
         """How many requests reached it, refused ones included, but not those over the limit."""
@@ -39,6 +46,16 @@ class Sandbox:
     def charged_twice(self) -> int:
         """How many identifiers were charged more than once."""
         return count_charged_twice(self.bill)
+
+    def charges(self) -> list[tuple[str, str]]:
+        """Every charge, in order, as kind and value: as they were sent."""
+        return list_charges(self.bill)
+
+    def fail_next(self, kind: str, *, requests: int = 1) -> None:
+        """Let the next requests go wrong in a way of `FAULTS`."""
+        if self.api is None:
+            raise ValueError("this sandbox runs in another process; give it its faults when it starts")
+        self.api.fail_next(kind, requests=requests)
 
 
 class Settings(TypedDict, total=False):
@@ -54,6 +71,8 @@ class Settings(TypedDict, total=False):
     """The share of identifiers that are found; 0.7 by default."""
     faults: Sequence[Fault]
     """None by default."""
+    api_key: str | None
+    """The key that is right; every other one is answered with 401. None, the default, takes any but "invalid"."""
     retry_after: str | None
     """The header to send with 429 and 503. None, the default, sends none."""
 
@@ -81,7 +100,7 @@ def running(
 
     api: Api = app.extensions["sandbox"]
     with contextlib.closing(api), listening(host, port, app) as server:
-        yield Sandbox(url=f"http://{host}:{server.server_port}", bill=bill)
+        yield Sandbox(url=f"http://{host}:{server.server_port}", bill=bill, api=api)
 
 
 def serve(*, port: int, host: str = "127.0.0.1", bill: Path, **settings: Unpack[Settings]) -> None:

@@ -20,7 +20,6 @@ from eb_dagster.settings.checks import PERSON_PARTS, Age
 
 CONFIG_FILE: Final = "exactbuyer.toml"
 
-_PRICE: Final = "price"
 _PATHS: Final = ("ledger", "ca_bundle")
 _SECRETS: Final = re.compile(r"(?i)key|token|secret|password")
 _WITH_PASSWORD: Final = re.compile(r"://[^/@]*@")
@@ -50,7 +49,6 @@ class Config:
         return {
             ages[name].name if name in ages else name: days(name, value) if name in ages else value
             for name, value in self.values.items()
-            if name != _PRICE or _PRICE in SETTINGS
         }
 
 
@@ -87,8 +85,7 @@ def read_config(path: str | os.PathLike[str] | None) -> Config | None:
 
 
 def _names() -> list[str]:
-    names = [setting.plain_name for setting in SETTINGS.values() if setting.name not in _NOT_IN_FILE]
-    return list(dict.fromkeys([*names, _PRICE]))
+    return [setting.plain_name for setting in SETTINGS.values() if setting.name not in _NOT_IN_FILE]
 
 
 def _is_in_environment(name: str) -> bool:
@@ -124,7 +121,7 @@ def _unknown(file: Path, name: str, known: list[str]) -> ConfigError:
             f"{file.name} holds {shown(name)}: a file never holds a key. Remove it there, and set EXACTBUYER_API_KEY in "
             "the environment"
         )
-    hint = f"did you mean {meant}?" if meant else f"choose from {', '.join(known)}"
+    hint = f"correct it: did you mean {meant}?" if meant else f"choose from {', '.join(known)}"
     return ConfigError(f"{file.name}: there is no setting {shown(name)}; {hint}")
 
 
@@ -134,26 +131,21 @@ def _check(file: Path, name: str, value: Any) -> None:
         _check_parts(file, name, value, ("social_profile", "email", "phone"))
     if name == "person":
         _check_parts(file, name, value, PERSON_PARTS)
-    setting = next((setting for setting in SETTINGS.values() if setting.plain_name == name), None)
-    if setting is None:
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise ConfigError(
-                f"{file.name}: {name} is {shown(value)}; give what one credit costs, such as 0.05"
-            )
-        return
+    setting = next(setting for setting in SETTINGS.values() if setting.plain_name == name)
+    age = _number(file, name, value) if isinstance(setting.check, Age) else None
     check = cast("Callable[[str, Any], object]", setting.check)
     try:
         if isinstance(setting.check, Age):
-            days(name, _number(name, value))
+            days(name, age)
         else:
             check(name, value)
     except ConfigError as error:
         raise ConfigError(f"{file.name}: {error.args[0]}") from None
 
 
-def _number(name: str, value: object) -> float:
+def _number(file: Path, name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{name} is {shown(value)}; give a number of days, such as 90")
+        raise ConfigError(f"{file.name}: {name} is {shown(value)}; give a number of days, such as 90")
     return value
 
 
@@ -163,5 +155,5 @@ def _check_parts(file: Path, name: str, value: object, parts: tuple[str, ...]) -
     for part in cast("dict[str, object]", value):
         if part not in parts:
             meant = closest(part, parts)
-            hint = f"did you mean {meant}?" if meant else f"choose from {', '.join(parts)}"
+            hint = f"correct it: did you mean {meant}?" if meant else f"choose from {', '.join(parts)}"
             raise ConfigError(f"{file.name}: [{name}] knows no {shown(part)}; {hint}")

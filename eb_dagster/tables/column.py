@@ -5,16 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 import pyarrow as pa
 
 from eb_dagster.errors import ConfigError, InputError, shown
 from eb_dagster.identifiers.columns import likely_kind, listed
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 IdentifierColumns = Mapping[FieldType, str | Sequence[str]]
 
@@ -58,6 +55,11 @@ def as_table(value: Any, *, kind: FieldType | None, identifiers: IdentifierColum
     return Named(column.framed(name), identifiers)
 
 
+def is_no_table(value: object) -> bool:
+    """Whether it is a path, a text or a dict of columns, which are often given where a table is due."""
+    return isinstance(value, str | bytes | Mapping) or hasattr(value, "__fspath__")
+
+
 def how_to_give(value: object) -> str:
     """What to do with something that is no table."""
     if isinstance(value, str | bytes) or hasattr(value, "__fspath__"):
@@ -97,9 +99,11 @@ class _Column:
             return self.value.alias(name).to_frame()
         import pandas as pd
 
-        if isinstance(self.value, pd.Series):
-            return cast("pd.Series[Any]", self.value).to_frame(name)
-        return pd.DataFrame({name: pd.Series([*self.value], dtype=object)})
+        is_series = isinstance(self.value, pd.Series)
+        if is_series:
+            return self.value.to_frame(name)
+        values: list[object] = [*self.value]
+        return pd.DataFrame({name: pd.Series(values, dtype=object)})
 
 
 def _column_of(value: Any) -> _Column | None:

@@ -116,8 +116,6 @@ def _may_hold(texts: _Texts, characters: str) -> bool:
 def texts_of_cells(column: Any) -> _Texts:
     """Each cell as the text that stands for it in a CSV: lists and structs as JSON, days as ISO writes them."""
     type_ = column.type
-    if isinstance(column, pa.ChunkedArray):
-        column = column.combine_chunks()
     if _is_plain(type_):
         return column.cast(pa.string())
     if pa.types.is_dictionary(type_):

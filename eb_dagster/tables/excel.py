@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import pyarrow as pa
 
@@ -162,7 +162,7 @@ class ExcelWriter:
                     self._write(place, cell)
 
     def _write(self, place: int, cell: Any) -> None:
-        kind = type(cell)
+        kind = cast("type[object]", type(cell))
         if kind is str:
             if len(cell) > _LONGEST_TEXT:
                 raise InputError(

@@ -80,7 +80,11 @@ def _keys_of(table: pa.Table, key: str, what: str) -> Any:
     names = table.column_names
     if key not in names:
         close = closest(key, names)
-        meant = f"there are {listed(names)}" if close is None else f"did you mean {listed([close])}?"
+        meant = (
+            f"name one of {listed(names)}"
+            if close is None
+            else f"check the spelling: did you mean {listed([close])}?"
+        )
         raise InputError(f"{what} has no column {listed([key])} to tell its rows apart; {meant}")
     column = _column(table, key)
     try:

@@ -1,7 +1,7 @@
 """Tables in an object store (s3://bucket/folder/table.parquet), with the part of a path's interface that is needed.
 
-pyarrow's S3 does the work: keys, region and endpoint come from the environment, as for every tool
-of Amazon's. Other stores are refused: only this one was seen to show an object whole or not at all.
+Amazon's, Google's (gs://) and Azure's (az:// and abfss://) are known; others are refused: only of these it was seen
+that they show an object whole or not at all.
 """
 
 from __future__ import annotations
@@ -11,19 +11,35 @@ import os
 import re
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeAlias, cast
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pyarrow as pa
-import pyarrow.fs
 
 from eb_dagster.errors import ConfigError
+from eb_dagster.tables.stores import AzureRefused, Store, store_of
 
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
-_ADDRESS: Final = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]*[a-z0-9])(?:/(?P<key>[^/].*)?)?")
-_PIECE: Final = 16 << 20
+_BUCKET: Final = r"[a-z0-9][a-z0-9._-]*[a-z0-9]"
+_KEY: Final = r"(?:/(?P<key>[^/].*)?)?"
+_ADDRESSES: Final = (
+    re.compile(rf"(?P<scheme>s3|gs|az)://(?P<bucket>{_BUCKET}){_KEY}"),
+    # A container, and its account.
+    re.compile(rf"(?P<scheme>abfss?)://(?P<bucket>{_BUCKET}@[a-z0-9.]+){_KEY}"),
+)
 _REASON: Final = re.compile(r"AWS Error (\w+)")
+_AZURE: Final = "AZURE_STORAGE_ACCOUNT_NAME"
+# What to check if a store refuses.
+_HINTS: Final = {
+    "s3": "AWS_ENDPOINT_URL",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": _AZURE,
+    "abfs": _AZURE,
+    "abfss": _AZURE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +47,15 @@ class ObjectPath:
     """An object, or a prefix that stands for a folder of objects."""
 
     bucket: str
+    """The bucket; of Azure, the container, with its account if the address names it."""
     key: str
+    scheme: str = "s3"
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+        return f"{self.scheme}://{self.bucket}/{self.key}"
 
     def __truediv__(self, name: str) -> Self:
-        return type(self)(self.bucket, f"{self.key}/{name}".lstrip("/"))
+        return replace(self, key=f"{self.key}/{name}".lstrip("/"))
 
     @property
     def name(self) -> str:
@@ -65,14 +83,14 @@ class ObjectPath:
     def exists(self) -> bool:
         """Whether there is an object. Raises `ConfigError` if nobody can tell."""
         with self._telling("be reached"):
-            return self._info().type == pyarrow.fs.FileType.File
+            return self._store().is_file(self.key)
 
     is_file = exists
 
     def open(self) -> Any:
         """Open the object for reading. Raises `FileNotFoundError`, or `ConfigError` that says why not."""
         with self._telling("be read", but=FileNotFoundError):
-            return self._store().open_input_file(self._place)
+            return self._store().open(self.key)
 
     def check_writable(self) -> None:
         """Raise `ConfigError` that says why no object can be written there.
@@ -80,45 +98,26 @@ class ObjectPath:
         To find out, an empty object is written beside it and deleted again. Its folder stays.
         """
         with self._telling("be written"):
-            is_folder = not self.key or self._info().type == pyarrow.fs.FileType.Directory
+            is_folder = not self.key or self._store().is_folder(self.key)
         if is_folder:
             raise ConfigError(f"cannot write {self}: it is a folder; name an object in it")
         folder, _, name = self.key.rpartition("/")
         # Hidden, so that nobody's *.parquet finds it.
-        probe = type(self)(self.bucket, f"{folder}/.{name}.tmp".lstrip("/"))
+        probe = f"{folder}/.{name}.tmp".lstrip("/")
         with self._telling("be written"):
-            probe._store().open_output_stream(probe._place).close()
+            self._store().make_empty(probe)
         # Whoever may write need not be allowed to delete. The next probe takes the same name.
         with contextlib.suppress(OSError):
-            probe._store().delete_file(probe._place)
+            self._store().delete(probe)
 
     def upload(self, local: Path) -> None:
         """Make the object of a local file, whole or not at all."""
         # In a thread, because Ctrl-C is not raised there: closing a stream early would publish a part.
         with self._telling("be written"), ThreadPoolExecutor(max_workers=1) as thread:
-            thread.submit(self._upload, local).result()
+            thread.submit(self._store().upload, self.key, local).result()
 
-    def _upload(self, local: Path) -> None:
-        with pa.memory_map(str(local)) as file:
-            # Mapped, so that nothing but the store can fail from here on. If a part fails, pyarrow does not
-            # complete the object.
-            whole = file.read_buffer()
-            with self._store().open_output_stream(self._place) as target:
-                for start in range(0, len(whole), _PIECE):
-                    target.write(whole[start : start + _PIECE])
-                    # Otherwise all parts would wait in memory for the network.
-                    target.flush()
-            del whole
-
-    @property
-    def _place(self) -> str:
-        return f"{self.bucket}/{self.key}"
-
-    def _store(self) -> Any:
-        return pyarrow.fs.FileSystem.from_uri(f"s3://{self.bucket}")[0]
-
-    def _info(self) -> Any:
-        return self._store().get_file_info(self._place)
+    def _store(self) -> Store:
+        return store_of(self.scheme, self.bucket)
 
     @contextlib.contextmanager
     def _telling(self, what: str, *, but: type[OSError] | tuple[()] = ()) -> Generator[None]:
@@ -127,10 +126,11 @@ class ObjectPath:
         except but:
             raise
         except (OSError, pa.ArrowException) as error:
-            reason = _REASON.search(str(error))
+            found = _REASON.search(str(error))
+            reason = found[1].lower() if found else str(error) if isinstance(error, AzureRefused) else ""
             raise ConfigError(
-                f"{self} cannot {what} ({reason[1].lower() if reason else type(error).__name__}); check the address, "
-                "AWS_ENDPOINT_URL, and the keys and their rights"
+                f"{self} cannot {what} ({reason or type(error).__name__}); check the address, {_HINTS[self.scheme]}, and "
+                "the keys and their rights"
             ) from None
 
 
@@ -147,11 +147,13 @@ def place(path: object) -> Place:
     text = os.fsdecode(cast("str", path)) if isinstance(path, str | os.PathLike) else str(path)
     if not _SCHEME.match(text):
         return Path(text)
-    address = _ADDRESS.fullmatch(text)
+    if text.lower().startswith("file://"):
+        return Path(url2pathname(urlsplit(text).path))
+    address = next(filter(None, (pattern.fullmatch(text) for pattern in _ADDRESSES)), None)
     if address is None:
         # The address is not shown: it may contain keys.
         raise ConfigError(
-            "a table's address is s3://bucket/folder/table.parquet, without keys, and no other store is known; "
-            "give such a one, or a path"
+            "a table's address is s3://bucket/folder/table.parquet, or gs://…, az://… or abfss://… likewise, without "
+            "keys, and no other store is known; give such a one, or a path"
         )
-    return ObjectPath(address["bucket"], (address["key"] or "").rstrip("/"))
+    return ObjectPath(address["bucket"], (address["key"] or "").rstrip("/"), address["scheme"])

@@ -25,7 +25,7 @@ from eb_dagster.tables.source import BATCH_ROWS, Source
 _arrow: Final[Any] = pa
 _parquet: Final[Any] = pq
 
-ROW_GROUP_ROWS: Final = 32_768
+ROW_GROUP_ROWS: Final = 16_384
 _BUFFER_BYTES: Final = 2**16
 
 SCHEMA_VERSION: Final = 1

@@ -113,7 +113,7 @@ class FoundTypes:
         if not kinds:
             return of_declaration or pa.null()
         if of_declaration == pa.float64() and kinds <= {int, float}:
-            return of_declaration
+            return pa.float64()
         if kinds == {dt.datetime} and len(zones) == 1:
             return _UTC if True in zones else pa.timestamp("us")
         if Decimal in kinds and kinds <= {Decimal, int}:

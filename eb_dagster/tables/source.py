@@ -292,15 +292,29 @@ def source_of(value: Any) -> Source | None:
 
 
 def _streamed(value: Any) -> Source:
+    if isinstance(value, pa.RecordBatchReader):
+        # Not through the protocol either, which makes an error of ours one of Arrow's.
+        reader = value
+    else:
+        try:
+            reader = pa.RecordBatchReader.from_stream(value)
+        except (pa.ArrowException, TypeError, ValueError):
+            # Its text may quote a value.
+            raise InputError(
+                f"this {type(value).__name__} is no table with named columns; make it a dataframe"
+            ) from None
+    batches = _telling(cast("Iterator[pa.RecordBatch]", reader))
+    return Source(reader.schema, getattr(value, "num_rows", None), lambda: batches, is_rereadable=False)
+
+
+def _telling(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     try:
-        reader = pa.RecordBatchReader.from_stream(value)
-    except (pa.ArrowException, TypeError, ValueError):
+        yield from batches
+    except pa.ArrowException as error:
         # Its text may quote a value.
         raise InputError(
-            f"this {type(value).__name__} is no table with named columns; make it a dataframe"
+            f"the stream of rows failed while it was read ({type(error).__name__}); look at what makes it, such as its query"
         ) from None
-    batches = cast("Iterator[pa.RecordBatch]", reader)
-    return Source(reader.schema, getattr(value, "num_rows", None), lambda: iter(batches), is_rereadable=False)
 
 
 def sliced(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:

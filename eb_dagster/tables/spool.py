@@ -31,8 +31,9 @@ class _Spool:
     def add(self, batch: Any) -> None:
         sink: Any = pa.BufferOutputStream()
         # A small stream each: so any batch can be read alone, and dictionaries come along.
-        with pa.ipc.new_stream(sink, self._schema, options=_OPTIONS) as writer:
-            writer.write_batch(batch)
+        writer: Any = pa.ipc.new_stream(sink, self._schema, options=_OPTIONS)
+        writer.write_batch(batch)
+        writer.close()
         content = sink.getvalue()
         try:
             self._file.write(content)

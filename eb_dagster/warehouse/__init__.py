@@ -12,7 +12,9 @@ is a part, and replaces only the people in it.
 
 - `tables`: one enriched table split into those of the warehouse, which follow `contacts/schema.py`
 - `column_types`: the user's columns in types that a warehouse takes
-- `source`: these tables as a dlt source
+- `source`: these tables as a dlt source, a resource each
+- `refusals`: columns that a destination would not take, refused before anything is bought
+- `dbt_sources`: the tables as sources of dbt
 - `load`: one load, which leaves no trace of people outside the warehouse
 - `query`: a query that is enriched into a warehouse in one call
 """

@@ -6,8 +6,9 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Generator, Iterable, Mapping
-from typing import Any, Final, TypeAlias, Unpack
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias, Unpack
 
 import dlt
 import pyarrow as pa
@@ -16,25 +17,22 @@ from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ConfigFieldMissingException
 from dlt.common.destination.exceptions import DestinationException, SqlClientNotAvailable
 from dlt.common.pipeline import PipelineContext
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError, InputError
-from eb_dagster.identifiers.columns import listed
+from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError
 from eb_dagster.warehouse.source import (
     EnrichedTable,
     SourceSettings,
     contacts_source,
-    is_whole_by_default,
     open_table,
 )
-from eb_dagster.warehouse.tables import CONTACTS, HISTORY
+from eb_dagster.warehouse.tables import CONTACTS, HISTORY, Layout, column_origins
 
 # dlt types these only in part.
 Pipeline: TypeAlias = Any
 SqlClient: TypeAlias = Any
-
-ColumnTypes = Mapping[tuple[str, str], str]
-"""dlt's type of each column, by table and column."""
 
 _PIPELINE: Final = "exactbuyer"
 _PROBE: Final = f"_dlt_{_PIPELINE}_probe"
@@ -64,7 +62,76 @@ def load_contacts(
         EnrichError: what stopped the enrichment that is loaded.
 
     """
+    counts, _ = _load(table, destination, dataset=dataset, folder=folder, settings=settings)
+    return counts
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedTable:
+    """A table of the warehouse after a load."""
+
+    name: str
+    """As in `contacts_source`."""
+    given: int
+    """How many rows this load gave it."""
+    rows: int | None
+    """How many rows it has now; None where nobody can ask."""
+    orphans: int | None
+    """How many of its rows belong to no row of `contacts`; None of `contacts` itself, and where nobody can ask."""
+    table_name: str | None
+    """database.schema.table; None where it is no table of a database."""
+    storage_kind: str
+    """What dlt calls the destination."""
+    columns: Sequence[TableColumn]
+
+
+class TableColumn(NamedTuple):
+    """A column as the warehouse has it."""
+
+    name: str
+    type: str
+    description: str | None
+    is_nullable: bool
+    origins: Sequence[str]
+    """The columns of the enriched table that it is made of."""
+
+
+def load_tables(
+    table: EnrichedTable,
+    destination: Any,
+    *,
+    dataset: str,
+    names: Sequence[str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    **settings: Unpack[SourceSettings],
+) -> list[LoadedTable]:
+    """Load as `load_contacts` does, the tables of these `names` only, and look at them afterwards."""
+    _, tables = _load(
+        table,
+        destination,
+        dataset=dataset,
+        folder=folder,
+        settings=settings,
+        names=names,
+        is_looked_at=True,
+    )
+    return tables
+
+
+def _load(
+    table: EnrichedTable,
+    destination: Any,
+    *,
+    dataset: str,
+    folder: str | os.PathLike[str] | None,
+    settings: SourceSettings,
+    names: Sequence[str] | None = None,
+    is_looked_at: bool = False,
+) -> tuple[Mapping[str, int], list[LoadedTable]]:
     source = contacts_source(table, **settings)
+    if names is not None:
+        source = source.with_resources(*(name for name in names if name in source.resources))
+    tables: list[LoadedTable] = []
     try:
         with (
             _errors_without_values(),
@@ -75,22 +142,23 @@ def load_contacts(
                 _PIPELINE, destination=destination, dataset_name=dataset, pipelines_dir=private
             )
             pipeline.sync_destination()
-            # Before the first batch: a table that is loaded as it streams buys it.
-            types = _declared_types(table, f"{private}/declared", settings)
-            _refuse_bytes(pipeline, types)
-            _refuse_other_types(_known_types(pipeline), types)
             if isinstance(table, pa.RecordBatchReader):
+                # Before the first batch: a table that is loaded as it streams buys it.
                 _check_rights(pipeline)
             pipeline.extract(source)
             counts: dict[str, int] = pipeline.normalize().row_counts
             pipeline.load()
-            _finish(pipeline, with_history=bool(settings.get("history")))
+            _finish(pipeline, with_history=HISTORY in source.selected_resources)
+            if is_looked_at:
+                tables = _look_at(
+                    pipeline, list(source.selected_resources), counts, _origins(table, settings, pipeline)
+                )
     except EnrichError as error:
         if error.spent == NOTHING_SENT:
             # An enrichment that is loaded as it streams may have bought before the load failed.
             error.spent = BOUGHT if isinstance(table, pa.RecordBatchReader) else "Nothing was bought"
         raise
-    return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}
+    return {name: rows for name, rows in counts.items() if not name.startswith("_dlt")}, tables
 
 
 def _pipeline(name: str, **settings: Any) -> Pipeline:
@@ -196,50 +264,96 @@ def _make_dataset(client: SqlClient) -> None:
         client.create_dataset()
 
 
-def _declared_types(table: EnrichedTable, folder: str, settings: SourceSettings) -> ColumnTypes:
-    """The types that the loaded columns will have, by the table's schema alone."""
+def _origins(
+    table: EnrichedTable, settings: SourceSettings, pipeline: Pipeline
+) -> dict[str, dict[str, Sequence[str]]]:
+    """By table and column of the warehouse, the columns of the enriched table."""
+    key = settings.get("key", ())
     with contextlib.ExitStack() as stack:
         schema, _ = open_table(table, stack)
-    declared: SourceSettings = {"is_whole": is_whole_by_default(table), **settings}
-    nobody = pa.RecordBatchReader.from_batches(schema, iter(()))
-    pipeline = _pipeline(f"{_PIPELINE}_declared", destination="duckdb", pipelines_dir=folder)
-    pipeline.extract(contacts_source(nobody, **declared))
-    return _known_types(pipeline)
-
-
-def _known_types(pipeline: Pipeline) -> ColumnTypes:
+    layout = Layout.of(
+        schema, key=(key,) if isinstance(key, str) else tuple(key), prefix=settings.get("prefix", "eb_")
+    )
+    naming = pipeline.default_schema.naming
     return {
-        (table["name"], name): column["data_type"]
-        for schema in pipeline.schemas.values()
-        for table in schema.data_tables()
-        for name, column in table["columns"].items()
-        if "data_type" in column
+        name: {naming.normalize_identifier(column): origins for column, origins in columns.items()}
+        for name, columns in column_origins(layout).items()
     }
 
 
-def _refuse_bytes(pipeline: Pipeline, types: ColumnTypes) -> None:
-    names = [name for (_, name), type_ in types.items() if type_ == "binary"]
-    # For PostgreSQL, dlt writes Arrow tables as CSV.
-    if names and pipeline.destination.destination_type.endswith(".postgres"):
-        raise InputError(
-            f"columns {listed(names)} (binary) hold bytes, which dlt does not bring into PostgreSQL; cast them to text",
-            spent="Nothing was changed",
-        )
+def _look_at(
+    pipeline: Pipeline,
+    names: Sequence[str],
+    counts: Mapping[str, int],
+    origins: Mapping[str, Mapping[str, Sequence[str]]],
+) -> list[LoadedTable]:
+    """What stands in the warehouse now."""
+    tables = {table["name"]: table for table in pipeline.default_schema.data_tables()}
+    with contextlib.ExitStack() as stack:
+        client = _database_client(pipeline, stack)
+        return [
+            LoadedTable(
+                name=name,
+                given=counts.get(name, 0),
+                rows=None if client is None else _ask(client, name, _COUNT),
+                orphans=None if client is None or name == CONTACTS else _count_orphans(client, name),
+                table_name=None if client is None else _full_name(client, name),
+                storage_kind=pipeline.destination.destination_name,
+                columns=[
+                    _column(column, origins[name].get(column["name"], ()))
+                    for column in tables[name]["columns"].values()
+                    if "data_type" in column
+                ],
+            )
+            for name in names
+            if name in tables
+        ]
 
 
-def _refuse_other_types(known: ColumnTypes, types: ColumnTypes) -> None:
-    """A warehouse keeps a column's type, and some silently round or cut values of another type."""
-    changed = [
-        f"{name}: {known[table, name]} there, {type_} here"
-        for (table, name), type_ in types.items()
-        if known.get((table, name), type_) != type_
-    ]
-    if changed:
-        raise InputError(
-            f"the warehouse has columns of other types than this table ({'; '.join(changed)}); cast them, or "
-            "load into another dataset",
-            spent="Nothing was changed",
-        )
+_COUNT: Final = "SELECT count(*) FROM {table}"
+_ORPHANS: Final = "SELECT count(*) FROM {table} WHERE contact_id NOT IN (SELECT contact_id FROM {contacts})"
+
+
+def _database_client(pipeline: Pipeline, stack: contextlib.ExitStack) -> SqlClient | None:
+    """None if the destination is a folder of files: they are no tables that anybody could name."""
+    job_client: Any = stack.enter_context(pipeline.destination_client())
+    is_database = issubclass(type(job_client), SqlJobClientBase)
+    return job_client.sql_client if is_database else None
+
+
+def _ask(client: SqlClient, name: str, query: str) -> int:
+    # The names are quoted by dlt, and there are no values.
+    names = {
+        "table": client.make_qualified_table_name(name),
+        "contacts": client.make_qualified_table_name(CONTACTS),
+    }
+    ((count,),) = client.execute_sql(query.format(**names))
+    return int(count)
+
+
+def _count_orphans(client: SqlClient, name: str) -> int:
+    try:
+        return _ask(client, name, _ORPHANS)
+    except DatabaseUndefinedRelation:
+        # Nobody has loaded the contacts yet.
+        return _ask(client, name, _COUNT)
+
+
+def _full_name(client: SqlClient, name: str) -> str:
+    parts: list[str] = client.make_qualified_table_name_path(name, quote=False)
+    if len(parts) == _SCHEMA_AND_TABLE:
+        with contextlib.suppress(DestinationException, ValueError, TypeError):
+            ((database,),) = client.execute_sql("SELECT current_database()")
+            parts = [str(database), *parts]
+    return ".".join(parts)
+
+
+_SCHEMA_AND_TABLE: Final = 2
+
+
+def _column(column: Mapping[str, Any], origins: Sequence[str]) -> TableColumn:
+    is_nullable = column.get("nullable", True)
+    return TableColumn(column["name"], column["data_type"], column.get("description"), is_nullable, origins)
 
 
 def _finish(pipeline: Pipeline, *, with_history: bool) -> None:

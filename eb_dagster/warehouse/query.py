@@ -107,15 +107,19 @@ def destination_of(destination: Any) -> Any:
     if not isinstance(destination, str) or ":" not in destination:
         return destination
     scheme, _, rest = destination.partition(":")
-    match scheme.partition("+")[0].lower():
+    kind = scheme.partition("+")[0].lower()
+    match kind:
         case "postgresql" | "postgres":
             return _destinations.postgres(f"postgresql:{rest}")
         case "duckdb":
             return _destinations.duckdb(rest.removeprefix("///"))
         case "sqlite":
             return _destinations.sqlalchemy(f"sqlite:{rest}")
+        case "snowflake" | "bigquery" | "redshift" | "databricks" | "mssql" | "clickhouse" | "motherduck":
+            # dlt has a destination of this name, and reads its URLs.
+            return getattr(_destinations, kind)(destination)
         case _:
             raise ConfigError(
-                "the destination's URL is of a database that is not known here; give postgresql://…, duckdb:///… or "
-                "sqlite:///…, or one of dlt's own destinations"
+                "the destination's URL is of a database that is not known here; give postgresql://…, duckdb:///…, "
+                "sqlite:///…, snowflake://… or bigquery://…, or one of dlt's own destinations"
             )

@@ -5,16 +5,31 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, TypedDict
 
 import dlt
 import pyarrow as pa
+from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
+from dlt.extract.source import DltSource
 
-from eb_dagster.errors import ConfigError
+from eb_dagster.errors import ConfigError, EnrichError
 from eb_dagster.tables.object_store import place
 from eb_dagster.tables.parquet import open_parquet, read_batches
-from eb_dagster.warehouse.tables import CONTACTS, GONE_FIELD, HISTORY, ID_FIELD, Layout
+from eb_dagster.warehouse.refusals import refuse_types
+from eb_dagster.warehouse.tables import (
+    CONTACTS,
+    GONE_FIELD,
+    HISTORY,
+    ID_FIELD,
+    JOB_ID_FIELD,
+    PARTS,
+    TABLE_DESCRIPTIONS,
+    Layout,
+    described,
+    table_schemas,
+)
 
 EnrichedTable: TypeAlias = str | os.PathLike[str] | pa.RecordBatchReader
 TableFormat: TypeAlias = Literal["delta", "iceberg"]
@@ -34,6 +49,7 @@ class SourceSettings(TypedDict, total=False):
 arrow: Any = pa
 mark: Any = dlt.mark
 
+_ENRICHED: Final = "enriched_contacts"
 _BATCH_ROWS: Final = 32_768
 _EVERY_ROW: Final = "1 = 1"
 _ROWS_OF_LOADED_CONTACTS: Final = "contact_id IN (SELECT contact_id FROM {staging_table})"
@@ -53,7 +69,10 @@ def contacts_source(
     table_format: TableFormat | None = None,
     prefix: str = "eb_",
 ) -> Any:
-    """The contacts that were found, as a dlt source.
+    """The contacts that were found, as a dlt source of six resources, and of a seventh with `history`.
+
+    Each resource is a table, with all its hints: `contacts`, and its parts `contact_emails`, `contact_phones` and so
+    on. Any of them can be selected alone (`with_resources`). All of them take their rows from one pass over the table.
 
     Args:
         table: the path of an enriched Parquet table, or the reader that `enrich_batches` returns.
@@ -74,19 +93,86 @@ def contacts_source(
     names = (key,) if isinstance(key, str) else tuple(key)
     is_whole = is_whole_by_default(table) if is_whole is None else is_whole
     _check_format(table_format, is_whole=is_whole, history=history)
+    known = _known_layout(table, key=names, prefix=prefix)
+    hints = _Hints(is_whole=is_whole, table_format=table_format)
 
-    def read_tables() -> Iterator[Any]:
+    def enriched() -> Iterator[dict[str, pa.Table]]:
         with contextlib.ExitStack() as stack:
             schema, batches = open_table(table, stack)
             layout = Layout.of(schema, key=names, prefix=prefix)
-            hints = _hints(layout, is_whole=is_whole, table_format=table_format, history=history)
+            # Before the first batch: a table that is loaded as it streams buys it.
+            refuse_types(layout)
             # An empty batch first: a table in which nobody is left has no batches, and still deletes.
-            every_batch = itertools.chain([_empty_batch(schema)], batches)
-            yield from _split_batches(layout, every_batch, hints, is_whole=is_whole)
+            yield from _split_batches(
+                layout, itertools.chain([_empty_batch(schema)], batches), is_whole=is_whole
+            )
 
-    return dlt.source(
-        lambda: dlt.resource(read_tables, name=CONTACTS), name="exactbuyer", max_table_nesting=0
-    )()
+    whole = dlt.resource(enriched, name=_ENRICHED, selected=False)
+    schemas = table_schemas(known) if known else _usual_schemas()
+    resources = [
+        _table_resource(whole, name, schema, hints, is_known=known is not None)
+        for name, schema in schemas.items()
+        if history or name != HISTORY
+    ]
+    source: Any = dlt.source
+    return source(lambda: resources, name="exactbuyer", max_table_nesting=0, _impl_cls=_RepeatableSource)()
+
+
+class _RepeatableSource(DltSource):
+    """A source that may be run again in the same process.
+
+    dagster-dlt keeps the source, and takes the names out of the columns of its schema when it shows them.
+    """
+
+    @property
+    def schema(self) -> Any:
+        """The schema, with every column under its name."""
+        for table in self._schema.tables.values():
+            for name, column in table["columns"].items():
+                column.setdefault("name", name)
+        return self._schema
+
+    @schema.setter
+    def schema(self, value: Any) -> None:
+        self._schema = value
+
+
+def _known_layout(table: EnrichedTable, *, key: tuple[str, ...], prefix: str) -> Layout | None:
+    """The layout of a table that is there. None where it is not made yet: a load then finds it, or says why not."""
+    with contextlib.ExitStack() as stack:
+        if isinstance(table, pa.RecordBatchReader):
+            return Layout.of(table.schema, key=key, prefix=prefix)
+        # Definitions are loaded whether or not the table is as it should be.
+        with contextlib.suppress(EnrichError):
+            schema, _ = open_table(table, stack)
+            return Layout.of(schema, key=key, prefix=prefix)
+    return None
+
+
+def _usual_schemas() -> dict[str, pa.Schema]:
+    return {
+        CONTACTS: pa.schema([ID_FIELD]),
+        **{part.table: part.schema for part in PARTS},
+        HISTORY: pa.schema([ID_FIELD, JOB_ID_FIELD]),
+    }
+
+
+def _table_resource(whole: Any, name: str, schema: pa.Schema, hints: _Hints, *, is_known: bool) -> Any:
+    """The resource of one table, which takes its rows from what all of them read once."""
+
+    def rows(tables: dict[str, pa.Table]) -> Iterator[Any]:
+        table = tables.get(name)
+        if table is None:
+            return
+        # The user's columns are known by now.
+        yield (
+            table
+            if is_known or name not in (CONTACTS, HISTORY)
+            else mark.with_hints(table, mark.make_hints(columns=column_hints(table.schema)))
+        )
+
+    rows.__name__, rows.__doc__ = name, TABLE_DESCRIPTIONS[name]
+    return dlt.transformer(rows, data_from=whole, name=name, **hints.of(name, schema))
 
 
 def _check_format(table_format: TableFormat | None, *, is_whole: bool, history: bool) -> None:
@@ -99,15 +185,13 @@ def _check_format(table_format: TableFormat | None, *, is_whole: bool, history: 
 
 
 def _split_batches(
-    layout: Layout, batches: Iterable[Any], hints: Mapping[str, Any], *, is_whole: bool
-) -> Iterator[Any]:
-    """The rows of each of the tables that have hints."""
+    layout: Layout, batches: Iterable[Any], *, is_whole: bool
+) -> Iterator[dict[str, pa.Table]]:
+    """The rows of each table, batch by batch."""
     seen: set[bytes] = set()
     first_row = 0
     for batch in batches:
-        for name, rows in layout.split(batch, seen, first_row=first_row, is_whole=is_whole):
-            if name in hints:
-                yield mark.with_hints(rows, hints[name], create_table_variant=True)
+        yield dict(layout.split(batch, seen, first_row=first_row, is_whole=is_whole))
         first_row += batch.num_rows
 
 
@@ -129,60 +213,49 @@ def _empty_batch(schema: pa.Schema) -> Any:
     return arrow.RecordBatch.from_arrays(arrays, schema=schema)
 
 
-def _hints(
-    layout: Layout, *, is_whole: bool, table_format: TableFormat | None, history: bool
-) -> dict[str, Any]:
-    scope = _EVERY_ROW if is_whole else _ROWS_OF_LOADED_CONTACTS
-    merge = {
-        "disposition": "merge",
-        "strategy": "delete-insert",
-        "destination_scope": scope,
-        "deduplicated": True,
-    }
-    disposition = "replace" if table_format else merge
-    hints = {
-        CONTACTS: mark.make_hints(
-            table_name=CONTACTS,
-            write_disposition=disposition,
-            primary_key=ID_FIELD.name,
-            columns=_column_hints(layout.contacts),
-            table_format=table_format,
-        )
-    }
-    for part in layout.parts:
-        columns = _column_hints(part.schema)
-        if not is_whole:
-            columns |= _column_hints(pa.schema([GONE_FIELD]))
-            columns[GONE_FIELD.name]["hard_delete"] = True
-        hints[part.table] = mark.make_hints(
-            table_name=part.table,
-            write_disposition=disposition,
-            columns=columns,
-            primary_key=(ID_FIELD.name, "position"),
-            references=[_REFERENCE_TO_CONTACTS],
-            table_format=table_format,
-        )
-    if history:
-        # One row for each job that a contact had, with the times between which it was the newest.
-        versions = {
-            "disposition": "merge",
-            "strategy": "scd2",
-            "destination_scope": scope,
-            "row_version_column_name": "job_id",
+@dataclass(frozen=True, kw_only=True)
+class _Hints:
+    """What dlt is told of each table."""
+
+    is_whole: bool
+    table_format: TableFormat | None
+
+    def of(self, name: str, schema: pa.Schema) -> dict[str, Any]:
+        """The hints of a resource."""
+        scope = _EVERY_ROW if self.is_whole else _ROWS_OF_LOADED_CONTACTS
+        merge = {"disposition": "merge", "destination_scope": scope}
+        if name == HISTORY:
+            # One row for each job that a contact had, with the times between which it was the newest.
+            versions = {**merge, "strategy": "scd2", "row_version_column_name": JOB_ID_FIELD.name}
+            return {
+                "write_disposition": versions,
+                "references": [_REFERENCE_TO_CONTACTS],
+                "columns": column_hints(schema),
+            }
+        replaced = {**merge, "strategy": "delete-insert", "deduplicated": True}
+        hints: dict[str, Any] = {
+            "write_disposition": "replace" if self.table_format else replaced,
+            "table_format": self.table_format,
+            "columns": self._columns(name, schema),
+            "primary_key": ID_FIELD.name if name == CONTACTS else (ID_FIELD.name, "position"),
         }
-        hints[HISTORY] = mark.make_hints(
-            table_name=HISTORY,
-            write_disposition=versions,
-            references=[_REFERENCE_TO_CONTACTS],
-            columns=_column_hints(layout.history),
-        )
-    return hints
+        return hints if name == CONTACTS else {**hints, "references": [_REFERENCE_TO_CONTACTS]}
+
+    def _columns(self, name: str, schema: pa.Schema) -> dict[str, dict[str, Any]]:
+        columns = column_hints(schema)
+        if name == CONTACTS or self.is_whole:
+            return columns
+        gone = column_hints(pa.schema([GONE_FIELD]))[GONE_FIELD.name]
+        return {**columns, GONE_FIELD.name: {**gone, "hard_delete": True}}
 
 
-def _column_hints(schema: Any) -> dict[str, dict[str, Any]]:
-    hints: dict[str, dict[str, Any]] = {}
+def column_hints(schema: Any) -> dict[str, dict[str, Any]]:
+    """Type, nullability and description of each column, as dlt has them."""
+    columns: dict[str, Any] = py_arrow_to_table_schema_columns(schema)
     for field in schema:
-        metadata: dict[bytes, bytes] = field.metadata or {}
-        if description := metadata.get(b"description"):
-            hints[field.name] = {"description": description.decode()}
-    return hints
+        # Where it is the usual one, dlt itself says none, and a warehouse takes its own.
+        if columns[field.name].get("data_type") in ("timestamp", "time"):
+            del columns[field.name]["precision"]
+        if description := described(field):
+            columns[field.name]["description"] = description
+    return columns

@@ -41,7 +41,13 @@ GONE_FIELD: Final = _field(
 _POSITION_FIELD: Final = _field("position", "Place in the vendor's list, from 0.", pa.int64()).with_nullable(
     False
 )
-_JOB_ID_FIELD: Final = _field("job_id", "This job of this contact.").with_nullable(False)
+JOB_ID_FIELD: Final = _field("job_id", "This job of this contact.").with_nullable(False)
+
+
+def described(field: Field) -> str | None:
+    """What a column means, if its field says so."""
+    metadata: Mapping[bytes, bytes] = field.metadata or {}
+    return metadata[b"description"].decode() if b"description" in metadata else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,15 @@ class Part:
 
 
 PARTS: Final = tuple(Part(column) for column in CONTACT_COLUMNS if column.entry_fields)
+
+TABLE_DESCRIPTIONS: Final[Mapping[str, str]] = {
+    CONTACTS: "The contacts that were found, one row each, with the columns of the enriched table.",
+    **{
+        part.table: f"One row for each of a contact's {part.column.name.replace('_', ' ')}, in the vendor's order."
+        for part in PARTS
+    },
+    HISTORY: "One row for each job that a contact had, with the times between which it was the newest.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +152,24 @@ class Layout:
         return found
 
 
+def table_schemas(layout: Layout) -> dict[str, pa.Schema]:
+    """The columns of each table, by its name."""
+    parts = {part.table: part.schema for part in layout.parts}
+    return {CONTACTS: layout.contacts, **parts, HISTORY: layout.history}
+
+
+def column_origins(layout: Layout) -> dict[str, dict[str, Sequence[str]]]:
+    """By table and column, the columns of the enriched table that its values are made of."""
+    kept = {name: (name,) for name in layout.contacts.names[1:]}
+    origins: dict[str, dict[str, Sequence[str]]] = {CONTACTS: {ID_FIELD.name: layout.key, **kept}}
+    for part in layout.parts:
+        lists = dict.fromkeys(part.schema.names, (layout.prefix + part.column.name,))
+        origins[part.table] = {**lists, ID_FIELD.name: layout.key}
+    jobs = {name: (name,) for name in layout.history.names[2:]}
+    origins[HISTORY] = {ID_FIELD.name: layout.key, JOB_ID_FIELD.name: tuple(jobs), **jobs}
+    return origins
+
+
 class _FoundContacts(NamedTuple):
     ids: list[str]
     rows: list[int]
@@ -172,7 +205,7 @@ def _check_key(schema: pa.Schema, key: Sequence[str]) -> None:
 
 def _history_schema(kept: Sequence[Field], prefix: str) -> pa.Schema:
     job_names = [prefix + name for name in JOB_COLUMNS]
-    return pa.schema([ID_FIELD, _JOB_ID_FIELD, *(field for field in kept if field.name in job_names)])
+    return pa.schema([ID_FIELD, JOB_ID_FIELD, *(field for field in kept if field.name in job_names)])
 
 
 def _check_names(names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import flatten, folding, ledgers, pacing, runs, year
+from tests.benchmarks import flatten, folding, ledgers, pacing, runs, scale, year
 from tests.benchmarks.goals import table
 
 Step = Callable[..., dict[str, float]]
@@ -23,6 +23,7 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
         (runs.measure, {"rounds": 1, "rows": 1_000, "folder": None, "encodings": ("gzip",)}),
         (ledgers.measure, {"known": 6_000, "folder": None}),
         (ledgers.measure_speed, {"requests": 6, "folder": None, "with_postgresql": False}),
+        (scale.measure, {"sizes": (2_000, 100_000), "many": 1_000, "folder": None}),
         (year.measure, {"rows": 300, "only": ("keys",), "folder": None}),
     ],
     "short": [
@@ -40,6 +41,7 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
         (runs.measure_start_up, {"rounds": 7}),
         (ledgers.measure_speed, {"requests": 300, "folder": None}),
         (ledgers.measure, {"known": 10_000_000, "folder": None}),
+        (scale.measure, {"sizes": (1_000_000, 50_000_000), "many": 1_000_000, "folder": None}),
         (runs.measure_memory, {"sizes": (250_000, 1_000_000, 10_000_000), "folder": None}),
         (year.measure, {"rows": year.LONG_ROWS, "folder": None}),
         (pacing.measure, {"requests": 300, "folder": None}),

@@ -68,6 +68,9 @@ GOALS: Final = (
     Goal("known_seconds", "which of 1 M identifiers are known, among 10 M", "≤", 2, "s", "long"),
     Goal("known_memory", "the same: memory on top", "≤", 150, "MB", "long"),
     Goal("small_run", "a run of 100 leads with a ledger of 10 M", "≤", 1.5, "s", "long"),
+    Goal("scale_few", "which of 10 identifiers are known, among 50 M, against among 1 M: CPU", "≤", 1.5, form="long"),
+    Goal("scale_many", "which of 1 M identifiers are known, among 50 M: CPU", "≤", 4, "s", "long"),
+    Goal("scale_record", "recording a reply at 50 M known identifiers, against at 1 M: CPU", "≤", 1.3, form="long"),
     Goal("memory_growth", "peak memory at 1 M rows, against 250 k", "≤", 1.1, form="long"),
     Goal("memory", "peak memory at 10 M rows, default settings", "≤", 350, "MB", "long"),
     *(

@@ -1,5 +1,12 @@
+import re
 import subprocess
 import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from eb_dagster.cli.commands import main
 
 
 def test_help_answers_at_once():
@@ -9,3 +16,32 @@ def test_help_answers_at_once():
     assert ran.stdout.endswith("set()\n")
     assert "Exit codes" in ran.stdout
     assert "_EB_DAGSTER_COMPLETE=bash_source" in ran.stdout
+
+
+def every_command(command, path=()):
+    yield path, command
+    for name, below in getattr(command, "commands", {}).items():
+        yield from every_command(below, (*path, name))
+
+
+@pytest.mark.parametrize(("path", "command"), list(every_command(main)))
+def test_every_command_explains_itself_by_h_and_help_alike(path, command):
+    short, long = (CliRunner().invoke(main, [*path, flag]) for flag in ("-h", "--help"))
+    assert (short.exit_code, short.output) == (0, long.output)
+    assert all(option.help for option in command.params if isinstance(option, click.Option)), path
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["enrch", "leads.csv"], "enrich"),
+        (["ledger", "rezolve"], "resolve"),
+        (["docter"], "doctor"),
+        (["plan", "leads.csv", "--max-credit", "5"], "--max-credits"),
+        (["enrich", "leads.csv", "--emial", "Mail"], "--email"),
+    ],
+)
+def test_a_misspelt_command_or_option_is_told_what_was_meant(words, meant):
+    refused = CliRunner().invoke(main, words)
+    assert refused.exit_code == 2
+    assert re.search(rf"(?i)did you mean.*{meant}", refused.output), refused.output

@@ -11,7 +11,7 @@ from tests.cli.shell import leads
 def test_a_line_tells_how_far_it_is_where_there_is_no_terminal(stand_in, shell):
     leads(30)
     done = shell(stand_in(match_rate=1.0), "enrich", "leads.csv", "-o", "out.csv")
-    assert done.said.splitlines()[-1] == "100%  1 request, 30 credits, 100.0% found"
+    assert done.said.splitlines()[-1] == "100%  1 request, 30 credits of 30 asked"
 
 
 def test_the_words_beside_the_bar_leave_room_for_it_on_80_columns():
@@ -32,7 +32,7 @@ def test_nothing_is_said_twice_where_there_is_no_terminal(capsys):
     with shell_display(30, max_credits=None, say=lambda line: click.echo(line, err=True)) as bar:
         bar(report)
         bar(report)
-    assert capsys.readouterr().err == "100%  1 request, 30 credits, 100.0% found\n"
+    assert capsys.readouterr().err == "100%  1 request, 30 credits of 30 asked\n"
 
 
 def test_a_terminal_of_80_columns_shows_the_whole_line_with_a_bar(stand_in, terminal):
@@ -42,6 +42,6 @@ def test_a_terminal_of_80_columns_shows_the_whole_line_with_a_bar(stand_in, term
     assert frames
     for frame in frames:
         assert re.fullmatch(
-            r" *\d+% \|.{10,}\| 1 request, 20 credits, 100\.0% found(?:, \d+ s left)? \[\d\d:\d\d\] *", frame
+            r" *\d+% \|.{10,}\| 1 request, 20 credits of 20 asked(?:, \d+ s left)? \[\d\d:\d\d\] *", frame
         ), frame
         assert len(frame) <= 80

@@ -88,10 +88,10 @@ def test_contacts_of_the_sandbox_are_never_kept_in_a_table_of_real_ones(stand_in
 def test_what_belongs_together_is_said_before_anything_is_read(stand_in, shell):
     api = stand_in()
     for words, told in [
-        (("--update", "a.csv"), "--update needs --key COLUMN"),
+        (("--update", "a.csv"), "--update needs one --key COLUMN"),
         (("-o", "a.csv", "--key", "n"), "--key is for --update"),
         (("-o", "a.csv", "--update", "b.csv", "--key", "n"), "name one target"),
-        ((), "name one target"),
+        ((), "name one target: -o for a new file"),
     ]:
         refused = shell(api, "enrich", "leads.csv", *words)
         assert (refused.code, told in refused.said) == (2, True), refused.said

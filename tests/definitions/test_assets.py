@@ -105,7 +105,7 @@ def test_a_dataframe_becomes_a_parquet_table_with_metadata(run, tmp_path):
     table = pq.read_table(tmp_path / "out.parquet")
     assert metadata["dagster/row_count"] == table.num_rows == 30
     assert metadata["dagster/uri"] == (tmp_path / "out.parquet").as_uri()
-    assert metadata["dagster/table_name"] == "out"
+    assert "dagster/table_name" not in metadata
     assert metadata["dagster/storage_kind"] == "parquet"
     assert table.column("score").to_pylist() == list(range(30))
     assert table.column("label").to_pylist()[:3] == ["a", "b", None]
@@ -537,7 +537,7 @@ def test_an_api_that_is_busy_for_longer_than_a_run_waits_is_asked_again_by_dagst
     events = instance.all_logs(result.run_id)
     kinds = [event.dagster_event_type for event in events]
     assert dg.DagsterEventType.STEP_UP_FOR_RETRY in kinds
-    assert [event for event in events if re.search(r"refused \d+ times as too many", event.user_message)]
+    assert [event for event in events if re.search(r"sent again: \d+ × 429, too many", event.user_message)]
     assert dg.DagsterEventType.STEP_RESTARTED in kinds
     spent, *_ = reversed(observed(instance))
     assert (spent["exactbuyer/credits_charged"], spent["exactbuyer/remaining_identifiers"]) == (10, 10)
@@ -594,6 +594,6 @@ def test_a_cancelled_run_shows_what_it_spent_and_what_is_left(run, stand_in, ins
 def test_the_event_log_tells_progress_now_and_then(run, instance):
     result = run(people(50), partition_size=10, pace=60)
     messages = [event.user_message for event in instance.all_logs(result.run_id)]
-    lines = [message for message in messages if "done, " in message]
+    lines = [message for message in messages if " answered, " in message]
     assert 1 <= len(lines) <= 3
-    assert re.fullmatch(r"(1 partition|\d partitions) done, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])
+    assert re.fullmatch(r"(1 request|\d requests) answered, \d+ of 50 rows, [1-9]\d* credits.*", lines[0])

@@ -200,6 +200,14 @@ def test_dg_scaffolds_one_that_is_valid(dg_in_project):
     assert written["attributes"]["asset"]["key"] == "buyers"
     assert written["attributes"]["source"] == "crm/leads"
     assert "dry_run" in (defs / "buyers" / "defs.yaml").read_text()
+    asked = run(
+        "scaffold", "defs", TYPE, "asked", "--source", "leads_table", "--email", "Mail", "--phone", "Cell",
+        "--query", "SELECT * FROM leads", "--connection-env", "CRM",
+    )  # fmt: skip
+    assert asked.exit_code == 0, asked.output
+    written = yaml.safe_load((defs / "asked" / "defs.yaml").read_text())["attributes"]
+    assert written["identifiers"] == {"email": "Mail", "phone": "Cell"}
+    assert (written["query"], written["connection_env"]) == ("SELECT * FROM leads", "CRM")
     checked = run("check", "yaml")
     assert checked.exit_code == 0, checked.output
 
@@ -226,6 +234,27 @@ def test_dg_names_an_age_that_is_none(dg_in_project, age):
     checked = run("check", "yaml")
     assert checked.exit_code == 1
     assert "max_age_days" in checked.output
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"max_credits": -1}, "max_credits"),
+        ({"default_region": "Germany"}, "default_region"),
+        ({"partition_size": 2000}, "partition_size"),
+        ({"over_budget": "never"}, "over_budget"),
+        ({"identifiers": {"mail": "Mail"}}, "identifiers"),
+    ],
+)
+def test_dg_shows_where_a_wrong_value_stands(dg_in_project, wrong, named):
+    run, defs = dg_in_project
+    (defs / "buyers").mkdir()
+    text = yaml.safe_dump({"type": TYPE, "attributes": {**LEAST, **wrong}}, sort_keys=False)
+    (defs / "buyers" / "defs.yaml").write_text(text)
+    line = next(number for number, words in enumerate(text.splitlines(), 1) if named in words)
+    checked = run("check", "yaml")
+    assert checked.exit_code == 1
+    assert f"defs.yaml:{line}" in checked.output, checked.output
 
 
 def test_dg_lists_it(dg_in_project):

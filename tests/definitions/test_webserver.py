@@ -299,7 +299,14 @@ def test_every_check_has_a_verdict(product, story):  # noqa: ARG001
     found = {
         check["name"]: check["executionForLatestMaterialization"]["evaluation"]["success"] for check in checks
     }
-    wanted = ("match_rate", "match_rate_history", "nothing_in_doubt", "one_row_each", "schema_drift")
+    wanted = (
+        "everything_asked",
+        "match_rate",
+        "match_rate_history",
+        "nothing_in_doubt",
+        "one_row_each",
+        "schema_drift",
+    )
     assert found == dict.fromkeys(wanted, True)
 
 

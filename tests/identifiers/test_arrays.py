@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 
 from eb_dagster.identifiers.arrays import (
     bytes_array,
+    bytes_array_from_buffers,
     flag_array,
     list_array,
     number_array,
     text_array,
     text_arrays,
+    text_arrays_from_buffers,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5) | st.sampled_from(
@@ -23,9 +25,10 @@ columns = st.lists(st.lists(st.none() | texts, max_size=6), max_size=4)
 
 @given(columns)
 def test_columns_of_text_side_by_side_are_as_arrow_makes_them_with_null_for_what_is_blank(several):
-    arrays = text_arrays(several)
+    arrays = text_arrays_from_buffers(several)
     for array in arrays:
         array.validate(full=True)
+    assert arrays == text_arrays([[text or None for text in column] for column in several])
     assert arrays == [pa.array([text or None for text in column], pa.string()) for column in several]
 
 
@@ -35,6 +38,8 @@ def test_one_column_of_text_or_bytes_is_as_arrow_makes_it(column):
     assert text_array(column) == pa.array(column, pa.string())
     assert text_array(column, pa.large_string()) == pa.array(column, pa.large_string())
     assert bytes_array(encoded) == pa.array(encoded, pa.binary())
+    assert bytes_array_from_buffers(encoded, pa.binary()) == pa.array(encoded, pa.binary())
+    assert bytes_array(encoded, pa.string()) == text_array(column)
 
 
 @given(st.lists(st.none() | st.booleans()), st.lists(st.none() | st.lists(texts, max_size=3)))
@@ -54,3 +59,5 @@ def test_times_keep_their_nulls_and_a_wrong_width_is_refused():
 def test_half_a_surrogate_pair_is_no_text():
     with pytest.raises(UnicodeEncodeError):
         text_arrays([["\ud800"]])
+    with pytest.raises(UnicodeEncodeError):
+        text_arrays_from_buffers([["\ud800"]])

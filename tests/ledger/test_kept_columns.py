@@ -138,3 +138,12 @@ def test_what_is_odd_about_contacts_is_kept_with_them(where):
     assert (read.drift, read.unknown_keys) == (contacts.drift, contacts.unknown_keys)
     assert read.drift
     assert read.unknown_keys
+
+
+@pytest.mark.parametrize("where", ["sqlite"], indirect=True)
+def test_a_body_of_another_type_is_as_if_it_were_not_there(again, kept):
+    again()
+    again()
+    kept(sa.text("UPDATE kept_columns SET body = 'text'"))
+    again()
+    assert [type(row.body) for row in kept()] == [bytes]

@@ -1,10 +1,18 @@
 """What Dagster's resource, runs and assets refuse."""
 
-from typing import Any
+from typing import Any, cast
 
 import dagster as dg
 
-from eb_dagster import ExactBuyerResource, LaunchConfig, build_enriched_contacts_asset
+from eb_dagster import (
+    ContactTablesComponent,
+    EnrichedContactsComponent,
+    ExactBuyerResource,
+    LaunchConfig,
+    build_contact_tables_asset,
+    build_enriched_contacts_asset,
+)
+from eb_dagster.definitions.table_source import FunctionSource, variable_value
 from tests.messages.scene import KEY, Act, Provocations, Scene
 
 
@@ -51,5 +59,45 @@ PROVOCATIONS: Provocations = {
     "an asset with a check that is none": asset(path="a", name="a", checks={"match_rte": {}}),
     "an asset with bounds in the wrong order": asset(
         path="a", name="a", min_match_rate=0.9, max_match_rate=0.1
+    ),
+    "an asset of several sources without a query": lambda _: build_enriched_contacts_asset(
+        source=[dg.AssetKey("a"), dg.AssetKey("b")], path="a", name="a"
+    ),
+    "an asset without a source": lambda _: build_enriched_contacts_asset(source="", path="a", name="a"),
+    "an asset whose source lacks the column": lambda _: build_enriched_contacts_asset(
+        source=dg.AssetSpec(
+            "a", metadata={"dagster/column_schema": dg.TableSchema(columns=[dg.TableColumn("id")])}
+        ),
+        path="a",
+        name="a",
+    ),
+    "an asset with a query and a function": asset(path="a", name="a", query="q", connection="c", read=print),
+    "an asset with a query and nobody to ask": asset(path="a", name="a", query="q"),
+    "an asset with an empty query": asset(path="a", name="a", query=" ", connection="c"),
+    "a function that gives no table": lambda _: FunctionSource(function=lambda _: 7).read(cast("Any", None)),
+    "a variable that is not set where a run is": lambda _: variable_value(
+        dg.EnvVar("NOT_SET"), of="connection"
+    ),
+    "a component of several sources without a query": lambda _: EnrichedContactsComponent(
+        asset=dg.AssetSpec("a"), source=["a", "b"], path=None
+    ).build_defs(cast("Any", None)),
+    "a component with two connections": lambda _: EnrichedContactsComponent(
+        asset=dg.AssetSpec("a"), source="a", path=None, query="q", connection_env="A", connection_resource="b"
+    ).build_defs(cast("Any", None)),
+    "a component of tables without a destination": lambda _: ContactTablesComponent(
+        source=dg.AssetKey("a"), path="a", dataset="crm"
+    ).build_defs(cast("Any", None)),
+    "tables of contacts with an unknown keyword": lambda _: build_contact_tables_asset(
+        path="a", destination="duckdb", dataset="crm", **cast("Any", {"owner": "me"})
+    ),
+    "tables of contacts without a dataset": lambda _: build_contact_tables_asset(
+        path="a", destination="duckdb", dataset=""
+    ),
+    "tables of contacts that are parts and whole": lambda _: build_contact_tables_asset(
+        path="a",
+        destination="duckdb",
+        dataset="crm",
+        is_whole=True,
+        partitions_def=dg.StaticPartitionsDefinition(["a"]),
     ),
 }

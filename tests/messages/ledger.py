@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import sqlalchemy as sa
 
+from eb_dagster import Enricher
 from eb_dagster.ledger.copying import copy_ledger
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.reconcile import resolve
@@ -97,10 +98,16 @@ def clock_years_ahead(scene: Scene) -> Any:
     scene.enrich(max_age=timedelta(days=90))
 
 
-def use_a_closed_enricher(scene: Scene) -> Any:
-    enricher = scene.enricher()
+def closed(enricher: Enricher) -> Enricher:
     enricher.close()
+    return enricher
+
+
+def use_a_closed_enricher(scene: Scene) -> Any:
+    scene.buy()
+    enricher = scene.enricher()
     enricher.plan(leads())
+    closed(enricher).plan(leads())
 
 
 def another_key(scene: Scene) -> Any:
@@ -182,6 +189,7 @@ PROVOCATIONS: Provocations = {
     "a copy of a ledger that broke off": copy_that_broke_off,
     "a clock that runs years ahead": clock_years_ahead,
     "a ledger that is closed": use_a_closed_enricher,
+    "an enricher that is closed before its first run": lambda s: closed(s.enricher()).plan(leads()),
     "a key of the ledger that is none": bad_key,
     "a ledger whose key is not set": key_no_longer_set,
     "a ledger of another key": another_key,

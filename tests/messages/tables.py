@@ -1,5 +1,7 @@
 """Tables and streams that cannot be enriched as they come."""
 
+from collections.abc import Iterator
+
 import pandas as pd
 import polars as pl
 import pyarrow as pa
@@ -22,7 +24,16 @@ def query(where: object, sql: str = "SELECT 1 AS a") -> object:
     return read_query(sql, where).read_all()
 
 
+def broken_stream() -> pa.RecordBatchReader:
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"email": ["a@canary.example"]})
+        raise pa.ArrowInvalid("canary.example")
+
+    return pa.RecordBatchReader.from_batches(pa.schema([("email", pa.string())]), batches())
+
+
 PROVOCATIONS: Provocations = {
+    "a stream that breaks off": lambda s: s.enricher().enrich_batches(broken_stream()).read_all(),
     "no query": lambda s: query(s.postgresql.url(), " "),
     "a query of a table that is not there": lambda s: query(s.postgresql.url(), "SELECT * FROM leadz"),
     "a query without a right": lambda _: query("postgresql://u:canary-secret@127.0.0.1:1/x"),

@@ -83,7 +83,7 @@ def test_columns_are_measured_by_the_rows_that_were_found():
 
 
 def widths(page: str) -> list[float]:
-    return [float(width) for width in re.findall(r"width='([\d.]+)' height='16' rx='3' class='found'", page)]
+    return [float(width) for width in re.findall(r"class='found' style='width:([\d.]+)%'", page)]
 
 
 def test_bars_are_as_long_as_what_they_stand_for():
@@ -125,7 +125,17 @@ def test_nothing_is_said_of_what_there_was_not():
 
 
 def test_why_it_stopped_is_told_and_escaped():
-    assert "Stopped early: max_credits &lt; 5." in report_page(report(stopped="max_credits < 5"))
+    assert "Stopped early: max_credits &lt; 5: 50 rows were not asked, 20 rows are in doubt." in report_page(
+        report(stopped="max_credits < 5")
+    )
+
+
+def test_of_a_run_without_a_table_it_says_what_was_bought_and_nothing_of_rows():
+    page = report_page(report(ended_early="it was interrupted"))
+    shown = texts(page)
+    assert "In no table yet" in shown
+    assert any("in no table yet: run again, which costs nothing for it" in text for text in shown)
+    assert "What became of the rows" not in shown
 
 
 def test_the_page_needs_no_script_and_no_network():

@@ -61,7 +61,7 @@ def test_it_prints_each_step_and_what_it_cost():
     lines = dict(line.rsplit("  ", 1) for line in str(report).splitlines())
     shown = {name.strip(): value.strip() for name, value in lines.items()}
     assert shown["by email"] == "5 of 6 rows that asked it"
-    assert shown["by phone"] == "0 of 1 rows that asked it"
+    assert shown["by phone"] == "0 of 1 row that asked it"
     assert ("cost", "0.20 (4 at 0.05)") in report.facts(price=0.05)
     assert "cost" not in dict(report.facts())
     assert report.to_dict(price=0.05)["cost"] == 0.2

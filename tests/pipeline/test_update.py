@@ -158,7 +158,11 @@ def test_a_key_that_tells_no_rows_apart_is_refused_before_anything_is_sent(stand
             r"does not tell 2 rows \(1, 3, counted from 1 below the header\) of the input",
         ),
         (leads("ada", "", "bo", "  "), "id", r"blank in 2 rows \(2, 4, counted"),
-        (leads("ada"), "idd", r"no column 'idd' to tell its rows apart; did you mean 'id'\?"),
+        (
+            leads("ada"),
+            "idd",
+            r"no column 'idd' to tell its rows apart; check the spelling: did you mean 'id'\?",
+        ),
         (leads("ada").assign(id=0.5), "id", "neither text nor whole numbers"),
     ]:
         with pytest.raises(InputError, match=told):

@@ -1,6 +1,7 @@
 """What a person types into Python: a Series, a list, a path, a misspelt word, and the kinds as keywords."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,11 @@ from eb_dagster import ConfigError, InputError
 
 MAILS = ["ada@firm.example", None, "not an address"]
 STATUSES = ["matched", "invalid", "invalid"]
+
+
+def misspelt(name: str, column: str) -> Any:
+    """Keywords that no type checker would pass."""
+    return {name: column}
 
 
 def test_a_column_alone_is_enriched_if_its_kind_is_told(stand_in, enricher):
@@ -77,9 +83,9 @@ def test_kinds_as_keywords_are_asked_in_the_order_given(stand_in, enricher):
     with pytest.raises(ConfigError, match="identifiers and email both name columns"):
         enricher(api, email="Mail", identifiers={"email": "Mail"})
     with pytest.raises(TypeError, match="there is no setting 'emial'; did you mean email"):
-        eb_dagster.enrich_dataframe(frame, emial="Mail")
+        eb_dagster.enrich_dataframe(frame, **misspelt("emial", "Mail"))
     with pytest.raises(TypeError, match="did you mean social_profile"):
-        eb_dagster.enrich_dataframe(frame, linkedin="Profile")
+        eb_dagster.enrich_dataframe(frame, **misspelt("linkedin", "Profile"))
 
 
 def test_a_misspelt_word_is_told_with_the_right_one(stand_in, enricher):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import signal
@@ -24,6 +25,7 @@ from eb_dagster.cli import main
 from eb_dagster.errors import ConfigError, InputError, LedgerError
 from eb_dagster.tables.object_store import ObjectPath, place
 from eb_dagster.tables.parquet import open_parquet, read_metadata, write_parquet
+from eb_dagster.tables.row_files import write_rows
 from tests import object_stores
 from tests.object_stores import ObjectStore
 
@@ -212,7 +214,8 @@ def test_a_store_that_does_not_answer_is_an_error_soon(monkeypatch):
     "address",
     [
         "s3://key:canary-secret@crm/a.parquet",
-        "gs://crm/a.parquet",
+        "gs://key:canary-secret@crm/a.parquet",
+        "abfss://crm@account:canary-secret/a.parquet",
         "https://crm/a.parquet",
         "s3://",
         "s3:///a.parquet",
@@ -224,7 +227,43 @@ def test_addresses_that_no_table_can_be_at_are_refused_and_not_shown(address):
     assert "canary" not in str(caught.value)
 
 
+def test_a_text_in_a_store_is_read_and_written_whole_or_not_at_all(store, stand_in, tmp_path, monkeypatch):
+    api = stand_in(match_rate=1.0)
+    for name, value in {
+        "EXACTBUYER_API_KEY": "canary-key", "EXACTBUYER_BASE_URL": api.url,
+        "EB_DAGSTER_LEDGER": str(tmp_path / "ledger.db"), "TMPDIR": str(tmp_path),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    text = b"Email;n\n" + b"".join(b"p%d@canary.example;%d\n" % (number, number) for number in range(5))
+    write_rows([], place("s3://crm/leads.csv"), lambda sink: Bytes(sink, text))
+    write_rows([], place("s3://crm/leads.csv.gz"), lambda sink: Bytes(sink, text))
+    for source, made in (
+        ("leads.csv", "made.csv.gz"),
+        ("leads.csv.gz", "made.ndjson"),
+        ("leads.csv", "made.xlsx"),
+    ):
+        words = ["enrich", f"s3://crm/{source}", "-o", f"s3://crm/{made}"]
+        done = CliRunner().invoke(main, words)
+        assert done.exit_code == 0, done.output
+    lines = gzip.decompress(store.body("crm", "made.csv.gz")).decode().splitlines()
+    assert lines[0].startswith("Email;n;eb_matched;")
+    assert len(store.body("crm", "made.ndjson").splitlines()) == api.credits() == 5
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith((".eb", "eb_"))]
+
+
+class Bytes:
+    """Writes what it is given."""
+
+    def __init__(self, sink: Any, content: bytes) -> None:
+        sink.write(content)
+
+    def add(self, batch: Any) -> None: ...
+    def end(self) -> None: ...
+    def close(self) -> None: ...
+
+
 def test_paths_stay_paths():
+    assert place("file:///folder/a.parquet") == Path("/folder/a.parquet")
     assert place("folder/a.parquet") == Path("folder/a.parquet")
     assert place(Path("a")) == Path("a")
     assert place("s3://crm/folder/") / "a.parquet" == ObjectPath("crm", "folder/a.parquet")
@@ -247,8 +286,8 @@ def test_the_command_line_reads_and_writes_objects(store, stand_in, tmp_path):
     assert (done.exit_code, f"written to {TABLE}" in done.output) == (0, True), done.output
     assert read(store).num_rows == 40
     for words in (
-        ("enrich", "s3://crm/leads.parquet", "-o", "s3://crm/made.csv"), ("plan", "s3://crm/leads.csv"),
-        ("plan", "s3://crm/none.parquet"), ("plan", "gs://crm/leads.parquet"),
+        ("enrich", "s3://crm/leads.parquet", "-o", "s3://crm/made.xls"), ("plan", "s3://crm/leads.csv"),
+        ("plan", "s3://crm/none.parquet"), ("plan", "ftp://crm/leads.parquet"),
     ):  # fmt: skip
         assert run(*words).exit_code == 2
 

@@ -1,4 +1,4 @@
-"""Queries as tables: of PostgreSQL, SQLite and DuckDB for real, and of BigQuery against a stand-in."""
+"""Queries as tables: of PostgreSQL, SQLite, DuckDB and ADBC for real."""
 
 from __future__ import annotations
 
@@ -202,6 +202,18 @@ def test_a_query_is_enriched_as_a_stream_and_planned_as_a_table(stand_in, enrich
     assert first.column("id").to_pylist() == again.column("id").to_pylist() == list(range(1, 21))
     assert run.report.from_ledger == 20
     assert run.enrich_dataframe(query_source(sql, warehouse)).num_rows == 20
+
+
+def test_a_query_that_breaks_off_in_a_run_is_told_as_it_is_and_with_what_was_spent(
+    stand_in, enricher, warehouse
+):
+    # The last one comes when the first are bought.
+    sql = "SELECT mail, 1 / (9999 - i) AS x FROM (SELECT id AS i, mail FROM leads LIMIT 10000) l"
+    api = stand_in()
+    run = enricher(api, identifiers={"email": "mail"}, max_credits_at_risk=1000)
+    with pytest.raises(InputError, match="DivisionByZero") as caught:
+        run.enrich_batches(read_query(sql, warehouse)).read_all()
+    assert (api.credits() > 0) == ("This run was charged" in str(caught.value))
 
 
 def test_a_source_on_disk_can_be_read_several_times_at_once(warehouse):

@@ -108,7 +108,7 @@ def test_a_table_that_fails_while_it_is_read_fails_before_anything_is_sent(stand
         raise RuntimeError("the warehouse is gone")
 
     api = stand_in()
-    with pytest.raises(pa.ArrowInvalid, match="is gone"):
+    with pytest.raises(RuntimeError, match="is gone"):
         enricher(api).enrich_dataframe(pa.RecordBatchReader.from_batches(batch.schema, batches()))
     assert api.requests() == 0
 

@@ -1,8 +1,9 @@
 """The warehouse: dlt's tables in the schema `main` of whatever $EXAMPLE_WAREHOUSE names."""
 
+import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import pandas as pd
@@ -10,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-# Before dlt, whose telemetry and log it switches off.
-from eb_dagster.warehouse import load_contacts  # isort: split
+# Before dlt, which would report each run of a pipeline to its makers.
+os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
 
-import dlt
+import dlt  # isort: split
+
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
 from example_project.paths import TABLE, WAREHOUSE
@@ -21,38 +23,26 @@ from example_project.paths import TABLE, WAREHOUSE
 SCHEMA = "main"
 JOB_CHANGES = pa.schema(
     {
-        "person": pa.string(), "name": pa.string(), "old_company": pa.string(), "old_title": pa.string(),
+        "lead_id": pa.string(), "name": pa.string(), "old_company": pa.string(), "old_title": pa.string(),
         "new_company": pa.string(), "new_title": pa.string(), "seen_at": pa.timestamp("us", "UTC"),
     }
 )  # fmt: skip
 
 
 def bought() -> pa.Table:
-    """One row a person, whatever identifier found them: the one that is newest.
-
-    The identifier may be another one next time; their profile is not.
-    """
-    table = pq.read_table(TABLE, filters=pc.field("eb_matched"))
-    person = pc.coalesce(table["eb_linkedin_url"], table["eb_work_email"], table["eb_query"])
-    table = table.append_column("person", person)
-    table = table.sort_by([("eb_enriched_at", "descending"), ("LeadId", "ascending")])
-    return table.filter(pa.array(~table["person"].to_pandas().duplicated()))
+    """The leads that were found."""
+    return pq.read_table(TABLE, filters=pc.field("eb_matched"))
 
 
-def load() -> int:
-    """Merge `contacts` and its parts; who is not in the Parquet table any more is deleted."""
-    rows = load_contacts(bought().to_reader(), destination(), dataset=SCHEMA, key="person", is_whole=True)
-    with pipeline() as one, one.sql_client() as client, suppress(DatabaseUndefinedRelation):
-        client.execute_sql("DELETE FROM job_changes WHERE person NOT IN (SELECT person FROM contacts)")
-    return rows["contacts"]
-
-
-def add_job_changes(changes: pd.DataFrame) -> None:
-    rows = pa.Table.from_pandas(changes, schema=JOB_CHANGES, preserve_index=False)
+def add_job_changes(changes: pd.DataFrame, *, known: set[str]) -> None:
+    """Add what is new, and keep of what there was the leads that are still known."""
+    before = ask("SELECT * FROM job_changes")
+    kept = before[before["lead_id"].isin(known)] if len(before) else before
+    whole = pd.concat([kept.reindex(columns=JOB_CHANGES.names), changes[JOB_CHANGES.names]])
+    whole["seen_at"] = pd.to_datetime(whole["seen_at"], utc=True)
+    rows = pa.Table.from_pandas(whole, schema=JOB_CHANGES, preserve_index=False)
     with pipeline() as one:
-        one.run(
-            [rows], table_name="job_changes", write_disposition="merge", primary_key=("person", "seen_at")
-        )
+        one.run([rows], table_name="job_changes", write_disposition="replace")
 
 
 def ask(query: str) -> pd.DataFrame:
@@ -63,7 +53,7 @@ def ask(query: str) -> pd.DataFrame:
                 names = [column[0] for column in cursor.description]
                 return pd.DataFrame(cursor.fetchall(), columns=names)
         except DatabaseUndefinedRelation:
-            return pd.DataFrame(columns=["person", "old_company", "old_title", "bought_at"])
+            return pd.DataFrame(columns=["lead_id", "old_company", "old_title", "bought_at"])
 
 
 def destination() -> Any:

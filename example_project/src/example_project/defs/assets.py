@@ -1,19 +1,19 @@
 import dagster as dg
 import pandas as pd
 
-from eb_dagster import build_enriched_contacts_asset
+from eb_dagster import build_contact_tables_asset, build_enriched_contacts_asset
 from example_project import warehouse
-from example_project.paths import TABLE, export
+from example_project.paths import TABLE, WAREHOUSE, export
 
 IDENTIFIERS = {"social_profile": "LinkedIn", "email": "Email", "phone": "Phone"}
 MAX_CREDITS = 12_000
 
 NEW = {
-    "person": "person", "eb_full_name": "name", "eb_company_name": "new_company", "eb_job_title": "new_title",
+    "LeadId": "lead_id", "eb_full_name": "name", "eb_company_name": "new_company", "eb_job_title": "new_title",
     "eb_enriched_at": "seen_at",
 }  # fmt: skip
 OLD = """
-    SELECT person, eb_company_name AS old_company, eb_job_title AS old_title, eb_enriched_at AS bought_at
+    SELECT lead_id, eb_company_name AS old_company, eb_job_title AS old_title, eb_enriched_at AS bought_at
     FROM contacts
 """
 
@@ -43,19 +43,22 @@ def job_changes() -> dg.MaterializeResult:
     The old contact is the one in the table `contacts`, which is loaded after this.
     """
     new = warehouse.bought().select(list(NEW)).rename_columns(NEW).to_pandas()
-    both = new.merge(warehouse.ask(OLD), on="person")
+    both = new.merge(warehouse.ask(OLD), on="lead_id")
     again = both[both["seen_at"] > pd.to_datetime(both["bought_at"], utc=True)]
     was, now = again[["old_company", "old_title"]], again[["new_company", "new_title"]]
     moved = again[(was.fillna("").to_numpy() != now.fillna("").to_numpy()).any(axis=1)]
-    warehouse.add_job_changes(moved)
-    return loaded("job_changes", len(moved))
+    # Who was forgotten is in the enriched table no more, and goes from here too.
+    warehouse.add_job_changes(moved, known=set(new["lead_id"]))
+    return dg.MaterializeResult(metadata={"dagster/row_count": len(moved)})
 
 
-@dg.asset(deps=["enriched_contacts", "job_changes"], group_name="contacts", kinds={"dlt"})
-def contacts() -> dg.MaterializeResult:
-    """One row a person, whatever identifier found them; a second run adds no row."""
-    return loaded("contacts", warehouse.load())
-
-
-def loaded(table: str, rows: int) -> dg.MaterializeResult:
-    return dg.MaterializeResult(metadata={"dagster/row_count": rows, "dagster/table_name": table})
+# `contacts` and its five parts. A second run adds no row; who was forgotten goes.
+contact_tables = build_contact_tables_asset(
+    source="enriched_contacts",
+    path=TABLE,
+    destination=WAREHOUSE,
+    dataset=warehouse.SCHEMA,
+    key="LeadId",
+    deps=["job_changes"],
+    group_name="contacts",
+)

@@ -1,0 +1,59 @@
+"""An enricher's ledger, which is made by the first run or decision and never by a plan."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from eb_dagster.errors import LedgerError
+from eb_dagster.ledger.connection import has_ledger
+from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.settings import Settings, endpoint_of
+
+
+class LazyLedger:
+    """Opens what the settings name when it is needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._where = settings.ledger
+        self._endpoint = endpoint_of(settings.base_url)
+        self._opened: Ledger | None = None
+        self._empty: Ledger | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._is_closed = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is one already."""
+        return self._opened is not None or has_ledger(self._where)
+
+    def to_write(self) -> Ledger:
+        """The ledger, made if it is not there yet.
+
+        Raises:
+            LedgerError: it cannot be trusted to remember, or the enricher is closed.
+
+        """
+        if self._opened is None:
+            if self._is_closed:
+                raise LedgerError("the enricher is closed; open a new one")
+            self._opened = Ledger(self._where, endpoint=self._endpoint)
+        return self._opened
+
+    def to_read(self) -> Ledger:
+        """The ledger, or an empty one that is gone with the enricher where there is none yet. Raises likewise."""
+        if self._is_closed or self.is_there:
+            return self.to_write()
+        if self._empty is None:
+            self._folder = tempfile.TemporaryDirectory(prefix="eb_dagster_plan")
+            self._empty = Ledger(Path(self._folder.name) / "ledger.db", endpoint=self._endpoint)
+        return self._empty
+
+    def close(self) -> None:
+        """Let go of both."""
+        self._is_closed = True
+        for ledger in (self._opened, self._empty):
+            if ledger is not None:
+                ledger.close()
+        if self._folder is not None:
+            self._folder.cleanup()
