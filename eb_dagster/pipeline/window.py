@@ -396,7 +396,8 @@ class Window:
         self.slots.table["is_queued"][slots] = True
         while len(self._queues) <= steps.max(initial=-1):
             self._queues.append(np.zeros(0, dtype=np.int64))
-        for step in np.unique(steps).tolist():
+        listed: list[int] = np.unique(steps).tolist()
+        for step in listed:
             self._queues[step] = np.concatenate([self._queues[step], slots[steps == step]])
 
     def _let_go(self, ended: Numbers) -> Numbers:
