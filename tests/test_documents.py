@@ -96,7 +96,7 @@ def test_no_snippet_is_left_out():
     # Text is a drawing. A fence without a language would not be run.
     assert set(fences[::2]) == {"python", "sh", "text"}
     assert set(fences[1::2]) == {""}
-    assert len(snippets("python")) == 14
+    assert len(snippets("python")) == 15
     assert len(snippets("sh")) == 5
     assert len(snippets("text")) == 1
     # A call that stands in a sentence would not be run.
