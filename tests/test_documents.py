@@ -43,6 +43,7 @@ OF_THE_READER = {"src/my_project/defs/enriched.py"}
 
 # Run where Spark is: in tests/test_spark.py.
 SPARK = "eb_dagster.spark"
+TEST = "def test_"
 
 
 @pytest.fixture
@@ -108,7 +109,10 @@ def test_no_snippet_is_left_out():
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.parametrize("snippet", [snippet for snippet in snippets("python") if SPARK not in snippet])
+@pytest.mark.parametrize(
+    "snippet",
+    [snippet for snippet in snippets("python") if SPARK not in snippet and TEST not in snippet],
+)
 # They are dlt's own, and those of the libraries under it.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 def test_a_python_snippet_runs(snippet):
@@ -141,6 +145,24 @@ def test_a_python_snippet_runs(snippet):
     assert contacts["Name"].tolist() == ["Ada", "Bo"]
     assert contacts["eb_status"].tolist() == ["matched", "matched"]
     assert contacts["eb_full_name"].notna().all()
+
+
+def test_the_test_of_a_job_passes(tmp_path):
+    (snippet,) = [snippet for snippet in snippets("python") if TEST in snippet]
+    (tmp_path / "test_job.py").write_text(snippet)
+    # Named, because a package that is not installed has no plugins.
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "eb_dagster.sandbox.pytest_plugin",
+        "-p",
+        "no:eb_dagster",
+    ]
+    ran = subprocess.run([*command, "."], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "2 passed" in ran.stdout, ran.stdout + ran.stderr
 
 
 @in_each_shell

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections import Counter
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from eb_dagster.contacts.schema import Status
 from eb_dagster.errors import counted
 from eb_dagster.pipeline.facts import html_table, money, one_row, text_table, unusable_facts
+from eb_dagster.pipeline.run_log import warn_caller
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -272,7 +272,7 @@ class Report:
 def warn_of_rest(report: Report) -> None:
     """Warn of rows without an answer: a table with holes looks like a finished one."""
     if report.unfinished is not None:
-        warnings.warn(f"{report.unfinished}", stacklevel=4)
+        warn_caller(report.unfinished)
 
 
 def _rows(count: int) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from eb_dagster.pipeline.progress import Display, display_for
 from eb_dagster.pipeline.purchase import Purchase
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import State
+from eb_dagster.pipeline.run_log import warn_caller
 from eb_dagster.pipeline.shutdown import Interruption, marked
 from eb_dagster.pipeline.window import Rows, Window
 from eb_dagster.settings import Settings
@@ -409,13 +409,9 @@ def _tells_spent(report: Report) -> Generator[None]:
 
 def _warn(report: Report) -> None:
     if report.wrong_counts:
-        warnings.warn(
-            f"in {report.wrong_counts} replies the API counted other records than it sent",
-            stacklevel=3,
-        )
+        warn_caller(f"in {report.wrong_counts} replies the API counted other records than it sent")
     if report.failed_records:
-        warnings.warn(
+        warn_caller(
             f"the API gave an error in place of {report.failed_records:,} answers; those cost nothing, and their "
-            "rows were not asked further: run again",
-            stacklevel=3,
+            "rows were not asked further: run again"
         )

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from typing import Final
 
 import pyarrow as pa
 
 from eb_dagster.errors import EnrichError
 from eb_dagster.pipeline.opening import Opening
 from eb_dagster.pipeline.report import Report, warn_of_rest
-from eb_dagster.pipeline.run_log import LOGGER
-
-_CALLER: Final = 5
-"""How far up the stack of a run the user's own line is."""
+from eb_dagster.pipeline.run_log import LOGGER, warn_caller
 
 
 class Watch:
@@ -61,4 +56,4 @@ class Watch:
         for line in opening.lines:
             LOGGER.info(line)
         if opening.warning is not None:
-            warnings.warn(opening.warning, stacklevel=_CALLER)
+            warn_caller(opening.warning)
