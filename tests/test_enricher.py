@@ -460,13 +460,16 @@ def test_what_a_pool_has_queued_although_it_raised_is_not_bought_again(stand_in,
             sender = run.purchase._sender
             pools.append(sender._pool)
             sender._pool = _OutOfThreads(1)
+            requests.append(report.requests)
 
+    requests: list[int] = []
     buyer = enricher(api, partition_size=10, max_credits_at_risk=10, progress=run_out_of_threads)
     with pytest.raises(RuntimeError, match="new thread"):
         buyer.enrich_dataframe(leads())
     pools[0].shutdown()
     buyer.close()
-    assert api.requests() == 2
+    # On a busy machine, more than one reply may have come before anybody was told of the first.
+    assert api.requests() == requests[0] + 1
     enricher(api).enrich_dataframe(leads())
     assert api.charged_twice() == 0
 
