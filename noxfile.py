@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent
 DIST = ROOT / "dist"
 # On Linux and macOS; on Windows.
 LOCKED_COMMANDS = (".venv/bin/{}", ".venv/Scripts/{}.exe")
-EXTRAS = "encryption,names,postgresql,sandbox,warehouse"
+EXTRAS = "azure,encryption,excel,names,postgresql,sandbox,telemetry,warehouse"
 
 nox.options.sessions = ["lint", "types", "tests"]
 

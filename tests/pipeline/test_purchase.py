@@ -57,6 +57,7 @@ def test_a_request_that_waits_for_its_moment_when_the_run_stops_is_never_sent(
     buyer = enricher(api, partition_size=1, requests_per_minute=20)
     frame = pd.DataFrame({"email": ["jane@firm.example", "john@firm.example"]})
     told: list[pd.DataFrame] = []
+    Ledger(tmp_path / "ledger.db", endpoint="").close()
     thread = threading.Thread(target=lambda: told.append(buyer.enrich_dataframe(frame)), daemon=True)
     thread.start()
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as connection:
@@ -84,6 +85,7 @@ def test_what_a_failed_run_had_in_flight_is_in_doubt_for_the_next_run_of_the_sam
         with sqlite3.connect(tmp_path / "ledger.db") as connection:
             connection.execute(f"ALTER TABLE {before} RENAME TO {after}")
 
+    Ledger(tmp_path / "ledger.db", endpoint="").close()
     rename("replies", "elsewhere")
     with pytest.raises(LedgerError):
         buyer.enrich_dataframe(frame)
