@@ -56,7 +56,9 @@ def test_the_lock_of_the_example_has_what_its_project_declares():
 
 
 def test_the_lock_of_the_tests_has_what_they_declare():
-    declared = names([*package(*pyproject(ROOT)["project"]["optional-dependencies"].keys() - {"spark"}), *group("dev")])
+    declared = names(
+        [*package(*pyproject(ROOT)["project"]["optional-dependencies"].keys() - {"spark"}), *group("dev")]
+    )
     assert declared <= {name for name, _ in locked(TESTS)}
 
 

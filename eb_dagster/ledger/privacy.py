@@ -23,7 +23,7 @@ from eb_dagster.identifiers.cells import read_cell
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.ledger import companions, rejections
 from eb_dagster.ledger.connection import Unavailable
-from eb_dagster.ledger.entries import FORGOTTEN, KEY_BYTES, NO_KEY
+from eb_dagster.ledger.entries import FORGOTTEN, KEY_BYTES, NO_KEY, REJECTED
 from eb_dagster.ledger.forgetting import PersonInLedger, Removal
 from eb_dagster.ledger.kept_columns import drop_kept
 from eb_dagster.ledger.ledger import Ledger
@@ -191,7 +191,8 @@ def purge(ledger: Ledger, *, older_than: timedelta) -> int:
     """Drop contacts, replies and index of what was answered before that age. Returns the requests.
 
     What was paid and when stays; who it was for does not. Asked again, they are bought again. What may have
-    been paid for without an answer stays as it is, by its keyed hash: nobody asks it again by a purge.
+    been paid for without an answer stays as it is, by its keyed hash: nobody asks it again by a purge. So does
+    what a person rejected.
     """
     before = time.time() - older_than.total_seconds()
     companions.purge(ledger, before=before)
@@ -212,7 +213,7 @@ def purge(ledger: Ledger, *, older_than: timedelta) -> int:
 
 def _purge_request(connection: sa.Connection, row: Row) -> None:
     outcomes = outcomes_of(row).copy()
-    is_dropped = ~np.isin(outcomes["position"], (*HELD, UNREADABLE))
+    is_dropped = ~np.isin(outcomes["position"], (*HELD, UNREADABLE, REJECTED))
     outcomes[is_dropped] = (FORGOTTEN, 0)
     keys = np.frombuffer(row.asked_keys, dtype=f"V{KEY_BYTES}").copy()
     keys[is_dropped] = NO_KEY

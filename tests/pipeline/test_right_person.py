@@ -1,6 +1,7 @@
 """A row gets its own person, or nobody."""
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from eb_dagster import ConfigError, Enricher, ExactBuyerResource, InputError, bu
 from eb_dagster.cli import main
 from eb_dagster.contacts import schema
 from eb_dagster.identifiers.model import Identifier
+from eb_dagster.ledger import reconcile
+from eb_dagster.ledger.ledger import Ledger
+from eb_dagster.ledger.privacy import purge
 from tests.people import Vendor, contact, vendor
 
 DESK = "+12025550100"
@@ -382,6 +386,12 @@ def test_a_contact_that_a_person_rejects_answers_no_more_and_is_not_asked_for_ag
     # It goes on answering for its others.
     assert people(enrich(("", "linkedin.com/in/ann", "", ""))) == ["Ann"]
     assert api.credits == 1
+    # A person's decision outlives the contact.
+    with closing(Ledger(where, endpoint="")) as ledger:
+        assert purge(ledger, older_than=timedelta(0)) == 1
+        assert reconcile.check(ledger) == []
+    assert list(enrich(("", "", "team@corp.example", ""))["eb_status"]) == ["not_found"]
+    assert api.asked["team@corp.example"] == 1
 
 
 def test_a_rejected_identifier_stays_so_when_the_contact_is_bought_again(api, enrich, where):
