@@ -171,11 +171,16 @@ def azure(folder: Path) -> Iterator[str]:
             while b"successfully listens" not in process.stdout.readline():
                 assert process.poll() is None
             authority = f"127.0.0.1:{port}"
-            pyarrow.fs.AzureFileSystem(
-                account_name=AZURE_KEYS["AZURE_STORAGE_ACCOUNT_NAME"],
-                account_key=AZURE_KEYS["AZURE_STORAGE_ACCOUNT_KEY"], blob_storage_authority=authority,
-                dfs_storage_authority=authority, blob_storage_scheme="http", dfs_storage_scheme="http",
-            ).create_dir("crm")  # fmt: skip
+            # pyarrow-stubs do not know of the schemes.
+            settings: dict[str, Any] = {
+                "account_name": AZURE_KEYS["AZURE_STORAGE_ACCOUNT_NAME"],
+                "account_key": AZURE_KEYS["AZURE_STORAGE_ACCOUNT_KEY"],
+                "blob_storage_authority": authority,
+                "dfs_storage_authority": authority,
+                "blob_storage_scheme": "http",
+                "dfs_storage_scheme": "http",
+            }
+            pyarrow.fs.AzureFileSystem(**settings).create_dir("crm")
             yield f"http://{authority}/devstoreaccount1"
         finally:
             process.terminate()

@@ -238,6 +238,8 @@ def test_the_ten_lines_buy_from_a_warehouse_and_load_into_it(stand_in, tmp_path,
     copy = tmp_path / "definitions.py"
     copy.write_text((PROJECT / "ten_lines" / "definitions.py").read_text())
     spec = importlib.util.spec_from_file_location("ten_lines", copy)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     for _ in range(2):

@@ -169,9 +169,8 @@ def test_what_is_wrong_is_said_before_anything_is_loaded(publish, duck, instance
         ({"destination": dg.EnvVar("BROKEN")}, "cannot be reached"),
     ]
     for settings, words in cases:
-        asset = build_contact_tables_asset(
-            **{"path": path, "destination": duck, "dataset": "crm", "key": (), **settings}
-        )
+        given: dict[str, Any] = {"path": path, "destination": duck, "dataset": "crm", "key": (), **settings}
+        asset = build_contact_tables_asset(**given)
         result = load(asset, instance)
         assert words in error_of(result)
         assert PASSWORD not in json.dumps(repr(instance.all_logs(result.run_id)))
@@ -187,6 +186,6 @@ def test_what_the_user_says_of_the_tables_stays(publish, duck):
     assert (spec.owners, spec.kinds, spec.tags["tier"]) == (["team:data"], {"gold"}, "gold")
     assert {dep.asset_key for dep in spec.deps} == {dg.AssetKey(["a", "b"])}
     with pytest.raises(ConfigError, match="no such keyword"):
-        build_contact_tables_asset(path="x", destination=duck, dataset="crm", owner="me")
+        build_contact_tables_asset(path="x", destination=duck, dataset="crm", owner="me")  # pyright: ignore[reportCallIssue]
     with pytest.raises(ConfigError, match="database that is not known"):
         build_contact_tables_asset(path="x", destination=f"oracle://a:{PASSWORD}@b/c", dataset="crm")

@@ -72,7 +72,7 @@ def test_a_dbt_model_is_a_source_and_the_tables_are_sources_of_dbt(project, stan
             return dg.AssetKey(properties["name"]) if is_source else super().get_asset_key(properties)
 
     @dagster_dbt.dbt_assets(manifest=project / "target" / "manifest.json", dagster_dbt_translator=OurKeys())
-    def models(context: dg.AssetExecutionContext, dbt: dagster_dbt.DbtCliResource):
+    def models(context: dg.AssetExecutionContext, dbt: dagster_dbt.DbtCliResource):  # pyright: ignore[reportInvalidTypeForm]
         yield from dbt.cli(["build"], context=context).stream()
 
     path = tmp_path / "enriched.parquet"

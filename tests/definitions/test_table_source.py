@@ -235,8 +235,9 @@ def test_a_source_that_cannot_be_read_is_told_in_words(run, stand_in, settings, 
     ],
 )
 def test_settings_that_do_not_go_together_are_found_when_the_definitions_load(settings, words):
+    given: dict[str, Any] = {"name": "enriched", "source": "leads", "path": "x", **settings}
     with pytest.raises(ConfigError, match=words):
-        build_enriched_contacts_asset(**{"name": "enriched", "source": "leads", "path": "x", **settings})
+        build_enriched_contacts_asset(**given)
 
 
 def test_checks_alone_ask_no_database(run, sqlite, tmp_path):

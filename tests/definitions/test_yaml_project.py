@@ -129,6 +129,7 @@ def test_definitions_point_into_the_users_yaml_and_name_no_secret():
             }  # fmt: skip
             references = node.metadata["dagster/code_references"].code_references
             assert references[0].file_path.endswith("defs.yaml")
+            assert defs.resources is not None
             assert "exactbuyer" in defs.resources
             assert "canary-key-88" not in repr(defs.resources["exactbuyer"])
 

@@ -66,7 +66,7 @@ PROVOCATIONS: Provocations = {
     ),
     "a list of dicts": lambda s: s.enrich([{"email": "jane@canary.example"}]),
     "a list of numbers": lambda s: s.enrich([12025550100]),
-    "an unknown kind of column": lambda s: s.enricher().plan(["jane@canary.example"], kind="fax"),
+    "an unknown kind of column": lambda s: s.enricher().plan(["jane@canary.example"], kind="fax"),  # pyright: ignore[reportArgumentType]
     "a kind for a table": lambda s: s.enricher().plan(leads(), kind="email"),
     "a dict and no table": lambda s: s.enrich({"email": ["jane@canary.example"]}),
     "a report that is no page": lambda s: s.enricher().report.save(s.folder / "report.csv"),

@@ -1,5 +1,7 @@
 """Results that cannot be brought up to date, and settings in a file."""
 
+from typing import Any
+
 import pandas as pd
 
 from eb_dagster import Enricher
@@ -18,11 +20,11 @@ def result(scene: Scene) -> pd.DataFrame:
     return made
 
 
-def keyed(**columns: object) -> pd.DataFrame:
+def keyed(**columns: Any) -> pd.DataFrame:
     return leads(2).assign(**{"id": ["1", "2"], **columns})
 
 
-def updating(today: pd.DataFrame | None = None, *, key: str = "id", **columns: object) -> Act:
+def updating(today: pd.DataFrame | None = None, *, key: str = "id", **columns: Any) -> Act:
     def act(scene: Scene) -> None:
         earlier = result(scene).assign(**columns)
         scene.enricher().update_batches(keyed() if today is None else today, earlier, key=key)

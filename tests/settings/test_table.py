@@ -102,7 +102,7 @@ def test_a_default_has_the_type_and_the_choices_of_its_keyword(setting):
 def test_enricher_documents_every_setting_as_the_table_does():
     defaults = keyword_defaults()
     assert {name: it.default for name, it in inspect.signature(Enricher).parameters.items()} == defaults
-    texts = KIND_KEYWORDS | {setting.name: setting.description for setting in SETTINGS.values()}
+    texts = {**KIND_KEYWORDS} | {setting.name: setting.description for setting in SETTINGS.values()}
     arguments = (Enricher.__doc__ or "").partition("Args:")[2].partition("Raises:")[0]
     told = " ".join(f"{name}: {texts[name]}" for name in defaults)
     assert words(arguments) == words(told)

@@ -57,7 +57,7 @@ def test_dlt_assets_shows_six_tables_and_loads_them_twice_in_one_process(publish
         dlt_pipeline=pipeline(duck, tmp_path),
         dagster_dlt_translator=FromEnriched(),
     )
-    def contacts(context: dg.AssetExecutionContext, loader: dagster_dlt.DagsterDltResource):
+    def contacts(context: dg.AssetExecutionContext, loader: dagster_dlt.DagsterDltResource):  # pyright: ignore[reportInvalidTypeForm]
         yield from loader.run(context=context)
 
     specs = {spec.key.to_user_string(): spec for spec in contacts.specs}
