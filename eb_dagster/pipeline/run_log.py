@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
-import sys
 import warnings
 from typing import Final
 
@@ -15,7 +15,7 @@ LOGGER.addHandler(logging.NullHandler())
 
 def warn_caller(message: str) -> None:
     """Warn as if the line of the user's own that this comes from had said it."""
-    level, frame = 1, sys._getframe()
+    level, frame = 1, inspect.currentframe()
     # `skip_file_prefixes` does this since Python 3.12.
     while frame is not None and str(frame.f_globals.get("__name__")).partition(".")[0] == "eb_dagster":
         level, frame = level + 1, frame.f_back
