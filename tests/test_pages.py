@@ -51,7 +51,7 @@ def violations(tab: Page) -> list[str]:
     script = f"axe.run(document, {json.dumps(RULES)}).then(found => JSON.stringify(found.violations))"
     result = tab.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
     found = json.loads(result["result"]["value"])
-    return [f"{one['id']}: {node['html'][:120]}" for one in found for node in one["nodes"]]
+    return [f"{rule['id']}: {node['html'][:120]}" for rule in found for node in rule["nodes"]]
 
 
 def too_wide(tab: Page) -> list[str]:
@@ -117,5 +117,5 @@ def test_axe_finds_what_cannot_be_read(tab, tmp_path):
     tab.open(file.as_uri())
     tab.wait_for("faint")
     found = violations(tab)
-    assert any(one.startswith("color-contrast") for one in found)
-    assert any(one.startswith("html-has-lang") for one in found)
+    assert any(text.startswith("color-contrast") for text in found)
+    assert any(text.startswith("html-has-lang") for text in found)

@@ -47,18 +47,18 @@ def doctor(**given: Any) -> None:
 
     The key is never sent. Exit code 0 if all is well, 1 if not.
     """
-    findings: list[Finding] = []
-    for mark, what, found in _findings(given):
+    told: list[Finding] = []
+    for mark, what, found in _checks(given):
         click.echo(f"{mark} {what}: {in_options(found)}")
-        findings.append((mark, what, found))
-    bad = [what for mark, what, _ in findings if mark == _BAD]
+        told.append((mark, what, found))
+    bad = [what for mark, what, _ in told if mark == _BAD]
     if bad:
         click.echo(f"{counted(len(bad), 'thing')} to mend: {', '.join(bad)}. Nothing was bought")
         sys.exit(1)
     click.echo("all is well. Nothing was bought")
 
 
-def _findings(given: dict[str, Any]) -> Iterator[Finding]:
+def _checks(given: dict[str, Any]) -> Iterator[Finding]:
     from eb_dagster import __version__
     from eb_dagster.errors import EnrichError
     from eb_dagster.settings import read_settings

@@ -182,8 +182,7 @@ def enrich(
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
             tell_opening(enricher.opening)
-            if target is not None and is_parquet(target):
-                enricher.check_target(target)
+            _check_parquet(enricher, target)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
                 outcome.plan = enricher.plan(table.reader())
                 bar.expect(table.rows, outcome.plan)
@@ -218,6 +217,11 @@ def _check_columns(table: InputTable, output: Place, form: str | None) -> None:
     if written in ("parquet", "ndjson", "jsonl"):
         check_column_names(table)
     check_form(table, written)
+
+
+def _check_parquet(enricher: Enricher, target: Place | None) -> None:
+    if target is not None and is_parquet(target):
+        enricher.check_target(target)
 
 
 def _say(text: str) -> None:

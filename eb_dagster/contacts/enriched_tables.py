@@ -37,7 +37,7 @@ class EnrichedTable:
 
     others: pa.Table
     """The columns that no enrichment adds."""
-    added: pa.Table
+    added_columns: pa.Table
     """The added columns, with the names and types that they have now; what the table lacks is null."""
 
 

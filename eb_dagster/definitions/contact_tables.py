@@ -80,9 +80,7 @@ def build_contact_tables_asset(
         ConfigError: settings that do not go together.
 
     """
-    known = ContactTablesKeywords.__annotations__
-    if unknown := sorted(set(keywords) - set(known)):
-        raise ConfigError(f"no such keyword: {shown_list(unknown)}; choose from {sorted(known)}")
+    _check_keywords(keywords)
     if not dataset:
         raise ConfigError("dataset is empty; give the schema in the warehouse")
     partitions_def = keywords.get("partitions_def")
@@ -114,21 +112,27 @@ def build_contact_tables_asset(
     ]
     keys = {spec.key: table for spec, table in zip(specs, load.table_names, strict=True)}
 
-    of_step: dict[str, Any] = {
-        each: value for each, value in keywords.items() if each in OpAttributes.__annotations__
-    }
-
     @dg.multi_asset(
         name=name or specs[0].key.to_python_identifier(),
         specs=specs,
         check_specs=[check for spec in specs for check in _check_specs(spec.key, keys[spec.key])],
         can_subset=True,
-        **of_step,
+        **_step_keywords(keywords),
     )
     def contact_tables(context: dg.AssetExecutionContext) -> Iterator[Event]:
         yield from load.run(context, keys)
 
     return contact_tables
+
+
+def _check_keywords(keywords: ContactTablesKeywords) -> None:
+    known = ContactTablesKeywords.__annotations__
+    if unknown := sorted(set(keywords) - set(known)):
+        raise ConfigError(f"no such keyword: {shown_list(unknown)}; choose from {sorted(known)}")
+
+
+def _step_keywords(keywords: ContactTablesKeywords) -> dict[str, Any]:
+    return {name: value for name, value in keywords.items() if name in OpAttributes.__annotations__}
 
 
 def _spec(

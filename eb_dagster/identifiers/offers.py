@@ -191,7 +191,6 @@ def joined(several: Sequence[Offers]) -> Offers:
         for offers in several
     ]
     firsts = np.cumsum([0, *(len(offers.values) for offers in several)])
-    has_persons = any(offers.persons is not None for offers in several)
     return Offers(
         [value for offers in several for value in offers.values],
         np.concatenate([offers.kinds for offers in several]),
@@ -201,10 +200,14 @@ def joined(several: Sequence[Offers]) -> Offers:
         counts=np.concatenate([offers.counts for offers in several]),
         reasons=np.concatenate(codes),
         reason_lists=reasons.listed,
-        persons=[
-            person for offers in several for person in (offers.persons or [None] * len(offers))
-        ] if has_persons else None,
-    )  # fmt: skip
+        persons=_joined_persons(several),
+    )
+
+
+def _joined_persons(several: Sequence[Offers]) -> list[RowPerson | None] | None:
+    if all(offers.persons is None for offers in several):
+        return None
+    return [person for offers in several for person in (offers.persons or [None] * len(offers))]
 
 
 def ranges(starts: Numbers, counts: Numbers) -> Numbers:

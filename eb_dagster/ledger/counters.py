@@ -99,12 +99,12 @@ def add(connection: sa.Connection, change: Amounts, *, endpoint: str, run: str, 
 
 def of_endpoint(connection: sa.Connection, endpoint: str) -> Amounts:
     """What all requests of an endpoint come to."""
-    return _one(connection, endpoint, _ALL)
+    return _amounts_of(connection, endpoint, _ALL)
 
 
 def of_run(connection: sa.Connection, endpoint: str, run: str) -> Amounts:
     """What the requests of one run come to."""
-    return _one(connection, endpoint, f"run:{run}")
+    return _amounts_of(connection, endpoint, f"run:{run}")
 
 
 def since(connection: sa.Connection, endpoint: str, day: datetime) -> Amounts:
@@ -183,7 +183,7 @@ def _day(day: datetime) -> str:
     return f"day:{day:%Y-%m-%d}"
 
 
-def _one(connection: sa.Connection, endpoint: str, name: str) -> Amounts:
+def _amounts_of(connection: sa.Connection, endpoint: str, name: str) -> Amounts:
     try:
         known = _read(connection, _SELECT_SOME, endpoint, names=[name, _ALL])
     except _Damage:

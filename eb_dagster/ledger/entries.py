@@ -77,8 +77,8 @@ def pack_keys(keys: AnyKeys | bytes) -> Keys:
     """Keys as an array, without a copy where they are one already, or are packed one after the other."""
     if isinstance(keys, np.ndarray):
         return keys
-    packed = keys if isinstance(keys, bytes) else b"".join(keys)
-    return np.frombuffer(packed, dtype=f"V{KEY_BYTES}")
+    joined = keys if isinstance(keys, bytes) else b"".join(keys)
+    return np.frombuffer(joined, dtype=f"V{KEY_BYTES}")
 
 
 def unpack_keys(blob: bytes) -> tuple[bytes, ...]:

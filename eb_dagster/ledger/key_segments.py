@@ -170,18 +170,18 @@ def without(entries: Entries, others: Entries) -> Entries:
 
 def pack_row(entries: Entries) -> bytes:
     """The entries of one row as bytes."""
-    packed = np.empty(len(entries.prefixes), dtype=_ENTRY)
-    packed["prefix"], packed["tag"] = entries
-    return packed.tobytes()
+    array = np.empty(len(entries.prefixes), dtype=_ENTRY)
+    array["prefix"], array["tag"] = entries
+    return array.tobytes()
 
 
 def unpack_rows(*blobs: bytes) -> Entries:
     """The entries of some rows, one after the other. Raises `IndexDamage` if one is torn."""
     if any(len(blob) % _ENTRY.itemsize for blob in blobs):
         raise IndexDamage
-    packed = np.frombuffer(b"".join(blobs), dtype=_ENTRY)
+    array = np.frombuffer(b"".join(blobs), dtype=_ENTRY)
     # Tags are read of few entries only, so they stay where they are.
-    return Entries(np.ascontiguousarray(packed["prefix"]), packed["tag"])
+    return Entries(np.ascontiguousarray(array["prefix"]), array["tag"])
 
 
 def split(entries: Entries, segment: Segment, *, start: int, stop: int) -> Iterator[tuple[int, bytes]]:

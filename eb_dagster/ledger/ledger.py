@@ -537,9 +537,9 @@ class Ledger:
 
     def is_used_elsewhere(self, connection: sa.Connection) -> bool:
         """Whether another process that has claimed anything still has the ledger open."""
-        owners = connection.execute(sa.select(_column.owner).distinct()).scalars().all()
+        owner_names = connection.execute(sa.select(_column.owner).distinct()).scalars().all()
         with self.database.translated():
-            return not all(owner == self._owner.name or self._owner.is_gone(owner) for owner in owners)
+            return not all(owner == self._owner.name or self._owner.is_gone(owner) for owner in owner_names)
 
     def end_run(self, run: str) -> None:
         """Nothing of this run is under way any more: what it still had in flight is in doubt.

@@ -75,13 +75,13 @@ def _reject_in(connection: sa.Connection, row: Row, search: KeySearch, *, index:
     outcomes["position"][entries[is_found]] = REJECTED
     aliases, _ = search.find(row.aliases or b"", size=ALIAS.itemsize)
     kept = np.delete(unpack_aliases(row.aliases), aliases)
-    packed = kept.tobytes()
-    rewrite_outcomes(connection, row.id, outcomes, aliases=packed)
+    kept_bytes = kept.tobytes()
+    rewrite_outcomes(connection, row.id, outcomes, aliases=kept_bytes)
     index.follow(
         connection,
         row.id,
         before=RequestKeys(row.asked_keys, row.aliases),
-        after=RequestKeys(row.asked_keys, packed),
+        after=RequestKeys(row.asked_keys, kept_bytes),
     )
 
 

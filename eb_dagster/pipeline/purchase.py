@@ -175,7 +175,7 @@ class Purchase:
             return np.zeros(count, dtype=np.bool_)
         given = identifiers()
         suppressed = self._ledger.suppression.matching(given, among=among)
-        return np.fromiter((one in suppressed for one in given), dtype=np.bool_, count=count)
+        return np.fromiter((identifier in suppressed for identifier in given), dtype=np.bool_, count=count)
 
     def _are_aliases(self, kinds: Codes, *, also: Collection[FieldType] = ()) -> Booleans:
         """Which identifiers, of these kinds, a contact answers that holds them."""

@@ -73,10 +73,10 @@ class Update:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The table that results: nothing is sent before the first batch is asked for."""
         table: Any = self.rows.table
-        columns = [*table.columns, *self._added().columns]
+        columns = [*table.columns, *self._added_columns().columns]
         yield from _arrow.Table.from_arrays(columns, schema=self.schema).to_batches(BATCH_ROWS)
 
-    def _added(self) -> pa.Table:
+    def _added_columns(self) -> pa.Table:
         """The added columns of all rows."""
         is_free = self._is_kept() | self.rows.is_gone
         self.refuse(self._source(np.flatnonzero(~is_free)))
@@ -95,11 +95,11 @@ class Update:
         stay = np.concatenate(
             [np.setdiff1d(unknown, contested), np.setdiff1d(not_asked, self._contested(not_asked))]
         )
-        added = self._assembled((free, known), (asked, bought), (stay, self._checked(stay)))
+        columns = self._assembled((free, known), (asked, bought), (stay, self._checked(stay)))
         is_asked = np.zeros(len(is_free), dtype=np.bool_)
         is_asked[asked] = True
-        self._count(self.report(), added, is_asked)
-        return added
+        self._count(self.report(), columns, is_asked)
+        return columns
 
     # Which rows
 
@@ -114,7 +114,7 @@ class Update:
         for name in self.columns.names:
             if name not in self.earlier.others.column_names:
                 return np.zeros(len(is_same), dtype=np.bool_)
-            then = texts_in(_at(self.earlier.others[name], self.rows.earlier_row))
+            then = texts_in(_values_of(self.earlier.others[name], self.rows.earlier_row))
             now = texts_in(self.rows.table[name])
             differs = _compute.coalesce(
                 _compute.not_equal(then, now), _compute.xor(then.is_null(), now.is_null())
@@ -223,9 +223,9 @@ class Update:
         tables: list[Any] = [table.cast(self.setup.added_schema) for _, table in parts]
         return _arrow.concat_tables(tables).take(_arrow.array(index))
 
-    def _count(self, report: Report, added: pa.Table, is_asked: _Mask) -> None:
+    def _count(self, report: Report, columns: pa.Table, is_asked: _Mask) -> None:
         """Add to the report of what was asked those rows that were kept."""
-        kept: Any = added.filter(_arrow.array(~is_asked))
+        kept: Any = columns.filter(_arrow.array(~is_asked))
         report.kept += kept.num_rows
         report.gone += int(np.count_nonzero(self.rows.is_gone))
         report.rows += kept.num_rows
@@ -253,14 +253,14 @@ class Update:
     def _earlier_values(self, rows: _Indices | None = None) -> Any:
         """The earlier added columns of rows, of all by default; null for new rows."""
         chosen = self.rows.earlier_row if rows is None else self.rows.earlier_row[rows]
-        return _at(self.earlier.added, chosen)
+        return _values_of(self.earlier.added_columns, chosen)
 
     def _source(self, rows: _Indices) -> Source:
         table: Any = self.rows.table
         return table_source(table.take(_arrow.array(rows)))
 
 
-def _at(values: Any, rows: _Indices) -> Any:
+def _values_of(values: Any, rows: _Indices) -> Any:
     """The values at these rows, null for `NO_ROW`."""
     return values.take(_arrow.array(rows, mask=rows == NO_ROW))
 

@@ -154,9 +154,9 @@ class Window:
         self._learn(slots, lookup, np.arange(len(slots)))
         table = self.slots.table
         table["is_held"][slots[table["state"][slots] != State.OPEN]] = False
-        settled = slots[~self._may_be_answered(slots)]
-        self._advance(self._rows_that_wait_for(settled))
-        self._free(settled)
+        ended = slots[~self._may_be_answered(slots)]
+        self._advance(self._rows_that_wait_for(ended))
+        self._free(ended)
 
     def _learn(self, slots: Numbers, lookup: Lookup, indices: Numbers) -> None:
         """Note what a look-up told of the keys in these slots. `indices` are theirs in the look-up's arrays."""

@@ -88,20 +88,10 @@ def _chosen(path: Path, book: Any, sheet: str | None) -> tuple[str, list[str]]:
 
 
 def _source(path: Path, rows: Sequence[Sequence[Any]], notes: list[str]) -> Source:
-    sample = [[_plain_text(cell) for cell in row] for row in rows[:_SAMPLE_ROWS]]
-    above = find_header(sample)
-    header = sample[above] if sample else []
-    while header and not header[-1].strip():
-        header.pop()
-    if not header:
-        raise InputError(f"{path.name} has no header; give its sheet one row of column names")
+    above, header = _header_of(path, rows)
     if above:
         notes.append(f"{'1 row' if above == 1 else f'{above:,} rows'} above the header passed over")
-    below = [row for row in rows[above + 1 :] if any(cell not in ("", None) for cell in row)]
-    cells = [
-        [_cell(row[place] if place < len(row) else None) for row in below] for place in range(len(header))
-    ]
-    columns = [_whole(values) for values in cells]
+    columns = _columns_below(rows[above + 1 :], len(header))
     found = FoundTypes([(name, *[None] * 6) for name in header])
     found.add(columns)
     schema = _arrow.schema([*zip(header, found.types({}), strict=True)])
@@ -112,6 +102,26 @@ def _source(path: Path, rows: Sequence[Sequence[Any]], notes: list[str]) -> Sour
     source = Source(schema, table.num_rows, lambda: iter(table.to_batches(BATCH_ROWS)))
     source.notes = notes
     return source
+
+
+def _header_of(path: Path, rows: Sequence[Sequence[Any]]) -> tuple[int, list[str]]:
+    """How many rows stand above the header, and the names in it."""
+    sample = [[_plain_text(cell) for cell in row] for row in rows[:_SAMPLE_ROWS]]
+    above = find_header(sample)
+    header = sample[above] if sample else []
+    while header and not header[-1].strip():
+        header.pop()
+    if not header:
+        raise InputError(f"{path.name} has no header; give its sheet one row of column names")
+    return above, header
+
+
+def _columns_below(rows: Sequence[Sequence[Any]], count: int) -> list[list[Any]]:
+    """The cells by column, without blank rows."""
+    filled = [row for row in rows if any(cell not in ("", None) for cell in row)]
+    return [
+        _whole([_cell(row[place] if place < len(row) else None) for row in filled]) for place in range(count)
+    ]
 
 
 def _cell(cell: Any) -> Any:

@@ -49,8 +49,10 @@ def write_rows(
     The file takes its place when it is whole, and only its owner can read it; without a target, it goes to stdout
     then. Before that, `revise` is asked: if it gives a revision, the file is written once more through it.
     """
-    is_elsewhere = target is None or isinstance(target, ObjectPath)
-    folder = tempfile.gettempdir() if is_elsewhere else str(target.resolve().parent)
+    if target is None or isinstance(target, ObjectPath):
+        folder = tempfile.gettempdir()
+    else:
+        folder = str(target.resolve().parent)
     with _published(target) as sink, contextlib.ExitStack() as stack:
         if revise is None:
             return _write(batches, sink, start, target)

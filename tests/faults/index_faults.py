@@ -260,7 +260,9 @@ def run_losses(template: Template) -> Toll:
         ids = {table: list(connection.execute(sa.select(table.c.id)).scalars()) for table in INDEX_TABLES}
     groups = [(table, [row_id]) for table in INDEX_TABLES for row_id in ids[table]]
     groups += [(table, ids[table]) for table in INDEX_TABLES]
-    groups += [(key_segments, ids[key_segments][at : at + 2]) for at in range(len(ids[key_segments]) - 1)]
+    groups += [
+        (key_segments, ids[key_segments][first : first + 2]) for first in range(len(ids[key_segments]) - 1)
+    ]
     for table, gone in told(groups, what="losses", of=len(groups)):
         where = template.copy()
         with closing(Ledger(where, endpoint=ENDPOINT)) as ledger, ledger.database.transaction() as connection:

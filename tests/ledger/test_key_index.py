@@ -164,8 +164,8 @@ def spoil_a_row(ledger):
 
 def swap_two_rows(ledger):
     with ledger.database.reading() as connection:
-        one, other = connection.execute(sa.select(key_rows).limit(2)).all()
-    for to, of in ((one, other), (other, one)):
+        first, second = connection.execute(sa.select(key_rows).limit(2)).all()
+    for to, of in ((first, second), (second, first)):
         values = {"entries": of.entries, "checksum": of.checksum}
         change(ledger, sa.update(key_rows).where(key_rows.c.id == to.id).values(**values))
 
@@ -255,8 +255,8 @@ def put_back(ledger: Ledger, rows, of_headers) -> None:
 def test_two_processes_grow_one_index(ledger, where):
     with closing(Ledger(where, endpoint=ENDPOINT)) as other:
         for number in range(30):
-            one = ledger if number % 2 else other
-            fill(one, 1, start=number)
+            chosen = ledger if number % 2 else other
+            fill(chosen, 1, start=number)
             assert looked_up(other if number % 2 else ledger, [2 * number])
         assert looked_up(other, everybody(30)) == scanned(ledger, everybody(30))
         assert reconcile.check(ledger) == []

@@ -53,22 +53,28 @@ class History:
             for _ in range(chance.randint(1, 5))
         ]
         known_share = chance.choice((0, 0.2, 0.7))
-        self.table = {one: self._told() for one in everybody if chance.random() < known_share}
-        self.suppressed = {one for one in everybody if chance.random() < chance.choice((0, 0, 0.1))}
-        self.suppressed_later = {one for one in everybody if chance.random() < chance.choice((0, 0, 0.3))}
-        self.vendor = {one: chance.choice(OUTCOMES) for one in everybody}
-        self.holds = {
-            one: frozenset({one, *chance.sample(everybody, chance.randint(0, 2) % len(everybody))})
-            for one in everybody
+        self.table = {identifier: self._told() for identifier in everybody if chance.random() < known_share}
+        self.suppressed = {
+            identifier for identifier in everybody if chance.random() < chance.choice((0, 0, 0.1))
         }
-        self.has_vanity = {one: chance.random() < 0.5 for one in everybody}
+        self.suppressed_later = {
+            identifier for identifier in everybody if chance.random() < chance.choice((0, 0, 0.3))
+        }
+        self.vendor = {identifier: chance.choice(OUTCOMES) for identifier in everybody}
+        self.holds = {
+            identifier: frozenset(
+                {identifier, *chance.sample(everybody, chance.randint(0, 2) % len(everybody))}
+            )
+            for identifier in everybody
+        }
+        self.has_vanity = {identifier: chance.random() < 0.5 for identifier in everybody}
 
     def _row(self, everybody: list[Identifier], has_persons: bool) -> Candidates:
         chance = self.chance
         count = min(len(everybody), chance.choice((0, 1, 1, 2, 2, 3, 4)))
         identifiers = chance.sample(everybody, count)
         # As `narrowed` has them: phones last.
-        identifiers.sort(key=lambda one: one.field_type == "phone")
+        identifiers.sort(key=lambda identifier: identifier.field_type == "phone")
         person = chance.choice((None, *PERSONS)) if has_persons else None
         return Candidates(tuple(identifiers), reason_of(tuple(identifiers)), person)
 
@@ -84,18 +90,20 @@ class History:
 
     def told(self, asked: list[Identifier]) -> dict[Identifier, Told]:
         """What the ledger tells of these after they were asked."""
-        outcomes = {one: outcome_state(self.vendor[one]) for one in asked}
+        outcomes = {identifier: outcome_state(self.vendor[identifier]) for identifier in asked}
         return {
-            one: Told(outcome, MINE, 0 if outcome == "matched" else -1, has_vanity=self.has_vanity[one])
-            for one, outcome in outcomes.items()
+            identifier: Told(
+                outcome, MINE, 0 if outcome == "matched" else -1, has_vanity=self.has_vanity[identifier]
+            )
+            for identifier, outcome in outcomes.items()
             if outcome in ("matched", "missed", "in_doubt", "unreadable")
         }
 
     def contact(self, identifier: Identifier) -> Contact:
         """Whom the vendor finds by it."""
         texts: dict[str, list[str]] = {kind: [] for kind in FIELD_TYPES}
-        for one in sorted(self.holds[identifier]):
-            texts[one.field_type].append(one.value)
+        for held in sorted(self.holds[identifier]):
+            texts[held.field_type].append(held.value)
         return read_contact(
             json.dumps({
                 "full_name": "p",
@@ -142,10 +150,10 @@ class Arrays:
         return window.slots.identifiers(self.asked)
 
     def answer(self, identifiers: list[Identifier]) -> None:
-        states = [STATE[outcome_state(self.history.vendor[one])] for one in identifiers]
+        states = [STATE[outcome_state(self.history.vendor[identifier])] for identifier in identifiers]
         contacts = [
-            self.history.contact(one) if state is State.MATCHED else None
-            for one, state in zip(identifiers, states, strict=True)
+            self.history.contact(identifier) if state is State.MATCHED else None
+            for identifier, state in zip(identifiers, states, strict=True)
         ]
         found = np.array([contact is not None for contact in contacts], dtype=np.bool_)
         index = np.arange(len(contacts))
@@ -158,13 +166,13 @@ class Arrays:
                 source=self.window.slots.add_source(flatten(contacts)),
                 position=np.where(found, index, -1),
                 contact=np.where(found, index, -1),
-                has_vanity=np.array([self.history.has_vanity[one] for one in identifiers], dtype=np.bool_) & found,
+                has_vanity=np.array([self.history.has_vanity[identifier] for identifier in identifiers], dtype=np.bool_) & found,
             ),
         )  # fmt: skip
 
     def suppress(self, identifiers: set[Identifier]) -> None:
         slots = self.window.slots.used()
-        chosen = [one in identifiers for one in self.window.slots.identifiers(slots)]
+        chosen = [identifier in identifiers for identifier in self.window.slots.identifiers(slots)]
         self.window.suppress(slots[np.array(chosen, dtype=np.bool_)])
 
     def end_elsewhere(self) -> bool:
@@ -184,8 +192,10 @@ class Plain:
     def add(self, rows, table) -> int:
         model = self.model
         first = model.blocks[0] if model.blocks else model.blocks_added
-        offered = {one for row in rows for one in row.identifiers}
-        open_before = {identifier for identifier, one in model.questions.items() if one.block >= first}
+        offered = {identifier for row in rows for identifier in row.identifiers}
+        open_before = {
+            identifier for identifier, question in model.questions.items() if question.block >= first
+        }
         model.advance(model.add(rows, table, self.history.suppressed))
         return len(offered - open_before)
 
@@ -198,21 +208,21 @@ class Plain:
 
     def answer(self, identifiers: list[Identifier]) -> None:
         outcomes = []
-        for question, one in zip(self.asked, identifiers, strict=True):
-            outcome = outcome_state(self.history.vendor[one])
+        for question, identifier in zip(self.asked, identifiers, strict=True):
+            outcome = outcome_state(self.history.vendor[identifier])
             is_found = outcome == "matched"
             told = None
             if outcome in ("matched", "missed"):
-                told = Told(outcome, MINE, has_vanity=is_found and self.history.has_vanity[one])
-            outcomes.append((question, outcome, told, self.history.holds[one] if is_found else None))
+                told = Told(outcome, MINE, has_vanity=is_found and self.history.has_vanity[identifier])
+            outcomes.append((question, outcome, told, self.history.holds[identifier] if is_found else None))
         self.model.answer(outcomes)
 
     def suppress(self, identifiers: set[Identifier]) -> None:
         self.model.suppress(identifiers)
 
     def end_elsewhere(self) -> bool:
-        waiting = [one for one in self.model.questions.values() if one.state == "elsewhere"]
-        self.model.answer([(one, "in_doubt", None, None) for one in waiting])
+        waiting = [question for question in self.model.questions.values() if question.state == "elsewhere"]
+        self.model.answer([(question, "in_doubt", None, None) for question in waiting])
         return bool(waiting)
 
 
@@ -269,11 +279,15 @@ def check_end(history: History, arrays: Arrays, plain: Plain, asked: list[Identi
     assert arrays.left == plain.left, history.seed
     assert len(arrays.left) == len(rows), history.seed
     # Only where the vendor could not look may it be asked again.
-    paid = [one for one in asked if history.vendor[one] != "failed" and history.vendor[one] != "forgotten"]
+    paid = [
+        identifier
+        for identifier in asked
+        if history.vendor[identifier] != "failed" and history.vendor[identifier] != "forgotten"
+    ]
     assert len(paid) == len(set(paid)), history.seed
-    assert history.suppressed.isdisjoint(one for one in asked if one not in history.suppressed_later), (
-        history.seed
-    )
+    assert history.suppressed.isdisjoint(
+        identifier for identifier in asked if identifier not in history.suppressed_later
+    ), history.seed
     assert not len(arrays.window.slots), history.seed
 
 

@@ -211,10 +211,15 @@ class Model:
         if first.status != "matched" or found is None or found.holds is None:
             return False
         own = next(
-            (one for one in row.questions if one.state != "missed" and one.identifier in found.holds), None
+            (
+                question
+                for question in row.questions
+                if question.state != "missed" and question.identifier in found.holds
+            ),
+            None,
         )
         if own is None:
-            if any(not is_weak(one.identifier) for one in row.questions):
+            if any(not is_weak(question.identifier) for question in row.questions):
                 return False
             own = found
         if own is not found and own.state != "suppressed":
@@ -238,12 +243,12 @@ class Model:
         if not full:
             return []
         asked, full[0][:] = full[0][:size], full[0][size:]
-        wanted = [one for one in asked if self.is_wanted(one)]
-        for one in asked:
-            if one not in wanted and one.state in OPEN_OR_PENDING:
-                one.state = "open"
-        for one in wanted:
-            one.state, one.is_held = "asked", True
+        wanted = [question for question in asked if self.is_wanted(question)]
+        for question in asked:
+            if question not in wanted and question.state in OPEN_OR_PENDING:
+                question.state = "open"
+        for question in wanted:
+            question.state, question.is_held = "asked", True
         self.forget()
         return wanted
 
@@ -253,19 +258,19 @@ class Model:
         )
 
     def answer(self, outcomes: list[tuple[Question, str, Told | None, frozenset[Identifier] | None]]) -> None:
-        settled = []
+        told_of = []
         for question, outcome, told, holds in outcomes:
             question.is_held = False
             if question.state not in OPEN_OR_PENDING:
                 continue
-            settled.append(question)
+            told_of.append(question)
             if outcome == "missed" and question.has_old:
                 question.state = "matched"
                 continue
             question.state = outcome
             if told is not None:
                 question.answer, question.holds, question.has_old = told, holds, False
-        self.advance([row for row in self.rows if row.status is None and row.waits in settled])
+        self.advance([row for row in self.rows if row.status is None and row.waits in told_of])
         self.forget()
 
     def suppress(self, suppressed: set[Identifier]) -> None:
@@ -274,14 +279,14 @@ class Model:
                 question.state = "suppressed"
         self.advance([
             row for row in self.rows
-            if row.status is None and any(one.identifier in suppressed for one in row.questions)
+            if row.status is None and any(question.identifier in suppressed for question in row.questions)
         ])  # fmt: skip
         for queue in self.queues:
-            dropped = [one for one in queue if not self.is_wanted(one)]
-            queue[:] = [one for one in queue if self.is_wanted(one)]
-            for one in dropped:
-                if one.state in OPEN_OR_PENDING:
-                    one.state = "open"
+            dropped = [question for question in queue if not self.is_wanted(question)]
+            queue[:] = [question for question in queue if self.is_wanted(question)]
+            for question in dropped:
+                if question.state in OPEN_OR_PENDING:
+                    question.state = "open"
         self.forget()
 
     # Rows leave
@@ -301,7 +306,12 @@ class Model:
     def forget(self) -> None:
         """What no open row offers, and nothing leads to, is the ledger's from here on."""
         first = self.blocks[0] if self.blocks else self.blocks_added
-        queued = [one for queue in self.queues for one in queue]
-        for identifier, one in [*self.questions.items()]:
-            if one.block < first and one.state not in PENDING and not one.is_held and one not in queued:
+        queued = [question for queue in self.queues for question in queue]
+        for identifier, question in [*self.questions.items()]:
+            if (
+                question.block < first
+                and question.state not in PENDING
+                and not question.is_held
+                and question not in queued
+            ):
                 del self.questions[identifier]

@@ -49,24 +49,24 @@ def looked_up(
 ) -> Lookup:
     """What the table tells of these; each entry is a request of its own."""
     told = [table.get(identifier) for identifier in keyed.identifiers()]
-    requests = [RequestFacts(index + 1, one.run, 10.0 + index) for index, one in enumerate(told) if one]
-    numbers = np.cumsum([one is not None for one in told], dtype=np.int32) - 1
-    plain = [one or Told("matched") for one in told]
-    is_told = np.array([one is not None for one in told], dtype=np.bool_)
+    requests = [RequestFacts(index + 1, entry.run, 10.0 + index) for index, entry in enumerate(told) if entry]
+    numbers = np.cumsum([entry is not None for entry in told], dtype=np.int32) - 1
+    plain = [entry or Told("matched") for entry in told]
+    is_told = np.array([entry is not None for entry in told], dtype=np.bool_)
 
     def flags(name: str):
-        return np.array([getattr(one, name) for one in plain], dtype=np.bool_) & is_told
+        return np.array([getattr(entry, name) for entry in plain], dtype=np.bool_) & is_told
 
     known = KnownKeys(
         keyed.keys,
         requests,
-        standing=np.where(is_told, [STANDINGS.index(one.standing) for one in plain] or [0][:0], -1).astype("i1"),
+        standing=np.where(is_told, [STANDINGS.index(entry.standing) for entry in plain] or [0][:0], -1).astype("i1"),
         request_index=np.where(is_told, numbers, -1).astype("i4"),
-        position=np.where(is_told, [one.position for one in plain] or [0][:0], -1).astype("i4"),
+        position=np.where(is_told, [entry.position for entry in plain] or [0][:0], -1).astype("i4"),
         is_alias=flags("is_alias"), is_stale=flags("is_stale"),
         is_of_two=np.zeros(len(told), dtype=np.bool_), has_vanity=flags("has_vanity"),
     )  # fmt: skip
-    is_suppressed = np.array([one in suppressed for one in keyed.identifiers()], dtype=np.bool_)
+    is_suppressed = np.array([identifier in suppressed for identifier in keyed.identifiers()], dtype=np.bool_)
     return Lookup(known, newest, is_suppressed, run=MINE, doubt_ends=doubt_ends)
 
 

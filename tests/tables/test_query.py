@@ -225,7 +225,7 @@ def test_a_source_on_disk_can_be_read_several_times_at_once(warehouse):
     assert spooled(kept) is kept
     pairs = [*zip(kept.batches(), kept.batches(), strict=True)]
     assert len(pairs) > 1
-    assert all(one.equals(other) for one, other in pairs)
+    assert all(first.equals(second) for first, second in pairs)
     assert kept.read_all().column("id").to_pylist() == list(range(1, 10_001))
 
 
