@@ -66,7 +66,7 @@ def read_and_tell(named: Path | None) -> Config | None:
 def configured_ledger(context: click.Context) -> str | None:
     """The ledger that a file names, if the environment does not."""
     config = read_and_tell(context.meta.get(_NAMED))
-    named = None if config is None else config.values.get("ledger")
+    named = None if config is None else cast("str | None", config.values.get("ledger"))
     return None if named is None else os.fspath(named)
 
 

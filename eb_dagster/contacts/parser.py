@@ -155,7 +155,7 @@ def _work_of(employment: Employment) -> tuple[Text, Text, Text, Text, Text, Text
         _first_level(levels) if isinstance(levels, list) else levels or None,
         employment.name or None,
         employment.domain or employment.website or None,
-        str(size) if type(size) is int else size or None,
+        str(size) if isinstance(size, int) else size or None,
         employment.industry or None,
         employment.linkedin_url or None,
         employment.profile_pic_url or None,

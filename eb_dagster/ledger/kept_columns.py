@@ -120,9 +120,11 @@ def drop_kept(connection: sa.Connection, request_id: int) -> None:
 
 def is_intact(row: Row) -> bool:
     """Whether a row of `kept_columns` is as it was written."""
-    if not isinstance(row.body, bytes | memoryview):
+    stored: Any = row.body
+    if not isinstance(stored, bytes | memoryview):
         return False
-    expected = _checksum(row.request_id, row.reply_checksum, row.reader, row.encoding, bytes(row.body))
+    body = bytes(cast("bytes", stored))
+    expected = _checksum(row.request_id, row.reply_checksum, row.reader, row.encoding, body)
     return row.checksum == expected
 
 
