@@ -81,7 +81,8 @@ def _create_and_check(path: Path) -> os.stat_result:
     _make_folders(path)
     _check_file_system(path)
     was_used = path.with_name(path.name + "-owners").exists()
-    if not path.exists() and any(side_file.exists() for side_file in _side_files(path)):
+    # In this order: another process may make both in between, and makes the ledger first.
+    if any(side_file.exists() for side_file in _side_files(path)) and not path.exists():
         raise LedgerError(
             f"the ledger {path.name} is gone, and its {path.name}-wal is still there with what came last: put "
             "the file back beside it, or move that away too"
