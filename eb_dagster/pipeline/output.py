@@ -28,7 +28,7 @@ from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.errors import LedgerError
 from eb_dagster.identifiers.arrays import flag_array, number_array, text_array
 from eb_dagster.identifiers.canonical import identifiers_in
-from eb_dagster.identifiers.model import FIELD_TYPES, Identifier, Trait
+from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 from eb_dagster.identifiers.names import agrees
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.ledger import Ledger
@@ -38,7 +38,7 @@ from eb_dagster.ledger.request_rows import Row
 from eb_dagster.pipeline.eligibility import contradicts, may_be_a_households
 from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import ANSWERED, status_code
+from eb_dagster.pipeline.rows import ANSWERED, are_weak, status_code
 
 # pyarrow-stubs leaves much of these unknown.
 _arrow: Final[Any] = pa
@@ -155,7 +155,7 @@ def _compare_names(ended: EndedRows, found: _Found) -> dict[int, bool | None]:
 
 def _take_back(ended: EndedRows, found: _Found, agreement: dict[int, bool | None]) -> int:
     """Take contacts from the rows whose person they are not. Returns how many rows those were."""
-    is_weak = np.isin(ended.trait, (Trait.ROLE, Trait.PHONE))
+    is_weak = are_weak(ended.trait)
     doubtful = is_weak.copy()
     doubtful[[row for row, verdict in agreement.items() if verdict is False]] = True
     contradicted = [

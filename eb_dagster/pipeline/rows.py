@@ -74,6 +74,15 @@ _OUTCOME_OF_STATE: Final = np.array(
 )  # fmt: skip
 
 
+# The last entry stands for no identifier.
+_IS_WEAK: Final = np.array([*(trait.is_weak for trait in Trait), False], dtype=np.bool_)
+
+
+def are_weak(traits: Codes) -> Booleans:
+    """Which identifiers, of these traits, several people may share. False where the trait is -1."""
+    return _IS_WEAK[traits]
+
+
 def status_code(status: Status) -> int:
     """A status as a number: its index in `STATUSES`."""
     return STATUSES.index(status)
@@ -161,7 +170,8 @@ def _beside_others(
     asks_no_more = np.repeat(state[first] == State.NOT_ASKED, counts)
     is_unasked = (state == State.OPEN) | (state == State.NOT_ASKED)
     is_old = has_old & is_unasked & asks_no_more & (is_first | ~is_contradicted)
-    is_weak = (trait == Trait.PHONE) | (trait == Trait.ROLE)
-    is_silent = is_behind & (is_weak | (is_contradicted & (state == State.MATCHED)) | (is_unasked & ~is_old))
+    is_silent = is_behind & (
+        are_weak(trait) | (is_contradicted & (state == State.MATCHED)) | (is_unasked & ~is_old)
+    )
     meaning = np.where(is_old, np.int8(Outcome.OLD), meaning)
     return np.where(is_silent & (state != State.SUPPRESSED), np.int8(Outcome.SILENT), meaning)

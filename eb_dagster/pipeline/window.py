@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from eb_dagster.contacts.schema import STATUSES
 from eb_dagster.identifiers.canonical import identifiers_in, key_form
-from eb_dagster.identifiers.model import FieldType, Identifier, Trait
+from eb_dagster.identifiers.model import FieldType, Identifier
 from eb_dagster.identifiers.offers import Numbers, Offers, ranges
 from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.keys import SLOT, KeySlots
@@ -27,6 +27,7 @@ from eb_dagster.pipeline.rows import (
     Identifiers,
     Outcome,
     State,
+    are_weak,
     decide,
     status_code,
 )
@@ -182,10 +183,9 @@ class Window:
         table["source"][slots] = NONE
 
     def start(self, block: Block) -> None:
-        """End the rows of a block of which enough is known, and queue the questions of the others."""
-        rows = len(block.offers)
-        end = len(self._rows) if block is self.blocks[-1] else 0
-        self._advance(np.arange(end - rows, end))
+        """End the rows of the newest block of which enough is known, and queue the questions of the others."""
+        end = len(self._rows)
+        self._advance(np.arange(end - len(block.offers), end))
 
     # Questions are asked
 
@@ -370,8 +370,7 @@ class Window:
         return np.bincount(row[is_other], minlength=len(counts)) > 0
 
     def _is_strong(self, slots: Numbers) -> Booleans:
-        trait = self.slots.table["trait"][slots]
-        return (trait != Trait.ROLE) & (trait != Trait.PHONE)
+        return ~are_weak(self.slots.table["trait"][slots])
 
     def _ask_in_turn(self, index: int, asking: _Asking, asked_by: Numbers, step_of: Numbers) -> int:
         """For which slot a row waits: one that a row before it asks, or its own; -1 if it is held back."""
