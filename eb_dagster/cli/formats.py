@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
+from eb_dagster.cli.inputs import first_texts
 from eb_dagster.cli.options import Option, with_options
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from eb_dagster.tables.object_store import Place
     from eb_dagster.tables.source import Source
 
-_SAMPLE_ROWS: Final = 200
 _STANDARD: Final = "-"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PASSWORD: Final = re.compile(r"://[^/@\s]*:[^/@\s]+@")
@@ -82,12 +82,7 @@ class SourceTable:
 
     def samples(self) -> dict[str, list[str]]:
         """The first texts of each column."""
-        batch: Any = next(self.source.batches(), None)
-        if batch is None:
-            return {}
-        names = [field.name for field in batch.schema if str(field.type) == "string"]
-        texts: dict[str, list[str | None]] = batch.slice(0, _SAMPLE_ROWS).select(names).to_pydict()
-        return {name: [cell for cell in cells if cell is not None] for name, cells in texts.items()}
+        return first_texts(self.source)
 
 
 def with_asked_as_text(table: InputTable, options: EnricherOptions) -> InputTable:

@@ -90,12 +90,17 @@ class ParquetTable:
 
     def samples(self) -> dict[str, list[str]]:
         """The first texts of each column."""
-        batch: Any = next(self.reader().batches(), None)
-        if batch is None:
-            return {}
-        columns = [field.name for field in batch.schema if str(field.type) in ("string", "large_string")]
-        texts: dict[str, list[str | None]] = batch.slice(0, _SAMPLE_ROWS).select(columns).to_pydict()
-        return {name: [cell for cell in cells if cell is not None] for name, cells in texts.items()}
+        return first_texts(self.source)
+
+
+def first_texts(source: Source) -> dict[str, list[str]]:
+    """The texts in the first rows of each column that holds text."""
+    batch: Any = next(source.batches(), None)
+    if batch is None:
+        return {}
+    columns = [field.name for field in batch.schema if str(field.type) in ("string", "large_string")]
+    texts: dict[str, list[str | None]] = batch.slice(0, _SAMPLE_ROWS).select(columns).to_pydict()
+    return {name: [cell for cell in cells if cell is not None] for name, cells in texts.items()}
 
 
 def open_table(file: Place, reading: Reading) -> InputTable:

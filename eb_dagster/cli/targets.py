@@ -49,14 +49,6 @@ def ledger_file(named: str | None) -> Path | None:
     return file_of(database_url(read_ledger(named)))
 
 
-def new_ledger(named: str | None) -> str | None:
-    """The ledger's file, spelled as it was named, if it does not exist yet."""
-    from eb_dagster.settings import read_ledger
-
-    file = ledger_file(named)
-    return None if file is None or file.exists() else str(read_ledger(named))
-
-
 def check_targets(
     file: Place | None, output: Place | None, page: Path | None, *, ledger: Path | None = None
 ) -> None:
@@ -94,7 +86,8 @@ def _has_published(named_ledger: str | None, path: Place) -> bool:
     from eb_dagster.ledger.ledger import Ledger
     from eb_dagster.settings import read_ledger
 
-    if new_ledger(named_ledger) is not None:
+    file = ledger_file(named_ledger)
+    if file is not None and not file.exists():
         return False
     with closing(Ledger(read_ledger(named_ledger), endpoint="", must_exist=True)) as ledger:
         return ledger.publications.has(str(path.resolve()))

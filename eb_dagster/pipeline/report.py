@@ -104,7 +104,7 @@ class Report:
         Rows that nobody may ask for, such as those of a shared phone, are not missing.
         """
         rows = [
-            f"{_rows(count)} {(was if count == 1 else were)} {what}"
+            f"{counted(count, 'row')} {(was if count == 1 else were)} {what}"
             for count, was, were, what in (
                 (self.not_asked, "was", "were", "not asked"),
                 (self.in_doubt, "is", "are", "in doubt"),
@@ -273,10 +273,6 @@ def warn_of_rest(report: Report) -> None:
     """Warn of rows without an answer: a table with holes looks like a finished one."""
     if report.unfinished is not None:
         warn_caller(report.unfinished)
-
-
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
 
 
 def _most_common(counter: Counter[str]) -> str:
