@@ -153,7 +153,7 @@ class Enricher:
         """The file with settings that was read, if one was."""
         self._runs: list[Run] = []
         """The runs that have not ended."""
-        self._watch = Watch(report=lambda: self.report, opening=lambda: self.opening)
+        self._watch = Watch(opening=lambda: self.opening)
         if self._lazy_ledger.is_there:
             try:
                 self._check_clock()
@@ -203,7 +203,7 @@ class Enricher:
         """Take in what is in flight, then let go of the ledger."""
         try:
             while self._runs:
-                self._watch.note_early_end("it was interrupted")
+                self._runs[-1].note_early_end("it was interrupted")
                 self._runs[-1].end()
         finally:
             self._lazy_ledger.close()
@@ -506,14 +506,10 @@ class Enricher:
     def _run(
         self, chunks: Chunks, layout: Layout, *, rows: int | None, again: Callable[[], Chunks] | None
     ) -> Iterator[pa.RecordBatch]:
-        run = self._new_run()
-        yield from self._watch.over(run.added_columns(chunks, layout, rows=rows, again=again))
-
-    def _new_run(self) -> Run:
         run = Run(self._setup, open_runs=self._runs, on_stopping=self.on_stopping)
         self.report = run.report
-        self.report.price = self._settings.price
-        return run
+        run.report.price = self._settings.price
+        yield from self._watch.over(run, run.added_columns(chunks, layout, rows=rows, again=again))
 
     def _added_table(self, source: Source, columns: InputColumns) -> pa.Table:
         """The added columns of a whole table, without those who were suppressed while it was made."""

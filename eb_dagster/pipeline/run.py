@@ -253,6 +253,7 @@ class Run:
         self._window = Window()
         self.report = Report()
         self.purchase = setup.purchase(self._window, self.report)
+        self._started = time.monotonic()
         # Until it has ended, whoever closes the enricher has to end it.
         self._open_runs = open_runs
         open_runs.append(self)
@@ -267,11 +268,16 @@ class Run:
                 self._open_runs.remove(self)
                 self.purchase.sum_up()
 
+    def note_early_end(self, why: str) -> None:
+        """Note that the run has ended before its rows, if that is not noted yet."""
+        if self.report.ended_early is None:
+            self.report.ended_early = why
+            self.report.seconds = time.monotonic() - self._started
+
     def added_columns(
         self, chunks: Chunks, layout: Layout, *, rows: int | None, again: Callable[[], Chunks] | None
     ) -> Iterator[pa.RecordBatch]:
         """The added columns of all rows, in order. `again` reads the chunks once more, if they can be."""
-        started = time.monotonic()
         settings, report, purchase = self._setup.settings, self.report, self.purchase
         look_ahead = LookAhead(self._setup, purchase)
         report.is_read_first = again is not None
@@ -292,7 +298,7 @@ class Run:
                 try:
                     self.end()
                 finally:
-                    report.seconds = time.monotonic() - started
+                    report.seconds = time.monotonic() - self._started
                     display(report)
         if self._tells:
             _warn(report)

@@ -1,5 +1,6 @@
 """What a run says of itself: at its start, in the log, to OpenTelemetry, and when it ends before its rows."""
 
+import gc
 import logging
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 import warnings
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from eb_dagster import Refused
@@ -77,6 +79,23 @@ def test_a_run_that_failed_tells_one_set_of_numbers(stand_in, enricher):
     assert again.plan(leads()).matched_in_ledger == 20
     again.enrich_dataframe(leads())
     assert (again.report.credits_charged, again.report.from_ledger) == (10, 20)
+
+
+def test_a_stream_that_nobody_reads_on_is_told_in_its_own_report(stand_in, enricher):
+    buyer = enricher(stand_in(match_rate=1.0))
+    first = buyer.enrich_batches(pa.Table.from_pandas(leads(20_000)))
+    first.read_next_batch()
+    report = buyer.report
+    second = buyer.enrich_batches(pa.Table.from_pandas(leads(30)))
+    assert second.read_all().num_rows == 30
+    first.close()
+    del first
+    gc.collect()
+    buyer.close()
+    assert report.ended_early is not None
+    assert report.seconds > 0
+    assert buyer.report is not report
+    assert buyer.report.ended_early is None
 
 
 INTERRUPTED = """
