@@ -56,13 +56,20 @@ class ObjectStore:
 
 @contextmanager
 def running() -> Iterator[ObjectStore]:
+    with _served(_serve) as control:
+        yield ObjectStore(control.recv(), control)
+
+
+@contextmanager
+def _served(serve: Callable[[Connection], None]) -> Iterator[Connection]:
+    """A server in a process of its own. Gives the end of the pipe by which it is told what to do."""
     # It is not forked, because the tests have threads.
     context = multiprocessing.get_context("spawn")
     own_end, other_end = context.Pipe()
-    process = context.Process(target=_serve, args=(other_end,), daemon=True)
+    process = context.Process(target=serve, args=(other_end,), daemon=True)
     process.start()
     try:
-        yield ObjectStore(own_end.recv(), own_end)
+        yield own_end
     finally:
         process.terminate()
         process.join()
@@ -105,20 +112,12 @@ def _serve(control: Connection) -> None:
 @contextmanager
 def google() -> Iterator[str]:
     """The address of a Google Cloud Storage of this machine's own, with the bucket `crm`."""
-    context = multiprocessing.get_context("spawn")
-    own_end, other_end = context.Pipe()
-    process = context.Process(target=_serve_google, args=(other_end,), daemon=True)
-    process.start()
-    try:
-        address = own_end.recv()
+    with _served(_serve_google) as control:
+        address = control.recv()
         requests.post(
             f"{address}/storage/v1/b?project=x", json={"name": "crm"}, timeout=10
         ).raise_for_status()
         yield address
-    finally:
-        process.terminate()
-        process.join()
-        own_end.close()
 
 
 def _serve_google(control: Connection) -> None:

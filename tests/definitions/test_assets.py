@@ -20,12 +20,6 @@ ENRICHED = dg.AssetKey("enriched")
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as created:
-        yield created
-
-
-@pytest.fixture
 def run(stand_in, tmp_path, instance):
     """Materialize an asset that enriches what `upstream` is, against a sandbox."""
 

@@ -36,12 +36,6 @@ def publish(tmp_path):
     return write
 
 
-@pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as created:
-        yield created
-
-
 def load(asset: dg.AssetsDefinition, instance: dg.DagsterInstance, *names: str, **more: Any):
     selection = list(names) or None
     return dg.materialize([asset], instance=instance, selection=selection, raise_on_error=False, **more)

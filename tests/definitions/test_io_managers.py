@@ -40,12 +40,6 @@ def leads_by_region(context: dg.AssetExecutionContext) -> polars.DataFrame:
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as created:
-        yield created
-
-
-@pytest.fixture
 def run(tmp_path, instance):
     """Materialize an asset that hands its table to DuckDB's I/O manager, and others beside it."""
 

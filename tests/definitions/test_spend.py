@@ -17,12 +17,6 @@ KEY = dg.AssetKey("enriched_contacts")
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as created:
-        yield created
-
-
-@pytest.fixture
 def materialize(tmp_path, instance):
     def start(api, *, config=None, **keywords):
         @dg.asset

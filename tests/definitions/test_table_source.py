@@ -28,12 +28,6 @@ OTHER = dg.AssetSpec("other_table")
 
 
 @pytest.fixture
-def instance():
-    with dg.DagsterInstance.ephemeral() as created:
-        yield created
-
-
-@pytest.fixture
 def run(stand_in, tmp_path, instance):
     """Materialize an asset whose source is a table."""
     usual = stand_in(match_rate=1.0)
