@@ -108,7 +108,7 @@ class Purchase:
         self._room = 0
         """Credits inside every limit, by the last claim."""
         self._list_version = _NO_VERSION
-        """The version of the suppression list by which nobody on the agenda is suppressed."""
+        """The version of the suppression list by which no open row is of somebody suppressed."""
         self._has_withheld = False
         self._not_before = 0.0
         self._looked_elsewhere = 0.0
