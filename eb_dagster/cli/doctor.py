@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -29,7 +28,6 @@ _BAD: Final = "✗"
 _NOTE: Final = "!"
 _SHORTEST_KEY: Final = 8
 _PLACEHOLDER: Final = re.compile(r"(?i)your|api.?key|xxx|change.?me|todo|<|>|\$|\.\.\.|…")
-_LARGEST_CLOCK_ERROR: Final = 600.0
 _PACKAGES: Final = ("dagster", "pandas", "pyarrow", "sqlalchemy", "requests")
 
 Finding = tuple[str, str, str]
@@ -139,13 +137,15 @@ def _no_proxy() -> str:
 
 
 def _clock(told: str | None) -> Iterator[Finding]:
-    try:
-        seconds = None if told is None else abs(time.time() - parsedate_to_datetime(told).timestamp())
-    except ValueError:
-        seconds = None
-    if seconds is None:
+    from eb_dagster.api.rate_limit import read_date
+    from eb_dagster.pipeline.purchase import FARTHEST_OFF
+
+    address_time = read_date(told)
+    if address_time is None:
         yield _NOTE, "clock", "the address does not tell the time, so it cannot be compared"
-    elif seconds > _LARGEST_CLOCK_ERROR:
+        return
+    seconds = abs(time.time() - address_time)
+    if seconds > FARTHEST_OFF:
         yield _BAD, "clock", f"this machine's clock is {seconds:,.0f} s off the address's; set it"
     else:
         yield _GOOD, "clock", f"within {max(1, round(seconds))} s of the address's"
@@ -156,6 +156,7 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
     from eb_dagster.ledger import reconcile
     from eb_dagster.ledger.connection import shown_url
     from eb_dagster.ledger.ledger import Ledger
+    from eb_dagster.pipeline.purchase import FARTHEST_OFF
     from eb_dagster.settings import endpoint_of
 
     try:
@@ -175,7 +176,7 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
     except EnrichError as error:
         yield _BAD, "ledger", str(error.args[0])
         return
-    if newest is not None and newest - time.time() > _LARGEST_CLOCK_ERROR:
+    if newest is not None and newest - time.time() > FARTHEST_OFF:
         yield _BAD, "ledger", f"{place}: its newest request is later than this machine's clock; set the clock"
         return
     yield _GOOD, "ledger", f"{place}, {counted(requests, 'request')}"

@@ -111,15 +111,10 @@ def _read(file: Path, name: str, value: Any) -> Any:
 
 def _unknown(file: Path, name: str, known: list[str]) -> ConfigError:
     meant = closest(name, known)
-    if meant is None and _SECRETS.search(name):
+    if closest(name, ["api_key"]) or (meant is None and _SECRETS.search(name)):
         return ConfigError(
             f"{file.name} holds {shown(name)}: a file never holds a key or a password. Remove it there, and set "
             "EXACTBUYER_API_KEY in the environment"
-        )
-    if name in ("api_key", "key") or closest(name, ["api_key"]):
-        return ConfigError(
-            f"{file.name} holds {shown(name)}: a file never holds a key. Remove it there, and set EXACTBUYER_API_KEY in "
-            "the environment"
         )
     hint = f"correct it: did you mean {meant}?" if meant else f"choose from {', '.join(known)}"
     return ConfigError(f"{file.name}: there is no setting {shown(name)}; {hint}")
