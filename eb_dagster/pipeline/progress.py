@@ -9,7 +9,7 @@ import sys
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Protocol, Self
 
 from eb_dagster.errors import counted
@@ -188,6 +188,9 @@ class Display:
         """Show a line of text beside it, if it is shown at all."""
         self._show_text(text)
 
+    def announce(self, lines: Sequence[str]) -> None:
+        """Show how the run buys, before it begins; where that is said elsewhere, nothing."""
+
     def _tick(self, report: Report) -> None:
         self._show(report)
 
@@ -215,14 +218,30 @@ class Callback(Display):
             self._function.say(text)
 
 
+def _is_in_notebook() -> bool:
+    """Whether this is a notebook's kernel, and not a program that runs notebooks."""
+    ipython = sys.modules.get("IPython")
+    return ipython is not None and hasattr(ipython.get_ipython(), "kernel")
+
+
 class RowBar(Display):
     """A bar of rows, for Python: in a notebook or, unless `always`, only on a terminal."""
 
     def __init__(self, rows: int | None, *, max_credits: int | None, always: bool) -> None:
         super().__init__(rows, max_credits=max_credits)
         self._rows = rows
-        self._always = always
+        self._is_terminal = sys.stderr is not None and sys.stderr.isatty()
+        self._is_shown = always or self._is_terminal or _is_in_notebook()
         self._bar: tqdm[NoReturn] | None = None
+        self._stays = False
+        """Whether every drawing stays where it is written: in a file, or in a notebook without ipywidgets."""
+        self._started = time.monotonic()
+        self._due = 0.0
+
+    def announce(self, lines: Sequence[str]) -> None:
+        """Show how the run buys, above the bar."""
+        if self._is_shown:
+            sys.stderr.writelines(f"{line}\n" for line in lines)
 
     def __enter__(self) -> Self:
         with warnings.catch_warnings():
@@ -230,15 +249,15 @@ class RowBar(Display):
             warnings.simplefilter("ignore")
             from tqdm.auto import tqdm
 
-        is_shown = self._always or "ipykernel" in sys.modules
         self._bar = tqdm(
             total=self._rows,
             unit="row",
             desc="Enriching",
-            # None: only on a terminal.
-            disable=False if is_shown else None,
+            disable=not self._is_shown,
             bar_format="{l_bar}{bar}| {n_fmt}/{total_fmt} rows [{elapsed}{postfix}]" if self._rows else None,
         )
+        # Only a bar of ipywidgets has a container.
+        self._stays = not self._is_terminal and not hasattr(self._bar, "container")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -246,24 +265,25 @@ class RowBar(Display):
             self._bar.close()
 
     def _show(self, report: Report) -> None:
-        if self._bar is None:
+        if self._bar is None or self._bar.disable:
             return
+        now = time.monotonic()
+        self.forecast.note(report, now=now)
+        self._bar.n = report.rows
+        self._bar.set_postfix_str(self._words(report, now=now), refresh=False)
+        if now >= self._due:
+            # Where it stays, it is drawn more seldom the longer the run takes.
+            pause = min(max(_TICK_SECONDS, (now - self._started) / 60), _LONGEST_SILENCE_SECONDS)
+            self._due = now + (pause if self._stays else self._bar.mininterval)
+            self._bar.refresh()
+
+    def _words(self, report: Report, *, now: float) -> str:
         words = (
             f"requests={report.requests:,}, credits={report.credits_charged:,}, matched={report.matched:,}"
         )
-        now = time.monotonic()
-        self.forecast.note(report, now=now)
-        if self._rows:
+        if self._rows and report.rows < self._rows:
             words += self.forecast.words(now=now)
-        words += f"{self.forecast.waiting_words(report, now=now)}{retry_words(report)}"
-        self._bar.set_postfix_str(words, refresh=False)
-        self._bar.update(report.rows - self._bar.n)
-
-    def _tick(self, report: Report) -> None:
-        self._show(report)
-        if self._bar is not None:
-            # The bar draws itself only when it grows.
-            self._bar.refresh()
+        return f"{words}{self.forecast.waiting_words(report, now=now)}{retry_words(report)}"
 
     def _show_text(self, text: str) -> None:
         if self._bar is not None and not self._bar.disable:
@@ -375,6 +395,10 @@ class Watched(Display):
         self._telemetry: Telemetry = NoTelemetry()
         self._report: Report | None = None
         self._retries = 0
+
+    def announce(self, lines: Sequence[str]) -> None:
+        """Leave it to the display: the log has it already."""
+        self._inner.announce(lines)
 
     def __enter__(self) -> Self:
         self._inner.__enter__()

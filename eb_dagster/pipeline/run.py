@@ -252,6 +252,8 @@ class Run:
         self._on_stopping = on_stopping
         self._window = Window()
         self.report = Report()
+        self.opening_lines: Sequence[str] = ()
+        """What is shown above the bar: how this buys."""
         self.purchase = setup.purchase(self._window, self.report)
         self._started = time.monotonic()
         # Until it has ended, whoever closes the enricher has to end it.
@@ -287,6 +289,7 @@ class Run:
             self._setup.ledger, self._setup.added_schema, columns=settings.columns, prefix=settings.prefix
         )
         display = display_for(settings.progress, rows=rows, max_credits=settings.max_credits)
+        display.announce(self.opening_lines)
         with finisher, display, marked() as interruption, _tells_spent(report):
             purchase.on_progress = lambda: display(report)
             purchase.on_idle = lambda: display.tick(report)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -24,8 +24,8 @@ class Watch:
         self._is_announced = False
 
     def over(self, run: Run, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        """The batches of a run. Says in the log how it buys, and warns if it ends before its rows."""
-        self._announce()
+        """The batches of a run. Says in the log and above its bar how it buys, and warns if it ends before its rows."""
+        run.opening_lines = self._announce()
         try:
             yield from batches
         except EnrichError as error:
@@ -40,13 +40,14 @@ class Watch:
             raise
         warn_of_rest(run.report)
 
-    def _announce(self) -> None:
-        """Say once, in the log, how this buys; and warn of an empty ledger."""
+    def _announce(self) -> Sequence[str]:
+        """Say once, in the log, how this buys; and warn of an empty ledger. Returns what was said."""
         if self._is_announced:
-            return
+            return ()
         self._is_announced = True
         opening = self._opening()
         for line in opening.lines:
             LOGGER.info(line)
         if opening.warning is not None:
             warn_caller(opening.warning)
+        return opening.lines
