@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
 from eb_dagster import sandbox
 
@@ -23,7 +24,8 @@ from eb_dagster import Enricher
 settings = dict(api_key="canary-key", base_url=sys.argv[1], ledger="ledger.db", progress=False)
 with Enricher(**settings, requests_per_minute=60_000) as enricher:
     enricher.plan(pq.ParquetFile("leads.parquet").read())
-    for _ in range(2):
+    # Bought, read back from the ledger, and then from the columns that were kept.
+    for _ in range(3):
         enricher.enrich_parquet("leads.parquet", "enriched.parquet")
 """
 
@@ -32,7 +34,7 @@ def loaded_by(code: str, *arguments: str, folder: Path) -> list[str]:
     """Which of the heavy libraries a new process has loaded after this code."""
     program = [sys.executable, "-c", PROGRAM.format(code), *arguments]
     ended = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=True)
-    return json.loads(ended.stdout)
+    return json.loads(ended.stdout.splitlines()[-1])
 
 
 def test_buying_and_reading_back_a_parquet_table_loads_neither_pandas_nor_dagster(
@@ -46,4 +48,25 @@ def test_buying_and_reading_back_a_parquet_table_loads_neither_pandas_nor_dagste
     pq.write_table(pa.table(leads), tmp_path / "leads.parquet")
     loaded = loaded_by(RUN, stand_in(match_rate=0.7).url, folder=tmp_path)
     assert pq.read_metadata(tmp_path / "enriched.parquet").num_rows == 22
+    assert loaded == ["sqlalchemy", "requests", "pyarrow", "numpy"]
+
+
+ENRICH_CSV = """
+from eb_dagster.cli import main
+for _ in range(3):
+    try:
+        main(["enrich", "leads.csv", "-o", "enriched.csv", "--ledger", "ledger.db", "--base-url", sys.argv[1], "-y"])
+    except SystemExit as ended:
+        assert not ended.code
+"""
+
+
+def test_the_command_enriches_a_csv_without_pandas_and_dagster(
+    stand_in: Callable[..., sandbox.Sandbox], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("EXACTBUYER_API_KEY", "canary-key")
+    rows = "".join(f"{number},person{number}@firm.example\n" for number in range(20))
+    (tmp_path / "leads.csv").write_text("id,email\n" + rows)
+    loaded = loaded_by(ENRICH_CSV, stand_in(match_rate=0.7).url, folder=tmp_path)
+    assert len((tmp_path / "enriched.csv").read_text().splitlines()) == 21
     assert loaded == ["sqlalchemy", "requests", "pyarrow", "numpy"]

@@ -111,8 +111,8 @@ def list_array(lists: Sequence[Sequence[str] | None]) -> Array:
     return lists_of(entries, lengths, is_there=is_there)
 
 
-def lists_of(entries: Array, lengths: npt.NDArray[np.int32], *, is_there: Mask) -> Array:
-    """A column of lists: how many of the entries are in each, and which lists are not null."""
+def lists_of(entries: Array, lengths: npt.NDArray[np.int32], *, is_there: Mask | None = None) -> Array:
+    """A column of lists: how many of the entries are in each, and which lists are not null, or that none is."""
     valid, nulls = _validity(is_there)
     return _arrow.Array.from_buffers(
         pa.list_(entries.type),
@@ -133,13 +133,21 @@ def number_scalar(number: int) -> pa.Scalar[Any]:
     return number_array(np.array([number], np.int32), pa.int32())[0]
 
 
-def codes_in(indices: Array) -> npt.NDArray[np.int64]:
-    """The indices of a dictionary array; -1 for a null. `to_numpy` would import pandas."""
-    if not len(indices):
+def numbers_in(numbers: Array) -> npt.NDArray[np.int64]:
+    """A column of 32-bit numbers; -1 for a null. `to_numpy` would import pandas."""
+    if not len(numbers):
         return np.zeros(0, dtype=np.int64)
-    filled: Any = indices.fill_null(number_scalar(-1))
-    codes = np.frombuffer(filled.buffers()[1], dtype=np.int32)
-    return codes[filled.offset : filled.offset + len(filled)].astype(np.int64)
+    filled: Any = numbers.fill_null(number_scalar(-1))
+    values = np.frombuffer(filled.buffers()[1], dtype=np.int32)
+    return values[filled.offset : filled.offset + len(filled)].astype(np.int64)
+
+
+def flags_in(flags: Array) -> Mask:
+    """The values of a column of booleans; False for a null. `to_numpy` would import pandas."""
+    filled: Any = flags.fill_null(flag_array([False])[0])
+    bits = np.frombuffer(filled.buffers()[1] or b"", dtype=np.uint8)
+    end = filled.offset + len(filled)
+    return np.unpackbits(bits, count=end, bitorder="little")[filled.offset :].astype(np.bool_)
 
 
 def _is_pandas_loaded() -> bool:

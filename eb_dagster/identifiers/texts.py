@@ -62,10 +62,10 @@ def arrow_cells(column: ArrowColumn) -> Cells:
     if str(column.type) not in ("string", "large_string") or hasattr(column, "chunks"):
         return _cells_of(arrow_texts(column))
     # Arrow is imported with the first table.
-    from eb_dagster.identifiers.arrays import codes_in
+    from eb_dagster.identifiers.arrays import numbers_in
 
     encoded = column.dictionary_encode()
-    return Cells(encoded.dictionary.to_pylist(), codes_in(encoded.indices))
+    return Cells(encoded.dictionary.to_pylist(), numbers_in(encoded.indices))
 
 
 def texts_of(column: pd.Series[Any] | ArrowColumn) -> list[str | None]:

@@ -16,13 +16,12 @@ from importlib.resources import files
 from typing import Any, Final, cast
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import sqlalchemy as sa
 
 from eb_dagster.contacts.flatten import CONTACT_SCHEMA, Flattened
 from eb_dagster.errors import LedgerError
-from eb_dagster.identifiers.arrays import flag_array
+from eb_dagster.identifiers.arrays import flag_array, flags_in
 from eb_dagster.ledger.connection import Database
 from eb_dagster.ledger.encryption import ReplyCipher
 from eb_dagster.ledger.entries import checksum
@@ -161,6 +160,6 @@ def _unpack(body: bytes) -> Flattened | None:
     if batch.schema != _SCHEMA:
         return None
     oddities = msgspec.json.decode(batch.schema.metadata[_ODDITIES], type=_Oddities)
-    is_vacant = np.asarray(batch.column(batch.num_columns - 1).to_numpy(zero_copy_only=False), dtype=np.bool_)
+    is_vacant = flags_in(batch.column(batch.num_columns - 1))
     columns = batch.select(CONTACT_SCHEMA.names).replace_schema_metadata(None)
     return Flattened(columns, is_vacant, oddities.drift, oddities.unknown_keys)

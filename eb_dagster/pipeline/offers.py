@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from eb_dagster.identifiers.arrays import codes_in
+from eb_dagster.identifiers.arrays import numbers_in
 from eb_dagster.identifiers.kinds import KINDS
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier, Trait
 from eb_dagster.identifiers.offers import KIND_CODES, Numbers, Offers
@@ -36,7 +36,7 @@ class KeyedOffers:
         keys: bytes = b"".join(encoded.dictionary.to_pylist())
         self.keys: Final[Keys] = np.frombuffer(keys, dtype=f"V{KEY_BYTES}")
         """The distinct keys."""
-        self.key_of_value: Final[Numbers] = codes_in(encoded.indices)
+        self.key_of_value: Final[Numbers] = numbers_in(encoded.indices)
         """For each value that is offered, the index of its key."""
         first = np.empty(len(self.keys), dtype=np.int64)
         first[self.key_of_value[::-1]] = np.arange(len(self.key_of_value))[::-1]

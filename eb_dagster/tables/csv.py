@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, Final, NamedTuple, TextIO, TypeAlias
 import pyarrow as pa
 
 from eb_dagster.errors import InputError
+from eb_dagster.identifiers.arrays import text_arrays
 from eb_dagster.tables import encodings
 from eb_dagster.tables.csv_rows import CsvRows
 from eb_dagster.tables.header import find_header
@@ -336,7 +337,7 @@ def _named(separator: str) -> str:
 
 
 def _batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
-    columns = [pa.array([cell or None for cell in column], pa.string()) for column in zip(*rows, strict=True)]
+    columns = text_arrays([[cell or None for cell in column] for column in zip(*rows, strict=True)])
     return pa.record_batch(columns, schema=schema)
 
 

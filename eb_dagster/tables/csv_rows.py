@@ -10,14 +10,16 @@ import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from eb_dagster.identifiers.arrays import lists_of, numbers_in, text_array, text_scalar
+
 # pyarrow-stubs leaves much of these unknown.
-_arrow: Final[Any] = pa
 _compute: Final[Any] = pyarrow.compute
 _Texts: TypeAlias = Any
 """An array of texts."""
@@ -61,7 +63,8 @@ class CsvRows:
         ]
         if len(cells) == 1:
             # A row without a character is no row for those who read it.
-            cells = [_compute.if_else(_compute.equal(cells[0], ""), '""', cells[0])]
+            is_blank = _compute.equal(cells[0], text_scalar(""))
+            cells = [_compute.if_else(is_blank, text_scalar('""'), cells[0])]
         lines = _joined(*cells, between=self.separator)
         ended = _joined(lines, "\n")
         # All texts stand one after the other there.
@@ -86,12 +89,12 @@ def _replaced_where(mask: Any, parts: Sequence[Any], texts: _Texts) -> _Texts:
 def _joined(*parts: Any, between: str = "") -> _Texts:
     """Texts and arrays of them, side by side."""
     type_ = next(part.type for part in parts if not isinstance(part, str))
-    texts = [_arrow.scalar(part, type_) if isinstance(part, str) else part for part in parts]
-    return _compute.binary_join_element_wise(*texts, _arrow.scalar(between, type_))
+    texts = [text_scalar(part, type_) if isinstance(part, str) else part for part in parts]
+    return _compute.binary_join_element_wise(*texts, text_scalar(between, type_))
 
 
 def _filled(texts: _Texts, text: str) -> _Texts:
-    return texts.fill_null(text) if texts.null_count else texts
+    return texts.fill_null(text_scalar(text, texts.type)) if texts.null_count else texts
 
 
 def _content(texts: _Texts) -> Any:
@@ -141,11 +144,15 @@ def _each_once(column: Any) -> _Texts:
 
 
 def _through_python(column: Any) -> _Texts:
-    return _arrow.array([_text(cell) for cell in _values(column)], pa.string())
+    return text_array([_text(cell) for cell in _values(column)])
 
 
 def _values(column: Any) -> list[Any]:
     try:
+        if pa.types.is_timestamp(column.type) and column.type.tz == "UTC":
+            # To make times with a zone, Arrow would import pandas.
+            times = column.cast(pa.timestamp(column.type.unit)).to_pylist()
+            return [None if time is None else time.replace(tzinfo=UTC) for time in times]
         return column.to_pylist()
     except OverflowError:
         # Python's own types have no room for some years and durations.
@@ -193,7 +200,7 @@ def _json_of_column(column: Any) -> _Texts:
     written = _json(column)
     if written is not None:
         return written
-    return _arrow.array([_json_of_value(cell) for cell in _values(column)], pa.string())
+    return text_array([_json_of_value(cell) for cell in _values(column)])
 
 
 def _json_of_value(cell: Any) -> str:
@@ -207,7 +214,7 @@ def _json_texts(column: Any) -> _Texts:
     written = _json(column)
     if written is None:
         return _through_python(column)
-    return _compute.if_else(column.is_valid(), written, _arrow.scalar(None, pa.string()))
+    return _compute.if_else(column.is_valid(), written, text_scalar(None))
 
 
 def _json(column: Any) -> _Texts | None:
@@ -216,7 +223,7 @@ def _json(column: Any) -> _Texts | None:
     if pa.types.is_string(type_):
         return _json_strings(column)
     if pa.types.is_integer(type_) or pa.types.is_boolean(type_) or pa.types.is_null(type_):
-        return column.cast(pa.string()).fill_null("null")
+        return column.cast(pa.string()).fill_null(text_scalar("null"))
     if pa.types.is_list(type_):
         return _json_lists(column)
     if pa.types.is_struct(type_):
@@ -231,22 +238,22 @@ def _json_strings(column: Any) -> _Texts | None:
     if (_content(texts) < _FIRST_PRINTABLE).any():
         return None
     quoted = _joined('"', texts, '"')
-    return _compute.if_else(column.is_valid(), quoted, "null") if column.null_count else quoted
+    return _compute.if_else(column.is_valid(), quoted, text_scalar("null")) if column.null_count else quoted
 
 
 def _json_lists(column: Any) -> _Texts | None:
     if column.null_count or column.offset:
         # Entries below a null, or outside a slice, would be counted by the offsets.
-        lengths = _compute.list_value_length(column).fill_null(0).to_numpy(zero_copy_only=False)
-        offsets = _arrow.array([0, *lengths.cumsum().tolist()], pa.int32())
+        lengths = np.maximum(numbers_in(_compute.list_value_length(column)), 0)
         entries = _json(column.flatten())
     else:
-        offsets, entries = column.offsets, _json(column.values)
+        lengths, entries = np.diff(numbers_in(column.offsets)), _json(column.values)
     if entries is None:
         return None
-    joined = _compute.binary_join(_arrow.ListArray.from_arrays(offsets, entries), ", ")
+    lists = lists_of(entries, lengths.astype(np.int32))
+    joined = _compute.binary_join(lists, text_scalar(", "))
     written = _joined("[", joined, "]")
-    return _compute.if_else(column.is_valid(), written, "null") if column.null_count else written
+    return _compute.if_else(column.is_valid(), written, text_scalar("null")) if column.null_count else written
 
 
 def _json_structs(column: Any) -> _Texts | None:

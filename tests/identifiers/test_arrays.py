@@ -10,6 +10,7 @@ from eb_dagster.identifiers.arrays import (
     bytes_array,
     bytes_array_from_buffers,
     flag_array,
+    flags_in,
     list_array,
     number_array,
     text_array,
@@ -45,6 +46,8 @@ def test_one_column_of_text_or_bytes_is_as_arrow_makes_it(column):
 @given(st.lists(st.none() | st.booleans()), st.lists(st.none() | st.lists(texts, max_size=3)))
 def test_flags_and_lists_are_as_arrow_makes_them(flags, lists):
     assert flag_array(flags) == pa.array(flags, pa.bool_())
+    assert flags_in(pa.array(flags, pa.bool_())).tolist() == [flag is True for flag in flags]
+    assert flags_in(pa.array(flags, pa.bool_())[1:]).tolist() == [flag is True for flag in flags[1:]]
     assert list_array(lists) == pa.array(lists, pa.list_(pa.string()))
 
 
