@@ -126,13 +126,10 @@ def is_role_mailbox(email: str) -> bool:
         # Nearly every other mailbox has several words.
         return _is_role(local)
     words = [word for word in _BETWEEN_WORDS.split(local) if word]
-    roles = [_is_role(word) for word in words]
     if _is_role("".join(words)):
         return True
-    if not any(roles):
-        return False
-    other_words = [word for word, is_role in zip(words, roles, strict=True) if not is_role]
-    return all(map(_PLACES.fullmatch, other_words))
+    other_words = [word for word in words if not _is_role(word)]
+    return len(other_words) < len(words) and all(map(_PLACES.fullmatch, other_words))
 
 
 def _is_role(word: str) -> bool:

@@ -261,13 +261,17 @@ class PlanCount:
 
 
 class _KeySet:
-    """A set of keys. It keeps the first 8 bytes of each, sorted: as Python objects they would take 100."""
+    """A set of keys. It keeps the first 8 bytes of each: as Python objects they would take 100.
+
+    They are in sorted runs, of which each is less than half as long as the one before it: what is put in is
+    merged with runs of its own length, and not with all that is there.
+    """
 
     def __init__(self) -> None:
-        self._sorted = np.empty(0, dtype=np.uint64)
+        self._runs: list[npt.NDArray[np.uint64]] = []
 
     def __len__(self) -> int:
-        return len(self._sorted)
+        return sum(map(len, self._runs))
 
     def add(self, values: npt.NDArray[np.uint64]) -> None:
         """Put keys in."""
@@ -276,19 +280,24 @@ class _KeySet:
     def merge(self, other: _KeySet) -> int:
         """Put in what another set holds. Returns how many were new."""
         before = len(self)
-        self._insert(other._sorted)
+        for run in other._runs:
+            self._insert(run)
         return len(self) - before
 
     def contains(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Which of the keys are in the set."""
-        if not len(self._sorted):
-            return np.zeros(len(values), dtype=np.bool_)
-        index = np.minimum(np.searchsorted(self._sorted, values), len(self._sorted) - 1)
-        return self._sorted[index] == values
+        is_in = np.zeros(len(values), dtype=np.bool_)
+        for run in self._runs:
+            is_in |= run[np.minimum(np.searchsorted(run, values), len(run) - 1)] == values
+        return is_in
 
     def _insert(self, values: npt.NDArray[np.uint64]) -> None:
         new = values[~self.contains(values)]
-        self._sorted = np.insert(self._sorted, np.searchsorted(self._sorted, new), new)
+        while self._runs and len(self._runs[-1]) < 2 * len(new):
+            # This kind of sort merges what is sorted already.
+            new = np.sort(np.concatenate([self._runs.pop(), new]), kind="stable")
+        if len(new):
+            self._runs.append(new)
 
 
 def _first_bytes(keys: Keys) -> npt.NDArray[np.uint64]:
