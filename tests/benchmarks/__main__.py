@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks import flatten, folding, ledgers, pacing, runs, scale, year
+from tests.benchmarks import csv_out, flatten, jobs, ledgers, pacing, runs, scale, year
 from tests.benchmarks.goals import table
 
 Step = Callable[..., dict[str, float]]
@@ -19,33 +19,37 @@ Step = Callable[..., dict[str, float]]
 STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
     "tiny": [
         (flatten.measure, {"rounds": 1, "replies": 1}),
-        (folding.measure, {"rounds": 1, "addresses": 2_000}),
-        (runs.measure, {"rounds": 1, "rows": 1_000, "folder": None, "encodings": ("gzip",)}),
-        (ledgers.measure, {"known": 6_000, "folder": None}),
-        (ledgers.measure_speed, {"requests": 6, "folder": None, "with_postgresql": False}),
-        (scale.measure, {"sizes": (2_000, 100_000), "many": 1_000, "folder": None}),
-        (year.measure, {"rows": 300, "only": ("keys",), "folder": None}),
+        (jobs.measure_duplicates, {"rounds": 1, "rows": 1_000, "folder": None}),
+        (scale.measure, {"sizes": (2_000, 20_000), "many": 1_000, "rounds": 2, "folder": None}),
     ],
     "short": [
         (flatten.measure, {"rounds": 7, "replies": 4}),
-        (folding.measure, {"rounds": 3, "addresses": 20_000}),
-        (runs.measure, {"rounds": 3, "rows": 10_000, "folder": None}),
-        (runs.measure_start_up, {"rounds": 3}),
-        (ledgers.measure_speed, {"requests": 300, "folder": None}),
+        (jobs.measure, {"rounds": 3, "rows": 100_000, "folder": None}),
+        (jobs.measure_duplicates, {"rounds": 3, "rows": 100_000, "folder": None}),
+        (jobs.measure_vendor, {"rounds": 3, "rows": 50_000, "folder": None}),
+        (jobs.measure_start_up, {"rounds": 5, "folder": None}),
+        (runs.measure_floors, {"rounds": 3, "rows": 100_000, "folder": None}),
+        (csv_out.measure, {"rounds": 5, "rows": 50_000, "folder": None}),
+        (pacing.measure_fast, {"requests": 250, "folder": None}),
+        (ledgers.measure, {"requests": 300, "folder": None}),
         (year.measure, {"rows": year.SHORT_ROWS, "folder": None}),
     ],
     "long": [
         (flatten.measure, {"rounds": 15, "replies": 8}),
-        (folding.measure, {"rounds": 7, "addresses": 250_000}),
-        (runs.measure, {"rounds": 7, "rows": 100_000, "folder": None}),
-        (runs.measure_start_up, {"rounds": 7}),
-        (ledgers.measure_speed, {"requests": 300, "folder": None}),
-        (ledgers.measure, {"known": 10_000_000, "folder": None}),
-        (scale.measure, {"sizes": (1_000_000, 50_000_000), "many": 1_000_000, "folder": None}),
-        (runs.measure_memory, {"sizes": (250_000, 1_000_000, 10_000_000), "folder": None}),
+        (jobs.measure, {"rounds": 5, "rows": 250_000, "folder": None}),
+        (jobs.measure_duplicates, {"rounds": 5, "rows": 250_000, "folder": None}),
+        (jobs.measure_vendor, {"rounds": 3, "rows": 250_000, "folder": None}),
+        (jobs.measure_start_up, {"rounds": 9, "folder": None}),
+        (jobs.measure_plan, {"rows": 1_000_000, "folder": None}),
+        (runs.measure_floors, {"rounds": 5, "rows": 250_000, "folder": None}),
+        (csv_out.measure, {"rounds": 7, "rows": 250_000, "folder": None}),
+        (pacing.measure_fast, {"requests": 1_000, "folder": None}),
+        (ledgers.measure, {"requests": 300, "folder": None}),
+        (scale.measure_new_process, {"known": 10_000_000, "rounds": 7, "folder": None}),
+        (scale.measure, {"sizes": (1_000_000, 50_000_000), "many": 1_000_000, "rounds": 21, "folder": None}),
         (year.measure, {"rows": year.LONG_ROWS, "folder": None}),
         (pacing.measure, {"requests": 300, "folder": None}),
-        (pacing.measure_fast, {"requests": 1_000, "folder": None}),
+        (jobs.measure_memory, {"sizes": (1_000_000, 10_000_000), "folder": None}),
     ],
 }
 
@@ -54,7 +58,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--long", dest="form", action="store_const", const="long", default="short")
     parser.add_argument("--tiny", dest="form", action="store_const", const="tiny", help="only to see it run")
-    parser.add_argument("--only", nargs="+", metavar="STEP", help="such as flatten or runs.measure_memory")
+    parser.add_argument("--only", nargs="+", metavar="STEP", help="such as flatten or jobs.measure_memory")
     parser.add_argument("--folder", type=Path, help="where ledgers and tables are written; a temporary one")
     chosen = parser.parse_args()
     figures: dict[str, float] = {}

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 
@@ -38,21 +36,3 @@ def interleaved(
 def ratio(above: list[float], below: list[float]) -> float:
     """The median over the rounds of the ratio within a round."""
     return statistics.median(upper / lower for upper, lower in zip(above, below, strict=True))
-
-
-def memory(what: str) -> float:
-    """`VmHWM` (the high-water mark) or `VmRSS` of this process, in MB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(what):
-            return int(line.split()[1]) / 1024
-    raise LookupError(what)
-
-
-def forget_high_water_mark() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def quick_folder() -> Path | None:
-    """A folder in memory, for measures that are not about disks; None for the usual one."""
-    folder = Path("/dev/shm")
-    return folder if folder.is_dir() and os.access(folder, os.W_OK) else None

@@ -1,4 +1,4 @@
-"""From the bytes of replies to Arrow columns, against pandas, json, orjson and the typed decode alone."""
+"""From the bytes of replies to Arrow columns, against the typed decode alone, and with odd records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
-import pandas as pd
 import pyarrow as pa
 
 from eb_dagster.api.envelope import parse_reply
@@ -144,17 +143,6 @@ def flatten(body: bytes) -> list[pa.Array]:
     ])  # fmt: skip
 
 
-def flatten_with_pandas(bodies: Sequence[bytes]) -> pd.DataFrame:
-    return pd.concat([pd.json_normalize(json.loads(body), "contacts") for body in bodies])
-
-
-def flatten_with_orjson(body: bytes) -> pa.Table:
-    """What a plain script does: a dict a row with the columns that are easy to reach."""
-    import orjson
-
-    return pa.Table.from_pylist([_row(entry) for entry in orjson.loads(body)["contacts"]])
-
-
 def _each(read: Callable[[bytes], Any], bodies: Sequence[bytes]) -> Callable[[], None]:
     # Nothing is kept, because reading is measured, not memory.
     def run() -> None:
@@ -162,29 +150,6 @@ def _each(read: Callable[[bytes], Any], bodies: Sequence[bytes]) -> Callable[[],
             read(body)
 
     return run
-
-
-def _row(entry: dict[str, Any]) -> dict[str, Any]:
-    contact = entry["enriched_contact"] or {}
-    employment = contact.get("employment") or {}
-    location = contact.get("location") or {}
-    return {
-        "value": entry["value"],
-        **{name: contact.get(name) for name in ("full_name", "first_name", "last_name", "gender")},
-        "work_email": contact.get("current_work_email"),
-        "personal_email": contact.get("current_personal_email"),
-        "emails": [*contact.get("work_emails", ()), *contact.get("personal_emails", ())],
-        "phones": [phone["E164"] for phone in contact.get("phone_numbers", ())],
-        "profiles": contact.get("social_profiles"),
-        **{name: location.get(name) for name in ("city", "region", "country")},
-        "company": employment.get("name"),
-        "company_size": str(employment.get("size")),
-        "company_domain": employment.get("domain"),
-        "company_industry": employment.get("industry"),
-        "job_title": (employment.get("job") or {}).get("title"),
-        "education": json.dumps(contact.get("education")),
-        "experiences": json.dumps(contact.get("experiences")),
-    }
 
 
 def measure(*, rounds: int, replies: int) -> dict[str, float]:
@@ -195,27 +160,14 @@ def measure(*, rounds: int, replies: int) -> dict[str, float]:
         json.dumps(json.loads(body), separators=(",", ":"), ensure_ascii=b"\\u" in body).encode()
         for body in bodies
     ]
-    things: dict[str, Any] = {
+    things = {
         "ours": _each(flatten, bodies),
-        "pandas": lambda: flatten_with_pandas(bodies),
         "typed": _each(typed_decode, bodies),
-        "json": _each(json.loads, bodies),
         "clean": _each(flatten, clean),
         "odd": _each(flatten, odd),
     }
-    try:
-        import orjson  # noqa: F401
-
-        things["orjson"] = _each(flatten_with_orjson, bodies)
-    except ImportError:
-        pass
     seconds = interleaved(things, rounds=rounds)
-    figures = {
-        "flatten_pandas": ratio(seconds["pandas"], seconds["ours"]),
+    return {
         "flatten_typed": ratio(seconds["ours"], seconds["typed"]),
-        "flatten_json": ratio(seconds["ours"], seconds["json"]),
         "flatten_odd": ratio(seconds["clean"], seconds["odd"]),
     }
-    if "orjson" in seconds:
-        figures["flatten_orjson"] = ratio(seconds["orjson"], seconds["ours"])
-    return figures

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks.goals import GOALS
-from tests.benchmarks.runs import fresh_folder, in_process, paced
+from tests.benchmarks.jobs import place
+from tests.benchmarks.runs import in_process, paced
 from tests.benchmarks.server import running
 
 # Partitions are small, so that the pace is measured. The clock is the real one, because a commit takes
@@ -20,9 +21,9 @@ def measure(*, requests: int, folder: Path) -> dict[str, float]:
         latency = float(name.removeprefix("pace_"))
         with (
             running(folder, latency=latency) as server,
-            fresh_folder(folder, requests * PARTITION) as place,
+            place(folder, server, requests * PARTITION) as here,
         ):
-            in_process(paced, server, place, requests * PARTITION, "198", str(PARTITION))
+            in_process(paced, server, here.folder, requests * PARTITION, "198", str(PARTITION))
             arrivals = sorted(server.arrivals())
         figures[name] = rate(arrivals) / 198
         figures["refusals"] += refused(arrivals, most=200, window=60)
@@ -31,8 +32,8 @@ def measure(*, requests: int, folder: Path) -> dict[str, float]:
 
 def measure_fast(*, requests: int, folder: Path) -> dict[str, float]:
     """A contract with ten times the limit, with full partitions, in real time."""
-    with running(folder, latency=1.0) as server, fresh_folder(folder, requests * 1000) as place:
-        took = in_process(paced, server, place, requests * 1000, "2000", "1000")
+    with running(folder, latency=1.0) as server, place(folder, server, requests * 1000) as here:
+        took = in_process(paced, server, here.folder, requests * 1000, "2000", "1000")
         arrivals = sorted(server.arrivals())
     return {"fast_rate": rate(arrivals) / 2000, "fast_cores": took["cpu"] / took["wall"]}
 

@@ -8,7 +8,11 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 REPLY_RECORDS: Final = 1000
 FOUND: Final = 0.7
@@ -132,6 +136,17 @@ _WORDS = [
 def lead(number: int) -> str:
     """The e-mail address of a lead. All have the same length, so that a reply can be prepared."""
     return f"lead{number:09d}@firm.example"
+
+
+def make_leads(path: Path, rows: int, *, first: int = 0, copies: int = 1) -> None:
+    """A Parquet file of leads, written in pieces; each stands in it so many times, far apart."""
+    schema = pa.schema([("id", pa.int64()), ("email", pa.string())])
+    distinct = max(rows // copies, 1)
+    with pq.ParquetWriter(path, schema) as writer:
+        for start in range(0, rows, 100_000):
+            numbers = range(start, min(start + 100_000, rows))
+            emails = [lead(first + number % distinct) for number in numbers]
+            writer.write_table(pa.table({"id": list(numbers), "email": emails}, schema=schema))
 
 
 def contact(chance: random.Random) -> dict[str, Any]:

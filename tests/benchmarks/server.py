@@ -100,6 +100,17 @@ class Running:
     url: str
     authority: Path | None
 
+    @property
+    def endpoint(self) -> str:
+        return self.url + "/v1/bulk-enrich"
+
+    @property
+    def trust(self) -> dict[str, str]:
+        """What a process has in its environment to trust it."""
+        if self.authority is None:
+            return {}
+        return {"SSL_CERT_FILE": str(self.authority), "REQUESTS_CA_BUNDLE": str(self.authority)}
+
     def arrivals(self) -> list[float]:
         """When each request had arrived, in seconds."""
         context = ssl.create_default_context(cafile=self.authority) if self.authority else None
