@@ -32,6 +32,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 import eb_dagster
 from eb_dagster.identifiers.model import FieldType, Identifier
 from eb_dagster.ledger.ledger import Ledger
+from tests import compiled
 from tests.faults import command
 from tests.faults.machine_vendor import (
     DEADLY,
@@ -302,15 +303,17 @@ class Buying(RuleBasedStateMachine):
             return
         # The next process to open the ledger does the same.
         self._audit.recover()
-        keys = {value: self._key(value) for value in charged}
+        identifiers = {value: Identifier(_kind(value), value) for value in charged}
+        # Whom a reply names under an address that is suppressed is not kept of it. What they were asked by is
+        # suppressed too, and so must never be asked again.
+        listed = self._audit.suppression.matching(identifiers.values())
+        self._suppressed |= {value for value, each in identifiers.items() if each in listed}
+        keys = {value: self._audit.key(each) for value, each in identifiers.items() if each not in listed}
         known, _ = self._audit.lookup(list(keys.values()), required=0)
         standings = {value: known[key].standing if key in known else None for value, key in keys.items()}
         kept = ("matched", "in_doubt", "unreadable")
         lost = {value: standing for value, standing in standings.items() if standing not in kept}
         assert not lost, f"charged and forgotten: {lost} of {self._vendor.history}"
-
-    def _key(self, value: str) -> bytes:
-        return self._audit.key(Identifier(_kind(value), value))
 
     def teardown(self) -> None:
         try:
@@ -387,6 +390,7 @@ def run_in_parallel(*, steps: int, seed: int) -> Tale:
 
 
 def _share(steps: int, seed: int) -> Tale:
+    compiled.share()
     machine = _fresh(Buying)
     try:
         _run_machine(machine, steps=steps, seed=seed)
