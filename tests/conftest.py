@@ -10,7 +10,10 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from eb_dagster import Enricher, sandbox
+from tests import compiled
 from tests.databases import PostgreSQL
+
+compiled.share()
 
 # dlt would report each run of a pipeline to its makers.
 os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")

@@ -32,6 +32,7 @@ import pyarrow.parquet as pq
 
 import eb_dagster
 from eb_dagster.api.client import Reply
+from tests import compiled
 from tests.faults import command
 from tests.faults.counts import Counts
 from tests.faults.crash_laboratory import (
@@ -403,6 +404,7 @@ def _digest(image: dict[str, bytes]) -> str:
 
 def look_at_all(recording: Recording, *, seed: int, count: int) -> Tally:
     """Draw that many images and look at each."""
+    compiled.share()
     tally = Tally()
     warnings.simplefilter("ignore")
     place = Path(tempfile.mkdtemp(prefix="eb-images-"))

@@ -23,6 +23,7 @@ from typing import Any
 import pandas as pd
 
 import eb_dagster
+from tests import compiled
 from tests.faults import command
 from tests.faults.counts import Counts
 from tests.faults.crash_laboratory import (
@@ -133,6 +134,7 @@ def open_enricher(ledger: Path, client: Any, **settings: Any) -> eb_dagster.Enri
 
 def flip_bits(*, seed: int, count: int) -> Spoiled:
     """Flip a bit of a ledger, use it, and compare the result. Each flip has a fresh copy."""
+    compiled.share()
     lots, spoiled, started = random.Random(seed), Spoiled(), time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="eb-flips-"))
     try:

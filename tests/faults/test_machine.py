@@ -13,10 +13,10 @@ from tests.faults.machine_vendor import Wire
 
 
 def test_whatever_the_vendor_does_nobody_is_paid_for_twice_and_nobody_is_forgotten(seed: int):
-    tale = machine.run_in_parallel(steps=1_000, seed=seed)
+    tale = machine.run_in_parallel(steps=300, seed=seed)
     assert tale.breaks == []
-    assert tale.steps > 750
-    assert tale.charges > 150
+    assert tale.steps > 225
+    assert tale.charges > 100
     assert len(tale.ends) > 15
 
 

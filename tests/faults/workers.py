@@ -9,6 +9,10 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from tests import compiled
+
+compiled.share()
+
 CONTEXT = multiprocessing.get_context("forkserver")
 # pandera imports its validation backends at first use, so they are named too.
 CONTEXT.set_forkserver_preload(
