@@ -261,7 +261,7 @@ class Enricher:
         source, columns = self._read(frame, kind=kind)
         source = source.held()
         table = make_explanation(self._setup_to_read, source, columns)
-        return cast("Any", table).to_pandas() if isinstance(source, PandasSource) else table
+        return table.to_pandas() if isinstance(source, PandasSource) else table
 
     @overload
     def enrich_dataframe(self, frame: OfPandas, *, kind: FieldType | None = None) -> pd.DataFrame: ...

@@ -88,12 +88,12 @@ def enrich(frame: Frame, **settings: Any) -> Frame:
     # It checks the settings, on no rows. The tasks have a key of their own.
     with Enricher(**settings, ledger=ledger, api_key="unused") as enricher:
         empty = pa.table([pa.nulls(0)] * len(schema.names), names=schema.names)
-        new_fields = list(cast("Any", enricher.enrich_batches(empty).schema))[len(schema.names) :]
+        new_fields = list(enricher.enrich_batches(empty).schema)[len(schema.names) :]
     _check_text(schema, settings)
     fields = session.createDataFrame(pa.schema(new_fields).empty_table()).schema.fields
     for field, column in zip(fields, new_fields, strict=True):
         # Here Spark looks for the comment on a column, in each table that it writes.
-        field.metadata = {"comment": column.metadata[b"description"].decode()}
+        field.metadata = {"comment": (column.metadata or {})[b"description"].decode()}
     named_ledger = None if named is None else ledger
     _warn_of_killing(session.conf.get(_KILL_TIMEOUT, None))
 
@@ -118,7 +118,7 @@ def _buy(batches: pa.RecordBatchReader, settings: Mapping[str, Any], ledger: str
         with Enricher(**settings, ledger=ledger) as enricher:
             reader = enricher.enrich_batches(batches)
             options = pa.ipc.IpcWriteOptions(compression="lz4")
-            with cast("Any", pa.ipc.new_stream(file, reader.schema, options=options)) as writer:
+            with pa.ipc.new_stream(file, reader.schema, options=options) as writer:
                 for batch in reader:
                     writer.write_batch(batch)
         file.seek(0)

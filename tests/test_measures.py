@@ -67,3 +67,13 @@ def test_the_table_has_a_column_for_each_folder(shop):
     lines = measures.table([shop, shop]).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert lines[0].count("shop") == 2
+
+
+def test_the_limits_are_held():
+    package = measures.measure(measures.ROOT / "eb_dagster")
+    assert package.casts_rate <= measures.MOST_CASTS_RATE
+    assert package.any_rate <= measures.MOST_ANY_RATE
+    assert package.unformatted_rate <= measures.MOST_UNFORMATTED_RATE
+    assert package.mean_complexity <= measures.MOST_MEAN_COMPLEXITY
+    assert not [*package.long_files, *package.complex_functions, *package.forbidden_names]
+    assert measures.readme_lines() <= measures.MOST_README_LINES

@@ -8,10 +8,10 @@ import re
 import shutil
 import sys
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from eb_dagster.settings import EnricherOptions
     from eb_dagster.tables.csv import TextTable
     from eb_dagster.tables.object_store import Place
+    from eb_dagster.tables.parquet import Revision
     from eb_dagster.tables.source import Source
 
 _STANDARD: Final = "-"
@@ -104,18 +105,19 @@ def _as_text(source: Source, names: Sequence[str]) -> Source:
 
     from eb_dagster.tables.source import Source
 
-    kinds: Any = source.schema
-    numbers = [field.name for field in kinds if field.name in names and pa.types.is_integer(field.type)]
+    numbers = [
+        field.name for field in source.schema if field.name in names and pa.types.is_integer(field.type)
+    ]
     if not numbers:
         return source
-    fields = [field.with_type(pa.string()) if field.name in numbers else field for field in kinds]
-    schema: Any = cast("Any", pa).schema(fields)
+    fields = [field.with_type(pa.string()) if field.name in numbers else field for field in source.schema]
+    schema = pa.schema(fields)
     # Whatever cannot be read twice was put on disk by those who opened it.
     read = source.batches
 
     def batches() -> Iterator[pa.RecordBatch]:
         for batch in read():
-            yield cast("Any", pa.Table.from_batches([batch])).cast(schema).to_batches()[0]
+            yield batch.cast(schema)
 
     changed = Source(schema, source.rows, batches)
     changed.notes = source.notes
@@ -187,8 +189,8 @@ def open_other(file: Place, reading: Reading) -> InputTable:
     suffix = files.suffix_of(file)
     if suffix not in (excel.SUFFIX, *json_lines.SUFFIXES):
         return reading.open(file)
-    is_local = isinstance(file, Path) and not files.is_compressed(file)
-    local = cast("Path", file if is_local else files.private_copy(file))
+    local = file if isinstance(file, Path) and not files.is_compressed(file) else files.private_copy(file)
+    is_local = local is file
     try:
         if suffix == excel.SUFFIX:
             source = excel.excel_source(local, sheet=reading.sheet)
@@ -246,19 +248,24 @@ def write_form(
         # Noted before the file exists, so that `forget` knows of it.
         enricher.note_published(target)
     revise = enricher.revisions(reader.schema)
-    batches = cast("Any", reader)
     match form:
         case "xlsx":
             names = reader.schema.names
-            write_rows(batches, target, lambda sink: ExcelWriter(sink, names), revise=revise)
+            write_rows(reader, target, lambda sink: ExcelWriter(sink, names), revise=revise)
         case "ndjson" | "jsonl":
-            write_rows(batches, target, JsonLinesWriter, revise=revise)
+            write_rows(reader, target, JsonLinesWriter, revise=revise)
         case _:
-            _write_text(batches, table, target, form, prefix=prefix, revise=revise)
+            _write_text(reader, table, target, form, prefix=prefix, revise=revise)
 
 
 def _write_text(
-    reader: Any, table: InputTable, target: Place | None, form: str, *, prefix: str, revise: Any
+    reader: pa.RecordBatchReader,
+    table: InputTable,
+    target: Place | None,
+    form: str,
+    *,
+    prefix: str,
+    revise: Callable[[], Revision | None],
 ) -> None:
     from eb_dagster.contacts.schema import arrow_schema
     from eb_dagster.tables.csv import TextTable, write_text

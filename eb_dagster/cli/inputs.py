@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import click
 
@@ -95,7 +95,7 @@ class ParquetTable:
 
 def first_texts(source: Source) -> dict[str, list[str]]:
     """The texts in the first rows of each column that holds text."""
-    batch: Any = next(source.batches(), None)
+    batch = next(source.batches(), None)
     if batch is None:
         return {}
     columns = [field.name for field in batch.schema if str(field.type) in ("string", "large_string")]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -119,7 +119,7 @@ def _texts(batch: pa.RecordBatch, index: int, first_row: int) -> Iterator[tuple[
     """The cells of a column that are not blank, with their rows."""
     from eb_dagster.errors import InputError
 
-    cells = cast("list[object]", batch.column(index).to_pylist())
+    cells: list[object] = batch.column(index).to_pylist()
     for row, cell in enumerate(cells, start=first_row):
         if cell is None:
             continue

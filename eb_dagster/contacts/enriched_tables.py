@@ -5,17 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from eb_dagster.contacts.schema import STATUS_COLUMNS, arrow_schema
 from eb_dagster.errors import InputError
-
-# pyarrow-stubs leaves much of these unknown.
-_arrow: Final[Any] = pa
-_compute: Final[Any] = pc
 
 _STATUS: Final = "status"
 # What a CSV of ours has in front of a text that a spreadsheet would run.
@@ -65,7 +61,7 @@ def read_enriched(table: pa.Table, schema: pa.Schema, *, prefix: str, is_text: b
         raise InputError(f"the added columns of the table to update start with {found!r}; choose that prefix")
     every_added = arrow_schema(prefix=prefix, with_agrees=True).names
     others = table.select([name for name in table.column_names if name not in every_added])
-    columns = [_read_column(table, field, is_text=is_text) for field in _fields(schema)]
+    columns = [_read_column(table, field, is_text=is_text) for field in schema]
     return EnrichedTable(others, pa.Table.from_arrays(columns, schema=_nullable(schema)))
 
 
@@ -74,9 +70,9 @@ def nothing_enriched(others: pa.Table, schema: pa.Schema) -> EnrichedTable:
     return EnrichedTable(others.slice(0, 0), _nullable(schema).empty_table())
 
 
-def _read_column(table: pa.Table, field: Any, *, is_text: bool) -> Any:
+def _read_column(table: pa.Table, field: pa.Field, *, is_text: bool) -> pa.ChunkedArray | pa.Array:
     if field.name not in table.column_names:
-        return _arrow.nulls(table.num_rows, field.type)
+        return pa.nulls(table.num_rows, field.type)
     try:
         return _read(table[field.name], field.type, is_text=is_text)
     except (pa.ArrowException, ValueError, TypeError):
@@ -87,25 +83,21 @@ def _read_column(table: pa.Table, field: Any, *, is_text: bool) -> Any:
         ) from None
 
 
-def _fields(schema: pa.Schema) -> list[Any]:
-    return [*schema]
-
-
 def _nullable(schema: pa.Schema) -> pa.Schema:
-    return _arrow.schema([field.with_nullable(True) for field in _fields(schema)])
+    return pa.schema([field.with_nullable(True) for field in schema])
 
 
-def _read(column: Any, kind: pa.DataType, *, is_text: bool) -> Any:
+def _read(column: pa.ChunkedArray, kind: pa.DataType, *, is_text: bool) -> pa.ChunkedArray | pa.Array:
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         texts = column.cast(pa.string())
         if pa.types.is_list(kind):
-            return _arrow.array([_entries(text) for text in texts.to_pylist()], type=kind)
+            return pa.array([_entries(text) for text in texts.to_pylist()], type=kind)
         if pa.types.is_string(kind):
-            return _compute.replace_substring_regex(texts, _APOSTROPHE, r"\1") if is_text else texts
+            return pc.replace_substring_regex(texts, _APOSTROPHE, r"\1") if is_text else texts
         return texts.cast(kind)
     if pa.types.is_string(kind) and not pa.types.is_string(column.type):
         # Lists that were written as lists, and are to be JSON now.
-        return _arrow.array(
+        return pa.array(
             [
                 None if entries is None else json.dumps(entries, ensure_ascii=False)
                 for entries in column.to_pylist()
@@ -115,5 +107,5 @@ def _read(column: Any, kind: pa.DataType, *, is_text: bool) -> Any:
     return column.cast(kind)
 
 
-def _entries(text: str | None) -> list[Any] | None:
+def _entries(text: str | None) -> list[object] | None:
     return None if text is None else json.loads(text)

@@ -11,24 +11,20 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 
 from eb_dagster.contacts.contact import VALUE_NAMES, Contact
 from eb_dagster.contacts.schema import CONTACT_COLUMNS, NAME_COLUMNS, Column
 from eb_dagster.identifiers.arrays import bytes_array, lists_of, text_arrays, text_scalar
 from eb_dagster.identifiers.model import FieldType
 
-Array: TypeAlias = "pa.Array[Any]"
-
-# pyarrow-stubs leaves much of it unknown.
-arrow: Any = pa
-compute: Any = pyarrow.compute
+Array: TypeAlias = pa.Array
 
 CONTACT_SCHEMA: Final = pa.schema([(column.name, column.type) for column in CONTACT_COLUMNS])
 """Of the columns of `Flattened`."""
 _NOBODY: Final = (None,) * len(CONTACT_COLUMNS)
 _ROWS_TURNED_AT_ONCE: Final = 128
-_BLANK: Final[Any] = text_scalar("")
+_BLANK: Final = text_scalar("")
 _IDENTIFIER_COLUMNS: Final = {column.field_type: column for column in CONTACT_COLUMNS if column.field_type}
 
 
@@ -45,20 +41,18 @@ class Flattened:
 
     def texts_of(self, field_type: FieldType) -> tuple[list[str], list[int]]:
         """Every text of one kind in them, and the row of each."""
-        columns: Any = self.columns
-        entries = columns.column(_IDENTIFIER_COLUMNS[field_type].name)
-        rows = compute.list_parent_indices(entries)
-        texts = entries.flatten()
+        entries = self.columns.column(_IDENTIFIER_COLUMNS[field_type].name)
+        rows = pc.list_parent_indices(entries)
+        texts = pc.list_flatten(entries)
         if field_type == "social_profile":
-            texts = compute.struct_field(texts, "url")
-        is_given = compute.not_equal(texts, _BLANK)
+            texts = pc.struct_field(texts, "url")
+        is_given = pc.not_equal(texts, _BLANK)
         return texts.filter(is_given).to_pylist(), rows.filter(is_given).to_pylist()
 
     def texts(self, row: int) -> Mapping[FieldType, Sequence[str]]:
         """As of a `Contact`."""
-        columns: Any = self.columns
         entries = {
-            kind: columns.column(column.name)[row].as_py() or ()
+            kind: self.columns.column(column.name)[row].as_py() or ()
             for kind, column in _IDENTIFIER_COLUMNS.items()
         }
         profiles = entries["social_profile"]
@@ -70,15 +64,14 @@ class Flattened:
 
     def names(self, row: int) -> dict[str, str | None]:
         """What one contact is called."""
-        columns: Any = self.columns
-        return {name: columns.column(name)[row].as_py() for name in NAME_COLUMNS}
+        return {name: self.columns.column(name)[row].as_py() for name in NAME_COLUMNS}
 
 
 def flatten(contacts: Sequence[Contact | None]) -> Flattened:
     """Put contacts side by side, a row each."""
     present = [(row, contact) for row, contact in enumerate(contacts) if contact is not None]
     return Flattened(
-        columns=arrow.RecordBatch.from_arrays(contact_arrays(contacts), schema=CONTACT_SCHEMA),
+        columns=pa.RecordBatch.from_arrays(contact_arrays(contacts), schema=CONTACT_SCHEMA),
         is_vacant=np.fromiter((contact is None for contact in contacts), np.bool_, len(contacts)),
         drift={row: contact.drift for row, contact in present if contact.drift},
         unknown_keys={row: contact.unknown_keys for row, contact in present if contact.unknown_keys},
@@ -127,7 +120,7 @@ def _array(column: Column, values: Sequence[Any], texts: Iterator[Array]) -> Arr
         return next(texts)
     entries = next(texts)
     if column.field_type == "social_profile":
-        entries = arrow.StructArray.from_arrays([entries, next(texts)], ["network", "url"])
+        entries = pa.StructArray.from_arrays([entries, next(texts)], ["network", "url"])
     lengths = np.fromiter((len(of_row or ()) for of_row in values), np.int32, len(values))
     return lists_of(entries, lengths, is_there=lengths > 0)
 

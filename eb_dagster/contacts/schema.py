@@ -242,12 +242,10 @@ def pandas_dtype(type_: pa.DataType) -> Any:
 
 def to_pandas(table: pa.Table) -> pd.DataFrame:
     """The added columns for pandas. Lists are Python's own: databases and text know no numpy arrays."""
-    # pyarrow-stubs leaves the types of fields and the mapper of types unknown.
-    columns: Any = table
-    lists = [field.name for field in columns.schema if pa.types.is_list(field.type)]
-    frame = columns.drop_columns(lists).to_pandas(types_mapper=pandas_dtype)
+    lists = [field.name for field in table.schema if pa.types.is_list(field.type)]
+    frame = table.drop_columns(lists).to_pandas(types_mapper=pandas_dtype)
     for name in lists:
-        frame[name] = np.fromiter(columns[name].to_pylist(), dtype=object, count=table.num_rows)
+        frame[name] = np.fromiter(table[name].to_pylist(), dtype=object, count=table.num_rows)
     return frame[table.column_names]
 
 

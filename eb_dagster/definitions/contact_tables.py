@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Unpack, cast
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import dagster as dg
 
@@ -88,7 +88,7 @@ def build_contact_tables_asset(
         raise ConfigError(
             "a partition is a part: leave out is_whole=True and table_format, which replace whole tables"
         )
-    source_dep = dg.AssetDep.from_coercible(cast("Any", source))
+    source_dep = dg.AssetDep.from_coercible(source)
     load = _Load(
         source=source_dep.asset_key,
         path=place(path),
@@ -206,9 +206,8 @@ class _Load:
 
         prefix = self.settings.get("prefix", "eb_")
         schema = table_schemas(Layout.of(arrow_schema(prefix=prefix), key=(), prefix=prefix))[table]
-        fields = cast("Iterable[Any]", schema)
         return dg.TableSchema(
-            columns=[dg.TableColumn(each.name, str(each.type), described(each)) for each in fields]
+            columns=[dg.TableColumn(each.name, str(each.type), described(each)) for each in schema]
         )
 
     def run(self, context: dg.AssetExecutionContext, keys: Mapping[dg.AssetKey, str]) -> Iterator[Event]:
@@ -243,7 +242,7 @@ class _Load:
         given = self.destination
         address = variable_value(given, of="destination") if isinstance(given, dg.EnvVar) else given
         return load_tables(
-            cast("Any", file),
+            file,
             destination_of(address),
             dataset=self.dataset,
             names=names,

@@ -67,13 +67,11 @@ def column_schema(inputs: Mapping[str, str], options: AssetOptions) -> dg.TableS
         lists=options.get("lists", "list"),
         with_agrees=options.get("person") is not None,
     )
-    # The stubs of pyarrow do not say what a schema iterates over.
-    fields: Iterable[pa.Field[Any]] = iter(cast("Iterable[pa.Field[Any]]", schema))
     input_columns = [dg.TableColumn(name, kind) for name, kind in inputs.items()]
-    return dg.TableSchema(columns=[*input_columns, *map(_column, fields)])
+    return dg.TableSchema(columns=[*input_columns, *map(_column, schema)])
 
 
-def _column(field: "pa.Field[Any]") -> dg.TableColumn:
+def _column(field: "pa.Field") -> dg.TableColumn:
     metadata = field.metadata or {}
     return dg.TableColumn(
         field.name,

@@ -46,7 +46,7 @@ def read_upstream(value: Any) -> Source:
 
 def to_frame(source: Source) -> pd.DataFrame:
     """The whole table as pandas has it, for an I/O manager."""
-    return cast("Any", source.read_all()).to_pandas()
+    return source.read_all().to_pandas()
 
 
 def column_types(source: Source) -> dict[str, str]:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Array: TypeAlias = "pa.Array[Any]"
+Array: TypeAlias = "pa.Array"
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
 
 # pyarrow-stubs leaves much of it unknown.
@@ -123,12 +123,12 @@ def lists_of(entries: Array, lengths: npt.NDArray[np.int32], *, is_there: Mask |
     )
 
 
-def text_scalar(text: str | None, type: pa.DataType | None = None) -> pa.Scalar[Any]:  # noqa: A002
+def text_scalar(text: str | None, type: pa.DataType | None = None) -> pa.Scalar:  # noqa: A002
     """A text for a function of `pyarrow.compute`."""
     return text_array([text], type)[0]
 
 
-def number_scalar(number: int) -> pa.Scalar[Any]:
+def number_scalar(number: int) -> pa.Scalar:
     """A number for a function of `pyarrow.compute`."""
     return number_array(np.array([number], np.int32), pa.int32())[0]
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import msgspec
 import pyarrow as pa
@@ -28,10 +28,8 @@ from eb_dagster.ledger.entries import checksum
 from eb_dagster.ledger.request_rows import Row
 from eb_dagster.ledger.schema import kept_columns, replies
 
-# pyarrow-stubs leaves much of it unknown.
-_ipc: Final[Any] = pa.ipc
 _ENCODING: Final = "arrow"
-_SCHEMA: Final[Any] = cast("Any", CONTACT_SCHEMA).append(pa.field("is_vacant", pa.bool_()))
+_SCHEMA: Final = CONTACT_SCHEMA.append(pa.field("is_vacant", pa.bool_()))
 _ODDITIES: Final = b"oddities"
 _column: Final = kept_columns.c
 
@@ -119,7 +117,7 @@ def drop_kept(connection: sa.Connection, request_id: int) -> None:
 
 def is_intact(row: Row) -> bool:
     """Whether a row of `kept_columns` is as it was written."""
-    stored: Any = row.body
+    stored: object = row.body
     if not isinstance(stored, bytes | memoryview):
         return False
     body = bytes(cast("bytes", stored))
@@ -145,21 +143,21 @@ def reader() -> str:
 def _pack(contacts: Flattened) -> bytes:
     oddities = _Oddities(dict(contacts.drift), dict(contacts.unknown_keys))
     metadata = {_ODDITIES: msgspec.json.encode(oddities)}
-    columns: Any = contacts.columns
+    columns = contacts.columns
     arrays = [*columns.columns, flag_array(contacts.is_vacant)]
-    batch = cast("Any", pa.RecordBatch).from_arrays(arrays, schema=_SCHEMA.with_metadata(metadata))
+    batch = pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA.with_metadata(metadata))
     sink = pa.BufferOutputStream()
-    with _ipc.new_stream(sink, batch.schema, options=_ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
 
 
 def _unpack(body: bytes) -> Flattened | None:
-    with _ipc.open_stream(body) as stream:
+    with pa.ipc.open_stream(body) as stream:
         batch = stream.read_next_batch()
     if batch.schema != _SCHEMA:
         return None
-    oddities = msgspec.json.decode(batch.schema.metadata[_ODDITIES], type=_Oddities)
+    oddities = msgspec.json.decode((batch.schema.metadata or {})[_ODDITIES], type=_Oddities)
     is_vacant = flags_in(batch.column(batch.num_columns - 1))
     columns = batch.select(CONTACT_SCHEMA.names).replace_schema_metadata(None)
     return Flattened(columns, is_vacant, oddities.drift, oddities.unknown_keys)

@@ -9,24 +9,19 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias, cast
 from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
 import phonenumbers
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 
 from eb_dagster.identifiers.canonical import canonical
 from eb_dagster.identifiers.cells import read_cell
 from eb_dagster.identifiers.model import FieldType, Identifier
 
-# The stubs of pyarrow leave much of this module unknown.
-compute: Any = pyarrow.compute
-
-ArrowData: TypeAlias = Any
-"""An array of any type, or a batch, of pyarrow: the stubs know too little of them."""
 Mask: TypeAlias = npt.NDArray[np.bool_]
 _Rows: TypeAlias = npt.NDArray[np.integer]
 """For each text, the index of the row that it is in."""
@@ -91,7 +86,7 @@ class Traces:
                 if self._key_of(person) in self._keys:
                     yield identifier
 
-    def rows(self, batch: ArrowData) -> Mask:
+    def rows(self, batch: pa.RecordBatch) -> Mask:
         """For each row of a batch, whether any text in it names one of them."""
         found = np.zeros(batch.num_rows, dtype=bool)
         for column in batch.columns:
@@ -103,18 +98,18 @@ class Traces:
         """For each text, whether it names one of them."""
         return self._rows_of(np.arange(len(texts)), pa.array(texts, pa.large_string()), len(texts))
 
-    def _rows_of(self, rows: _Rows, texts: ArrowData, count: int) -> Mask:
+    def _rows_of(self, rows: _Rows, texts: pa.Array, count: int) -> Mask:
         found = np.zeros(count, dtype=bool)
         for index in np.flatnonzero(self._hits(texts)).tolist():
             if not found[rows[index]] and self.are_in(texts[index].as_py()):
                 found[rows[index]] = True
         return found
 
-    def _hits(self, texts: ArrowData) -> Mask:
+    def _hits(self, texts: pa.Array) -> Mask:
         if self._probe is None:
             return np.asarray(texts.is_valid())
-        hits = compute.match_substring_regex(texts, self._probe, ignore_case=True)
-        return np.asarray(compute.fill_null(hits, False), dtype=bool)
+        hits = pc.match_substring_regex(texts, self._probe, ignore_case=True)
+        return np.asarray(pc.fill_null(hits, False), dtype=bool)
 
     def _candidates(self, text: str) -> Iterator[tuple[Identifier, Identifier]]:
         """What may be an identifier in a text, each with the identifier of its person.
@@ -253,33 +248,32 @@ def _numbers(text: str, region: str) -> Iterator[str]:
 # Tables
 
 
-def _texts(column: ArrowData, *, numbers: bool) -> Iterator[tuple[_Rows, ArrowData]]:
+def _texts(column: pa.Array, *, numbers: bool) -> Iterator[tuple[_Rows, pa.Array]]:
     """Every text inside a column, of whatever type and however nested, with the rows that they are in."""
-    pending: list[tuple[_Rows, ArrowData]] = [(np.arange(len(column)), column)]
+    pending: list[tuple[_Rows, pa.Array]] = [(np.arange(len(column)), column)]
     while pending:
         rows, values = pending.pop()
+        if isinstance(values, pa.ExtensionArray):
+            pending.append((rows, values.storage))
+            continue
         match _shape_of(values):
             case "text":
                 yield rows, values
             case "view":
                 yield rows, values.cast(pa.large_string())
-            case "extension":
-                pending.append((rows, values.storage))
             case "list":
-                parents = np.asarray(compute.list_parent_indices(values))
-                pending.append((rows[parents], compute.list_flatten(values)))
+                parents = np.asarray(pc.list_parent_indices(values))
+                pending.append((rows[parents], pc.list_flatten(values)))
             case "struct":
                 fields = range(values.type.num_fields)
-                pending += [(rows, compute.struct_field(values, field)) for field in fields]
+                pending += [(rows, pc.struct_field(values, field)) for field in fields]
             case "other":
                 if not _is_without_text(values.type, numbers=numbers):
                     yield _texts_one_by_one(rows, values)
 
 
-def _shape_of(values: ArrowData) -> Literal["text", "view", "extension", "list", "struct", "other"]:
+def _shape_of(values: pa.Array) -> Literal["text", "view", "list", "struct", "other"]:
     kind = values.type
-    if isinstance(values, pa.ExtensionArray):
-        return "extension"
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return "text"
     if str(kind) == "string_view":
@@ -296,14 +290,14 @@ def _is_without_text(kind: pa.DataType, *, numbers: bool) -> bool:
     return types.is_boolean(kind) or types.is_null(kind) or types.is_temporal(kind)
 
 
-def _texts_of_each(values: ArrowData) -> list[list[str]]:
+def _texts_of_each(values: pa.Array) -> list[list[str]]:
     return [list(_texts_in(value)) for value in values.to_pylist()]
 
 
-def _texts_one_by_one(rows: _Rows, values: ArrowData) -> tuple[_Rows, ArrowData]:
+def _texts_one_by_one(rows: _Rows, values: pa.Array) -> tuple[_Rows, pa.Array]:
     """As Python sees them: maps, views, bytes, and types that this file does not know."""
     texts: list[list[str]]
-    if pa.types.is_dictionary(values.type):
+    if isinstance(values, pa.DictionaryArray):
         distinct = _texts_of_each(values.dictionary)
         texts = [[] if index is None else distinct[index] for index in values.indices.to_pylist()]
     else:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import chain, pairwise
-from typing import Any, Final, Self, TypeAlias
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,7 @@ from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import ANSWERED, are_weak, status_code
 
-# pyarrow-stubs leaves much of these unknown.
-_arrow: Final[Any] = pa
-_Array: TypeAlias = "pa.Array[Any]"
+_Array: TypeAlias = "pa.Array"
 
 _REPLIES_KEPT: Final = 16
 # A reply of which the rows of a block want at least this share is read as a whole, for the next block to want
@@ -106,7 +104,7 @@ class Finisher:
         for name, array in zip(self._columns, contact_columns, strict=True):
             report.filled[name] += len(array) - array.null_count
         columns = [*status_columns, *self._shown(contact_columns)]
-        return _arrow.RecordBatch.from_arrays(columns, schema=self._schema)
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
     def _shown(self, contacts: Sequence[_Array]) -> Iterator[_Array]:
         """These columns as the schema has them: lists may be JSON there."""

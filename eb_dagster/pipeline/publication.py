@@ -6,12 +6,12 @@ import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from itertools import chain
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 
 from eb_dagster.api.envelope import pack_fields, parse_reply
 from eb_dagster.contacts.schema import STATUS_COLUMNS
@@ -35,9 +35,8 @@ from eb_dagster.tables.parquet import (
 )
 from eb_dagster.tables.source import InputColumns, Source
 
-# pyarrow-stubs leaves much of these unknown.
-_arrow: Final[Any] = pa
-_compute: Final[Any] = pyarrow.compute
+Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
+"""A batch or a table of enriched rows."""
 
 _OFFERS_NOTHING: Final = Candidates((), ())
 
@@ -106,7 +105,7 @@ class Publisher:
         revise = self.revisions(reader.schema)
         try:
             rows = write_parquet(
-                cast("Iterable[pa.RecordBatch]", reader),
+                reader,
                 path,
                 schema=reader.schema,
                 metadata=self._seal,
@@ -202,7 +201,7 @@ class Withholder:
         self._version = listed.version
         return listed
 
-    def withhold(self, rows: Any, offered: Sequence[Candidates], listed: SuppressionList) -> Any:
+    def withhold(self, rows: Rows, offered: Sequence[Candidates], listed: SuppressionList) -> Rows:
         """The rows of a batch or table, without those on the list. `offered` is what each row offers."""
         people = [list(offer.identifiers) for offer in offered]
         asked_by = self._asked_by(rows)
@@ -220,16 +219,16 @@ class Withholder:
         is_withheld = np.array(tells_somebody, dtype=np.bool_)
         return self._blanked(rows, is_withheld) if is_withheld.any() else rows
 
-    def _values(self, rows: Any, name: str) -> list[Any]:
+    def _values(self, rows: pa.Table | pa.RecordBatch, name: str) -> list[Any]:
         return rows.column(self._prefix + name).to_pylist()
 
-    def _asked_by(self, rows: Any) -> dict[int, Identifier]:
+    def _asked_by(self, rows: pa.Table | pa.RecordBatch) -> dict[int, Identifier]:
         """By row, the identifier by which it was asked."""
         pairs = zip(self._values(rows, "field_type"), self._values(rows, "query"), strict=True)
         return {row: Identifier(kind, query) for row, (kind, query) in enumerate(pairs) if query is not None}
 
     def _contact_texts(
-        self, rows: Any, found_by: Mapping[int, Identifier]
+        self, rows: Rows, found_by: Mapping[int, Identifier]
     ) -> Iterator[tuple[int, Mapping[FieldType, Sequence[str]]]]:
         """The identifiers in each row's contact: by its columns, else by the ledger."""
         names = ("social_profiles", "emails", "phones")
@@ -254,19 +253,19 @@ class Withholder:
             for row, position in of_request[stored.request_id]:
                 yield row, contact_of(records[position]).texts
 
-    def _blanked(self, rows: Any, is_withheld: npt.NDArray[np.bool_]) -> Any:
+    def _blanked(self, rows: Rows, is_withheld: npt.NDArray[np.bool_]) -> Rows:
         """The rows, of which those that are withheld tell only that they are suppressed."""
         mask = pa.array(is_withheld)
         self._recount(rows.filter(mask))
-        kept: dict[str, Any] = {"status": "suppressed", "from_ledger": False}
+        kept: dict[str, object] = {"status": "suppressed", "from_ledger": False}
         for name in self._added_schema.names:
             index = rows.schema.get_field_index(name)
             field = rows.schema.field(index)
-            value = _arrow.scalar(kept.get(name.removeprefix(self._prefix)), type=field.type)
-            rows = rows.set_column(index, field, _compute.if_else(mask, value, rows.column(index)))
+            value = pa.scalar(kept.get(name.removeprefix(self._prefix)), type=field.type)
+            rows = rows.set_column(index, field, pc.if_else(mask, value, rows.column(index)))
         return rows
 
-    def _recount(self, withheld: Any) -> None:
+    def _recount(self, withheld: pa.Table | pa.RecordBatch) -> None:
         """Count these rows in the report as suppressed, and no more as what they were."""
         report = self._report()
         report.suppressed += withheld.num_rows

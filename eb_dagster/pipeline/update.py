@@ -30,10 +30,6 @@ from eb_dagster.pipeline.window import Window
 from eb_dagster.tables.keyed_rows import NO_ROW, KeyedRows, texts_in
 from eb_dagster.tables.source import BATCH_ROWS, InputColumns, Source, joined_schema, table_source
 
-# pyarrow-stubs leaves much of these unknown.
-_arrow: Final[Any] = pa
-_compute: Final[Any] = pc
-
 _Mask = npt.NDArray[np.bool_]
 _Indices = npt.NDArray[np.int64]
 
@@ -72,9 +68,9 @@ class Update:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The table that results: nothing is sent before the first batch is asked for."""
-        table: Any = self.rows.table
+        table = self.rows.table
         columns = [*table.columns, *self._added_columns().columns]
-        yield from _arrow.Table.from_arrays(columns, schema=self.schema).to_batches(BATCH_ROWS)
+        yield from pa.Table.from_arrays(columns, schema=self.schema).to_batches(BATCH_ROWS)
 
     def _added_columns(self) -> pa.Table:
         """The added columns of all rows."""
@@ -116,9 +112,7 @@ class Update:
                 return np.zeros(len(is_same), dtype=np.bool_)
             then = texts_in(_values_of(self.earlier.others[name], self.rows.earlier_row))
             now = texts_in(self.rows.table[name])
-            differs = _compute.coalesce(
-                _compute.not_equal(then, now), _compute.xor(then.is_null(), now.is_null())
-            )
+            differs = pc.coalesce(pc.not_equal(then, now), pc.xor(then.is_null(), now.is_null()))
             is_same &= ~np.asarray(differs, dtype=np.bool_)
         return is_same
 
@@ -128,9 +122,7 @@ class Update:
         is_kept = self._is_found_before()
         if settings.max_age is not None:
             since = (time.time() - settings.max_age.total_seconds()) * 1e6
-            is_recent = _compute.greater_equal(
-                earlier[self._name("enriched_at")].cast(pa.int64()), int(since)
-            )
+            is_recent = pc.greater_equal(earlier[self._name("enriched_at")].cast(pa.int64()), int(since))
             is_kept &= np.asarray(is_recent.fill_null(False), dtype=np.bool_)
         for field in settings.required_fields:
             name = self._name(_COLUMN_OF_FIELD[field])
@@ -220,12 +212,12 @@ class Update:
         for rows, table in parts:
             index[rows] = np.arange(start, start + table.num_rows)
             start += table.num_rows
-        tables: list[Any] = [table.cast(self.setup.added_schema) for _, table in parts]
-        return _arrow.concat_tables(tables).take(_arrow.array(index))
+        tables = [table.cast(self.setup.added_schema) for _, table in parts]
+        return pa.concat_tables(tables).take(pa.array(index))
 
     def _count(self, report: Report, columns: pa.Table, is_asked: _Mask) -> None:
         """Add to the report of what was asked those rows that were kept."""
-        kept: Any = columns.filter(_arrow.array(~is_asked))
+        kept = columns.filter(pa.array(~is_asked))
         report.kept += kept.num_rows
         report.gone += int(np.count_nonzero(self.rows.is_gone))
         report.rows += kept.num_rows
@@ -256,15 +248,15 @@ class Update:
         return _values_of(self.earlier.added_columns, chosen)
 
     def _source(self, rows: _Indices) -> Source:
-        table: Any = self.rows.table
-        return table_source(table.take(_arrow.array(rows)))
+        table = self.rows.table
+        return table_source(table.take(pa.array(rows)))
 
 
 def _values_of(values: Any, rows: _Indices) -> Any:
     """The values at these rows, null for `NO_ROW`."""
-    return values.take(_arrow.array(rows, mask=rows == NO_ROW))
+    return values.take(pa.array(rows, mask=rows == NO_ROW))
 
 
 def _is_status(rows: Any, name: str, *statuses: str) -> _Mask:
-    is_one = _compute.is_in(rows[name], value_set=_arrow.array(statuses, type=pa.string()))
+    is_one = pc.is_in(rows[name], value_set=pa.array(statuses, type=pa.string()))
     return np.asarray(is_one, dtype=np.bool_)

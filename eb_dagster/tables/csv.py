@@ -14,7 +14,7 @@ import itertools
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple, TextIO, TypeAlias
+from typing import IO, Final, NamedTuple, TextIO, TypeAlias
 
 import pyarrow as pa
 
@@ -374,12 +374,12 @@ def write_text(
 
 
 class _TextWriter:
-    def __init__(self, sink: BinaryIO, rows: CsvRows, *, has_mark: bool) -> None:
+    def __init__(self, sink: IO[bytes], rows: CsvRows, *, has_mark: bool) -> None:
         self._sink, self._rows = sink, rows
         sink.write(codecs.BOM_UTF8 if has_mark else b"")
         sink.write(rows.header())
 
-    def add(self, batch: Any) -> None:
+    def add(self, batch: pa.RecordBatch) -> None:
         self._sink.write(self._rows.rows(batch))
 
     def end(self) -> None:

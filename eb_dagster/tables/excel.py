@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import IO, Any, Final
 
 import pyarrow as pa
 
@@ -27,9 +27,6 @@ _MOST_EXACT: Final = 2**53
 _FIRST_DAY: Final = 1900
 _SAMPLE_ROWS: Final = 200
 _CHARACTERS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
-
-# pyarrow-stubs leaves much of it unknown.
-_arrow: Final[Any] = pa
 
 
 def _imported(module: str) -> Any:
@@ -87,24 +84,24 @@ def _chosen(path: Path, book: Any, sheet: str | None) -> tuple[str, list[str]]:
     return filled[0], [f"sheet {filled[0]!r} is read"] if len(names) > 1 else []
 
 
-def _source(path: Path, rows: Sequence[Sequence[Any]], notes: list[str]) -> Source:
+def _source(path: Path, rows: Sequence[Sequence[object]], notes: list[str]) -> Source:
     above, header = _header_of(path, rows)
     if above:
         notes.append(f"{'1 row' if above == 1 else f'{above:,} rows'} above the header passed over")
     columns = _columns_below(rows[above + 1 :], len(header))
     found = FoundTypes([(name, *[None] * 6) for name in header])
     found.add(columns)
-    schema = _arrow.schema([*zip(header, found.types({}), strict=True)])
+    schema = pa.schema([*zip(header, found.types({}), strict=True)])
     arrays = [
         column_of(field.name, values, field.type) for field, values in zip(schema, columns, strict=True)
     ]
-    table = _arrow.Table.from_arrays(arrays, schema=schema)
+    table = pa.Table.from_arrays(arrays, schema=schema)
     source = Source(schema, table.num_rows, lambda: iter(table.to_batches(BATCH_ROWS)))
     source.notes = notes
     return source
 
 
-def _header_of(path: Path, rows: Sequence[Sequence[Any]]) -> tuple[int, list[str]]:
+def _header_of(path: Path, rows: Sequence[Sequence[object]]) -> tuple[int, list[str]]:
     """How many rows stand above the header, and the names in it."""
     sample = [[_plain_text(cell) for cell in row] for row in rows[:_SAMPLE_ROWS]]
     above = find_header(sample)
@@ -116,7 +113,7 @@ def _header_of(path: Path, rows: Sequence[Sequence[Any]]) -> tuple[int, list[str
     return above, header
 
 
-def _columns_below(rows: Sequence[Sequence[Any]], count: int) -> list[list[Any]]:
+def _columns_below(rows: Sequence[Sequence[object]], count: int) -> list[list[object]]:
     """The cells by column, without blank rows."""
     filled = [row for row in rows if any(cell not in ("", None) for cell in row)]
     return [
@@ -124,15 +121,15 @@ def _columns_below(rows: Sequence[Sequence[Any]], count: int) -> list[list[Any]]
     ]
 
 
-def _cell(cell: Any) -> Any:
+def _cell(cell: object) -> object:
     return None if cell in ("", None) else cell
 
 
-def _plain_text(cell: Any) -> str:
+def _plain_text(cell: object) -> str:
     return "" if cell is None else str(cell)
 
 
-def _whole(values: list[Any]) -> list[Any]:
+def _whole(values: list[object]) -> list[object]:
     """Numbers as whole ones, where no other stands beside them: a spreadsheet keeps every number with a fraction."""
     numbers = [value for value in values if isinstance(value, float)]
     is_text = any(isinstance(value, str) for value in values)
@@ -144,16 +141,14 @@ def _whole(values: list[Any]) -> list[Any]:
 class ExcelWriter:
     """Writes one sheet. A text is written as a text, so that nothing in it is ever run as a formula."""
 
-    def __init__(self, sink: BinaryIO, columns: Sequence[str]) -> None:
+    def __init__(self, sink: IO[bytes], columns: Sequence[str]) -> None:
         writer = _imported("xlsxwriter")
         # Rows wait there for the end, one after the other, in a folder that only its owner can read.
         self._folder = tempfile.TemporaryDirectory(prefix="eb_dagster-")
         self._book = writer.Workbook(sink, {"constant_memory": True, "tmpdir": self._folder.name})
         self._sheet = self._book.add_worksheet("contacts")
-        self._formats = {
-            dt.datetime: self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"}),
-            dt.date: self._book.add_format({"num_format": "yyyy-mm-dd"}),
-        }
+        self._time_format = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
+        self._day_format = self._book.add_format({"num_format": "yyyy-mm-dd"})
         bold = self._book.add_format({"bold": True})
         self._columns = columns
         self._sheet.freeze_panes(1, 0)
@@ -161,7 +156,7 @@ class ExcelWriter:
             self._sheet.write_string(0, place, name, bold)
         self._row = 0
 
-    def add(self, batch: Any) -> None:
+    def add(self, batch: pa.RecordBatch) -> None:
         """Write the rows of a batch. Raises `InputError` if a sheet has no room for one."""
         for cells in zip(*map(_cells, batch.columns), strict=True):
             self._row += 1
@@ -171,19 +166,20 @@ class ExcelWriter:
                 if cell is not None:
                     self._write(place, cell)
 
-    def _write(self, place: int, cell: Any) -> None:
-        kind = cast("type[object]", type(cell))
-        if kind is str:
+    def _write(self, place: int, cell: object) -> None:
+        if isinstance(cell, str):
             if len(cell) > _LONGEST_TEXT:
                 raise InputError(
                     f"column {listed([self._columns[place]])} holds a text that is too long for a cell of a spreadsheet; "
                     "write CSV or Parquet instead, or leave the column out"
                 )
             self._sheet.write_string(self._row, place, _CHARACTERS.sub("\ufffd", cell))
-        elif kind is bool:
+        elif isinstance(cell, bool):
             self._sheet.write_boolean(self._row, place, cell)
-        elif kind in self._formats:
-            self._sheet.write_datetime(self._row, place, cell, self._formats[kind])
+        elif isinstance(cell, dt.date):
+            # A time is a day too, and a time to the nanosecond is one of pandas.
+            day_format = self._time_format if isinstance(cell, dt.datetime) else self._day_format
+            self._sheet.write_datetime(self._row, place, cell, day_format)
         else:
             self._sheet.write_number(self._row, place, cell)
 
@@ -197,7 +193,7 @@ class ExcelWriter:
         self._folder.cleanup()
 
 
-def _cells(column: Any) -> Iterator[Any]:
+def _cells(column: pa.Array) -> Iterator[object]:
     """Texts, numbers, days and yes or no, as they are; all else as the text that a CSV would have."""
     type_ = column.type
     is_day = pa.types.is_date(type_) or (pa.types.is_timestamp(type_) and type_.tz is None)
@@ -207,7 +203,7 @@ def _cells(column: Any) -> Iterator[Any]:
     return (_or_text(cell) for cell in column.to_pylist())
 
 
-def _or_text(cell: Any) -> Any:
+def _or_text(cell: object) -> object:
     if isinstance(cell, dt.date):
         return cell if cell.year >= _FIRST_DAY else cell.isoformat()
     if isinstance(cell, float) and not abs(cell) < float("inf"):

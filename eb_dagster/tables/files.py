@@ -9,7 +9,7 @@ import tempfile
 import weakref
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.tables import csv
@@ -71,13 +71,10 @@ def open_text(
     header_line: int | None = None,
 ) -> csv.TextTable:
     """The text table in a file or an object, compressed or not. Raises as `TextTable` does, and `ConfigError`."""
-    is_local = isinstance(path, Path) and not is_compressed(path)
-    local = path if is_local else private_copy(path)
-    table = csv.TextTable(
-        cast("Path", local), encoding=encoding, separator=separator, header_line=header_line
-    )
-    if not is_local:
-        weakref.finalize(table, shutil.rmtree, cast("Path", local).parent, ignore_errors=True)
+    local = path if isinstance(path, Path) and not is_compressed(path) else private_copy(path)
+    table = csv.TextTable(local, encoding=encoding, separator=separator, header_line=header_line)
+    if local is not path:
+        weakref.finalize(table, shutil.rmtree, local.parent, ignore_errors=True)
     return table
 
 
@@ -121,7 +118,7 @@ def private_copy(path: Place) -> Path:
 
 def _copy(path: Place, target: BinaryIO) -> None:
     try:
-        with cast("Any", path.open("rb") if isinstance(path, Path) else path.open()) as file:
+        with path.open("rb") if isinstance(path, Path) else path.open() as file:
             opened = gzip.GzipFile(fileobj=file) if is_compressed(path) else file
             shutil.copyfileobj(opened, target, 2**20)
     except FileNotFoundError:

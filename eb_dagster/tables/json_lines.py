@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import IO, Final, cast
 
 import msgspec
 import pyarrow as pa
@@ -16,9 +16,6 @@ from eb_dagster.tables.query_types import FoundTypes, column_of
 from eb_dagster.tables.source import BATCH_ROWS, Source
 
 SUFFIXES: Final = (".ndjson", ".jsonl")
-
-# pyarrow-stubs leaves much of it unknown.
-_arrow: Final[Any] = pa
 
 
 def json_source(path: Path) -> Source:
@@ -41,17 +38,17 @@ def json_source(path: Path) -> Source:
     found = FoundTypes([(name, *[None] * 6) for name in names])
     for records in _records(path):
         found.add(_columns(records, list(names)))
-    schema = _arrow.schema([*zip(names, found.types({}), strict=True)])
+    schema = pa.schema([*zip(names, found.types({}), strict=True)])
     return Source(schema, rows, lambda: _batches(path, schema))
 
 
-def _batches(path: Path, schema: Any) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for records in _records(path):
         columns = _columns(records, schema.names)
         arrays = [
             column_of(field.name, values, field.type) for field, values in zip(schema, columns, strict=True)
         ]
-        yield _arrow.RecordBatch.from_arrays(arrays, schema=schema)
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _columns(records: Sequence[dict[str, object]], names: Sequence[str]) -> Iterator[list[object]]:
@@ -66,9 +63,9 @@ def _records(path: Path) -> Generator[list[dict[str, object]]]:
             yield [_object(decode, text, path, number) for number, text in block if text.strip()]
 
 
-def _object(decode: Any, text: bytes, path: Path, number: int) -> dict[str, object]:
+def _object(decode: Callable[[bytes], object], text: bytes, path: Path, number: int) -> dict[str, object]:
     try:
-        record: object = decode(text)
+        record = decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         record = None
     if not isinstance(record, dict):
@@ -79,10 +76,10 @@ def _object(decode: Any, text: bytes, path: Path, number: int) -> dict[str, obje
 class JsonLinesWriter:
     """Writes each row as an object with all of its columns."""
 
-    def __init__(self, sink: BinaryIO) -> None:
+    def __init__(self, sink: IO[bytes]) -> None:
         self._sink = sink
 
-    def add(self, batch: Any) -> None:
+    def add(self, batch: pa.RecordBatch) -> None:
         """Write the rows of a batch."""
         self._sink.write(json_lines(batch))
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,6 @@ import pyarrow.compute as pc
 
 from eb_dagster.errors import InputError, closest
 from eb_dagster.identifiers.columns import listed
-
-# pyarrow-stubs leaves much of these unknown.
-_arrow: Final[Any] = pa
-_compute: Final[Any] = pc
 
 _MOST_ROWS_NAMED: Final = 10
 NO_ROW: Final = -1
@@ -63,10 +58,10 @@ def keyed_rows(today: pa.Table, earlier: pa.Table, *, key: str) -> KeyedRows:
     return KeyedRows(table, earlier_row, is_gone)
 
 
-def texts_in(column: Any) -> Any:
+def texts_in(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """A column as texts, blank ones as null."""
     texts = column.cast(pa.string())
-    return _compute.if_else(_compute.equal(_compute.utf8_trim_whitespace(texts), ""), None, texts)
+    return pc.if_else(pc.equal(pc.utf8_trim_whitespace(texts), ""), None, texts)
 
 
 def _check_names(table: pa.Table, what: str) -> None:
@@ -75,7 +70,7 @@ def _check_names(table: pa.Table, what: str) -> None:
         raise InputError(f"{what} has more than one column called [{listed(twice)}]; rename one")
 
 
-def _keys_of(table: pa.Table, key: str, what: str) -> Any:
+def _keys_of(table: pa.Table, key: str, what: str) -> pa.Array:
     """The keys of a table as texts, each of them once."""
     names = table.column_names
     if key not in names:
@@ -86,7 +81,7 @@ def _keys_of(table: pa.Table, key: str, what: str) -> Any:
             else f"check the spelling: did you mean {listed([close])}?"
         )
         raise InputError(f"{what} has no column {listed([key])} to tell its rows apart; {meant}")
-    column = _column(table, key)
+    column = table[key]
     try:
         # Whole numbers become fractions where one of a column was blank once.
         keys = texts_in(column.cast(pa.int64()) if pa.types.is_floating(column.type) else column)
@@ -95,12 +90,12 @@ def _keys_of(table: pa.Table, key: str, what: str) -> Any:
             f"the key {listed([key])} of {what} is neither text nor whole numbers; name another column"
         ) from None
     # Whatever it came in, it is looked for as a whole.
-    whole = _arrow.concat_arrays(keys.chunks) if keys.num_chunks else _arrow.array([], type=pa.string())
+    whole = pa.concat_arrays(keys.chunks) if keys.num_chunks else pa.array([], type=pa.string())
     _check_unique(whole, key, what)
     return whole
 
 
-def _check_unique(keys: Any, key: str, what: str) -> None:
+def _check_unique(keys: pa.Array, key: str, what: str) -> None:
     is_blank = np.asarray(keys.is_null())
     if is_blank.any():
         raise InputError(
@@ -123,8 +118,8 @@ def _rows(mask: npt.NDArray[np.bool_]) -> str:
     return f"{count} ({some}{more}, counted from 1 below the header)"
 
 
-def _indices(keys: Any, *, among: Any) -> npt.NDArray[np.int64]:
-    indices = _compute.index_in(keys, value_set=among).cast(pa.int64())
+def _indices(keys: pa.Array, *, among: pa.Array) -> npt.NDArray[np.int64]:
+    indices = pc.index_in(keys, value_set=among).cast(pa.int64())
     return np.asarray(indices.fill_null(NO_ROW), dtype=np.int64)
 
 
@@ -137,35 +132,25 @@ def _merged(
     has_gone: bool,
 ) -> pa.Table:
     columns = {
-        field.name: _both(_column(today, field.name), _as_today(earlier, field, is_read=has_gone)).take(
-            pa.array(rows)
-        )
-        for field in _fields(today)
+        field.name: _both(today[field.name], _as_today(earlier, field, is_read=has_gone)).take(pa.array(rows))
+        for field in today.schema
     }
-    indices = _arrow.array(earlier_row, mask=earlier_row == NO_ROW)
-    for field in _fields(earlier):
+    indices = pa.array(earlier_row, mask=earlier_row == NO_ROW)
+    for field in earlier.schema:
         if field.name not in columns:
-            columns[field.name] = _column(earlier, field.name).take(indices)
+            columns[field.name] = earlier[field.name].take(indices)
     return pa.table(columns)
 
 
-def _fields(table: pa.Table) -> Sequence[Any]:
-    return [*table.schema]
+def _both(today: pa.ChunkedArray, earlier: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([*today.chunks, *earlier.chunks], type=today.type)
 
 
-def _column(table: Any, name: str) -> Any:
-    return table[name]
-
-
-def _both(today: Any, earlier: Any) -> Any:
-    return _arrow.chunked_array([*today.chunks, *earlier.chunks], type=today.type)
-
-
-def _as_today(earlier: pa.Table, field: Any, *, is_read: bool) -> Any:
+def _as_today(earlier: pa.Table, field: pa.Field, *, is_read: bool) -> pa.ChunkedArray:
     """A column of the earlier table with today's type; nulls if it has none."""
     if not is_read or field.name not in earlier.column_names:
-        return _arrow.chunked_array([pa.nulls(earlier.num_rows, field.type)])
-    column = _column(earlier, field.name)
+        return pa.chunked_array([pa.nulls(earlier.num_rows, field.type)])
+    column = earlier[field.name]
     try:
         return column.cast(field.type)
     except (pa.ArrowException, NotImplementedError):

@@ -13,14 +13,14 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self, TypeAlias, cast
+from typing import Final, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import pyarrow as pa
 
 from eb_dagster.errors import ConfigError
-from eb_dagster.tables.stores import AzureRefused, Store, store_of
+from eb_dagster.tables.stores import AzureRefused, ReadableFile, Store, store_of
 
 _SCHEME: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
 _BUCKET: Final = r"[a-z0-9][a-z0-9._-]*[a-z0-9]"
@@ -87,7 +87,7 @@ class ObjectPath:
 
     is_file = exists
 
-    def open(self) -> Any:
+    def open(self) -> ReadableFile:
         """Open the object for reading. Raises `FileNotFoundError`, or `ConfigError` that says why not."""
         with self._telling("be read", but=FileNotFoundError):
             return self._store().open(self.key)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO, Final, Self, TypeAlias, cast
+from typing import BinaryIO, Final, Self, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +20,6 @@ from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.atomic_file import moved_aside, published
 from eb_dagster.tables.object_store import Place
 from eb_dagster.tables.source import BATCH_ROWS, Source
-
-# pyarrow-stubs leaves much of these unknown.
-_arrow: Final[Any] = pa
-_parquet: Final[Any] = pq
 
 ROW_GROUP_ROWS: Final = 16_384
 _BUFFER_BYTES: Final = 2**16
@@ -98,7 +94,7 @@ def check_types(schema: pa.Schema) -> None:
 
 
 def _unwritable(schema: pa.Schema) -> InputError:
-    fields: list[Any] = [field for field in cast("Any", schema) if not _can_write(pa.schema([field]))]
+    fields = [field for field in schema if not _can_write(pa.schema([field]))]
     kinds = ", ".join(sorted({str(field.type).partition("<")[0] for field in fields}))
     return InputError(
         f"Parquet has no type for columns {listed([field.name for field in fields])} ({kinds}); leave them out, or cast them to text"
@@ -107,11 +103,10 @@ def _unwritable(schema: pa.Schema) -> InputError:
 
 def _can_write(schema: pa.Schema) -> bool:
     # A row too: of some types, only that is refused.
-    kinds: list[Any] = [*schema.types]
-    bare = pa.schema([pa.field(str(index), kind) for index, kind in enumerate(kinds)])
+    bare = pa.schema([pa.field(str(index), kind) for index, kind in enumerate(schema.types)])
     try:
-        nothing = _arrow.Table.from_arrays([pa.nulls(1, kind) for kind in kinds], schema=bare)
-        _parquet.write_table(nothing, io.BytesIO())
+        nothing = pa.Table.from_arrays([pa.nulls(1, kind) for kind in schema.types], schema=bare)
+        pq.write_table(nothing, io.BytesIO())
     except (pa.ArrowException, OSError):
         return False
     return True
@@ -186,9 +181,8 @@ def read_batches(file: pq.ParquetFile, rows: int) -> Iterator[pa.RecordBatch]:
 
     It reads one row group after the other: pyarrow would hold more, the more of them it reads as one.
     """
-    reader = cast("Any", file)
-    for number in range(reader.num_row_groups):
-        yield from reader.iter_batches(rows, row_groups=[number], use_threads=False)
+    for number in range(file.num_row_groups):
+        yield from file.iter_batches(rows, row_groups=[number], use_threads=False)
 
 
 def read_metadata(path: Place) -> dict[str, str] | None:
@@ -224,12 +218,12 @@ def _opened(path: Place) -> pq.ParquetFile:
     if isinstance(path, Path):
         return _opened_file(path)
     # Only what is asked for is fetched of an object, and each column's chunk as a whole.
-    return _parquet.ParquetFile(path.open(), pre_buffer=True)
+    return pq.ParquetFile(path.open(), pre_buffer=True)
 
 
 def _opened_file(file: Path | BinaryIO) -> pq.ParquetFile:
     # A piece at a time, and not the whole of each column's chunk.
-    return _parquet.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
+    return pq.ParquetFile(file, pre_buffer=False, buffer_size=_BUFFER_BYTES)
 
 
 def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int) -> Iterator[pa.Table]:
@@ -252,9 +246,9 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int)
         yield _group(held, schema)
 
 
-def _group(batches: list[Any], schema: pa.Schema) -> pa.Table:
+def _group(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     whole = [
-        _arrow.RecordBatch.from_arrays(
+        pa.RecordBatch.from_arrays(
             [_without_null_codes(column) for column in batch.columns], schema=batch.schema
         )
         for batch in batches
@@ -262,20 +256,18 @@ def _group(batches: list[Any], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_batches(whole, schema=schema)
 
 
-def _without_null_codes(column: Any) -> Any:
+def _without_null_codes(column: pa.Array) -> pa.Array:
     """A dictionary in which no entry is null: Parquet takes no other."""
-    if not (pa.types.is_dictionary(column.type) and column.dictionary.null_count):
+    if not (isinstance(column, pa.DictionaryArray) and column.dictionary.null_count):
         return column
     is_there = column.dictionary.is_valid()
     moved = number_array(np.cumsum(is_there) - 1, pa.int64(), is_null=~np.asarray(is_there))
-    codes = cast("Any", moved.take(column.indices)).cast(column.type.index_type)
-    return _arrow.DictionaryArray.from_arrays(
-        codes, column.dictionary.drop_null(), ordered=column.type.ordered
-    )
+    codes = moved.take(column.indices).cast(column.type.index_type)
+    return pa.DictionaryArray.from_arrays(codes, column.dictionary.drop_null(), ordered=column.type.ordered)
 
 
 def _without_facts(schema: pa.Schema) -> pa.Schema:
     # The input may be a table of ours, whose facts are not those of this one.
     metadata = schema.metadata or {}
     of_others = {name: fact for name, fact in metadata.items() if not name.startswith(_PREFIX.encode())}
-    return cast("Any", schema).with_metadata(of_others)
+    return schema.with_metadata(of_others)

@@ -27,9 +27,6 @@ from eb_dagster.tables.spool import spooled
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
-# pyarrow-stubs leaves much of it unknown.
-_arrow: Final[Any] = pa
-
 QueryConnection: TypeAlias = Any
 """A URL of SQLAlchemy's kind, the path of a DuckDB or SQLite file, an engine or a connection of SQLAlchemy's, or a
 connection of DuckDB, ADBC or Snowflake, or a client of BigQuery."""
@@ -217,7 +214,7 @@ def _engine(address: str | sa.URL) -> sa.Engine:
         # Without the cause, which may quote the end of a password.
         raise ConfigError("the query's connection is no URL; give one such as postgresql://…") from None
     backend = url.get_backend_name()
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, bool] = {}
     if backend == "sqlite":
         arguments["check_same_thread"] = False
         if not Path(url.database or "").is_file() and not (url.database or "").startswith("file:"):
@@ -250,15 +247,15 @@ def _run(sql: str, connection: sa.Connection) -> Any:
     return result.yield_per(BATCH_ROWS)
 
 
-def _typed_stream(sql: str, connection: sa.Connection) -> Iterator[Any]:
+def _typed_stream(sql: str, connection: sa.Connection) -> Stream:
     with contextlib.closing(_run(sql, connection)) as result:
         description = result.cursor.description
-        schema = _arrow.schema([(column[0], postgresql_type(column)) for column in description])
+        schema = pa.schema([(column[0], postgresql_type(column)) for column in description])
         yield schema
         yield from _batches(result, schema)
 
 
-def _untyped_stream(sql: str, connection: sa.Connection) -> Iterator[Any]:
+def _untyped_stream(sql: str, connection: sa.Connection) -> Stream:
     declared: dict[str, str] = {}
     if connection.dialect.name == "sqlite":
         if not connection.connection.dbapi_connection.in_transaction:  # pyright: ignore
@@ -271,19 +268,19 @@ def _untyped_stream(sql: str, connection: sa.Connection) -> Iterator[Any]:
         for rows in result.partitions(BATCH_ROWS):
             found.add(zip(*rows, strict=True))
     types = found.types(declared)
-    schema = _arrow.schema([(column[0], type_) for column, type_ in zip(description, types, strict=True)])
+    schema = pa.schema([(column[0], type_) for column, type_ in zip(description, types, strict=True)])
     yield schema
     with contextlib.closing(_run(sql, connection)) as result:
         yield from _batches(result, schema)
 
 
-def _batches(result: Any, schema: Any) -> Iterator[Any]:
+def _batches(result: Any, schema: pa.Schema) -> Stream:
     for rows in result.partitions(BATCH_ROWS):
         columns = zip(*rows, strict=True)
         arrays = [
             column_of(field.name, values, field.type) for field, values in zip(schema, columns, strict=True)
         ]
-        yield _arrow.RecordBatch.from_arrays(arrays, schema=schema)
+        yield pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _declared_in_sqlite(sql: str, connection: sa.Connection) -> dict[str, str]:

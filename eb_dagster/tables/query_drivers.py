@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.tables.source import BATCH_ROWS
-
-# pyarrow-stubs leaves much of it unknown, and the drivers are not typed.
-_arrow: Final[Any] = pa
 
 Stream: TypeAlias = Generator[Any, None, None]
 """The schema, then the batches."""
@@ -60,26 +57,25 @@ def unreachable(name: str) -> ConfigError:
     )
 
 
-def _without_extensions(schema: Any) -> pa.Schema:
-    return _arrow.schema([field.remove_metadata().with_type(_stored_type(field.type)) for field in schema])
+def _without_extensions(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.remove_metadata().with_type(_stored_type(field.type)) for field in schema])
 
 
-def _stored_type(type_: Any) -> pa.DataType:
+def _stored_type(type_: pa.DataType) -> pa.DataType:
     # Such as numbers of PostgreSQL that ADBC hands over as text. Few tables have a place for others.
     return type_.storage_type if isinstance(type_, pa.BaseExtensionType) else type_
 
 
-def _as_stored(batch: Any, schema: pa.Schema) -> Any:
+def _as_stored(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     if batch.schema.equals(schema):
         return batch
     columns = [
-        column.storage if isinstance(column.type, pa.BaseExtensionType) else column
-        for column in batch.columns
+        column.storage if isinstance(column, pa.ExtensionArray) else column for column in batch.columns
     ]
-    return _arrow.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _streamed(reader: Any) -> Iterator[Any]:
+def _streamed(reader: pa.RecordBatchReader) -> Stream:
     schema = _without_extensions(reader.schema)
     yield schema
     for batch in reader:
@@ -179,7 +175,7 @@ def snowflake_stream(sql: str, connection: Any) -> Stream:
     with contextlib.closing(connection.cursor()) as cursor:
         try:
             cursor.execute(sql)
-            schema = _arrow.schema([(column.name, _snowflake_type(column)) for column in cursor.description])
+            schema = pa.schema([(column.name, _snowflake_type(column)) for column in cursor.description])
             yield schema
             # Of integers, each batch has the smallest type that holds its own.
             for table in cursor.fetch_arrow_batches():
@@ -222,7 +218,7 @@ def bigquery_stream(sql: str, client: Any) -> Stream:
     of_login = import_module("google.auth.exceptions")
     try:
         rows = client.query(sql).result()
-        batches = iter(cast("Iterable[Any]", rows.to_arrow_iterable()))
+        batches: Iterator[pa.RecordBatch] = iter(rows.to_arrow_iterable())
         first = next(batches, None)
         yield first.schema if first is not None else rows.to_arrow().schema
         if first is not None:

@@ -13,9 +13,6 @@ import pyarrow as pa
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers.columns import listed
 
-# pyarrow-stubs leaves much of it unknown.
-_arrow: Final[Any] = pa
-
 _UTC: Final = pa.timestamp("us", "UTC")
 _MOST_DIGITS: Final = 38
 _NUMERIC: Final = 1700
@@ -135,16 +132,16 @@ def _declared_type(declared: str) -> pa.DataType | None:
     return None
 
 
-def column_of(name: str, values: Sequence[Any], type_: pa.DataType) -> Any:
+def column_of(name: str, values: Sequence[Any], type_: pa.DataType) -> pa.Array:
     """Values as an Arrow column. Raises `InputError` if one does not fit; it is not shown."""
     try:
         if pa.types.is_string(type_):
             if {*map(type, values)} <= {str, type(None)}:
-                return _arrow.array(values, type_)
-            return _arrow.array([_text(value) for value in values], type_)
+                return pa.array(values, type_)
+            return pa.array([_text(value) for value in values], type_)
         if pa.types.is_binary(type_):
-            return _arrow.array([None if value is None else bytes(value) for value in values], type_)
-        return _arrow.array(values, type_)
+            return pa.array([None if value is None else bytes(value) for value in values], type_)
+        return pa.array(values, type_)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         raise InputError(
             f"the query's column {listed([name])} holds a value that has no place in a column of type {type_}; cast "

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import Any, BinaryIO, Final, Protocol, cast
+from typing import IO, Final, Protocol, cast
 
 import pyarrow as pa
 
@@ -24,7 +24,7 @@ GZIP: Final = ".gz"
 class RowWriter(Protocol):
     """Writes one file from its start."""
 
-    def add(self, batch: Any) -> None:
+    def add(self, batch: pa.RecordBatch) -> None:
         """Write the rows of a batch."""
         ...
 
@@ -40,7 +40,7 @@ class RowWriter(Protocol):
 def write_rows(
     batches: Iterable[pa.RecordBatch],
     target: Place | None,
-    start: Callable[[BinaryIO], RowWriter],
+    start: Callable[[IO[bytes]], RowWriter],
     *,
     revise: Callable[[], Revision | None] | None = None,
 ) -> int:
@@ -71,15 +71,15 @@ def write_rows(
 
 def _write(
     batches: Iterable[pa.RecordBatch],
-    sink: BinaryIO,
-    start: Callable[[BinaryIO], RowWriter],
+    sink: IO[bytes],
+    start: Callable[[IO[bytes]], RowWriter],
     target: Place | None,
 ) -> int:
     rows = 0
     with contextlib.ExitStack() as stack:
         if target is not None and target.name.lower().endswith(GZIP):
             # Without a time and a name, so that the same table gives the same bytes.
-            sink = cast("BinaryIO", stack.enter_context(gzip.GzipFile("", "wb", 6, sink, mtime=0)))
+            sink = cast("IO[bytes]", stack.enter_context(gzip.GzipFile("", "wb", 6, sink, mtime=0)))
         writer = start(sink)
         stack.callback(writer.close)
         for batch in batches:
@@ -90,10 +90,10 @@ def _write(
 
 
 @contextlib.contextmanager
-def _published(target: Place | None) -> Generator[BinaryIO]:
+def _published(target: Place | None) -> Generator[IO[bytes]]:
     if target is None:
         with tempfile.TemporaryFile() as file:
-            yield cast("BinaryIO", file)
+            yield file
             file.seek(0)
             try:
                 shutil.copyfileobj(file, sys.stdout.buffer)
@@ -106,10 +106,10 @@ def _published(target: Place | None) -> Generator[BinaryIO]:
         yield sink
 
 
-def _keeping(batches: Iterable[pa.RecordBatch], kept: Any) -> Iterator[pa.RecordBatch]:
+def _keeping(batches: Iterable[pa.RecordBatch], kept: IO[bytes]) -> Iterator[pa.RecordBatch]:
     """The batches, each of which is kept in a file too, compressed."""
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    writer: Any = None
+    writer: pa.ipc.RecordBatchStreamWriter | None = None
     for batch in batches:
         writer = writer or pa.ipc.new_stream(kept, batch.schema, options=options)
         writer.write_batch(batch)

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 BATCH_ROWS: Final = 8_192
 
-# pyarrow-stubs leaves much of it unknown.
-_arrow: Final[Any] = pa
-
 
 @dataclass(frozen=True, slots=True)
 class InputColumns:
@@ -303,7 +300,7 @@ def _streamed(value: Any) -> Source:
             raise InputError(
                 f"this {type(value).__name__} is no table with named columns; make it a dataframe"
             ) from None
-    batches = _telling(cast("Iterator[pa.RecordBatch]", reader))
+    batches = _telling(reader)
     return Source(reader.schema, getattr(value, "num_rows", None), lambda: batches, is_rereadable=False)
 
 
@@ -324,14 +321,14 @@ def sliced(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBa
             yield batch.slice(start, rows)
 
 
-def joined(left: Any, right: Any, *, schema: pa.Schema) -> pa.RecordBatch:
+def joined(left: pa.RecordBatch, right: pa.RecordBatch, *, schema: pa.Schema) -> pa.RecordBatch:
     """The columns of two record batches side by side. `schema` is that of both."""
-    return _arrow.RecordBatch.from_arrays([*left.columns, *right.columns], schema=schema)
+    return pa.RecordBatch.from_arrays([*left.columns, *right.columns], schema=schema)
 
 
 def joined_schema(left: pa.Schema, right: pa.Schema) -> pa.Schema:
     """The fields of both schemas."""
-    return _arrow.schema([*left, *right])
+    return pa.schema([*left, *right])
 
 
 def _is_pandas(value: object) -> TypeGuard[pd.DataFrame]:
@@ -357,7 +354,7 @@ def _has_arrow_type(empty: Any) -> bool:
 
 def _has_one_type(column: object) -> bool:
     try:
-        _arrow.Array.from_pandas(column)
+        pa.Array.from_pandas(column)
     except (pa.ArrowException, TypeError, ValueError, OverflowError):
         return False
     return True

@@ -6,7 +6,7 @@ import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
-from typing import Any, BinaryIO, Final, cast
+from typing import Final
 
 import pyarrow as pa
 
@@ -23,15 +23,15 @@ class _Spool:
         self._schema = schema
         self._places: list[tuple[int, int]] = []
         self._lock = threading.Lock()
-        self._file = cast("BinaryIO", tempfile.TemporaryFile(prefix="eb_dagster-"))  # noqa: SIM115 - lives as long as the source
+        self._file = tempfile.TemporaryFile(prefix="eb_dagster-")  # noqa: SIM115 - lives as long as the source
         self._end = 0
         # Before the file itself is collected, which Python would warn of.
         self.close = weakref.finalize(self, self._file.close)
 
-    def add(self, batch: Any) -> None:
-        sink: Any = pa.BufferOutputStream()
+    def add(self, batch: pa.RecordBatch) -> None:
+        sink = pa.BufferOutputStream()
         # A small stream each: so any batch can be read alone, and dictionaries come along.
-        writer: Any = pa.ipc.new_stream(sink, self._schema, options=_OPTIONS)
+        writer = pa.ipc.new_stream(sink, self._schema, options=_OPTIONS)
         writer.write_batch(batch)
         writer.close()
         content = sink.getvalue()
@@ -51,7 +51,7 @@ class _Spool:
             with self._lock:
                 self._file.seek(start)
                 content = self._file.read(size)
-            yield from cast("Iterator[pa.RecordBatch]", pa.ipc.open_stream(content))
+            yield from pa.ipc.open_stream(content)
 
 
 def spooled(source: Source) -> Source:

@@ -11,7 +11,7 @@ import os
 from datetime import timedelta
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -22,6 +22,9 @@ from eb_dagster.errors import ConfigError
 _PIECE: Final = 16 << 20
 _PATIENCE: Final = timedelta(seconds=60)
 _GOOGLE_EMULATOR: Final = "STORAGE_EMULATOR_HOST"
+
+
+ReadableFile: TypeAlias = pa.NativeFile | io.BufferedReader
 
 
 class Store(Protocol):
@@ -35,7 +38,7 @@ class Store(Protocol):
         """Whether there are objects below a key, and none at it."""
         ...
 
-    def open(self, key: str) -> Any:
+    def open(self, key: str) -> ReadableFile:
         """A file to read from. Raises `FileNotFoundError`."""
         ...
 
@@ -63,22 +66,24 @@ def store_of(scheme: str, bucket: str) -> Store:
             return _AzureStore(scheme, bucket)
 
 
-def _google() -> Any:
-    settings: dict[str, Any] = {"retry_time_limit": _PATIENCE}
-    if address := os.environ.get(_GOOGLE_EMULATOR):
-        parts = urlsplit(address if "://" in address else f"http://{address}")
-        settings |= {"anonymous": True, "endpoint_override": parts.netloc, "scheme": parts.scheme}
-    return pyarrow.fs.GcsFileSystem(**settings)
+def _google() -> pyarrow.fs.FileSystem:
+    address = os.environ.get(_GOOGLE_EMULATOR)
+    if not address:
+        return pyarrow.fs.GcsFileSystem(retry_time_limit=_PATIENCE)
+    parts = urlsplit(address if "://" in address else f"http://{address}")
+    return pyarrow.fs.GcsFileSystem(
+        anonymous=True, endpoint_override=parts.netloc, scheme=parts.scheme, retry_time_limit=_PATIENCE
+    )
 
 
 class _ArrowStore:
-    def __init__(self, files: Any, bucket: str) -> None:
+    def __init__(self, files: pyarrow.fs.FileSystem, bucket: str) -> None:
         self._files, self._bucket = files, bucket
 
     def _place(self, key: str) -> str:
         return f"{self._bucket}/{key}"
 
-    def _type(self, key: str) -> Any:
+    def _type(self, key: str) -> pyarrow.fs.FileType:
         return self._files.get_file_info(self._place(key)).type
 
     def is_file(self, key: str) -> bool:
@@ -87,7 +92,7 @@ class _ArrowStore:
     def is_folder(self, key: str) -> bool:
         return self._type(key) == pyarrow.fs.FileType.Directory
 
-    def open(self, key: str) -> Any:
+    def open(self, key: str) -> ReadableFile:
         return self._files.open_input_file(self._place(key))
 
     def make_empty(self, key: str) -> None:
@@ -144,7 +149,7 @@ class _AzureStore:
         below = self._telling(self._library.list_with_delimiter, self._store, f"{key}/")
         return bool(below["objects"] or below["common_prefixes"]) and not self.is_file(key)
 
-    def open(self, key: str) -> Any:
+    def open(self, key: str) -> ReadableFile:
         return io.BufferedReader(_AzureFile(self, key), _PIECE)
 
     def read_range(self, key: str, start: int, end: int) -> bytes:

@@ -7,16 +7,12 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers.columns import listed
 
-# pyarrow-stubs leaves much of it unknown.
-Array: TypeAlias = Any
-ArrowType: TypeAlias = Any
-arrow: Any = pa
-compute: Any = pyarrow.compute
+Array: TypeAlias = pa.Array
 
 _MOST_DIGITS: Final = 38
 _LAST_YEAR: Final = 9999
@@ -34,7 +30,7 @@ _REPLACED_TYPES: Final[dict[str, pa.DataType]] = {
 _UNITS_IN_SECOND: Final = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-def loadable_type(type_: ArrowType) -> pa.DataType:
+def loadable_type(type_: pa.DataType) -> pa.DataType:
     """The type that a column has in the warehouse: text, where no other holds all of it."""
     if pa.types.is_dictionary(type_) or pa.types.is_run_end_encoded(type_):
         return loadable_type(type_.value_type)
@@ -45,16 +41,16 @@ def loadable_type(type_: ArrowType) -> pa.DataType:
     return _REPLACED_TYPES.get(str(type_)) or _loadable_plain_type(type_)
 
 
-def _loadable_plain_type(type_: ArrowType) -> pa.DataType:
+def _loadable_plain_type(type_: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(type_) and type_.unit == "ns":
         return pa.timestamp("us", type_.tz)
     is_text = pa.types.is_nested(type_) or pa.types.is_duration(type_) or pa.types.is_interval(type_)
     return pa.string() if is_text else type_
 
 
-def _loadable_decimal(type_: ArrowType) -> pa.DataType:
+def _loadable_decimal(type_: pa.DecimalType) -> pa.DataType:
     digits, scale = type_.precision + max(0, -type_.scale), max(0, type_.scale)
-    return arrow.decimal128(digits, scale) if digits <= _MOST_DIGITS else pa.string()
+    return pa.decimal128(digits, scale) if digits <= _MOST_DIGITS else pa.string()
 
 
 def as_loadable(name: str, column: Array) -> Array:
@@ -72,11 +68,11 @@ def as_loadable(name: str, column: Array) -> Array:
 
 def _converted(column: Array) -> Array:
     type_ = column.type
-    if isinstance(type_, pa.BaseExtensionType) and not isinstance(type_, pa.UuidType):
+    if isinstance(column, pa.ExtensionArray) and not isinstance(type_, pa.UuidType):
         return _converted(column.storage)
     if pa.types.is_run_end_encoded(type_):
-        return _converted(compute.run_end_decode(column))
-    if pa.types.is_dictionary(type_):
+        return _converted(pc.run_end_decode(column))
+    if isinstance(column, pa.DictionaryArray):
         return _converted(column.dictionary).take(column.indices)
     return _converted_plain(column)
 
@@ -85,19 +81,19 @@ def _converted_plain(column: Array) -> Array:
     type_, target = column.type, loadable_type(column.type)
     if (as_text := _text_writer(type_)) is not None:
         texts = [None if value is None else as_text(value) for value in _values(column)]
-        return arrow.array(texts, type=target)
+        return pa.array(texts, type=target)
     if pa.types.is_date(target) or pa.types.is_timestamp(target):
         _check_years(column)
     return column if type_ == target else column.cast(target)
 
 
 def _check_years(column: Array) -> None:
-    years = compute.min_max(compute.year(column)).as_py()
+    years = pc.min_max(pc.year(column)).as_py()
     if years["min"] is not None and not 1 <= years["min"] <= years["max"] <= _LAST_YEAR:
         raise ValueError
 
 
-def _text_writer(type_: ArrowType) -> Callable[[Any], str] | None:
+def _text_writer(type_: pa.DataType) -> Callable[[Any], str] | None:
     """What writes a value of this type as text; None if it needs no text, or Arrow itself can write it."""
     if isinstance(type_, pa.UuidType):
         return str

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, cast
-
 import pyarrow as pa
 import yaml
 
@@ -47,7 +44,7 @@ def dbt_sources(
         for table, schema in table_schemas(layout).items()
         if history or table != HISTORY
     ]
-    source: dict[str, Any] = {
+    source: dict[str, object] = {
         "name": name,
         "description": "Contacts bought from ExactBuyer, loaded by eb-dagster.",
         "schema": dataset,
@@ -57,8 +54,8 @@ def dbt_sources(
     return yaml.safe_dump({"version": 2, "sources": [source]}, sort_keys=False, allow_unicode=True, width=110)
 
 
-def _table(table: str, schema: pa.Schema, source: str) -> dict[str, Any]:
-    fields = list(cast("Iterable[Any]", schema))
+def _table(table: str, schema: pa.Schema, source: str) -> dict[str, object]:
+    fields = list(schema)
     return {
         "name": table,
         "description": TABLE_DESCRIPTIONS[table],
@@ -73,7 +70,7 @@ def _table(table: str, schema: pa.Schema, source: str) -> dict[str, Any]:
     }
 
 
-def _id_tests(table: str, source: str) -> list[Any]:
+def _id_tests(table: str, source: str) -> list[object]:
     if table == CONTACTS:
         return ["not_null", "unique"]
     target = {"to": f"source('{source}', '{CONTACTS}')", "field": ID_FIELD.name}

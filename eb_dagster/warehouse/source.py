@@ -15,7 +15,7 @@ from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
 from dlt.extract.source import DltSource
 
 from eb_dagster.errors import ConfigError, EnrichError
-from eb_dagster.tables.object_store import place
+from eb_dagster.tables.object_store import ObjectPath, place
 from eb_dagster.tables.parquet import open_parquet, read_batches
 from eb_dagster.warehouse.refusals import refuse_types
 from eb_dagster.warehouse.tables import (
@@ -31,7 +31,7 @@ from eb_dagster.warehouse.tables import (
     table_schemas,
 )
 
-EnrichedTable: TypeAlias = str | os.PathLike[str] | pa.RecordBatchReader
+EnrichedTable: TypeAlias = str | os.PathLike[str] | ObjectPath | pa.RecordBatchReader
 TableFormat: TypeAlias = Literal["delta", "iceberg"]
 
 
@@ -46,7 +46,6 @@ class SourceSettings(TypedDict, total=False):
 
 
 # pyarrow-stubs leaves much of it unknown, and dlt types its hints more narrowly than it reads them.
-arrow: Any = pa
 mark: Any = dlt.mark
 
 _ENRICHED: Final = "enriched_contacts"
@@ -185,7 +184,7 @@ def _check_format(table_format: TableFormat | None, *, is_whole: bool, history: 
 
 
 def _split_batches(
-    layout: Layout, batches: Iterable[Any], *, is_whole: bool
+    layout: Layout, batches: Iterable[pa.RecordBatch], *, is_whole: bool
 ) -> Iterator[dict[str, pa.Table]]:
     """The rows of each table, batch by batch."""
     seen: set[bytes] = set()
@@ -200,17 +199,19 @@ def is_whole_by_default(table: EnrichedTable) -> bool:
     return not isinstance(table, pa.RecordBatchReader)
 
 
-def open_table(table: EnrichedTable, stack: contextlib.ExitStack) -> tuple[pa.Schema, Iterable[Any]]:
+def open_table(
+    table: EnrichedTable, stack: contextlib.ExitStack
+) -> tuple[pa.Schema, Iterable[pa.RecordBatch]]:
     """The schema and the batches of an enriched table, open until the stack is closed."""
     if isinstance(table, pa.RecordBatchReader):
         return table.schema, table
-    file: Any = stack.enter_context(open_parquet(place(table)))
+    file = stack.enter_context(open_parquet(place(table)))
     return file.schema_arrow, read_batches(file, _BATCH_ROWS)
 
 
-def _empty_batch(schema: pa.Schema) -> Any:
-    arrays = [arrow.nulls(0, type_) for type_ in schema.types]
-    return arrow.RecordBatch.from_arrays(arrays, schema=schema)
+def _empty_batch(schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [pa.nulls(0, type_) for type_ in schema.types]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,7 +250,7 @@ class _Hints:
         return {**columns, GONE_FIELD.name: {**gone, "hard_delete": True}}
 
 
-def column_hints(schema: Any) -> dict[str, dict[str, Any]]:
+def column_hints(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """Type, nullability and description of each column, as dlt has them."""
     columns: dict[str, Any] = py_arrow_to_table_schema_columns(schema)
     for field in schema:

@@ -5,33 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
+from typing import Final, NamedTuple, TypeGuard
 
 import dlt
 import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 
 from eb_dagster.contacts.schema import CONTACT_COLUMNS, JOB_COLUMNS, Column, EntryField
 from eb_dagster.errors import InputError
 from eb_dagster.identifiers.columns import listed
 from eb_dagster.warehouse.column_types import Array, as_loadable, loadable_type
 
-# pyarrow-stubs leaves much of it unknown.
-arrow: Any = pa
-compute: Any = pyarrow.compute
-Batch: TypeAlias = Any
-Field: TypeAlias = Any
-
 CONTACTS: Final = "contacts"
 HISTORY: Final = "contact_job_history"
 _NEEDED_COLUMNS: Final = ("matched", "field_type", "query")
 
 
-def _field(name: str, description: str, type_: pa.DataType = pa.string()) -> Field:  # noqa: B008 - a constant
-    return arrow.field(name, type_, metadata={"description": description})
+def _field(name: str, description: str, type_: pa.DataType = pa.string()) -> pa.Field:  # noqa: B008 - a constant
+    return pa.field(name, type_, metadata={"description": description})
 
 
 ID_FIELD: Final = _field("contact_id", "Who this is, in each load the same.").with_nullable(False)
@@ -44,7 +38,7 @@ _POSITION_FIELD: Final = _field("position", "Place in the vendor's list, from 0.
 JOB_ID_FIELD: Final = _field("job_id", "This job of this contact.").with_nullable(False)
 
 
-def described(field: Field) -> str | None:
+def described(field: pa.Field) -> str | None:
     """What a column means, if its field says so."""
     metadata: Mapping[bytes, bytes] = field.metadata or {}
     return metadata[b"description"].decode() if b"description" in metadata else None
@@ -109,7 +103,7 @@ class Layout:
         )
 
     def split(
-        self, batch: Batch, seen: set[bytes], *, first_row: int, is_whole: bool
+        self, batch: pa.RecordBatch, seen: set[bytes], *, first_row: int, is_whole: bool
     ) -> Iterator[tuple[str, pa.Table]]:
         """The tables of one batch, of those rows that found somebody.
 
@@ -117,8 +111,8 @@ class Layout:
         """
         columns = {name: as_loadable(name, batch.column(name)) for name in self.contacts.names[1:]}
         found = self._find_contacts(batch, columns, seen, first_row=first_row)
-        rows = arrow.array(found.rows, type=pa.int64())
-        ids = arrow.array(found.ids, type=pa.string())
+        rows = pa.array(found.rows, type=pa.int64())
+        ids = pa.array(found.ids, type=pa.string())
         columns = {name: column.take(rows) for name, column in columns.items()}
         yield CONTACTS, _table(self.contacts, [ids, *columns.values()])
         for part in self.parts:
@@ -128,7 +122,7 @@ class Layout:
         yield HISTORY, _table(self.history, [ids, _job_ids(found.ids, jobs), *jobs])
 
     def _find_contacts(
-        self, batch: Batch, columns: Mapping[str, Array], seen: set[bytes], *, first_row: int
+        self, batch: pa.RecordBatch, columns: Mapping[str, Array], seen: set[bytes], *, first_row: int
     ) -> _FoundContacts:
         is_matched = batch.column(self.prefix + "matched").fill_null(False)
         matched_rows = np.flatnonzero(np.asarray(is_matched))
@@ -179,15 +173,15 @@ def _digest(value: object) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(value), digest_size=16).digest()
 
 
-def _kept_fields(schema: Any, *, without: set[str]) -> list[Field]:
+def _kept_fields(schema: pa.Schema, *, without: set[str]) -> list[pa.Field]:
     fields = [field.with_type(loadable_type(field.type)) for field in schema if field.name not in without]
     # A column without a type has no values either. It is added once it has some.
     return [field for field in fields if not pa.types.is_null(field.type)]
 
 
-def _key_values(columns: Sequence[Array], rows: Any) -> Iterator[tuple[Any, ...]]:
+def _key_values(columns: Sequence[Array], rows: npt.NDArray[np.int64]) -> Iterator[tuple[object, ...]]:
     """The values of these columns together, by row."""
-    return zip(*(column.take(arrow.array(rows)).to_pylist() for column in columns), strict=True)
+    return zip(*(column.take(pa.array(rows)).to_pylist() for column in columns), strict=True)
 
 
 def _check_enriched(schema: pa.Schema, prefix: str) -> None:
@@ -203,7 +197,7 @@ def _check_key(schema: pa.Schema, key: Sequence[str]) -> None:
         raise InputError(f"key: no columns {listed(missing)}; choose from {listed(schema.names)}")
 
 
-def _history_schema(kept: Sequence[Field], prefix: str) -> pa.Schema:
+def _history_schema(kept: Sequence[pa.Field], prefix: str) -> pa.Schema:
     job_names = [prefix + name for name in JOB_COLUMNS]
     return pa.schema([ID_FIELD, JOB_ID_FIELD, *(field for field in kept if field.name in job_names)])
 
@@ -230,17 +224,17 @@ def _as_declared(column: Column, values: Array) -> Array:
     cells = values.to_pylist()
     if pa.types.is_list(column.type) and not pa.types.is_nested(values.type):
         cells = [None if text is None else msgspec.json.decode(text) for text in cells]
-    return arrow.array(cells, type=column.type)
+    return pa.array(cells, type=column.type)
 
 
-def _table(schema: Any, arrays: Sequence[Array]) -> pa.Table:
-    return arrow.Table.from_arrays([*arrays], schema=schema.remove_metadata())
+def _table(schema: pa.Schema, arrays: Sequence[Array]) -> pa.Table:
+    return pa.Table.from_arrays([*arrays], schema=schema.remove_metadata())
 
 
 def _job_ids(contact_ids: Sequence[str], jobs: Sequence[Array]) -> Array:
     """A hash of each contact's job: dlt takes a row for new when it changes."""
     rows = zip(contact_ids, *(job.to_pylist() for job in jobs), strict=True)
-    return arrow.array([_digest(row).hex() for row in rows], type=pa.string())
+    return pa.array([_digest(row).hex() for row in rows], type=pa.string())
 
 
 # Parts
@@ -261,9 +255,9 @@ class _Entries:
 def _part_table(part: Part, ids: Array, lists: Array, *, is_whole: bool) -> pa.Table:
     is_json = part.column.is_json
     entries = _read_json_entries(part.column.entry_fields, lists) if is_json else _read_entries(lists)
-    schema: Any = part.schema
+    schema = part.schema
     if is_whole:
-        arrays = [ids.take(arrow.array(entries.rows)), arrow.array(entries.positions), *entries.columns]
+        arrays = [ids.take(pa.array(entries.rows)), pa.array(entries.positions), *entries.columns]
         return _table(schema, arrays)
     # Nothing else would tell the warehouse that a contact's last entry is gone.
     empty_rows = np.setdiff1d(np.arange(len(ids)), entries.rows)
@@ -271,19 +265,19 @@ def _part_table(part: Part, ids: Array, lists: Array, *, is_whole: bool) -> pa.T
     rows = np.concatenate([entries.rows, empty_rows])
     positions = np.concatenate([entries.positions, np.zeros_like(empty_rows)])
     padding = [None] * len(empty_rows)
-    padded = [arrow.array([*column.to_pylist(), *padding], type=column.type) for column in entries.columns]
+    padded = [pa.array([*column.to_pylist(), *padding], type=column.type) for column in entries.columns]
     return _table(
         schema.append(GONE_FIELD),
-        [ids.take(arrow.array(rows)), arrow.array(positions), *padded, arrow.array(is_gone, type=pa.bool_())],
+        [ids.take(pa.array(rows)), pa.array(positions), *padded, pa.array(is_gone, type=pa.bool_())],
     )
 
 
 def _read_entries(lists: Array) -> _Entries:
-    rows = np.asarray(compute.list_parent_indices(lists), dtype=np.int64)
-    entries = compute.list_flatten(lists)
+    rows = np.asarray(pc.list_parent_indices(lists), dtype=np.int64)
+    entries = pc.list_flatten(lists)
     # The entries of a row stand together.
     first_entries = np.searchsorted(rows, rows)
-    columns = entries.flatten() if pa.types.is_struct(entries.type) else [entries]
+    columns = entries.flatten() if isinstance(entries, pa.StructArray) else [entries]
     return _Entries(rows, np.arange(len(rows)) - first_entries, columns)
 
 
@@ -301,7 +295,7 @@ def _read_json_entries(fields: Sequence[EntryField], texts: Array) -> _Entries:
     return _Entries(
         np.array(rows, dtype=np.int64),
         np.array(positions, dtype=np.int64),
-        [arrow.array(column, type=pa.string()) for column in values],
+        [pa.array(column, type=pa.string()) for column in values],
     )
 
 

@@ -219,3 +219,12 @@ def test_a_table_too_large_for_a_sheet_is_refused_before_it_is_bought(stand_in, 
     assert api.requests() == 0
     pd.DataFrame({"email": ["a@firm.example"] * 2}).to_parquet("leads.parquet")
     assert shell(api, "enrich", "leads.parquet", "-o", "out.xlsx").code in (0, 3)
+
+
+def test_times_to_the_nanosecond_are_times_in_a_sheet(stand_in, shell):
+    time = dt.datetime(2026, 5, 4, 3, 2, 1)
+    since = pd.Series([time, None]).astype("datetime64[ns]")
+    pd.DataFrame({"email": ["a@firm.example"] * 2, "Since": since}).to_parquet("leads.parquet")
+    done = shell(stand_in(), "enrich", "leads.parquet", "-o", "out.xlsx")
+    assert done.code == 0, done.said
+    assert [row["Since"] for row in read_sheet("out.xlsx")] == [time, ""]
