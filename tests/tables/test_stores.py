@@ -23,29 +23,31 @@ from tests import object_stores
 LEADS = pa.table({"email": [f"lead{number}@canary.example" for number in range(40)]})
 
 
-@pytest.fixture(scope="module", params=["gs", "az"])
+@pytest.fixture(
+    scope="module", params=["gs://crm", "az://crm", "abfss://crm@devstoreaccount1.dfs.core.windows.net"]
+)
 def settings(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
-    """The environment in which `{scheme}://crm` is a store of this machine's own."""
-    if request.param == "gs":
+    """The environment in which an address is one of a store of this machine's own."""
+    if request.param.startswith("gs"):
         pytest.importorskip("gcp_storage_emulator")
         with object_stores.google() as address:
-            yield {"scheme": "gs", "STORAGE_EMULATOR_HOST": address}
+            yield {"address": request.param, "STORAGE_EMULATOR_HOST": address}
         return
     pytest.importorskip("obstore")
     if object_stores.AZURITE not in os.environ:
         pytest.skip(f"needs Azurite: set {object_stores.AZURITE} to the program azurite-blob")
     with object_stores.azure(tmp_path_factory.mktemp("azurite")) as address:
-        yield {"scheme": "az", "AZURE_STORAGE_ENDPOINT": address, **object_stores.AZURE_KEYS}
+        yield {"address": request.param, "AZURE_STORAGE_ENDPOINT": address, **object_stores.AZURE_KEYS}
 
 
 @pytest.fixture
 def store(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     for name, value in settings.items():
-        if name != "scheme":
+        if name != "address":
             monkeypatch.setenv(name, value)
-    return f"{settings['scheme']}://crm"
+    return settings["address"]
 
 
 def read(address: str) -> pa.Table:
@@ -113,7 +115,7 @@ def test_what_is_there_is_told_from_what_is_not(store):
     place(f"{store}/folder/b.parquet").check_writable()  # pyright: ignore[reportAttributeAccessIssue]
     assert not place(f"{store}/folder/.b.parquet.tmp").exists()
     with pytest.raises(ConfigError, match="cannot be written"):
-        put(LEADS, f"{store}-nowhere/a.parquet")
+        put(LEADS, f"{store.replace('crm', 'nowhere')}/a.parquet")
 
 
 def test_addresses_of_azure_name_a_container_and_its_account():
