@@ -62,7 +62,9 @@ def dbt(session: nox.Session) -> None:
     session.install("-e", f".[{EXTRAS}]", *PYTEST)
     # From 1.12 on, dbt-core brings a parser that pip has to fetch from elsewhere than the registry.
     session.install("dagster-dbt>=0.29", "dbt-core>=1.10,<1.12", "dbt-duckdb>=1.10,<2")
-    session.run("python", "-m", "pytest", "-n0", "-W", "ignore", "tests/definitions/test_dbt.py")
+    session.run(
+        "python", "-m", "pytest", "-n0", "--timeout=900", "-W", "ignore", "tests/definitions/test_dbt.py"
+    )
 
 
 @nox.session
@@ -156,4 +158,6 @@ def install_for_tests(session: nox.Session, *options: str) -> None:
 def run_orchestrator(session: nox.Session, program: str) -> None:
     """Run the example's file for a program that starts jobs, against the sandbox."""
     session.install("-e", ".[sandbox,warehouse]", "duckdb", program, *PYTEST)
-    session.run("python", "-m", "pytest", "-n0", "-W", "ignore", "tests/test_orchestrators.py")
+    session.run(
+        "python", "-m", "pytest", "-n0", "--timeout=900", "-W", "ignore", "tests/test_orchestrators.py"
+    )

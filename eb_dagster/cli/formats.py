@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import sys
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from eb_dagster.tables.object_store import Place
     from eb_dagster.tables.parquet import Revision
     from eb_dagster.tables.source import Source
+    from eb_dagster.tables.unnamed_file import UnnamedFile
 
 _STANDARD: Final = "-"
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -172,37 +171,20 @@ def open_standard(reading: Reading) -> InputTable:
     from eb_dagster.cli.inputs import open_table
     from eb_dagster.tables.files import received
 
-    local = received(sys.stdin.buffer)
-    try:
-        table = open_table(local, reading)
-    except BaseException:
-        shutil.rmtree(local.parent, ignore_errors=True)
-        raise
-    weakref.finalize(table, shutil.rmtree, local.parent, ignore_errors=True)
-    return table
+    return open_table(received(sys.stdin.buffer), reading)
 
 
-def open_other(file: Place, reading: Reading) -> InputTable:
+def open_other(file: Place | UnnamedFile, reading: Reading) -> InputTable:
     """The table of a file that is not Parquet."""
     from eb_dagster.tables import excel, files, json_lines
 
     suffix = files.suffix_of(file)
     if suffix not in (excel.SUFFIX, *json_lines.SUFFIXES):
         return reading.open(file)
-    local = file if isinstance(file, Path) and not files.is_compressed(file) else files.private_copy(file)
-    is_local = local is file
-    try:
-        if suffix == excel.SUFFIX:
-            source = excel.excel_source(local, sheet=reading.sheet)
-        else:
-            source = json_lines.json_source(local)
-    finally:
-        # A spreadsheet is in memory by now; of the rest, the copy goes with the source.
-        if not is_local and suffix == excel.SUFFIX:
-            shutil.rmtree(local.parent, ignore_errors=True)
-    if not is_local and suffix != excel.SUFFIX:
-        weakref.finalize(source, shutil.rmtree, local.parent, ignore_errors=True)
-    return SourceTable(source)
+    local = files.local_file(file)
+    if suffix == excel.SUFFIX:
+        return SourceTable(excel.excel_source(local, sheet=reading.sheet))
+    return SourceTable(json_lines.json_source(local))
 
 
 # Targets

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from eb_dagster.tables.csv import TextTable
     from eb_dagster.tables.object_store import Place
     from eb_dagster.tables.source import Source
+    from eb_dagster.tables.unnamed_file import UnnamedFile
 
 _SAMPLE_ROWS: Final = 200
 
@@ -55,7 +56,7 @@ class Reading:
     header_line: int | None = None
     sheet: str | None = None
 
-    def open(self, file: Place) -> TextTable:
+    def open(self, file: Place | UnnamedFile) -> TextTable:
         """The table in a CSV, TSV or text file."""
         from eb_dagster.tables.files import open_text
 
@@ -66,13 +67,13 @@ class Reading:
 class ParquetTable:
     """A Parquet file of leads."""
 
-    file: Place
+    file: Place | UnnamedFile
     source: Source
     rows: int
     notes: Sequence[str] = ()
 
     @staticmethod
-    def open(file: Place) -> ParquetTable:
+    def open(file: Place | UnnamedFile) -> ParquetTable:
         """Read what the file says about itself."""
         from eb_dagster.tables.parquet import parquet_source
 
@@ -103,7 +104,7 @@ def first_texts(source: Source) -> dict[str, list[str]]:
     return {name: [cell for cell in cells if cell is not None] for name, cells in texts.items()}
 
 
-def open_table(file: Place, reading: Reading) -> InputTable:
+def open_table(file: Place | UnnamedFile, reading: Reading) -> InputTable:
     """Open a file of leads, and tell what was detected."""
     from eb_dagster.errors import InputError
 
@@ -119,18 +120,18 @@ def open_table(file: Place, reading: Reading) -> InputTable:
     return table
 
 
-def _open(file: Place, reading: Reading) -> InputTable:
+def _open(file: Place | UnnamedFile, reading: Reading) -> InputTable:
     from eb_dagster.cli.formats import open_other
 
     return ParquetTable.open(file) if is_parquet(file) else open_other(file, reading)
 
 
-def is_parquet(file: Place) -> bool:
+def is_parquet(file: Place | UnnamedFile) -> bool:
     """Whether the file's name says that it is Parquet."""
     return file.suffix.lower() == ".parquet"
 
 
-def check_suffix(file: Place) -> None:
+def check_suffix(file: Place | UnnamedFile) -> None:
     """Refuse a file of a kind that is neither read nor written."""
     from eb_dagster.errors import InputError
     from eb_dagster.tables import csv, excel, files, json_lines

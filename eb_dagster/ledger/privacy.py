@@ -32,8 +32,8 @@ from eb_dagster.ledger.replies import apply_reply
 from eb_dagster.ledger.request_rows import HELD, Row, changed_keys, outcomes_of, rewrite_outcomes
 from eb_dagster.ledger.schema import replies, requests
 from eb_dagster.ledger.traces import Traces
-from eb_dagster.tables.atomic_file import clear_torn, clear_torn_objects
-from eb_dagster.tables.object_store import ObjectPath, Place, place
+from eb_dagster.tables.atomic_file import clear_torn, clear_torn_folders
+from eb_dagster.tables.object_store import Place, place
 
 _LETTERS: Final = re.compile(r"[^\W\d_]")
 _FAULTS_NAMED: Final = 10
@@ -319,14 +319,11 @@ def _read_waiting_replies(ledger: Ledger) -> None:
 
 
 def _clear_torn_files(ledger: Ledger, tables: Sequence[Place]) -> int:
-    """Remove what a crash left beside the published tables and the ledger. Returns the files."""
+    """Remove what a crash left beside the published tables and the ledger, and of libraries. Returns the files."""
     files = [path for path in tables if isinstance(path, Path) and path.parent.is_dir()]
     if ledger.file is not None:
         files.append(ledger.file)
-    count = sum(map(clear_torn, files))
-    if any(isinstance(path, ObjectPath) for path in tables):
-        count += clear_torn_objects()
-    return count
+    return sum(map(clear_torn, files)) + clear_torn_folders()
 
 
 def _compact(ledger: Ledger) -> Iterator[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from pathlib import Path
 
 from eb_dagster.errors import LedgerError
 from eb_dagster.ledger.connection import has_ledger
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.settings import Settings, endpoint_of
+from eb_dagster.tables.atomic_file import private_folder
 
 
 class LazyLedger:
@@ -19,7 +20,7 @@ class LazyLedger:
         self._endpoint = endpoint_of(settings.base_url)
         self._opened: Ledger | None = None
         self._empty: Ledger | None = None
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._folder = contextlib.ExitStack()
         self._is_closed = False
 
     @property
@@ -45,8 +46,8 @@ class LazyLedger:
         if self._is_closed or self.is_there:
             return self.to_write()
         if self._empty is None:
-            self._folder = tempfile.TemporaryDirectory(prefix="eb_dagster_plan")
-            self._empty = Ledger(Path(self._folder.name) / "ledger.db", endpoint=self._endpoint)
+            folder = Path(self._folder.enter_context(private_folder()))
+            self._empty = Ledger(folder / "ledger.db", endpoint=self._endpoint)
         return self._empty
 
     def close(self) -> None:
@@ -55,5 +56,4 @@ class LazyLedger:
         for ledger in (self._opened, self._empty):
             if ledger is not None:
                 ledger.close()
-        if self._folder is not None:
-            self._folder.cleanup()
+        self._folder.close()

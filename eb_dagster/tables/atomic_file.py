@@ -20,8 +20,8 @@ from eb_dagster.tables.object_store import ObjectPath, Place
 _SUFFIX: Final = ".tmp"
 # How the name of each temporary file ends.
 _ENDING: Final = r"[0-9a-f]{16}\.tmp"
-_START_OF_OBJECT: Final = ".eb_dagster-object."
-_OBJECT: Final = re.compile(re.escape(_START_OF_OBJECT) + _ENDING)
+_START_OF_FOLDER: Final = ".eb_dagster-folder."
+_FOLDER: Final = re.compile(re.escape(_START_OF_FOLDER) + _ENDING)
 # What pathlib makes of s3://bucket/name. A drive of Windows is one letter.
 _ADDRESS: Final = re.compile(r"[a-z][a-z0-9+.-]+:[/\\]")
 # File systems take 255 bytes; the rest is for the dots, the token and the suffix.
@@ -198,15 +198,30 @@ def published(target: Place) -> Generator[BinaryIO]:
 
 @contextlib.contextmanager
 def _published_object(target: ObjectPath) -> Generator[BinaryIO]:
-    """A local file to write, which becomes the object at the end. The file is removed in any case."""
-    folder = Path(tempfile.gettempdir())
-    _clear_torn(folder, _OBJECT)
-    temporary, sink = _open_temporary(folder, _START_OF_OBJECT)
+    """A local file without a name to write, which becomes the object at the end."""
+    with tempfile.TemporaryFile(prefix="eb_dagster-") as sink:
+        yield sink
+        sink.flush()
+        target.upload(sink)
+
+
+@contextlib.contextmanager
+def private_folder(parent: str | os.PathLike[str] | None = None) -> Generator[str]:
+    """A folder that only its owner can read, for libraries whose files need names. It is removed in any case.
+
+    What a killed process leaves of its own goes with the next one that asks for one, or with `forget`.
+    """
+    place = Path(parent or tempfile.gettempdir())
+    _clear_folders(place)
+    temporary, lock = _open_temporary(place, _START_OF_FOLDER)
+    folder = _folder_of(temporary)
     try:
-        with sink:
-            yield sink
-            sink.flush()
-            target.upload(temporary)
+        with lock:
+            folder.mkdir(mode=0o700)
+            try:
+                yield str(folder)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -230,9 +245,18 @@ def clear_torn(target: Path) -> int:
     return _clear_torn(target.parent, re.compile(rf"{start}.*\.tmp|\..+\.{_ENDING}"))
 
 
-def clear_torn_objects() -> int:
-    """Remove what killed processes left of tables that were to become objects. Returns the number of files."""
-    return _clear_torn(Path(tempfile.gettempdir()), _OBJECT)
+def clear_torn_folders() -> int:
+    """Remove what killed processes left in folders for libraries. Returns the number of folders."""
+    return _clear_folders(Path(tempfile.gettempdir()))
+
+
+def _clear_folders(parent: Path) -> int:
+    return _clear_torn(parent, _FOLDER)
+
+
+def _folder_of(temporary: Path) -> Path:
+    """The folder that is held by a lock on a file beside it."""
+    return temporary.with_suffix("")
 
 
 def _start_of_temporary(target: Path) -> str:
@@ -265,6 +289,8 @@ def _removed_if_torn(path: Path) -> bool:
         descriptor = os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         try:
             if _lock(descriptor, wait=False):
+                if _FOLDER.fullmatch(path.name):
+                    shutil.rmtree(_folder_of(path), ignore_errors=True)
                 path.unlink()
                 return True
         finally:

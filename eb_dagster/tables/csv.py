@@ -13,7 +13,6 @@ import csv
 import itertools
 import re
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Final, NamedTuple, TextIO, TypeAlias
 
 import pyarrow as pa
@@ -27,6 +26,7 @@ from eb_dagster.tables.object_store import Place
 from eb_dagster.tables.parquet import Revision
 from eb_dagster.tables.row_files import write_rows
 from eb_dagster.tables.source import Source
+from eb_dagster.tables.unnamed_file import LocalFile
 
 SUFFIXES: Final = (".csv", ".tsv", ".txt")
 BATCH_ROWS: Final = 8_192
@@ -79,7 +79,7 @@ class TextTable:
 
     def __init__(
         self,
-        path: Path,
+        path: LocalFile,
         *,
         encoding: str | None = None,
         separator: str | None = None,
@@ -307,18 +307,18 @@ def _lines(count: int) -> str:
     return "1 line" if count == 1 else f"{count:,} lines"
 
 
-def _no_header(path: Path, header_line: int | None) -> InputError:
+def _no_header(path: LocalFile, header_line: int | None) -> InputError:
     what = "is empty: there is no header" if header_line is None else f"has no header in line {header_line:,}"
     return InputError(f"{path.name} {what}; give it one line of column names")
 
 
-def _unreadable(path: Path, error: OSError) -> InputError:
+def _unreadable(path: LocalFile, error: OSError) -> InputError:
     return InputError(
         f"{path.name} cannot be read ({type(error).__name__}); check that it is there, and its permissions"
     )
 
 
-def _find_nuls(path: Path, encoding: str) -> tuple[int, int]:
+def _find_nuls(path: LocalFile, encoding: str) -> tuple[int, int]:
     """How many NULs there are, and the line of the first."""
     if encoding.startswith(("utf-16", "utf-32")):
         return 0, 0
@@ -341,7 +341,7 @@ def _batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
     return pa.record_batch(columns, schema=schema)
 
 
-def _describe(path: Path, line: int, error: csv.Error) -> str:
+def _describe(path: LocalFile, line: int, error: csv.Error) -> str:
     # The words of the csv module; none of them quotes a cell.
     if "unexpected end of data" in str(error):
         return f"{path.name}: a quote that opens at line {line} or later is never closed; close it, or name the line below it with --header-line if it is above the table"

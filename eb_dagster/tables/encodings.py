@@ -14,10 +14,10 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from eb_dagster.errors import InputError, shown
+from eb_dagster.tables.unnamed_file import LocalFile
 
 # UTF-32 first: its mark begins like that of UTF-16.
 _MARKS: Final = (
@@ -55,7 +55,7 @@ _CONTROL: Final = re.compile(rb"[\x01-\x08\x0e-\x19\x1c-\x1f]")
 _ESCAPED: Final = re.compile("[\ud800-\udfff]")
 
 
-def mark_of(path: Path) -> str | None:
+def mark_of(path: LocalFile) -> str | None:
     """The encoding that the file's first bytes declare."""
     with path.open("rb") as file:
         start = file.read(4)
@@ -85,7 +85,7 @@ def _has_japanese_escapes(start: bytes) -> bool:
     return b"\x1b$" in start or b"\x1b(" in start
 
 
-def _check_mixture(path: Path, cells: Sequence[bytes], *, whole: int, odd: int) -> None:
+def _check_mixture(path: LocalFile, cells: Sequence[bytes], *, whole: int, odd: int) -> None:
     # A cell in another encoding is seldom UTF-8 too, by chance.
     if sum(map(_is_utf8, cells)) * 20 > len(cells):
         raise InputError(
@@ -94,7 +94,7 @@ def _check_mixture(path: Path, cells: Sequence[bytes], *, whole: int, odd: int) 
         )
 
 
-def find_encoding(path: Path) -> str:
+def find_encoding(path: LocalFile) -> str:
     """The encoding of a text file. Raises `InputError` if it is no text, or nobody can know."""
     if (encoding := mark_of(path)) is not None:
         return encoding
@@ -141,7 +141,7 @@ def _is_plain(character: str) -> bool:
     return character.isascii() and (character.isprintable() or character in "\t\r\n")
 
 
-def _count_utf8(path: Path) -> tuple[int, int]:
+def _count_utf8(path: LocalFile) -> tuple[int, int]:
     """Count letters beyond ASCII that are UTF-8, and bytes that are not."""
     decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
     whole = odd = 0
@@ -160,7 +160,7 @@ def _count_utf8(path: Path) -> tuple[int, int]:
 _CELL: Final = re.compile(rb"[^\r\n\t,;\"]*[\x80-\xff][^\r\n\t,;\"]*")
 
 
-def _read_cells(path: Path) -> list[bytes]:
+def _read_cells(path: LocalFile) -> list[bytes]:
     """The different cells with bytes beyond ASCII, each once, from the whole file."""
     found: dict[bytes, None] = {}
     with path.open("rb") as file:
@@ -235,7 +235,7 @@ _RARE: Final = (
 )
 
 
-def _judged(path: Path, cells: Sequence[bytes], *, is_old_mac: bool) -> str:
+def _judged(path: LocalFile, cells: Sequence[bytes], *, is_old_mac: bool) -> str:
     cells = cells[:: 1 + len(cells) // _JUDGED_CELLS]
     cells = cells[:: 1 + len(cells) // _JUDGED_CELLS]
     groups = (("mac_roman",), _USUAL, _RARE) if is_old_mac else (_USUAL, _RARE)
@@ -396,7 +396,7 @@ def _is_small(letter: str) -> bool:
 _MARGIN: Final = 0.03
 
 
-def _second_opinion(path: Path, cells: Sequence[bytes], encodings: list[str]) -> str:
+def _second_opinion(path: LocalFile, cells: Sequence[bytes], encodings: list[str]) -> str:
     """Of several encodings in which the words look like words, the one that reads best by far."""
     # Slow to import, and few files need it.
     from charset_normalizer import from_bytes

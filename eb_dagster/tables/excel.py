@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import import_module
-from pathlib import Path
 from typing import IO, Any, Final
 
 import pyarrow as pa
 
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.identifiers.columns import listed
+from eb_dagster.tables.atomic_file import private_folder
 from eb_dagster.tables.csv_rows import texts_of_cells
 from eb_dagster.tables.header import find_header
 from eb_dagster.tables.query_types import FoundTypes, column_of
 from eb_dagster.tables.source import BATCH_ROWS, Source
+from eb_dagster.tables.unnamed_file import LocalFile
 
 SUFFIX: Final = ".xlsx"
 MOST_ROWS: Final = 1_048_575
@@ -44,7 +45,7 @@ def check_writer() -> None:
     _imported("xlsxwriter")
 
 
-def excel_source(path: Path, *, sheet: str | None = None) -> Source:
+def excel_source(path: LocalFile, *, sheet: str | None = None) -> Source:
     """A sheet as a table: whole numbers as such, days as days, a column of several types as text.
 
     Blank rows and a title above the header are passed over. Memory holds the sheet.
@@ -70,7 +71,7 @@ def excel_source(path: Path, *, sheet: str | None = None) -> Source:
     return _source(path, rows, notes)
 
 
-def _chosen(path: Path, book: Any, sheet: str | None) -> tuple[str, list[str]]:
+def _chosen(path: LocalFile, book: Any, sheet: str | None) -> tuple[str, list[str]]:
     names: list[str] = book.sheet_names
     if sheet is not None:
         if sheet not in names:
@@ -84,7 +85,7 @@ def _chosen(path: Path, book: Any, sheet: str | None) -> tuple[str, list[str]]:
     return filled[0], [f"sheet {filled[0]!r} is read"] if len(names) > 1 else []
 
 
-def _source(path: Path, rows: Sequence[Sequence[object]], notes: list[str]) -> Source:
+def _source(path: LocalFile, rows: Sequence[Sequence[object]], notes: list[str]) -> Source:
     above, header = _header_of(path, rows)
     if above:
         notes.append(f"{'1 row' if above == 1 else f'{above:,} rows'} above the header passed over")
@@ -101,7 +102,7 @@ def _source(path: Path, rows: Sequence[Sequence[object]], notes: list[str]) -> S
     return source
 
 
-def _header_of(path: Path, rows: Sequence[Sequence[object]]) -> tuple[int, list[str]]:
+def _header_of(path: LocalFile, rows: Sequence[Sequence[object]]) -> tuple[int, list[str]]:
     """How many rows stand above the header, and the names in it."""
     sample = [[_plain_text(cell) for cell in row] for row in rows[:_SAMPLE_ROWS]]
     above = find_header(sample)
@@ -143,9 +144,10 @@ class ExcelWriter:
 
     def __init__(self, sink: IO[bytes], columns: Sequence[str]) -> None:
         writer = _imported("xlsxwriter")
-        # Rows wait there for the end, one after the other, in a folder that only its owner can read.
-        self._folder = tempfile.TemporaryDirectory(prefix="eb_dagster-")
-        self._book = writer.Workbook(sink, {"constant_memory": True, "tmpdir": self._folder.name})
+        self._open = contextlib.ExitStack()
+        # Rows wait there for the end, one after the other.
+        folder = self._open.enter_context(private_folder())
+        self._book = writer.Workbook(sink, {"constant_memory": True, "tmpdir": folder})
         self._sheet = self._book.add_worksheet("contacts")
         self._time_format = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         self._day_format = self._book.add_format({"num_format": "yyyy-mm-dd"})
@@ -190,7 +192,7 @@ class ExcelWriter:
     def close(self) -> None:
         """Remove the rows that wait."""
         self._sheet.row_data_fh.close()
-        self._folder.cleanup()
+        self._open.close()
 
 
 def _cells(column: pa.Array) -> Iterator[object]:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
-import tempfile
-import weakref
 import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final, cast, overload
 
 from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.tables import csv
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 from eb_dagster.tables.parquet import parquet_source
 from eb_dagster.tables.row_files import GZIP
+from eb_dagster.tables.unnamed_file import LocalFile, UnnamedFile
 
 if TYPE_CHECKING:
     from eb_dagster.tables.source import Source
@@ -25,15 +24,16 @@ FILE_SUFFIXES: Final = (*csv.SUFFIXES, PARQUET)
 # What a table that has no name begins with, and the ending that it would have.
 _STARTS: Final = ((b"PAR1", PARQUET), (b"PK\x03\x04", ".xlsx"), (b"{", ".ndjson"))
 _GZIP_START: Final = b"\x1f\x8b"
+_CHUNK_BYTES: Final = 2**20
 
 
-def suffix_of(path: Place) -> str:
+def suffix_of(path: Place | UnnamedFile) -> str:
     """The ending that tells what a file holds: that before .gz, if it is compressed."""
     name = path.name.lower()
     return Path(name.removesuffix(GZIP)).suffix
 
 
-def is_compressed(path: Place) -> bool:
+def is_compressed(path: Place | UnnamedFile) -> bool:
     """Whether the name says that the file is compressed."""
     return path.name.lower().endswith(GZIP)
 
@@ -64,63 +64,48 @@ def file_source(path: str | os.PathLike[str] | ObjectPath) -> Source:
 
 
 def open_text(
-    path: Place,
+    path: Place | UnnamedFile,
     *,
     encoding: str | None = None,
     separator: str | None = None,
     header_line: int | None = None,
 ) -> csv.TextTable:
     """The text table in a file or an object, compressed or not. Raises as `TextTable` does, and `ConfigError`."""
-    local = path if isinstance(path, Path) and not is_compressed(path) else private_copy(path)
-    table = csv.TextTable(local, encoding=encoding, separator=separator, header_line=header_line)
-    if local is not path:
-        weakref.finalize(table, shutil.rmtree, local.parent, ignore_errors=True)
-    return table
+    local = local_file(path)
+    return csv.TextTable(local, encoding=encoding, separator=separator, header_line=header_line)
 
 
-def received(stream: BinaryIO) -> Path:
-    """What comes from a stream, such as stdin, in a new folder that only its owner can read; named after its start."""
-    folder = Path(tempfile.mkdtemp(prefix="eb_dagster-"))
-    try:
-        kept = folder / "stdin"
-        with kept.open("wb") as target:
-            shutil.copyfileobj(stream, target, 2**20)
-        if _start_of(kept).startswith(_GZIP_START):
-            compressed = kept.rename(folder / f"stdin{GZIP}")
-            with kept.open("wb") as target:
-                _copy(compressed, target)
-            compressed.unlink()
-        start = _start_of(kept).removeprefix(b"\xef\xbb\xbf").lstrip()
-        ending = next((ending for text, ending in _STARTS if start.startswith(text)), ".csv")
-        return kept.rename(folder / f"stdin{ending}")
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+def received(stream: BinaryIO) -> UnnamedFile:
+    """What comes from a stream, such as stdin, in a file without a name; called after its start."""
+    kept = UnnamedFile("stdin")
+    shutil.copyfileobj(stream, cast("BinaryIO", kept), _CHUNK_BYTES)
+    if kept.read_range(0, 2) == _GZIP_START:
+        kept.name = f"stdin{GZIP}"
+        kept = local_file(kept)
+    start = kept.read_range(0, 64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    ending = next((ending for text, ending in _STARTS if start.startswith(text)), ".csv")
+    kept.name = f"stdin{ending}"
+    return kept
 
 
-def _start_of(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(64)
-
-
-def private_copy(path: Place) -> Path:
-    """A copy, not compressed, in a new folder that only its owner can read. Who asks for it removes the folder."""
-    folder = Path(tempfile.mkdtemp(prefix="eb_dagster-"))
-    copy = folder / path.name.removesuffix(GZIP).removesuffix(GZIP.upper())
-    try:
-        with copy.open("wb") as target:
-            _copy(path, target)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+@overload
+def local_file(path: UnnamedFile) -> UnnamedFile: ...
+@overload
+def local_file(path: Place) -> LocalFile: ...
+def local_file(path: Place | UnnamedFile) -> LocalFile:
+    """The file, on this machine and not compressed: itself, or a copy without a name."""
+    if not isinstance(path, ObjectPath) and not is_compressed(path):
+        return path
+    copy = UnnamedFile(path.name.removesuffix(GZIP).removesuffix(GZIP.upper()))
+    _copy(path, copy)
     return copy
 
 
-def _copy(path: Place, target: BinaryIO) -> None:
+def _copy(path: Place | UnnamedFile, target: UnnamedFile) -> None:
     try:
-        with path.open("rb") if isinstance(path, Path) else path.open() as file:
+        with path.open() if isinstance(path, ObjectPath) else path.open("rb") as file:
             opened = gzip.GzipFile(fileobj=file) if is_compressed(path) else file
-            shutil.copyfileobj(opened, target, 2**20)
+            shutil.copyfileobj(opened, cast("BinaryIO", target), _CHUNK_BYTES)
     except FileNotFoundError:
         raise InputError(f"there is no file {path.name}; check the path") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
-from pathlib import Path
 from typing import IO, Final, cast
 
 import msgspec
@@ -14,11 +13,12 @@ from eb_dagster.errors import InputError
 from eb_dagster.tables.csv_rows import json_lines
 from eb_dagster.tables.query_types import FoundTypes, column_of
 from eb_dagster.tables.source import BATCH_ROWS, Source
+from eb_dagster.tables.unnamed_file import LocalFile
 
 SUFFIXES: Final = (".ndjson", ".jsonl")
 
 
-def json_source(path: Path) -> Source:
+def json_source(path: LocalFile) -> Source:
     """The objects of a file as rows: a column for each key, in the order in which the keys come.
 
     It is read once for the types: what holds values of several is text, and so are lists and objects, as JSON.
@@ -42,7 +42,7 @@ def json_source(path: Path) -> Source:
     return Source(schema, rows, lambda: _batches(path, schema))
 
 
-def _batches(path: Path, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def _batches(path: LocalFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     for records in _records(path):
         columns = _columns(records, schema.names)
         arrays = [
@@ -55,7 +55,7 @@ def _columns(records: Sequence[dict[str, object]], names: Sequence[str]) -> Iter
     return ([record.get(name) for record in records] for name in names)
 
 
-def _records(path: Path) -> Generator[list[dict[str, object]]]:
+def _records(path: LocalFile) -> Generator[list[dict[str, object]]]:
     decode = msgspec.json.Decoder().decode
     with path.open("rb") as file:
         lines = enumerate(file, start=1)
@@ -63,7 +63,9 @@ def _records(path: Path) -> Generator[list[dict[str, object]]]:
             yield [_object(decode, text, path, number) for number, text in block if text.strip()]
 
 
-def _object(decode: Callable[[bytes], object], text: bytes, path: Path, number: int) -> dict[str, object]:
+def _object(
+    decode: Callable[[bytes], object], text: bytes, path: LocalFile, number: int
+) -> dict[str, object]:
     try:
         record = decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

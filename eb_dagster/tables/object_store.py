@@ -13,7 +13,7 @@ from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Self, TypeAlias, cast
+from typing import IO, Final, Self, TypeAlias, cast
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -110,7 +110,7 @@ class ObjectPath:
         with contextlib.suppress(OSError):
             self._store().delete(probe)
 
-    def upload(self, local: Path) -> None:
+    def upload(self, local: IO[bytes]) -> None:
         """Make the object of a local file, whole or not at all."""
         # In a thread, because Ctrl-C is not raised there: closing a stream early would publish a part.
         with self._telling("be written"), ThreadPoolExecutor(max_workers=1) as thread:

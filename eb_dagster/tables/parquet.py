@@ -18,8 +18,9 @@ from eb_dagster.errors import ConfigError, InputError
 from eb_dagster.identifiers.arrays import number_array
 from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.atomic_file import moved_aside, published
-from eb_dagster.tables.object_store import Place
+from eb_dagster.tables.object_store import ObjectPath, Place
 from eb_dagster.tables.source import BATCH_ROWS, Source
+from eb_dagster.tables.unnamed_file import UnnamedFile
 
 ROW_GROUP_ROWS: Final = 16_384
 _BUFFER_BYTES: Final = 2**16
@@ -154,7 +155,7 @@ class _Writer:
         self._thread.shutdown()
 
 
-def open_parquet(path: Place) -> pq.ParquetFile:
+def open_parquet(path: Place | UnnamedFile) -> pq.ParquetFile:
     """Open a Parquet file of the user's. Raises `InputError` that says why it cannot be read."""
     try:
         return _opened(path)
@@ -164,7 +165,7 @@ def open_parquet(path: Place) -> pq.ParquetFile:
         raise InputError(f"{path.name} is not a Parquet file; check the path, or write it again") from None
 
 
-def parquet_source(path: Place) -> Source:
+def parquet_source(path: Place | UnnamedFile) -> Source:
     """A Parquet file, which is opened each time that it is read. Raises `InputError` if it cannot be."""
     with open_parquet(path) as file:
         schema, rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
@@ -214,9 +215,9 @@ def _own_notes(noted: Mapping[bytes, bytes]) -> dict[str, str]:
     }
 
 
-def _opened(path: Place) -> pq.ParquetFile:
-    if isinstance(path, Path):
-        return _opened_file(path)
+def _opened(path: Place | UnnamedFile) -> pq.ParquetFile:
+    if not isinstance(path, ObjectPath):
+        return _opened_file(path if isinstance(path, Path) else path.open("rb"))
     # Only what is asked for is fetched of an object, and each column's chunk as a whole.
     return pq.ParquetFile(path.open(), pre_buffer=True)
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-import threading
-import weakref
 from collections.abc import Iterator
 from typing import Final
 
@@ -12,6 +9,7 @@ import pyarrow as pa
 
 from eb_dagster.errors import ConfigError
 from eb_dagster.tables.source import Source
+from eb_dagster.tables.unnamed_file import UnnamedFile
 
 _OPTIONS: Final = pa.ipc.IpcWriteOptions(compression="zstd")
 
@@ -22,11 +20,8 @@ class _Spool:
     def __init__(self, schema: pa.Schema) -> None:
         self._schema = schema
         self._places: list[tuple[int, int]] = []
-        self._lock = threading.Lock()
-        self._file = tempfile.TemporaryFile(prefix="eb_dagster-")  # noqa: SIM115 - lives as long as the source
-        self._end = 0
-        # Before the file itself is collected, which Python would warn of.
-        self.close = weakref.finalize(self, self._file.close)
+        self._file = UnnamedFile("rows")
+        self.close = self._file.close
 
     def add(self, batch: pa.RecordBatch) -> None:
         sink = pa.BufferOutputStream()
@@ -35,23 +30,20 @@ class _Spool:
         writer.write_batch(batch)
         writer.close()
         content = sink.getvalue()
+        start = self._file.size
         try:
-            self._file.write(content)
+            self._file.write(memoryview(content))
         except OSError as error:
             raise ConfigError(
                 f"the rows cannot be kept on disk while they are enriched ({type(error).__name__}); make room in the "
                 "folder for temporary files, or set TMPDIR to another"
             ) from None
-        self._places.append((self._end, content.size))
-        self._end += content.size
+        self._places.append((start, self._file.size))
 
     def read(self) -> Iterator[pa.RecordBatch]:
         """The batches. Several may read at once, each at its own place."""
-        for start, size in self._places:
-            with self._lock:
-                self._file.seek(start)
-                content = self._file.read(size)
-            yield from pa.ipc.open_stream(content)
+        for start, end in self._places:
+            yield from pa.ipc.open_stream(self._file.read_range(start, end))
 
 
 def spooled(source: Source) -> Source:

@@ -7,17 +7,18 @@ own replaces an object by an empty one as soon as it is opened for writing.
 from __future__ import annotations
 
 import io
+import mmap
 import os
 from datetime import timedelta
 from importlib import import_module
-from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import IO, Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
 
 from eb_dagster.errors import ConfigError
+from eb_dagster.tables.unnamed_file import RangeFile
 
 _PIECE: Final = 16 << 20
 _PATIENCE: Final = timedelta(seconds=60)
@@ -50,7 +51,7 @@ class Store(Protocol):
         """Delete an object."""
         ...
 
-    def upload(self, key: str, local: Path) -> None:
+    def upload(self, key: str, local: IO[bytes]) -> None:
         """Make an object of a file, whole or not at all."""
         ...
 
@@ -101,18 +102,21 @@ class _ArrowStore:
     def delete(self, key: str) -> None:
         self._files.delete_file(self._place(key))
 
-    def upload(self, key: str, local: Path) -> None:
-        with pa.memory_map(str(local)) as file:
-            # Mapped, so that nothing but the store can fail from here on. If a part fails, pyarrow does not
-            # complete the object.
-            whole = file.read_buffer()
-            # What is compressed is so already: by itself, pyarrow would do it once more for a name with .gz.
-            with self._files.open_output_stream(self._place(key), compression=None) as target:
-                for start in range(0, len(whole), _PIECE):
-                    target.write(whole[start : start + _PIECE])
-                    # Otherwise all parts would wait in memory for the network.
-                    target.flush()
-            del whole
+    def upload(self, key: str, local: IO[bytes]) -> None:
+        # Mapped, so that nothing but the store can fail from here on. If a part fails, pyarrow does not complete
+        # the object.
+        whole = _mapped(local)
+        # What is compressed is so already: by itself, pyarrow would do it once more for a name with .gz.
+        with self._files.open_output_stream(self._place(key), compression=None) as target:
+            for start in range(0, len(whole), _PIECE):
+                target.write(whole[start : start + _PIECE])
+                # Otherwise all parts would wait in memory for the network.
+                target.flush()
+
+
+def _mapped(file: IO[bytes]) -> pa.Buffer:
+    is_empty = not os.fstat(file.fileno()).st_size
+    return pa.py_buffer(b"" if is_empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 class AzureRefused(OSError):
@@ -150,12 +154,14 @@ class _AzureStore:
         return bool(below["objects"] or below["common_prefixes"]) and not self.is_file(key)
 
     def open(self, key: str) -> ReadableFile:
-        return io.BufferedReader(_AzureFile(self, key), _PIECE)
+        return io.BufferedReader(
+            RangeFile(lambda start, end: self._read_range(key, start, end), self._size(key)), _PIECE
+        )
 
-    def read_range(self, key: str, start: int, end: int) -> bytes:
+    def _read_range(self, key: str, start: int, end: int) -> bytes:
         return bytes(self._telling(self._library.get_range, self._store, key, start=start, end=end))
 
-    def size(self, key: str) -> int:
+    def _size(self, key: str) -> int:
         return self._telling(self._library.head, self._store, key)["size"]
 
     def make_empty(self, key: str) -> None:
@@ -164,37 +170,7 @@ class _AzureStore:
     def delete(self, key: str) -> None:
         self._telling(self._library.delete, self._store, key)
 
-    def upload(self, key: str, local: Path) -> None:
+    def upload(self, key: str, local: IO[bytes]) -> None:
         # In blocks, which become the object in one step at the end.
+        local.seek(0)
         self._telling(self._library.put, self._store, key, local)
-
-
-class _AzureFile(io.RawIOBase):
-    """An object as a file of Python's."""
-
-    def __init__(self, store: _AzureStore, key: str) -> None:
-        super().__init__()
-        self._store, self._key, self._size, self._place = store, key, store.size(key), 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = base + offset
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        end = min(self._place + len(buffer), self._size)
-        if end <= self._place:
-            return 0
-        content = self._store.read_range(self._key, self._place, end)
-        buffer[: len(content)] = content
-        self._place = end
-        return len(content)

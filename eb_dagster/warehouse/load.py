@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, Unpack
@@ -22,6 +21,7 @@ from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from eb_dagster.errors import BOUGHT, NOTHING_SENT, ConfigError, EnrichError
+from eb_dagster.tables.atomic_file import private_folder
 from eb_dagster.warehouse.source import (
     EnrichedTable,
     SourceSettings,
@@ -136,7 +136,7 @@ def _load(
         with (
             _errors_without_values(),
             _isolated_dlt(),
-            tempfile.TemporaryDirectory(prefix="eb_dagster-", dir=folder) as private,
+            private_folder(folder) as private,
         ):
             pipeline = _pipeline(
                 _PIPELINE, destination=destination, dataset_name=dataset, pipelines_dir=private

@@ -135,8 +135,15 @@ def test_what_a_crash_left_beside_tables_and_ledger_goes(bought, where, tmp_path
     assert (tmp_path / ".hidden.tmp").exists()
 
 
-def test_what_a_crash_left_of_an_object_goes(tmp_path, monkeypatch):
+def test_what_a_crash_left_of_a_library_goes_and_what_is_in_use_stays(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / ".eb_dagster-object.0123456789abcdef.tmp").write_bytes(JANE.encode())
-    assert atomic_file.clear_torn_objects() == 1
+    torn = tmp_path / ".eb_dagster-folder.0123456789abcdef"
+    torn.mkdir()
+    (torn / "rows").write_bytes(JANE.encode())
+    torn.with_name(f"{torn.name}.tmp").touch()
+    with atomic_file.private_folder() as used:
+        assert not torn.exists()
+        assert Path(used).stat().st_mode & 0o777 == 0o700
+        assert atomic_file.clear_torn_folders() == 0
+        assert Path(used).is_dir()
     assert list(tmp_path.iterdir()) == []

@@ -97,7 +97,8 @@ def test_a_source_is_opened_there_by_its_ending(store, tmp_path):
     text.write_text("Mail\np0@canary.example\n")
     found = place(f"{store}/leads.csv")
     assert isinstance(found, ObjectPath)
-    found.upload(text)
+    with text.open("rb") as file:
+        found.upload(file)
     put(LEADS, f"{store}/leads.parquet")
     assert file_source(f"{store}/leads.csv").read_all().to_pylist() == [{"Mail": "p0@canary.example"}]
     assert file_source(f"{store}/leads.parquet").read_all().equals(LEADS)
