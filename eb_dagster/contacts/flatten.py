@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from eb_dagster.contacts.contact import VALUE_NAMES, Contact
 from eb_dagster.contacts.schema import CONTACT_COLUMNS, NAME_COLUMNS, Column
-from eb_dagster.identifiers.arrays import bytes_array, lists_of, text_arrays, text_scalar
+from eb_dagster.identifiers.arrays import bytes_array, lists_of, number_array, text_arrays, text_scalar
 from eb_dagster.identifiers.model import FieldType
 
 Array: TypeAlias = pa.Array
@@ -61,6 +61,17 @@ class Flattened:
             "email": entries["email"],
             "phone": entries["phone"],
         }
+
+    def take(self, rows: npt.NDArray[np.integer[Any]]) -> Flattened:
+        """These rows alone, in this order."""
+        columns: Any = self.columns
+        new_row = {row: index for index, row in enumerate(rows.tolist())}
+        return Flattened(
+            columns=columns.take(number_array(rows.astype(np.int64), pa.int64())),
+            is_vacant=self.is_vacant[rows],
+            drift={new_row[row]: paths for row, paths in self.drift.items() if row in new_row},
+            unknown_keys={new_row[row]: paths for row, paths in self.unknown_keys.items() if row in new_row},
+        )
 
     def names(self, row: int) -> dict[str, str | None]:
         """What one contact is called."""

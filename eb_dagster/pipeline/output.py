@@ -46,6 +46,8 @@ _REPLIES_KEPT: Final = 16
 # A reply of which the rows of a block want at least this share is read as a whole, for the next block to want
 # the rest. Of such replies a block has no more than are kept.
 _SHARE_READ_WHOLE: Final = 0.5
+# So is one of which so many blocks have wanted a few rows each: to read those took as long as all of them take.
+_MOST_READ_IN_PART: Final = 3
 _INFLATED_AHEAD: Final = 8
 _NOWHERE: Final = -1
 _NO_SHIFT: Final = -(2**62)
@@ -321,6 +323,8 @@ class _Loader:
     def __init__(self, inflater: _Inflater) -> None:
         self._inflater = inflater
         self._replies: OrderedDict[int, _Reply] = OrderedDict()
+        self._times_read: Counter[int] = Counter()
+        """By request, how many times its reply was read back."""
 
     def load(self, ended: EndedRows) -> _Found:
         """The contacts that these rows get."""
@@ -347,7 +351,7 @@ class _Loader:
                 raise LedgerError(
                     f"the reply of request {request_id} is damaged in the ledger; restore it from a backup"
                 )
-            contacts, index = reply.contacts(asked)
+            contacts, index = reply.contacts(asked, times_read=self._times_read[request_id])
             is_found = asked != _NOWHERE
             found.put(rows[of_request[is_found]], found.start_of(contacts) + index[is_found])
 
@@ -359,6 +363,7 @@ class _Loader:
                 yield request_id, self._replies[request_id]
         for request_id in unread:
             self._replies[request_id] = self._inflater.read(request_id)
+            self._times_read[request_id] += 1
             if len(self._replies) > _REPLIES_KEPT:
                 self._replies.popitem(last=False)
             yield request_id, self._replies[request_id]
@@ -375,24 +380,21 @@ class _StoredReply:
         self._whole: Flattened | None = None
         self.records: Final = len(self._records)
 
-    def contacts(self, positions: Indices) -> tuple[Flattened, Indices]:
-        """The contacts at these positions, each once, and the index of each in them. -1 is nobody's position."""
+    def contacts(self, positions: Indices, *, times_read: int) -> tuple[Flattened, Indices]:
+        """The contacts at these positions, and the index of each among them. -1 is nobody's position."""
         if self._whole is None:
-            wanted, first, inverse = np.unique(positions, return_index=True, return_inverse=True)
-            if len(wanted) < _SHARE_READ_WHOLE * self.records:
-                index: Indices = first[inverse]
-                is_first = index == np.arange(len(index))
-                read_once: list[int] = np.where(is_first, positions, _NOWHERE).tolist()
-                return flatten([self._contact(position) for position in read_once]), index
+            wanted = _each_once(positions)
+            if times_read <= _MOST_READ_IN_PART and len(wanted) < _SHARE_READ_WHOLE * self.records:
+                return flatten([*map(self._contact, wanted.tolist())]), np.searchsorted(wanted, positions)
             self._whole = flatten([self._contact(position) for position in range(self.records)])
             self._records = ()
             self._ledger.kept_columns.keep(
                 self._stored.request_id, self._whole, reply_checksum=self._stored.checksum
             )
-        return self._whole, positions
+        return _few_of(self._whole, positions)
 
     def _contact(self, position: int) -> Contact | None:
-        raw = None if position == _NOWHERE else self._records[position].contact
+        raw = self._records[position].contact
         try:
             return None if raw is None else read_contact(raw, is_text=self._is_text)
         except ValueError:
@@ -407,9 +409,21 @@ class _KeptReply:
         self._contacts = contacts
         self.records: Final = contacts.columns.num_rows
 
-    def contacts(self, positions: Indices) -> tuple[Flattened, Indices]:
+    def contacts(self, positions: Indices, *, times_read: int) -> tuple[Flattened, Indices]:  # noqa: ARG002
         """As of a `_StoredReply`."""
-        return self._contacts, positions
+        return _few_of(self._contacts, positions)
+
+
+def _few_of(contacts: Flattened, positions: Indices) -> tuple[Flattened, Indices]:
+    """Of contacts of which few are wanted, those alone, and their indices: the others need not be copied."""
+    wanted = _each_once(positions)
+    if len(wanted) >= _SHARE_READ_WHOLE * contacts.columns.num_rows:
+        return contacts, positions
+    return contacts.take(wanted), np.searchsorted(wanted, positions)
+
+
+def _each_once(positions: Indices) -> Indices:
+    return np.unique(positions[positions != _NOWHERE])
 
 
 _Reply: TypeAlias = _StoredReply | _KeptReply

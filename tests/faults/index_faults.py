@@ -74,10 +74,8 @@ class Template:
     """A ledger of which each case gets a copy."""
 
     where: str
-    copies: Callable[[], str]
-
-    def copy(self) -> str:
-        return self.copies()
+    copy: Callable[[], str]
+    drop: Callable[[str], None]
 
 
 def make(where: str) -> None:
@@ -101,7 +99,10 @@ def in_files(folder: Path) -> Template:
         place.mkdir(mode=0o700)
         return str(shutil.copy(ledger, place / "ledger.db"))
 
-    return Template(str(ledger), copy)
+    def drop(where: str) -> None:
+        shutil.rmtree(Path(where).parent)
+
+    return Template(str(ledger), copy, drop)
 
 
 def in_postgresql(server: PostgreSQL, name: str = "index_faults") -> Template:
@@ -113,7 +114,10 @@ def in_postgresql(server: PostgreSQL, name: str = "index_faults") -> Template:
         server.run(f'CREATE DATABASE "{of_case}" TEMPLATE "{name}"')
         return server.url(of_case)
 
-    return Template(server.url(name), copy)
+    def drop(where: str) -> None:
+        server.run(f'DROP DATABASE "{sa.make_url(where).database}" WITH (FORCE)')
+
+    return Template(server.url(name), copy, drop)
 
 
 def examine(where: str, toll: Toll, what: str) -> None:
@@ -203,7 +207,7 @@ def run_deaths(template: Template, folder: Path, *, count: int | None, lots: ran
         if status != -signal.SIGKILL:
             toll.faults.append(f"step {step}: it ended with {status}")
         examine(where, toll, f"death at step {step} of {steps}")
-        _drop(where)
+        template.drop(where)
     return toll
 
 
@@ -219,7 +223,7 @@ def run_flips(template: Template, *, count: int, lots: random.Random) -> Toll:
         with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
             what = _flip_in(ledger, table, lots)
         examine(where, toll, what)
-        _drop(where)
+        template.drop(where)
     return toll
 
 
@@ -268,7 +272,7 @@ def run_losses(template: Template) -> Toll:
         with closing(Ledger(where, endpoint=ENDPOINT)) as ledger, ledger.database.transaction() as connection:
             connection.execute(sa.delete(table).where(table.c.id.in_(gone)))
         examine(where, toll, f"{len(gone)} rows of {table.name} are missing")
-        _drop(where)
+        template.drop(where)
     return toll
 
 
@@ -289,7 +293,7 @@ def run_older_copies(template: Template) -> Toll:
                     if rows:
                         connection.execute(sa.insert(table), rows)
             examine(where, toll, f"copy {number} of {len(copies)} of {[table.name for table in tables]}")
-    _drop(where)
+    template.drop(where)
     return toll
 
 
@@ -327,7 +331,7 @@ def run_flips_in_the_file(template: Template, *, count: int, lots: random.Random
         content[place] ^= 1 << lots.randrange(8)
         where.write_bytes(content)
         examine(str(where), toll, f"byte {place:,} of the file")
-        _drop(str(where))
+        template.drop(str(where))
     return toll
 
 
@@ -337,11 +341,6 @@ def _pages_of(connection: sqlite3.Connection) -> list[int]:
     return [page for (page,) in connection.execute(query) if page]
 
 
-def _drop(where: str) -> None:
-    if "://" not in where:
-        shutil.rmtree(Path(where).parent)
-
-
 # Figures
 
 
@@ -349,9 +348,7 @@ def run_all(template: Template, folder: Path, *, long: bool, lots: random.Random
     """All series on one database, by name."""
     is_file = "://" not in template.where
     tolls = {
-        "deaths": run_deaths(
-            template, folder, count=None if long and is_file else 60 if long else 4, lots=lots
-        ),
+        "deaths": run_deaths(template, folder, count=None if long else 4, lots=lots),
         "flips": run_flips(template, count=(1_000 if is_file else 100) if long else 8, lots=lots),
     }
     if long:

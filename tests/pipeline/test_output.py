@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+from contextlib import closing
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -115,7 +117,13 @@ def test_each_row_gets_its_own_contact_however_rows_and_replies_stand(
 @pytest.fixture(scope="module")
 def ledger_of_replies(tmp_path_factory):
     """A ledger with eight replies of nine contacts each."""
-    ledger = Ledger(tmp_path_factory.mktemp("replies") / "ledger.db", endpoint="https://api.example")
+    ledger = new_ledger_of_replies(tmp_path_factory.mktemp("replies"))
+    yield ledger
+    ledger.close()
+
+
+def new_ledger_of_replies(folder: Path) -> Ledger:
+    ledger = Ledger(folder / "ledger.db", endpoint="https://api.example")
     for number in range(1, 9):
         entries = [
             {
@@ -129,8 +137,7 @@ def ledger_of_replies(tmp_path_factory):
         assert claim.request_id == number
         body = json.dumps({"contacts": entries}).encode()
         ledger.record(number, http_status=200, encoding="", complete=True, body=body)
-    yield ledger
-    ledger.close()
+    return ledger
 
 
 def row_of(request_id: int, position: int | None) -> Answer:
@@ -156,6 +163,25 @@ def test_each_row_gets_its_own_contact_back_whatever_was_expected(ledger_of_repl
                 assert batch.column("eb_full_name").to_pylist() == expected
     found = sum(index is not None for block in blocks for _, index in block)
     assert (report.matched, report.new_fields["shoes"]) == (2 * found, 2 * found)
+
+
+def test_replies_of_which_a_few_rows_are_wanted_time_and_again_are_kept_as_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(output, "_REPLIES_KEPT", 1)
+    with (
+        closing(new_ledger_of_replies(tmp_path)) as ledger,
+        output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher,
+    ):
+        kept = []
+        # As of a table that was shuffled since it was bought. Of two replies, one is still at hand each time.
+        for index in range(9):
+            report = Report()
+            batch = finisher.finish(
+                ended([row_of(1, index), row_of(2, None), row_of(2, index)]), report=report
+            )
+            assert batch.column("eb_full_name").to_pylist() == [f"1/{index}", None, f"2/{index}"]
+            assert report.new_fields["shoes"] == 2
+            kept.append(sorted(ledger.kept_columns.find([1, 2])))
+    assert kept == [*[[]] * 5, [1], *[[1, 2]] * 3]
 
 
 def test_a_damaged_reply_that_was_expected_stops_only_who_wants_it(tmp_path):
