@@ -100,7 +100,8 @@ class LookAhead:
         Otherwise, the rows ahead of the second one with an identifier would not know that it is shared.
         """
         self._has_read_first = True
-        if layout.shape != "wide" or len(layout.columns) < 2:
+        is_alone = layout.shape == "long" or len(layout.columns) < 2
+        if is_alone and not self._settings.person:
             # Nothing stands beside an identifier.
             return
         waiting: list[Offers] = []

@@ -330,6 +330,29 @@ def test_a_phone_beside_two_names_is_shared(api, named):
     assert DESK not in api.asked
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        pd.DataFrame({"name": ["Bob Smith", "Ann Jones"], "phone": [DESK, DESK]}),
+        pd.DataFrame(
+            {"name": ["Bob Smith", "Ann Jones"], "field_type": ["phone", "phone"], "value": [DESK, DESK]}
+        ),
+    ],
+    ids=["one column of identifiers", "long"],
+)
+def test_a_phone_beside_two_names_is_shared_though_no_other_identifier_stands_beside_it(api, where, table):
+    api.knows(contact("Ann Jones"), DESK)
+    with Enricher(
+        api_key="key", base_url=api.url, ledger=where, person={"name": "name"}, progress=False
+    ) as enricher:
+        assert enricher.plan(table).requests == 0
+        assert list(enricher.explain(table)["reason"]) == ["shared by several people"] * 2
+        assert list(enricher.enrich_dataframe(table)["eb_status"]) == ["invalid"] * 2
+        # The ledger remembers it.
+        assert list(enricher.enrich_dataframe(table.iloc[1:])["eb_status"]) == ["invalid"]
+    assert not api.asked
+
+
 def test_rows_of_one_name_are_one_purchase_if_the_first_one_s_contact_holds_the_second_one_s_address(
     api, named
 ):
