@@ -265,6 +265,14 @@ def test_an_empty_frame_has_all_columns_and_costs_nothing(stand_in, enricher):
     assert api.requests() == 0
 
 
+@pytest.mark.parametrize("lists", ["list", "json"])
+def test_who_wants_no_contact_columns_gets_the_status_columns_alone(stand_in, enricher, lists):
+    api = stand_in()
+    enriched = enricher(api, columns=[], lists=lists).enrich_dataframe(leads(3))
+    assert list(enriched.columns) == ["email", *schema.arrow_schema(columns=[]).names]
+    assert api.requests() == 1
+
+
 def test_blank_and_broken_cells_are_invalid_with_a_reason(stand_in, enricher):
     buyer = enricher(stand_in())
     enriched = buyer.enrich_dataframe(pd.DataFrame({"email": [None, " ", "no address"]}))

@@ -110,7 +110,8 @@ class Finisher:
 
     def _shown(self, contacts: Sequence[_Array]) -> Iterator[_Array]:
         """These columns as the schema has them: lists may be JSON there."""
-        for kind, array in zip(self._schema.types[-len(contacts) :], contacts, strict=True):
+        first = len(self._schema) - len(contacts)
+        for kind, array in zip(self._schema.types[first:], contacts, strict=True):
             yield array if array.type == kind else as_json(array)
 
     def _withhold(self, ended: EndedRows, found: _Found) -> None:
