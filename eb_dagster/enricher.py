@@ -458,7 +458,7 @@ class Enricher:
     def _check_clock(self) -> None:
         # A clock that runs years ahead makes everything look old enough to be bought again.
         has_ages = self._settings.max_age is not None and not self._settings.accept_clock
-        newest = self._ledger.last_time() if has_ages else None
+        newest = self._lazy_ledger.to_read().last_time() if has_ages else None
         if newest is not None and time.time() - newest > _LONGEST_PAUSE_IN_USE.total_seconds():
             raise LedgerError(
                 "by this machine's clock, the ledger was last used more than two years ago, and max_age "

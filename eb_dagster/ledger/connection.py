@@ -88,14 +88,25 @@ def has_ledger(where: str | os.PathLike[str]) -> bool:
     return file is None or any(Path(f"{file}{ending}").exists() for ending in ("", "-wal", "-shm"))
 
 
-def _connect(url: sa.URL) -> sa.Engine:
+def is_writable(where: str | os.PathLike[str]) -> bool:
+    """Whether what is there can be opened for writing, as far as that can be told beforehand."""
+    file = file_of(database_url(where))
+    return file is None or sqlite.is_writable(file)
+
+
+def _connect(url: sa.URL, *, reads_only: bool) -> sa.Engine:
     """An engine each of whose connections keeps what is committed.
 
     It has two connections: one that writes, and one that reads meanwhile.
     """
     path = file_of(url)
     if path is not None:
-        sqlite.create_private(path)
+        if reads_only:
+            url = url.set(database=sqlite.address_to_read(path), query={"uri": "true"})
+            prepare = sqlite.prepare_to_read
+        else:
+            sqlite.create_private(path)
+            prepare = sqlite.LedgerFiles(path).prepare
         engine = sa.create_engine(
             url,
             connect_args={"timeout": sqlite.BUSY_SECONDS, "check_same_thread": False},
@@ -104,7 +115,7 @@ def _connect(url: sa.URL) -> sa.Engine:
             pool_size=2,
             max_overflow=0,
         )
-        event.listen(engine, "connect", _close_if_refused(sqlite.LedgerFiles(path).prepare))
+        event.listen(engine, "connect", _close_if_refused(prepare))
         event.listen(engine, "begin", sqlite.begin)
         return engine
     try:
@@ -148,7 +159,9 @@ def _close_if_refused(
 class Database:
     """The database of one ledger. Safe to use from threads; not in a child after a fork."""
 
-    def __init__(self, where: str | os.PathLike[str], *, must_exist: bool = False) -> None:
+    def __init__(
+        self, where: str | os.PathLike[str], *, must_exist: bool = False, reads_only: bool = False
+    ) -> None:
         self._write_lock = threading.RLock()
         self._read_lock = threading.RLock()
         self._process = os.getpid()
@@ -161,7 +174,7 @@ class Database:
                 f"there is no ledger {self.file.name} there yet: the first enrichment makes it. If you have bought "
                 "before, name that ledger: an empty one would pay for everything again"
             )
-        self.engine = _connect(self.url)
+        self.engine = _connect(self.url, reads_only=reads_only)
 
     @property
     def is_forked(self) -> bool:

@@ -107,8 +107,10 @@ def _check_earlier_keys(
             )
 
 
-def note_key(connection: sa.Connection, cipher: ReplyCipher, ledger_id: str) -> None:
-    """Note the key that seals replies from now on. Refuse keys that cannot open what is there."""
+def note_key(
+    connection: sa.Connection, cipher: ReplyCipher, ledger_id: str, *, reads_only: bool = False
+) -> None:
+    """Note the key that seals replies from now on, if any are written. Refuse keys that cannot open what is there."""
     marks = {row.name: bytes(row.value) for row in connection.execute(_SELECT_ALL_MARKS)}
     stored, mark = marks.pop(_MARK, None), cipher.mark(ledger_id)
     readable = cipher.readable_marks(ledger_id)
@@ -117,6 +119,8 @@ def note_key(connection: sa.Connection, cipher: ReplyCipher, ledger_id: str) -> 
         return
     if mark is None or (stored is not None and stored.decode() not in readable):
         raise _wrong_key(mark)
+    if reads_only:
+        return
     rows = [{"name": _MARK, "value": mark}]
     if stored is not None:
         last_request = str(newest_request(connection)).encode()

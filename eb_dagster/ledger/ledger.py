@@ -20,7 +20,6 @@ from typing import Final, Literal, cast
 
 import numpy as np
 import sqlalchemy as sa
-from sqlalchemy import exc
 
 from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
 from eb_dagster.errors import ConfigError, LedgerError
@@ -47,7 +46,7 @@ from eb_dagster.ledger.key_search import KeySearch
 from eb_dagster.ledger.key_segments import RequestKeys
 from eb_dagster.ledger.known_keys import AT_ANY_AGE, Freshness, Known, KnownKeys
 from eb_dagster.ledger.lookup import AliasKeys, look_up, requests_with
-from eb_dagster.ledger.process_locks import DatabaseOwner, FileOwner, Owner
+from eb_dagster.ledger.process_locks import Onlooker, new_owner
 from eb_dagster.ledger.publications import Publications
 from eb_dagster.ledger.reply_store import ReplyStore, StoredReply
 from eb_dagster.ledger.request_rows import (
@@ -135,18 +134,20 @@ class Ledger:
         clock: Callable[[], float] = time.time,
         must_exist: bool = False,
         may_be_moved: bool = False,
+        reads_only: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self._clock = clock
         cipher = ReplyCipher.from_environment()
-        self.database = Database(where, must_exist=must_exist)
+        self.database = Database(where, must_exist=must_exist, reads_only=reads_only)
         self.file = self.database.file
         try:
-            with wrong_types_as_damage("the table `meta`"), self.database.transaction() as connection:
-                self.id, secret = schema.prepare(connection, may_be_moved=may_be_moved)
+            step = self.database.reading() if reads_only else self.database.transaction()
+            with wrong_types_as_damage("the table `meta`"), step as connection:
+                self.id, secret = schema.prepare(connection, may_be_moved=may_be_moved, makes=not reads_only)
                 if not must_exist:
-                    note_key(connection, cipher, self.id)
-            self._owner = _new_owner(self.database)
+                    note_key(connection, cipher, self.id, reads_only=reads_only)
+            self._owner = Onlooker() if reads_only else new_owner(self.database.url, self.file)
         except BaseException:
             self.database.engine.dispose()
             raise
@@ -535,6 +536,11 @@ class Ledger:
             is_abandoned = (_column.state == "intent") & _column.owner.in_(gone)
             return _put_in_doubt(connection, is_abandoned, note="its process ended")
 
+    def has_in_flight(self) -> bool:
+        """Whether a request is under way, or was left so by a process that ended."""
+        with self.database.reading() as connection:
+            return connection.execute(sa.select(_column.id).where(IS_IN_FLIGHT).limit(1)).scalar() is not None
+
     def is_used_elsewhere(self, connection: sa.Connection) -> bool:
         """Whether another process that has claimed anything still has the ledger open."""
         owner_names = connection.execute(sa.select(_column.owner).distinct()).scalars().all()
@@ -555,15 +561,6 @@ class Ledger:
             with self.database.transaction() as connection:
                 _put_in_doubt(connection, is_in_flight, note="its run ended")
         self.database.carry_over_log()
-
-
-def _new_owner(database: Database) -> Owner:
-    try:
-        return FileOwner(database.file) if database.file is not None else DatabaseOwner(database.url)
-    except (OSError, exc.SQLAlchemyError) as error:
-        raise LedgerError(
-            f"the ledger cannot note who claims ({type(error).__name__}); check that its folder can be written"
-        ) from None
 
 
 def _without_rejected(connection: sa.Connection, aliases: Entries) -> Entries:

@@ -15,6 +15,8 @@ import filelock
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from eb_dagster.errors import LedgerError
+
 # A server's own time-outs would end the transaction that holds the lock while its process lives.
 _SET_NO_TIMEOUTS: Final = (
     "SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL statement_timeout = 0; "
@@ -147,6 +149,33 @@ class DatabaseOwner:
             with contextlib.suppress(DBAPIError):
                 connection.invalidate()
             connection.close()
+
+
+class Onlooker:
+    """Who only reads, claims nothing and settles nothing: to it, every process lives."""
+
+    name = ""
+
+    def hold(self) -> None:
+        """There is nothing to hold."""
+
+    def is_gone(self, owner: str) -> bool:
+        """Never: to find out takes a lock."""
+        del owner
+        return False
+
+    def leave(self) -> None:
+        """There is nothing to let go of."""
+
+
+def new_owner(url: sa.URL, file: Path | None) -> Owner:
+    """The lock of this process on a ledger."""
+    try:
+        return DatabaseOwner(url) if file is None else FileOwner(file)
+    except (OSError, SQLAlchemyError) as error:
+        raise LedgerError(
+            f"the ledger cannot note who claims ({type(error).__name__}); check that its folder can be written"
+        ) from None
 
 
 def _try_lock(connection: sa.Connection, owner: str) -> bool:

@@ -180,9 +180,17 @@ CACHES: Final = frozenset([kept_columns.name])
 """Tables of what can be made again, and need not be copied."""
 
 
-def prepare(connection: sa.Connection, *, may_be_moved: bool = False) -> tuple[str, bytes]:
+class NoLedger(LedgerError):
+    """There is a database, and no ledger in it yet."""
+
+
+def prepare(
+    connection: sa.Connection, *, may_be_moved: bool = False, makes: bool = True
+) -> tuple[str, bytes]:
     """Create the tables, or check their version. Returns the ledger's id and the key of its hashes."""
     inspector = sa.inspect(connection)
+    if not makes and not inspector.has_table("meta"):
+        raise NoLedger("there is no ledger in that database yet: the first enrichment makes it")
     facts = _read_facts(connection) if inspector.has_table("meta") else _create(connection)
     _check_version(int(facts["schema_version"]))
     if INCOMPLETE in facts:

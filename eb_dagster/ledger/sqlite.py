@@ -69,24 +69,68 @@ def create_private(path: Path) -> None:
         raise LedgerError(
             f"the ledger {path.name} cannot be written there; check its folder and permissions, or name another place"
         ) from None
-    if os.name == "posix" and facts.st_mode & 0o077:
-        raise LedgerError(f"the ledger can be read by others: chmod 600 {path.name}")
+    _check_private(path, facts.st_mode)
     if facts.st_nlink > 1:
         raise LedgerError(
             f"the ledger {path.name} has more than one hard link, which SQLite cannot lock; remove the others"
         )
 
 
-def _create_and_check(path: Path) -> os.stat_result:
-    _make_folders(path)
+def is_writable(path: Path) -> bool:
+    """Whether the file, and the folder of its side files, may be written."""
+    return os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
+
+
+def address_to_read(path: Path) -> str:
+    """The address by which SQLite reads a ledger that is there, after the checks that need no writing.
+
+    Where the side files can be made, they are: beside them, others may write. Where they cannot and are missing,
+    the whole ledger is in its file.
+    """
+    _check_not_gone(path)
     _check_file_system(path)
-    was_used = path.with_name(path.name + "-owners").exists()
+    _check_regular([path, *_side_files(path)])
+    try:
+        _check_content(path, was_used=_was_used(path))
+        mode = path.stat().st_mode
+    except OSError:
+        raise LedgerError(f"the ledger {path.name} cannot be read there; check its permissions") from None
+    if is_writable(path):
+        _check_private(path, mode)
+        return path.as_uri()
+    return f"{path.as_uri()}?mode=ro{'' if any(map(Path.exists, _side_files(path))) else '&immutable=1'}"
+
+
+def prepare_to_read(connection: sqlite3.Connection) -> dict[str, object]:
+    """Make a connection write nothing."""
+    connection.isolation_level = None
+    connection.execute("PRAGMA query_only = ON").close()
+    return {}
+
+
+def _was_used(path: Path) -> bool:
+    return path.with_name(path.name + "-owners").exists()
+
+
+def _check_private(path: Path, mode: int) -> None:
+    if os.name == "posix" and mode & 0o077:
+        raise LedgerError(f"the ledger can be read by others: chmod 600 {path.name}")
+
+
+def _check_not_gone(path: Path) -> None:
     # In this order: another process may make both in between, and makes the ledger first.
     if any(side_file.exists() for side_file in _side_files(path)) and not path.exists():
         raise LedgerError(
             f"the ledger {path.name} is gone, and its {path.name}-wal is still there with what came last: put "
             "the file back beside it, or move that away too"
         )
+
+
+def _create_and_check(path: Path) -> os.stat_result:
+    _make_folders(path)
+    _check_file_system(path)
+    was_used = _was_used(path)
+    _check_not_gone(path)
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         was_used = False
