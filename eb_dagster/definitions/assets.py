@@ -20,8 +20,8 @@ from eb_dagster.definitions.table_source import (
     table_source_of,
 )
 from eb_dagster.errors import ConfigError, InputError, did_you_mean, shown, shown_list
-from eb_dagster.identifiers.columns import find_layout
-from eb_dagster.settings import VENDOR_URL, AssetOptions, read_settings
+from eb_dagster.identifiers.columns import find_layout, likely_kind
+from eb_dagster.settings import VENDOR_URL, AssetOptions, TableOptions, read_settings, with_identifiers
 from eb_dagster.tables.object_store import ObjectPath, place
 from eb_dagster.tables.parquet import SCHEMA_VERSION
 from eb_dagster.tables.source import InputColumns
@@ -58,7 +58,7 @@ class OpAttributes(TypedDict, total=False):
     retry_policy: dg.RetryPolicy | None
 
 
-class AssetKeywords(AssetOptions, SpecAttributes, OpAttributes, total=False):
+class AssetKeywords(TableOptions, SpecAttributes, OpAttributes, total=False):
     """All keywords that `build_enriched_contacts_asset` passes on."""
 
 
@@ -116,7 +116,7 @@ def build_enriched_contacts_asset(
             `definitions.spend.spend_by_cost_center` adds that up.
         execute: called in place of `Enrichment.materialize`, with the context, the `Enrichment` and the value
             of `source`.
-        **keywords: keywords of `Enricher` (those in `AssetOptions`), and of `dg.asset`: description, metadata,
+        **keywords: keywords of `Enricher` (those in `TableOptions`, such as `email=`), and of `dg.asset`: description, metadata,
             group_name, owners, tags, kinds, code_version, partitions_def, automation_condition,
             freshness_policy, backfill_policy, pool, retry_policy, op_tags, hooks.
 
@@ -264,11 +264,16 @@ def _settings(keywords: AssetKeywords) -> AssetOptions:
     known = AssetKeywords.__annotations__
     unknown = sorted(set(keywords) - set(known))
     if unknown:
-        meant = did_you_mean(unknown, sorted(known))
+        meant = did_you_mean(unknown, sorted(known)) or _meant_kinds(unknown)
         raise ConfigError(f"no such keyword: {shown_list(unknown)}; choose from {sorted(known)}{meant}")
-    settings: AssetOptions = _among(keywords, AssetOptions)
+    settings = cast("AssetOptions", with_identifiers(_among(keywords, TableOptions)))
     _check_settings(settings)
     return settings
+
+
+def _meant_kinds(names: Sequence[str]) -> str:
+    kinds = dict.fromkeys(filter(None, map(likely_kind, names)))
+    return f". Did you mean {' and '.join(map(repr, kinds))}?" if kinds else ""
 
 
 def _among(keywords: AssetKeywords, group: type) -> Any:
@@ -366,9 +371,9 @@ def _read_checks(
         return _with_bounds(chosen, given_bounds) if given_bounds else chosen
     except ValidationError as error:
         faults = [f"{_location(fault['loc'])}: {fault['msg']}" for fault in error.errors()]
-        raise ConfigError(
-            f"checks: {'; '.join(faults)}; choose from {sorted(EnrichmentChecks.model_fields)}"
-        ) from None
+        names = sorted(EnrichmentChecks.model_fields)
+        meant = did_you_mean(_named_checks(checks) - {*names}, names)
+        raise ConfigError(f"checks: {'; '.join(faults)}; choose from {names}{meant}") from None
 
 
 def _named_checks(checks: EnrichmentChecks | Mapping[str, Any] | None) -> Set[str]:

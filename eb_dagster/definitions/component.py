@@ -12,9 +12,10 @@ from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.definitions.assets import build_enriched_contacts_asset
 from eb_dagster.definitions.checks import EnrichmentChecks
 from eb_dagster.definitions.materialize import Enrichment, Event
+from eb_dagster.definitions.spelling import Spelled
 from eb_dagster.errors import ConfigError
 from eb_dagster.identifiers.model import FieldType
-from eb_dagster.settings import SETTINGS, AssetOptions, OverBudgetChoice, days
+from eb_dagster.settings import SETTINGS, OverBudgetChoice, TableOptions, days
 from eb_dagster.tables.object_store import Place, place
 
 RequiredField = Literal["email", "work_email", "personal_email", "phone", "social_profile"]
@@ -84,6 +85,13 @@ def _setting(name: str) -> dg.Resolver:
     return _described(SETTINGS[name].description)
 
 
+def _columns_of(what: str) -> dg.Resolver:
+    return _described(
+        f"Columns of {what}, in place of identifiers. Profiles are asked first, phone numbers last; identifiers can "
+        "choose another order. Default: none."
+    )
+
+
 def _choice_of(literal: Any) -> Any:
     """One of these words. dg itself lets any text pass, for it may be a template."""
     return Field(json_schema_extra={"pattern": rf"^({'|'.join(get_args(literal))}|\{{\{{.*)$"})
@@ -97,7 +105,7 @@ _TWO_LETTERS = Field(json_schema_extra={"pattern": r"^([A-Za-z]{2}|\{\{.*)$"})
 
 
 @dg.scaffold_with(EnrichedContactsScaffolder)
-class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
+class EnrichedContactsComponent(dg.Component, dg.Model, Spelled):
     """Enrich the identifiers that an asset gives: buy each contact once, write a Parquet table.
 
     The project defines the `ExactBuyerResource`, once, under `resource_key`. A subclass may override
@@ -133,6 +141,9 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     ] = None
     resource_key: Annotated[str, _described("Key of the project's ExactBuyerResource.")] = "exactbuyer"
     identifiers: Annotated[dict[FieldType, str | list[str]] | None, _setting("identifiers")] = None
+    social_profile: Annotated[str | list[str] | None, _columns_of("profiles")] = None
+    email: Annotated[str | list[str] | None, _columns_of("e-mail addresses")] = None
+    phone: Annotated[str | list[str] | None, _columns_of("phone numbers")] = None
     person: Annotated[dict[PersonPart, str] | None, _setting("person")] = None
     required_fields: Annotated[Sequence[RequiredField], _setting("required_fields")] = ()
     default_region: Annotated[str | None, _TWO_LETTERS, _setting("default_region")] = None
@@ -148,6 +159,9 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
     checks: Annotated[
         EnrichmentChecks, _described("Bounds, severity and blocking of each check; null leaves a check out.")
     ] = EnrichmentChecks()
+    cost_center: Annotated[
+        str | None, _described("Who pays: a tag of the asset, shown with what each run spent.")
+    ] = None
     op: Annotated[OpSpec | None, _described("Tags, pool and backfill policy of the step.")] = None
     max_retries: Annotated[
         int,
@@ -176,6 +190,7 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
             resource_key=self.resource_key,
             io_manager_key=self.io_manager_key,
             checks=self.checks,
+            cost_center=self.cost_center,
             execute=self.execute,
             pool=op.pool,
             op_tags=op.tags,
@@ -197,9 +212,12 @@ class EnrichedContactsComponent(dg.Component, dg.Model, dg.Resolvable):
             raise ConfigError("a query is asked by connection_env or connection_resource: give one of them")
         return self.connection_resource if self.connection_env is None else dg.EnvVar(self.connection_env)
 
-    def _settings(self) -> AssetOptions:
+    def _settings(self) -> TableOptions:
         return {
             "identifiers": self.identifiers,
+            "social_profile": self.social_profile,
+            "email": self.email,
+            "phone": self.phone,
             "person": cast("Mapping[str, str] | None", self.person),
             "required_fields": self.required_fields,
             "default_region": self.default_region,

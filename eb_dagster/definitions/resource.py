@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from eb_dagster.api.rate_limit import REQUESTS_PER_MINUTE
 from eb_dagster.enricher import Enricher
-from eb_dagster.errors import ConfigError
+from eb_dagster.errors import ConfigError, did_you_mean, shown_list
 from eb_dagster.settings import SETTINGS, EnricherOptions, InDoubtChoice
 
 _MASK = "********"
@@ -76,6 +76,7 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
     if not TYPE_CHECKING:
 
         def __init__(self, **settings: Any) -> None:
+            _refuse_unknown(type(self), settings)
             super().__init__(**settings)
             # For a run, Dagster itself makes copies that hold the values of the environment.
             caller = inspect.currentframe().f_back.f_globals.get("__name__", "")
@@ -85,6 +86,7 @@ class ExactBuyerResource(dg.ConfigurableResource):  # pyright: ignore[reportMiss
     @classmethod
     def configure_at_launch(cls, **kwargs: Any) -> Any:
         """The resource with the settings that are not given here to be given at each launch."""
+        _refuse_unknown(cls, kwargs)
         _check_written(cls, kwargs)
         return cast("Any", super()).configure_at_launch(**kwargs)
 
@@ -167,6 +169,15 @@ def _is_variable(value: object) -> bool:
 def _secrets(resource: type[ExactBuyerResource]) -> list[str]:
     extras: dict[str, Any] = {name: field.json_schema_extra for name, field in resource.model_fields.items()}
     return [name for name, extra in extras.items() if extra and extra.get("dagster__is_secret")]
+
+
+def _refuse_unknown(resource: type[ExactBuyerResource], settings: Mapping[str, Any]) -> None:
+    """Refuse a misspelt setting, which Dagster takes and forgets: a cap would not hold."""
+    fields = sorted(resource.model_fields)
+    unknown = sorted(settings.keys() - {*fields})
+    if unknown:
+        meant = did_you_mean(unknown, fields) or f"; choose from {fields}"
+        raise ConfigError(f"the resource has no setting {shown_list(unknown)}{meant}")
 
 
 def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from eb_dagster.definitions.component import in_project, scaffold_with_note
 from eb_dagster.definitions.contact_tables import build_contact_tables_asset
 from eb_dagster.definitions.resource import ExactBuyerResource
+from eb_dagster.definitions.spelling import Spelled
 from eb_dagster.errors import ConfigError
 from eb_dagster.settings import SETTINGS, InDoubtChoice
 from eb_dagster.settings.environment import BASE_URL_VARIABLE, KEY_VARIABLE, LEDGER_VARIABLE
@@ -43,7 +44,7 @@ _RESOURCE_NOTE = f"""\
 
 
 @dg.scaffold_with(ResourceScaffolder)
-class ExactBuyerResourceComponent(dg.Component, dg.Model, dg.Resolvable):
+class ExactBuyerResourceComponent(dg.Component, dg.Model, Spelled):
     """ExactBuyer's API and the ledger that pays for a contact once. Once in a project.
 
     Secrets are named by their environment variable, which is read when a run starts.
@@ -135,7 +136,7 @@ _TABLES_NOTE = """\
 
 
 @dg.scaffold_with(ContactTablesScaffolder)
-class ContactTablesComponent(dg.Component, dg.Model, dg.Resolvable):
+class ContactTablesComponent(dg.Component, dg.Model, Spelled):
     """The contacts as six tables of a warehouse, each an asset, loaded by dlt in one step."""
 
     source: Annotated[dg.ResolvedAssetKey, _described("Key of the asset that writes the enriched table.")]

@@ -83,7 +83,11 @@ class AssetOptions(TypedDict, total=False):
     lists: ListsChoice
 
 
-class EnricherOptions(ResourceOptions, AssetOptions, KindOptions, total=False):
+class TableOptions(AssetOptions, KindOptions, total=False):
+    """The same, with the columns of each kind as keywords."""
+
+
+class EnricherOptions(ResourceOptions, TableOptions, total=False):
     """All keywords of `Enricher` and `enrich_dataframe`."""
 
     accept_clock: bool

@@ -12,8 +12,15 @@ import yaml
 from click.testing import CliRunner
 from dagster.components.testing import create_defs_folder_sandbox
 from dagster_dg_cli.cli import create_dg_cli
+from pydantic import ValidationError
 
-from eb_dagster import ConfigError, EnrichedContactsComponent, ExactBuyerResource
+from eb_dagster import (
+    ConfigError,
+    ContactTablesComponent,
+    EnrichedContactsComponent,
+    ExactBuyerResource,
+    ExactBuyerResourceComponent,
+)
 
 # Dagster's own, when it reads a defs.yaml.
 pytestmark = [
@@ -132,6 +139,50 @@ def test_an_age_that_is_none_is_refused_where_the_definitions_load(name, age):
         raise AssertionError
     assert isinstance(caught.value.__cause__, ConfigError)
     assert f"{name} is {age}; choose a number of days above 0, such as 90" in str(caught.value.__cause__)
+
+
+def test_columns_are_named_by_their_kind_and_a_cost_center_pays(stand_in, tmp_path):
+    attributes = {**LEAST, "email": "Mail", "cost_center": "sales"}
+    with loaded(attributes) as (_, defs):
+        assert only_asset(defs).tags_by_key[dg.AssetKey("enriched")]["cost_center"] == "sales"
+        result = materialize(defs, stand_in(match_rate=1.0), tmp_path)
+    metadata = result.asset_materializations_for_node("enriched")[0].metadata
+    assert metadata["exactbuyer/credits_charged"].value == 20
+    assert metadata["exactbuyer/cost_center"].value == "sales"
+    with (
+        pytest.raises(Exception, match="while building") as caught,
+        loaded({**attributes, "identifiers": {}}),
+    ):
+        raise AssertionError
+    assert "identifiers and email both name columns" in str(caught.value.__cause__)
+
+
+MISSPELT = [
+    ({"max_credit": 5}, "max_credit at", "there is no field 'max_credit'. Did you mean 'max_credits'?"),
+    (
+        {"checks": {"match_rat": {}}},
+        "match_rat at",
+        "there is no field 'match_rat'. Did you mean 'match_rate'?",
+    ),
+    ({"checks": {"match_rate": {"mn": 0.1}}}, "mn at", "there is no field 'mn'. Did you mean 'min'?"),
+    ({"colour": "red"}, "colour at", "there is no field 'colour'; choose from ['aliases', "),
+]
+
+
+@pytest.mark.parametrize(("attributes", "place", "message"), MISSPELT)
+def test_a_misspelt_field_is_told_with_its_line_and_what_was_meant(attributes, place, message):
+    with pytest.raises(ValidationError) as caught:
+        EnrichedContactsComponent.resolve_from_dict({**LEAST, **attributes})
+    told = str(caught.value)
+    assert place in told
+    assert message in told
+
+
+def test_the_other_components_tell_it_too():
+    with pytest.raises(ValidationError, match="Did you mean 'api_key_env'"):
+        ExactBuyerResourceComponent.resolve_from_dict({"api_key_en": "SOME_KEY"})
+    with pytest.raises(ValidationError, match="Did you mean 'dataset'"):
+        ContactTablesComponent.resolve_from_dict({"source": "a", "path": "b", "datset": "c"})
 
 
 def test_several_live_in_one_project_and_bring_no_resource(stand_in, tmp_path):

@@ -55,6 +55,14 @@ def test_a_ledger_has_to_be_named():
         ExactBuyerResource(**without)
 
 
+@pytest.mark.parametrize("act", [ExactBuyerResource, ExactBuyerResource.configure_at_launch])
+def test_a_misspelt_setting_is_refused_as_a_cap_would_not_hold(act):
+    with pytest.raises(
+        ConfigError, match=r"no setting \['max_credit_per_day'\]. Did you mean 'max_credits_per_day'"
+    ):
+        act(api_key=dg.EnvVar("SOME_KEY"), ledger=dg.EnvVar("SOME_LEDGER"), max_credit_per_day=5)
+
+
 def test_it_works_outside_a_run(resource):
     with (
         resource.enricher(max_credits=3) as first,
