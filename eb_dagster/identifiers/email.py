@@ -92,11 +92,13 @@ _STAND_IN: Final = ".example"
 
 
 def _canonical_form(text: str, _default_region: str | None) -> str:
-    # Nearly every address is plain, and to import this takes a tenth of the time that ten rows take.
-    import email_validator
-
     # Lower-cased before it is checked, so that what was checked is what is sent.
     local, _, domain = unicodedata.normalize("NFC", text.lower()).rpartition("@")
+    if not local:
+        raise NotAnIdentifier("email_syntax")
+    # Nearly every address is plain, and most processes never need the library.
+    import email_validator
+
     domain = domain.rstrip(".")
     reserved = _RESERVED.search(domain)
     if reserved is not None:
