@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from importlib import import_module
 from typing import IO, Any, Final
 
@@ -21,12 +21,15 @@ from eb_dagster.tables.source import BATCH_ROWS, Source
 from eb_dagster.tables.unnamed_file import LocalFile
 
 SUFFIX: Final = ".xlsx"
+_SHEET: Final = "contacts"
 MOST_ROWS: Final = 1_048_575
 """Below the header, a sheet has room for so many."""
 _LONGEST_TEXT: Final = 32_767
 _MOST_EXACT: Final = 2**53
 _FIRST_DAY: Final = 1900
 _SAMPLE_ROWS: Final = 200
+# Whatever a cell is that was written here.
+_WRITTEN: Final = (str, bool, int, float, dt.date)
 _CHARACTERS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 
@@ -59,16 +62,34 @@ def excel_source(path: LocalFile, *, sheet: str | None = None) -> Source:
         InputError: it is no spreadsheet, or it cannot be told which sheet, or it has no header.
 
     """
+    with _opened(path) as book:
+        name, notes = _chosen(path, book, sheet)
+        rows = book.get_sheet_by_name(name).to_python(skip_empty_area=True)
+    return _source(path, rows, notes)
+
+
+def own_rows(path: LocalFile) -> tuple[list[str], list[Sequence[object]]]:
+    """The header and the rows of a file that `ExcelWriter` wrote. Raises `InputError` if it is another by now."""
+    with _opened(path) as book:
+        is_ours = book.sheet_names == [_SHEET]
+        rows: list[list[object]] = (
+            book.get_sheet_by_name(_SHEET).to_python(skip_empty_area=False) if is_ours else []
+        )
+    if not rows or not all(isinstance(cell, _WRITTEN) for row in rows for cell in row):
+        raise InputError(f"{path.name} is not as it was written; look into it yourself")
+    return [_plain_text(cell) for cell in rows[0]], [[_cell(cell) for cell in row] for row in rows[1:]]
+
+
+@contextlib.contextmanager
+def _opened(path: LocalFile) -> Generator[Any]:
     calamine = _imported("python_calamine")
     try:
         with path.open("rb") as file, calamine.CalamineWorkbook.from_filelike(file) as book:
-            name, notes = _chosen(path, book, sheet)
-            rows = book.get_sheet_by_name(name).to_python(skip_empty_area=True)
+            yield book
     except (calamine.CalamineError, OSError):
         raise InputError(
             f"{path.name} is no spreadsheet that can be read; save it anew as .xlsx without a password, or as CSV UTF-8"
         ) from None
-    return _source(path, rows, notes)
 
 
 def _chosen(path: LocalFile, book: Any, sheet: str | None) -> tuple[str, list[str]]:
@@ -148,7 +169,7 @@ class ExcelWriter:
         # Rows wait there for the end, one after the other.
         folder = self._open.enter_context(private_folder())
         self._book = writer.Workbook(sink, {"constant_memory": True, "tmpdir": folder})
-        self._sheet = self._book.add_worksheet("contacts")
+        self._sheet = self._book.add_worksheet(_SHEET)
         self._time_format = self._book.add_format({"num_format": "yyyy-mm-dd hh:mm:ss"})
         self._day_format = self._book.add_format({"num_format": "yyyy-mm-dd"})
         bold = self._book.add_format({"bold": True})
@@ -160,7 +181,11 @@ class ExcelWriter:
 
     def add(self, batch: pa.RecordBatch) -> None:
         """Write the rows of a batch. Raises `InputError` if a sheet has no room for one."""
-        for cells in zip(*map(_cells, batch.columns), strict=True):
+        self.add_rows(zip(*map(_cells, batch.columns), strict=True))
+
+    def add_rows(self, rows: Iterable[Sequence[object]]) -> None:
+        """Write cells as they are. Raises likewise."""
+        for cells in rows:
             self._row += 1
             if self._row > MOST_ROWS:
                 raise InputError(f"a sheet has room for {MOST_ROWS:,} rows; write CSV or Parquet instead")

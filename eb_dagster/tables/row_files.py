@@ -77,9 +77,8 @@ def _write(
 ) -> int:
     rows = 0
     with contextlib.ExitStack() as stack:
-        if target is not None and target.name.lower().endswith(GZIP):
-            # Without a time and a name, so that the same table gives the same bytes.
-            sink = cast("IO[bytes]", stack.enter_context(gzip.GzipFile("", "wb", 6, sink, mtime=0)))
+        if target is not None:
+            sink = stack.enter_context(compressed(sink, target))
         writer = start(sink)
         stack.callback(writer.close)
         for batch in batches:
@@ -87,6 +86,17 @@ def _write(
             rows += batch.num_rows
         writer.end()
     return rows
+
+
+@contextlib.contextmanager
+def compressed(sink: IO[bytes], target: Place) -> Generator[IO[bytes]]:
+    """What is written into a file, compressed if the name of the target says so."""
+    if not target.name.lower().endswith(GZIP):
+        yield sink
+        return
+    # Without a time and a name, so that the same table gives the same bytes.
+    with gzip.GzipFile("", "wb", 6, sink, mtime=0) as packed:
+        yield cast("IO[bytes]", packed)
 
 
 @contextlib.contextmanager

@@ -104,6 +104,15 @@ def test_a_text_table_keeps_its_other_rows_to_the_byte(tmp_path, start):
     assert path.read_bytes().decode() == "".join([rows[0], rows[4], rows[5]])
 
 
+def test_a_number_beside_other_numbers_is_found_in_a_text_table(tmp_path):
+    path = tmp_path / "contacts.tsv"
+    path.write_text("day\tphone\tcount\n2024-01-01\t4917055501451\t3\n2024-01-01\t4917055501452\t3\n")
+    with closing(Ledger(tmp_path / "ledger.db", endpoint="")) as ledger:
+        ledger.publications.note(str(path))
+        assert privacy.forget(ledger, "phone", "+4917055501451").rows == 1
+    assert path.read_text() == "day\tphone\tcount\n2024-01-01\t4917055501452\t3\n"
+
+
 def test_what_cannot_be_searched_is_named_and_the_rest_is_forgotten(bought, where, tmp_path):
     _, start, _ = bought
     (tmp_path / "odd.parquet").write_bytes(b"a table once")
