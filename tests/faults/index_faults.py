@@ -6,7 +6,6 @@ would be paid for twice. Long form: `python -m tests.faults.index_faults --long`
 
 from __future__ import annotations
 
-import multiprocessing
 import random
 import shutil
 import signal
@@ -26,7 +25,7 @@ from eb_dagster.ledger import reconcile
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.schema import counters, key_rows, key_segments, requests
 from tests.databases import PostgreSQL
-from tests.faults import command
+from tests.faults import command, workers
 from tests.faults.counts import Counts
 from tests.faults.crash_victim import Countdown
 from tests.faults.progress import told
@@ -48,8 +47,6 @@ REQUESTS = 15
 LATE = 1
 """A request whose reply comes after it was indexed."""
 INDEX_TABLES = (key_segments, key_rows)
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload([__name__])
 
 
 @dataclass
@@ -187,7 +184,7 @@ def work(where: str, fatal_step: int, said: str) -> None:
 def die(template: Template, fatal_step: int, folder: Path) -> tuple[str, int | None, int]:
     """Let a victim die at a step. Returns its ledger, how it ended, and the steps it took if it lived."""
     where, said = template.copy(), folder / "said.txt"
-    victim = _CONTEXT.Process(target=work, args=(where, fatal_step, str(said)))
+    victim = workers.CONTEXT.Process(target=work, args=(where, fatal_step, str(said)))
     victim.start()
     victim.join(120)
     status = victim.exitcode

@@ -14,11 +14,12 @@ from tests import compiled
 compiled.share()
 
 CONTEXT = multiprocessing.get_context("forkserver")
+# One for all who use it: such a server is one in a process, and the first who needs it starts it.
 # pandera imports its validation backends at first use, so they are named too.
 CONTEXT.set_forkserver_preload(
     ["pandas", "pyarrow.parquet", "pandera.pandas", "pandera.backends.pandas.register", "sqlalchemy",
      "sqlalchemy.dialects.sqlite", "sqlalchemy.dialects.postgresql", "psycopg", "requests", "tqdm.auto",
-     "eb_dagster.enricher", f"{__package__}.campaign"]
+     "eb_dagster.enricher", f"{__package__}.campaign", f"{__package__}.index_faults", "tests.ledger.steps"]
 )  # fmt: skip
 
 

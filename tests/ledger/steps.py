@@ -1,6 +1,8 @@
 """What the tests of the ledger do in common: the steps of a request, as a run takes them."""
 
 import time
+from contextlib import closing, suppress
+from multiprocessing.connection import Connection
 from typing import Any
 
 from eb_dagster.identifiers.model import Identifier
@@ -90,3 +92,14 @@ def standings(ledger: Ledger) -> list[str | None]:
     keys = [ledger.key(person) for person in PEOPLE]
     found = ledger.lookup(keys, required=0)[0].of(keys)
     return [None if known is None else known.standing for known in found]
+
+
+def claim_forty(pipe: Connection, where: str, run: str) -> None:
+    """As a process of its own: open a ledger when told to, claim forty people one by one, and tell how many."""
+    pipe.recv()
+    with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
+        claims = [claim_emails(ledger, f"p{number}@firm.example", run=run, seen=0) for number in range(40)]
+        pipe.send(sum(claimed.granted for claimed in claims))
+        # Until all are done: what a process that is gone had claimed is in doubt, and not the others' either.
+        with suppress(EOFError):
+            pipe.recv()

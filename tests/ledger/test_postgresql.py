@@ -1,7 +1,5 @@
 """What a server may have by default, and what may stand between."""
 
-import subprocess
-import sys
 import threading
 from contextlib import closing
 
@@ -11,7 +9,8 @@ from eb_dagster import LedgerError
 from eb_dagster.ledger import reconcile
 from eb_dagster.ledger.ledger import Ledger
 from tests import pooler
-from tests.ledger.steps import ENDPOINT, claim_emails, no_session_is_left
+from tests.faults import workers
+from tests.ledger.steps import ENDPOINT, claim_emails, claim_forty, no_session_is_left
 
 
 def test_postgresql_that_may_forget_is_refused(postgresql):
@@ -38,37 +37,20 @@ DEFAULTS = [
 ]
 
 
-CLAIMING = """
-import sys
-from contextlib import closing
-from eb_dagster.identifiers.model import Identifier
-from eb_dagster.ledger.budget import Limits
-from eb_dagster.ledger.ledger import Ledger
-where, endpoint, run = sys.argv[1:]
-sys.stdin.readline()
-with closing(Ledger(where, endpoint=endpoint)) as ledger:
-    granted = 0
-    for number in range(40):
-        key = ledger.key(Identifier("email", f"p{number}@firm.example"))
-        granted += ledger.claim([key], run=run, required=0, limits=Limits(None, 20_000), seen=0).granted
-    print(granted, flush=True)
-    # Until all are done: what a process that is gone had claimed is in doubt, and not the others' either.
-    sys.stdin.readline()
-"""
-
-
 def claimed_by_four(where: str) -> list[int]:
     """How many of the same forty people each of four processes may ask, that open a new ledger at once."""
-    words = [sys.executable, "-c", CLAIMING, where, ENDPOINT]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen([*words, f"run {number}"], **pipes) for number in range(4)]
-    for process in running:
-        process.stdin.write("\n")
-        process.stdin.flush()
-    counts = [int(process.stdout.readline() or -1) for process in running]
-    for process in running:
-        process.communicate("\n")
-    assert [process.returncode for process in running] == [0] * 4
+    pipes = [workers.CONTEXT.Pipe() for _ in range(4)]
+    running = [
+        workers.start(claim_forty, theirs, where, f"run {number}") for number, (_, theirs) in enumerate(pipes)
+    ]
+    for ours, theirs in pipes:
+        theirs.close()
+        ours.send("open it")
+    counts = [ours.recv() for ours, _ in pipes]
+    for process, (ours, _) in zip(running, pipes, strict=True):
+        ours.close()
+        process.join()
+    assert [process.exitcode for process in running] == [0] * 4
     return counts
 
 

@@ -38,7 +38,7 @@ def api():
         yield running
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(HISTORIES, KNOWLEDGE, st.booleans())
 def test_what_is_shared_or_weak_answers_no_row_that_has_another(api, history, knowledge, as_streams):
     own, of_desk, of_role = knowledge
