@@ -207,6 +207,27 @@ def story(product):
     return runs, bills
 
 
+@pytest.fixture(scope="module")
+def prefilled(product, story):  # noqa: ARG001 - it comes after the story
+    """What the launchpad prefills, and a run that was launched with it."""
+    server, _, _, _ = product
+    selector = {**SELECTOR, "pipelineName": "enrich_contacts"}
+    config = yaml.safe_load(server.ask(LAUNCHPAD, selector=selector)["rootDefaultYaml"])
+    params = {"selector": selector, "runConfigData": json.dumps(config), "mode": "default"}
+    launched = server.ask(LAUNCH, params=params)["run"]["runId"]
+    assert server.wait(launched) == "SUCCESS", server.ask(EVENTS, id=launched)
+    return config, launched
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """A tab of one browser."""
+    if program() is None:
+        pytest.skip("there is no Chromium here")
+    with browser(tmp_path_factory.mktemp("profile")) as tab:
+        yield tab
+
+
 def test_a_dry_run_shows_the_plan_and_costs_nothing(product, story):
     server, _, _, _ = product
     runs, bills = story
@@ -273,11 +294,10 @@ def test_figures_are_numbers_which_the_page_plots(product, story):
     assert len(numbers) < 20
 
 
-def test_each_figure_is_a_number_of_one_kind_in_every_materialization(product, story):
+def test_each_figure_is_a_number_of_one_kind_in_every_materialization(product, story, prefilled):
     server, _, _, _ = product
     runs, _ = story
-    again = server.launch("enriched_contacts")
-    assert server.wait(again) == "SUCCESS"
+    _, again = prefilled
     kinds = [
         {
             name: "int" if "intValue" in entry else "float"
@@ -334,62 +354,54 @@ def test_the_launchpad_offers_budget_dry_run_and_age_alone(product):
     assert offered == [{"max_credits", "dry_run", "max_age_days"}]
 
 
-@pytest.mark.skipif(program() is None, reason="there is no Chromium here")
-def test_a_browser_launches_the_asset_and_shows_what_came_of_it(product, story, tmp_path):
+def test_a_browser_launches_the_asset_and_shows_what_came_of_it(product, story, page):
     server, api, _, _ = product
     runs, bills = story
     asset = f"{server.url}/assets/enriched_contacts"
-    with browser(tmp_path / "profile") as page:
-        page.open(f"{asset}?view=overview")
-        shown = page.wait_for("eb_job_title", "Current job title.", "leads")
-        page.click("Materialize")
-        before = {event["runId"] for event in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
-        launched = server.wait_for_another(before)
-        assert server.wait(launched) == "SUCCESS"
-        page.open(f"{asset}?view=overview")
-        page.click("Plots")
-        shown += page.wait_for("exactbuyer/credits_charged", "exactbuyer/match_rate")
-        page.wait_until("[...document.querySelectorAll('canvas')].length > 10", "plots")
-        page.open(f"{asset}?view=events")
-        shown += page.wait_for(launched[:8], "exactbuyer/credits_charged", "exactbuyer/match_rate")
-        page.open(f"{asset}?view=checks")
-        shown += page.wait_for("match_rate", "nothing_in_doubt", "one_row_each", "schema_drift")
-        page.open(
-            f"{server.url}/locations/{SELECTOR['repositoryName']}@{SELECTOR['repositoryLocationName']}/resources/exactbuyer"
-        )
-        shown += page.wait_for("api_key", "EXACTBUYER_API_KEY")
+    page.open(f"{asset}?view=overview")
+    shown = page.wait_for("eb_job_title", "Current job title.", "leads")
+    page.click("Materialize")
+    before = {event["runId"] for event in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
+    launched = server.wait_for_another(before)
+    assert server.wait(launched) == "SUCCESS"
+    page.open(f"{asset}?view=overview")
+    page.click("Plots")
+    shown += page.wait_for("exactbuyer/credits_charged", "exactbuyer/match_rate")
+    page.wait_until("[...document.querySelectorAll('canvas')].length > 10", "plots")
+    page.open(f"{asset}?view=events")
+    shown += page.wait_for(launched[:8], "exactbuyer/credits_charged", "exactbuyer/match_rate")
+    page.open(f"{asset}?view=checks")
+    shown += page.wait_for("match_rate", "nothing_in_doubt", "one_row_each", "schema_drift")
+    page.open(
+        f"{server.url}/locations/{SELECTOR['repositoryName']}@{SELECTOR['repositoryLocationName']}/resources/exactbuyer"
+    )
+    shown += page.wait_for("api_key", "EXACTBUYER_API_KEY")
     assert api.credits() == bills["finished"]
     assert KEY not in shown
     assert not re.search(r"canary\d+@", shown)
     assert launched not in runs.values()
 
 
-def test_what_the_launchpad_prefills_runs_with_the_real_settings(product, story):
-    server, api, _, _ = product
+def test_what_the_launchpad_prefills_runs_with_the_real_settings(product, story, prefilled):
+    _, api, _, _ = product
     _, bills = story
-    selector = {**SELECTOR, "pipelineName": "enrich_contacts"}
-    prefilled = yaml.safe_load(server.ask(LAUNCHPAD, selector=selector)["rootDefaultYaml"])
-    resource = prefilled["resources"]["exactbuyer"]["config"]
+    config, _ = prefilled
+    resource = config["resources"]["exactbuyer"]["config"]
     assert (resource["api_key"], resource["ledger"]) == ("********", "********")
-    params = {"selector": selector, "runConfigData": json.dumps(prefilled), "mode": "default"}
-    launched = server.ask(LAUNCH, params=params)["run"]["runId"]
-    assert server.wait(launched) == "SUCCESS", server.ask(EVENTS, id=launched)
     # Another key would be refused, and another ledger would buy everything again.
     assert api.credits() == bills["finished"]
 
 
-@pytest.mark.skipif(program() is None, reason="there is no Chromium here")
-def test_a_browser_launches_what_the_launchpad_prefills(product, story, tmp_path):
+def test_a_browser_launches_what_the_launchpad_prefills(product, story, page):
     server, api, _, _ = product
     _, bills = story
     before = {event["runId"] for event in server.ask(ASSET, key=KEYED)["assetMaterializations"]}
     where = f"{SELECTOR['repositoryName']}@{SELECTOR['repositoryLocationName']}"
-    with browser(tmp_path / "profile") as page:
-        page.open(f"{server.url}/locations/{where}/jobs/enrich_contacts")
-        page.click("Materialize all", with_shift=True)
-        shown = page.wait_for('api_key: "********"', 'ledger: "********"')
-        page.click("Materialize")
-        launched = server.wait_for_another(before)
+    page.open(f"{server.url}/locations/{where}/jobs/enrich_contacts")
+    page.click("Materialize all", with_shift=True)
+    shown = page.wait_for('api_key: "********"', 'ledger: "********"')
+    page.click("Materialize")
+    launched = server.wait_for_another(before)
     assert server.wait(launched) == "SUCCESS", server.ask(EVENTS, id=launched)
     sent = yaml.safe_load(server.ask(CONFIG, id=launched)["runConfigYaml"])
     assert sent["resources"]["exactbuyer"]["config"]["api_key"] == "********"

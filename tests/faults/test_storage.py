@@ -35,7 +35,7 @@ def lab() -> Iterator[Laboratory]:
 
 @needs_strace
 def test_a_disk_that_is_full_or_fails_at_any_write_costs_nothing_twice(lab: Laboratory, seed: int):
-    plans = random.Random(seed).sample(storage.plan_errors(lab), 24)
+    plans = random.Random(seed).sample(storage.plan_errors(lab), 16)
     losses = storage.run_into(lab, plans)
     assert losses.faults == []
     assert (losses.charged_twice, losses.forgotten) == (0, 0)
@@ -73,7 +73,7 @@ def test_a_flipped_bit_in_the_ledger_is_refused_or_harmless(seed: int):
 
 
 def test_what_a_killed_writer_left_behind_is_cleared_by_the_next_one(lab: Laboratory):
-    steps = range(lab.count_steps(ONE_AT_A_TIME), 1, -1)
+    steps = range(lab.count_steps(ONE_AT_A_TIME), 1, -2)
     for step in steps:
         folder, victim = lab.die(Death("step", step, scene=ONE_AT_A_TIME))
         if list(folder.glob(".table.parquet.*.tmp")):
