@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import eb_dagster
-from tests.faults import storage
+from tests.faults import crashes, storage
 from tests.faults.crash_laboratory import (
     ONE_AT_A_TIME,
     SEVERAL_AT_ONCE,
@@ -35,7 +35,8 @@ def lab() -> Iterator[Laboratory]:
 
 @needs_strace
 def test_a_disk_that_is_full_or_fails_at_any_write_costs_nothing_twice(lab: Laboratory, seed: int):
-    plans = random.Random(seed).sample(storage.plan_errors(lab), 16)
+    # Every call that can fail is among them.
+    plans = crashes.some(storage.plan_errors(lab), 16, random.Random(seed))
     losses = storage.run_into(lab, plans)
     assert losses.faults == []
     assert (losses.charged_twice, losses.forgotten) == (0, 0)
