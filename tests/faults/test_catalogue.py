@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.faults import test_campaign, test_together
 from tests.faults.scenes import ON_BOTH, ON_POSTGRESQL, ON_SQLITE, UNDER_DAGSTER
 from tests.faults.table import FAULTS
 
@@ -52,6 +53,12 @@ def test_every_number_of_the_catalogue_is_committed_or_excused():
     assert sorted(CATALOGUE - covered) == []
     assert sorted(covered - CATALOGUE - {0}) == []
     assert all(NOT_COVERED.values())
+
+
+def test_the_short_form_commits_every_number():
+    scenes = [*test_together.ON_SQLITE, *test_together.ON_POSTGRESQL]
+    covered = {fault.number for fault in test_campaign.SHORT_FAULTS} | numbers_in(scenes) | set(ELSEWHERE)
+    assert sorted(CATALOGUE - covered - set(NOT_COVERED)) == []
 
 
 def test_what_is_said_to_be_elsewhere_is_there():

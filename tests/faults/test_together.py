@@ -5,7 +5,7 @@ import pytest
 from . import scenes
 from .cases import Place
 from .pace import run_at_pace
-from .scenes import postgresql, processes, sqlite
+from .scenes import dagster_runs, postgresql, processes, sqlite
 
 SHORT = {
     "97 overlapping input, one killed": lambda place: processes.overlapping(
@@ -25,9 +25,13 @@ ON_SQLITE = {
             "71 SIGINT twice",
             "91 ten years on",
             "91 daylight saving begins",
+            "93 the edge of max_age",
+            "72 out of memory, 250 MB left",
         )
     },
     **scenes.ON_SQLITE,
+    "76 a backfill": lambda place: dagster_runs.backfill(place, partitions=4),
+    "77, 78 Dagster retries": dagster_runs.retried,
     "83 locked": lambda place: sqlite.locked(place, seconds=2.0),
 }
 ON_POSTGRESQL = {
