@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, Final, TypeAlias, cast
 
 import numpy as np
@@ -101,14 +100,6 @@ def flag_array(values: Sequence[bool | None] | Mask) -> Array:
         return _flags(values, None)
     flags = np.fromiter((value is True for value in values), np.bool_, len(values))
     return _flags(flags, np.fromiter((value is not None for value in values), np.bool_, len(values)))
-
-
-def list_array(lists: Sequence[Sequence[str] | None]) -> Array:
-    """A column of lists of text."""
-    entries = text_array(list(chain.from_iterable(filter(None, lists))))
-    is_there = np.fromiter((entry is not None for entry in lists), np.bool_, len(lists))
-    lengths = np.fromiter((len(entry or ()) for entry in lists), np.int32, len(lists))
-    return lists_of(entries, lengths, is_there=is_there)
 
 
 def lists_of(entries: Array, lengths: npt.NDArray[np.int32], *, is_there: Mask | None = None) -> Array:

@@ -11,7 +11,7 @@ from eb_dagster.identifiers.arrays import (
     bytes_array_from_buffers,
     flag_array,
     flags_in,
-    list_array,
+    lists_of,
     number_array,
     text_array,
     text_arrays,
@@ -41,6 +41,13 @@ def test_one_column_of_text_or_bytes_is_as_arrow_makes_it(column):
     assert bytes_array(encoded) == pa.array(encoded, pa.binary())
     assert bytes_array_from_buffers(encoded, pa.binary()) == pa.array(encoded, pa.binary())
     assert bytes_array(encoded, pa.string()) == text_array(column)
+
+
+def list_array(lists):
+    entries = text_array([entry for several in lists for entry in several or ()])
+    lengths = np.array([len(several or ()) for several in lists], dtype=np.int32)
+    is_there = np.array([several is not None for several in lists], dtype=np.bool_)
+    return lists_of(entries, lengths, is_there=is_there)
 
 
 @given(st.lists(st.none() | st.booleans()), st.lists(st.none() | st.lists(texts, max_size=3)))
