@@ -80,21 +80,12 @@ def add(connection: sa.Connection, change: Amounts, *, endpoint: str, run: str, 
         # With the change, which is made already.
         write_all(connection)
         return
-    changed = {name: known.get(name, _NOTHING).plus(change) for name in names}
-    updates = [
-        {"of_endpoint": endpoint, "of_name": name, **_values(endpoint, name, amounts)}
-        for name, amounts in changed.items()
-        if name in known
-    ]
-    inserts = [
-        {"endpoint": endpoint, "name": name, **_values(endpoint, name, amounts)}
-        for name, amounts in changed.items()
-        if name not in known
-    ]
-    if updates:
-        connection.execute(_UPDATE, updates)
-    if inserts:
-        connection.execute(_INSERT, inserts)
+    for name in names:
+        values = _values(endpoint, name, known.get(name, _NOTHING).plus(change))
+        if name in known:
+            connection.execute(_UPDATE, {"of_endpoint": endpoint, "of_name": name, **values})
+        else:
+            connection.execute(_INSERT, {"endpoint": endpoint, "name": name, **values})
 
 
 def of_endpoint(connection: sa.Connection, endpoint: str) -> Amounts:

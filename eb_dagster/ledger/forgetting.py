@@ -21,6 +21,7 @@ from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.lookup import Query, aliases_of, contacts_of, requests_with
 from eb_dagster.ledger.replies import compress, contact_of, decompress, encode_without
 from eb_dagster.ledger.request_rows import (
+    ANSWER_COLUMNS,
     IN_FLIGHT_STATES,
     Row,
     changed_keys,
@@ -30,14 +31,7 @@ from eb_dagster.ledger.request_rows import (
 from eb_dagster.ledger.schema import requests
 from eb_dagster.ledger.traces import Traces
 
-_SELECT_REQUESTS: Final = sa.select(
-    requests.c.id,
-    requests.c.state,
-    requests.c.asked,
-    requests.c.asked_keys,
-    requests.c.outcomes,
-    requests.c.aliases,
-)
+_SELECT_REQUESTS: Final = sa.select(*ANSWER_COLUMNS)
 _ROWS_AT_ONCE: Final = 50
 
 

@@ -35,7 +35,7 @@ from eb_dagster.ledger.key_segments import (
     entries_of,
     prefixes_of,
 )
-from eb_dagster.ledger.request_rows import IN_FLIGHT_STATES, Row
+from eb_dagster.ledger.request_rows import IN_FLIGHT_STATES, Row, newest_request
 from eb_dagster.ledger.schema import damaged, key_rows, requests
 from eb_dagster.ledger.schema import key_segments as headers
 
@@ -56,7 +56,6 @@ _TOP_LEVEL: Final = 63
 _NONE: Final[Indices] = np.empty(0, dtype=np.int64)
 
 _column, _row, _header = requests.c, key_rows.c, headers.c
-_SELECT_NEWEST: Final = sa.select(sa.func.max(_column.id))
 _SELECT_LATE: Final = sa.select(sa.func.max(_column.late)).where(sa.text("late > 0"))
 _SELECT_ID: Final = sa.select(_column.id).where(_column.id == sa.bindparam("request"))
 _SELECT_HEADERS: Final = sa.select(headers)
@@ -78,9 +77,6 @@ _SELECT_UNCOVERED: Final = (
     .where(_column.id > sa.bindparam("after"))
     .order_by(_column.id)
     .limit(sa.bindparam("count"))
-)
-_COUNT_UNCOVERED: Final = sa.select(sa.func.count()).where(
-    _column.id > sa.bindparam("after"), _column.id <= sa.bindparam("upto")
 )
 _UPDATE_ROW: Final = sa.update(key_rows).where(_row.id == sa.bindparam("row"))
 
@@ -106,7 +102,7 @@ class KeyIndex:
 
     def find(self, connection: sa.Connection, keys: AnyKeys, *, after: int = 0) -> Hits:
         """The requests after that one in which keys may stand. Raises `LedgerError` if the ledger is an older copy."""
-        newest = int(connection.execute(_SELECT_NEWEST).scalar() or 0)
+        newest = newest_request(connection)
         if newest - after <= _FEW_REQUESTS:
             return Hits(_NONE, _NONE, after)
         wanted = key_segments.distinct(np.sort(prefixes_of(keys)))
@@ -175,7 +171,7 @@ class KeyIndex:
     def reset(self, connection: sa.Connection) -> None:
         """Begin anew: from here on, all requests are scanned until they are taken in again."""
         self._is_doubted = False
-        segment_id = _next_id(connection, _headers(connection))
+        segment_id = _next_id(connection, connection.execute(_SELECT_HEADERS).all())
         connection.execute(sa.delete(headers))
         # The numbers go on, so that no copy of what was is taken for what will be.
         numbers = int(connection.execute(_SELECT_LATE).scalar() or 0)
@@ -211,7 +207,7 @@ class KeyIndex:
 
     def _take_in(self, connection: sa.Connection, segments: Sequence[Segment], upto: int) -> bool:
         """Write a segment of the next requests, if they are ready."""
-        newest = int(connection.execute(_SELECT_NEWEST).scalar() or 0)
+        newest = newest_request(connection)
         if newest - upto < REQUESTS_A_SEGMENT:
             return False
         several: list[Entries] = []
@@ -248,14 +244,9 @@ class KeyIndex:
 # Headers
 
 
-def _headers(connection: sa.Connection) -> list[Row]:
-    return list(connection.execute(_SELECT_HEADERS).all())
-
-
 def _segments(connection: sa.Connection) -> list[Segment]:
     segments: list[Segment] = []
-    for row in _headers(connection):
-        *fields, known_sum = row
+    for *fields, known_sum in connection.execute(_SELECT_HEADERS):
         segment = Segment(*fields)
         if segment.checksum() != known_sum:
             raise IndexDamage

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -15,14 +15,7 @@ from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.ledger.entries import AnyKeys, Indices
 
 Standing = Literal["matched", "missed", "in_flight", "in_doubt", "unreadable", "decided"]
-STANDINGS: Final[tuple[Standing, ...]] = (
-    "matched",
-    "missed",
-    "in_flight",
-    "in_doubt",
-    "unreadable",
-    "decided",
-)
+STANDINGS: Final[tuple[Standing, ...]] = get_args(Standing)
 """Decided: it was in doubt or unreadable, and a person said that it is not to be asked again."""
 UNKNOWN: Final = -1
 MATCHED: Final = STANDINGS.index("matched")

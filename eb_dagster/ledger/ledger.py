@@ -50,6 +50,7 @@ from eb_dagster.ledger.process_locks import Onlooker, new_owner
 from eb_dagster.ledger.publications import Publications
 from eb_dagster.ledger.reply_store import ReplyStore, StoredReply
 from eb_dagster.ledger.request_rows import (
+    ANSWER_COLUMNS,
     IS_IN_FLIGHT,
     changed_keys,
     newest_request,
@@ -82,15 +83,9 @@ _SELECT_REQUEST: Final = sa.select(
     _column.outcomes,
     _column.aliases,
 ).where(_column.id == sa.bindparam("request"))
-_SELECT_IN_DOUBT: Final = sa.select(
-    _column.id,
-    _column.state,
-    _column.asked,
-    _column.required,
-    _column.asked_keys,
-    _column.outcomes,
-    _column.aliases,
-).where(_column.state.in_(("in_doubt", "applied", "resolved", "purged")))
+_SELECT_IN_DOUBT: Final = sa.select(*ANSWER_COLUMNS, _column.required).where(
+    _column.state.in_(("in_doubt", "applied", "resolved", "purged"))
+)
 _SELECT_NEWEST_TIME: Final = sa.select(_column.created_at).order_by(_column.id.desc()).limit(1)
 _INSERT_REQUEST: Final = sa.insert(schema.requests)
 _UPDATE_REQUEST: Final = sa.update(schema.requests).where(_column.id == sa.bindparam("request"))

@@ -45,6 +45,7 @@ from eb_dagster.ledger.known_keys import (
     RequestFacts,
 )
 from eb_dagster.ledger.request_rows import (
+    ANSWER_COLUMNS,
     HELD,
     IN_FLIGHT_STATES,
     STATES,
@@ -211,9 +212,7 @@ def contacts_with(
     """
     search = KeySearch(keys)
     found: dict[bytes, set[tuple[int, int]]] = {key: set() for key in keys}
-    query = sa.select(
-        _column.id, _column.state, _column.asked, _column.asked_keys, _column.outcomes, _column.aliases
-    ).where(_column.endpoint == endpoint, _column.outcomes.is_not(None))
+    query = sa.select(*ANSWER_COLUMNS).where(_column.endpoint == endpoint, _column.outcomes.is_not(None))
     for row in requests_with(connection, keys, index=index, query=query, after=after):
         for position, key_index in contacts_of(row, search):
             found[keys[key_index]].add((row.id, position))

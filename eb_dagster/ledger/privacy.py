@@ -118,16 +118,16 @@ def forget(
     traces = _traces_of(ledger, identifiers, default_region)
     torn_files = _clear_torn_files(ledger, tables)
     # The ledger comes last: it knows what the person is called in the tables, if this has to be done again.
-    cleared = _clear_tables(tables, traces)
+    removed = {path: remove_rows(path, traces) for path in tables if path.exists()}
     contacts = _remove_from_ledger(ledger, identifiers, traces, found)
     return Forgotten(
         contacts=contacts,
-        rows=cleared.rows,
-        tables=cleared.changed_tables,
-        missing_tables=len(cleared.missing),
+        rows=sum(filter(None, removed.values())),
+        tables=sum(map(bool, removed.values())),
+        missing_tables=len(tables) - len(removed),
         identifiers=len(identifiers),
         torn_files=torn_files,
-        unsearched=(*map(str, cleared.missing), *map(str, cleared.unreadable), *_compact(ledger)),
+        unsearched=(*(str(path) for path in tables if removed.get(path) is None), *_compact(ledger)),
     )
 
 
@@ -147,32 +147,6 @@ def _traces_of(ledger: Ledger, identifiers: Iterable[Identifier], default_region
         key_of=lambda identifier: ledger.key(identifier, endpoint=""),
         default_region=default_region,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _ClearedTables:
-    """What was removed from the published tables."""
-
-    removed: Mapping[Place, int | None]
-    """By table, the rows that were removed. None if the table cannot be read."""
-    missing: Sequence[Place]
-
-    @property
-    def rows(self) -> int:
-        return sum(count or 0 for count in self.removed.values())
-
-    @property
-    def changed_tables(self) -> int:
-        return sum(bool(count) for count in self.removed.values())
-
-    @property
-    def unreadable(self) -> list[Place]:
-        return [path for path, count in self.removed.items() if count is None]
-
-
-def _clear_tables(tables: Sequence[Place], traces: Traces) -> _ClearedTables:
-    removed = {path: remove_rows(path, traces) for path in tables if path.exists()}
-    return _ClearedTables(removed, [path for path in tables if path not in removed])
 
 
 def _remove_from_ledger(

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, cast
+from typing import Final, Literal, cast
 
 import numpy as np
 import pyarrow as pa
@@ -71,23 +71,11 @@ _RECEIPT_FIELDS: Final = [
 ]
 RECEIPTS: Final = pa.schema(_RECEIPT_FIELDS)
 """One row for each request: what was asked, when, and what it cost. Nobody is in it."""
-
-
-class _Receipt(NamedTuple):
-    """A row of `RECEIPTS`."""
-
-    request: int
-    endpoint: str
-    run: str
-    state: str
-    sent_at: datetime
-    answered_at: datetime | None
-    http_status: int | None
-    asked: int
-    credits: int
-    records_enriched: int | None
-    at_risk: int
-    unreadable: int
+# What the table of requests calls otherwise.
+_COLUMN_OF: Final = {"request": "id", "sent_at": "created_at"}
+_SELECT_RECEIPTS: Final = sa.select(
+    *(_column[_COLUMN_OF.get(name, name)].label(name) for name in RECEIPTS.names)
+).order_by(_column.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,12 +124,12 @@ def months(ledger: Ledger) -> list[Month]:
     """What was bought, by endpoint and month, oldest first."""
     totals: dict[tuple[str, str], Month] = {}
     for receipt in _receipts(ledger):
-        place = (receipt.endpoint, f"{receipt.sent_at:%Y-%m}")
+        place = (receipt.endpoint, f"{_datetime(receipt.sent_at):%Y-%m}")
         totals[place] = _add(totals.get(place, Month(*place)), receipt)
     return [totals[place] for place in sorted(totals)]
 
 
-def _add(month: Month, receipt: _Receipt) -> Month:
+def _add(month: Month, receipt: Row) -> Month:
     is_in_flight = receipt.state in IN_FLIGHT_STATES
     is_sent = receipt.state not in UNSENT_STATES
     return replace(
@@ -333,7 +321,14 @@ def _not_read_in_full(ledger: Ledger) -> list[tuple[int, int]]:
 def export(ledger: Ledger, path: Path) -> int:
     """Write the receipts (`RECEIPTS`) of all requests to a Parquet file. Returns the rows."""
     check_writable(path, kept=[] if ledger.file is None else files_of_ledger(ledger.file))
-    rows = [receipt._asdict() for receipt in _receipts(ledger)]
+    rows = [
+        {
+            **receipt._mapping,
+            "sent_at": _datetime(receipt.sent_at),
+            "answered_at": None if receipt.answered_at is None else _datetime(receipt.answered_at),
+        }
+        for receipt in _receipts(ledger)
+    ]
     batches = [pa.RecordBatch.from_pylist(rows, schema=RECEIPTS)]
     return write_parquet(batches, path, schema=RECEIPTS, metadata={"receipts": ledger.id})
 
@@ -439,38 +434,10 @@ def _faults_of_sums(row: Row, outcomes: Entries) -> Iterable[str]:
         yield "its identifiers that cannot be read do not add up"
 
 
-def _receipts(ledger: Ledger) -> Iterable[_Receipt]:
-    query = sa.select(
-        _column.id,
-        _column.endpoint,
-        _column.run,
-        _column.state,
-        _column.created_at,
-        _column.answered_at,
-        _column.http_status,
-        _column.asked,
-        _column.credits,
-        _column.records_enriched,
-        _column.at_risk,
-        _column.unreadable,
-    )
+def _receipts(ledger: Ledger) -> Sequence[Row]:
+    """Rows of `RECEIPTS`, with times in seconds since the epoch."""
     with ledger.database.reading() as connection:
-        rows = connection.execute(query.order_by(_column.id)).all()
-    for row in rows:
-        yield _Receipt(
-            request=row.id,
-            endpoint=row.endpoint,
-            run=row.run,
-            state=row.state,
-            sent_at=_datetime(row.created_at),
-            answered_at=None if row.answered_at is None else _datetime(row.answered_at),
-            http_status=row.http_status,
-            asked=row.asked,
-            credits=row.credits,
-            records_enriched=row.records_enriched,
-            at_risk=row.at_risk,
-            unreadable=row.unreadable,
-        )
+        return connection.execute(_SELECT_RECEIPTS).all()
 
 
 def _datetime(seconds: float) -> datetime:

@@ -18,17 +18,10 @@ from eb_dagster.ledger.key_search import KeySearch
 from eb_dagster.ledger.key_segments import RequestKeys
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.lookup import contacts_of, requests_with
-from eb_dagster.ledger.request_rows import Row, outcomes_of, rewrite_outcomes
+from eb_dagster.ledger.request_rows import ANSWER_COLUMNS, Row, outcomes_of, rewrite_outcomes
 from eb_dagster.ledger.schema import rejected, requests
 
-_SELECT_ANSWERED: Final = sa.select(
-    requests.c.id,
-    requests.c.state,
-    requests.c.asked,
-    requests.c.asked_keys,
-    requests.c.outcomes,
-    requests.c.aliases,
-).where(requests.c.outcomes.is_not(None))
+_SELECT_ANSWERED: Final = sa.select(*ANSWER_COLUMNS).where(requests.c.outcomes.is_not(None))
 
 
 def reject(ledger: Ledger, identifiers: Iterable[Identifier]) -> int:

@@ -30,7 +30,18 @@ IS_IN_FLIGHT: Final = sa.text("state IN ('intent', 'answered')")
 IS_UNDECIDED: Final = sa.text("(at_risk > 0 OR unreadable > 0)")
 """As the index of the requests with answers in doubt, or that cannot be read, says it."""
 
+ANSWER_COLUMNS: Final = (
+    requests.c.id,
+    requests.c.state,
+    requests.c.asked,
+    requests.c.asked_keys,
+    requests.c.outcomes,
+    requests.c.aliases,
+)
+"""What has to be read of a request to find whom it asked for, and whom it found."""
+
 _NO_CHANGES: Final[Mapping[str, object]] = MappingProxyType({})
+_SELECT_NEWEST: Final = sa.select(sa.func.max(requests.c.id))
 _SELECT_FIXED: Final = sa.select(requests.c.endpoint, requests.c.required)
 _SELECT_COUNTED: Final = sa.select(
     requests.c.endpoint,
@@ -103,4 +114,4 @@ def changed_keys(connection: sa.Connection, request_id: int, asked_keys: bytes) 
 
 def newest_request(connection: sa.Connection) -> int:
     """The id of the newest request; 0 if there is none."""
-    return int(connection.execute(sa.select(sa.func.max(requests.c.id))).scalar() or 0)
+    return int(connection.execute(_SELECT_NEWEST).scalar() or 0)

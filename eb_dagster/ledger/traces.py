@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, TypeAlias, cast
 from urllib.parse import unquote
 
 import numpy as np
@@ -42,6 +42,7 @@ _JSON_ESCAPE: Final = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
 _ESCAPES_UNDONE: Final = 3
 _LETTERS: Final = re.compile(r"[a-z0-9]+")
 _TEXTS_REMEMBERED: Final = 10_000
+_TEXT_TYPES: Final = ("string", "large_string", "string_view")
 
 
 class Traces:
@@ -253,34 +254,18 @@ def _texts(column: pa.Array, *, numbers: bool) -> Iterator[tuple[_Rows, pa.Array
     pending: list[tuple[_Rows, pa.Array]] = [(np.arange(len(column)), column)]
     while pending:
         rows, values = pending.pop()
+        kind = values.type
         if isinstance(values, pa.ExtensionArray):
             pending.append((rows, values.storage))
-            continue
-        match _shape_of(values):
-            case "text":
-                yield rows, values
-            case "view":
-                yield rows, values.cast(pa.large_string())
-            case "list":
-                parents = np.asarray(pc.list_parent_indices(values))
-                pending.append((rows[parents], pc.list_flatten(values)))
-            case "struct":
-                fields = range(values.type.num_fields)
-                pending += [(rows, pc.struct_field(values, field)) for field in fields]
-            case "other":
-                if not _is_without_text(values.type, numbers=numbers):
-                    yield _texts_one_by_one(rows, values)
-
-
-def _shape_of(values: pa.Array) -> Literal["text", "view", "list", "struct", "other"]:
-    kind = values.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return "text"
-    if str(kind) == "string_view":
-        return "view"
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return "list"
-    return "struct" if pa.types.is_struct(kind) else "other"
+        elif str(kind) in _TEXT_TYPES:
+            yield rows, values.cast(pa.large_string())
+        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+            parents = np.asarray(pc.list_parent_indices(values))
+            pending.append((rows[parents], pc.list_flatten(values)))
+        elif pa.types.is_struct(kind):
+            pending += [(rows, pc.struct_field(values, field)) for field in range(kind.num_fields)]
+        elif not _is_without_text(kind, numbers=numbers):
+            yield _texts_one_by_one(rows, values)
 
 
 def _is_without_text(kind: pa.DataType, *, numbers: bool) -> bool:
