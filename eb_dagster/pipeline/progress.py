@@ -16,7 +16,7 @@ from eb_dagster.errors import counted
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.run_log import LOGGER
-from eb_dagster.pipeline.telemetry import NoTelemetry, Telemetry, telemetry
+from eb_dagster.pipeline.telemetry import Telemetry, telemetry
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -392,7 +392,7 @@ class Watched(Display):
         super().__init__(rows, max_credits=max_credits)
         self._inner = inner
         self._log = Lines(rows or 0, max_credits=max_credits, say=LOGGER.info, words=log_words)
-        self._telemetry: Telemetry = NoTelemetry()
+        self._telemetry: Telemetry | None = None
         self._report: Report | None = None
         self._retries = 0
 
@@ -410,16 +410,17 @@ class Watched(Display):
             self._inner.__exit__(kind, *error)
         finally:
             self._log.__exit__(kind)
-            self._telemetry.end(self._report or Report(), None if kind is None else kind.__name__)
+            if self._telemetry is not None:
+                self._telemetry.end(self._report or Report(), None if kind is None else kind.__name__)
 
     def _show(self, report: Report) -> None:
         self._report = report
         self._inner(report)
         self._log(report)
         retries = report.retries.total()
-        if retries > self._retries:
+        if retries > self._retries and self._telemetry is not None:
             self._telemetry.event("sent again", retries - self._retries)
-            self._retries = retries
+        self._retries = retries
 
     def _tick(self, report: Report) -> None:
         self._inner.tick(report)

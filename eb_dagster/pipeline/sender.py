@@ -158,15 +158,6 @@ class Sender:
             return Answered(request, self._store(request, outcome), seconds_off)
         return self._give_up(request, outcome, verdict, seconds_off)
 
-    def _note_refusal(
-        self, request: Request, refusal: Refusal, *, http_status: int | None, reason: str
-    ) -> None:
-        if refusal == "doubt":
-            self._ledger.doubt(request.request_id, http_status=http_status, note=reason)
-        else:
-            state = "refused" if refusal == "refused" else "free"
-            self._ledger.release(request.request_id, state=state, note=reason)
-
     def _give_up(
         self, request: Request, outcome: Reply | NoReply, verdict: Verdict, seconds_off: float | None
     ) -> NotAnswered:
@@ -174,9 +165,12 @@ class Sender:
         reply = outcome if isinstance(outcome, Reply) else None
         reason = outcome.reason if isinstance(outcome, NoReply) else f"HTTP {outcome.status}"
         refusal: Refusal = "doubt" if verdict == "answered" else verdict
-        self._note_refusal(
-            request, refusal, http_status=None if reply is None else reply.status, reason=reason
-        )
+        if refusal == "doubt":
+            status = None if reply is None else reply.status
+            self._ledger.doubt(request.request_id, http_status=status, note=reason)
+        else:
+            state = "refused" if refusal == "refused" else "free"
+            self._ledger.release(request.request_id, state=state, note=reason)
         return NotAnswered(
             request,
             refusal,

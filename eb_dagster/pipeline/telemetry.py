@@ -8,7 +8,7 @@ for what a person waits for. The counters `eb_dagster.credits`, `.requests`, `.r
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from eb_dagster.pipeline.report import Report
@@ -30,27 +30,7 @@ _FIGURES: Final = (
 )
 
 
-class Telemetry(Protocol):
-    """Where a run is told of."""
-
-    def event(self, name: str, count: int) -> None:
-        """Something happened so many times."""
-
-    def end(self, report: Report, error: str | None) -> None:
-        """The run is over; with the type of the error that ended it."""
-
-
-class NoTelemetry:
-    """Where OpenTelemetry is not installed."""
-
-    def event(self, name: str, count: int) -> None:
-        """Nobody is told."""
-
-    def end(self, report: Report, error: str | None) -> None:
-        """Nobody is told."""
-
-
-class OpenTelemetry:
+class Telemetry:
     """A span that starts now."""
 
     def __init__(self) -> None:
@@ -83,11 +63,8 @@ class OpenTelemetry:
         self._meter.create_histogram(f"{_NAME}.run.duration", unit="s").record(report.seconds)
 
 
-def telemetry() -> Telemetry:
-    """OpenTelemetry where its API is installed."""
-    return OpenTelemetry() if importlib.util.find_spec("opentelemetry") and _has_api() else NoTelemetry()
-
-
-def _has_api() -> bool:
+def telemetry() -> Telemetry | None:
+    """Where a run is told of; None where OpenTelemetry's API is not installed."""
     # The name is a namespace that other packages share.
-    return importlib.util.find_spec("opentelemetry.trace") is not None
+    has_api = importlib.util.find_spec("opentelemetry") and importlib.util.find_spec("opentelemetry.trace")
+    return Telemetry() if has_api else None
