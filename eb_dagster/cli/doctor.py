@@ -45,11 +45,11 @@ def doctor(**given: Any) -> None:
 
     The key is never sent. Exit code 0 if all is well, 1 if not.
     """
-    told: list[Finding] = []
+    bad: list[str] = []
     for mark, what, found in _checks(given):
         click.echo(f"{mark} {what}: {in_options(found)}")
-        told.append((mark, what, found))
-    bad = [what for mark, what, _ in told if mark == _BAD]
+        if mark == _BAD:
+            bad.append(what)
     if bad:
         click.echo(f"{counted(len(bad), 'thing')} to mend: {', '.join(bad)}. Nothing was bought")
         sys.exit(1)

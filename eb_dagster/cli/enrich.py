@@ -32,7 +32,6 @@ from eb_dagster.cli.inputs import (
     is_parquet,
     open_table,
 )
-from eb_dagster.cli.opening import tell_opening
 from eb_dagster.cli.options import (
     enricher_options,
     force_option,
@@ -61,6 +60,7 @@ if TYPE_CHECKING:
     from eb_dagster.enricher import Enricher
     from eb_dagster.identifiers.columns import Layout
     from eb_dagster.identifiers.model import FieldType
+    from eb_dagster.pipeline.opening import Opening
     from eb_dagster.pipeline.plan import Plan
     from eb_dagster.settings import EnricherOptions
     from eb_dagster.tables.object_store import Place
@@ -102,7 +102,7 @@ def plan(
             # Nothing is sent, so no key is needed; this is not one.
             options["api_key"] = "no-key"
         with _open_enricher(table, options) as enricher:
-            tell_opening(enricher.opening)
+            _tell_opening(enricher.opening)
             outcome.plan = enricher.plan(table.reader())
             if explain:
                 outcome.explained = enricher.explain(table.reader()).to_pylist()
@@ -181,7 +181,7 @@ def enrich(
         bar = shell_display(table.rows, max_credits=cap, say=_say)
         options["progress"] = bar
         with _open_enricher(table, options) as enricher:
-            tell_opening(enricher.opening)
+            _tell_opening(enricher.opening)
             _check_parquet(enricher, target)
             if (asks or as_json or bar.is_live) and table.rows <= _MOST_ROWS_PLANNED:
                 outcome.plan = enricher.plan(table.reader())
@@ -254,6 +254,14 @@ def _open_enricher(table: InputTable, options: EnricherOptions) -> Enricher:
     enricher = Enricher(**options)
     _tell_columns(table, layout, samples)
     return enricher
+
+
+def _tell_opening(opening: Opening) -> None:
+    """Say from whom this buys, by which ledger, and what the caps leave."""
+    for line in opening.lines:
+        click.echo(f"  {line}", err=True)
+    if opening.warning is not None:
+        click.echo(f"  warning: {opening.warning}", err=True)
 
 
 def _tell_columns(table: InputTable, layout: Layout, samples: Mapping[str, Sequence[str]]) -> None:

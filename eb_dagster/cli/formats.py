@@ -7,13 +7,12 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
 
-from eb_dagster.cli.inputs import first_texts
+from eb_dagster.cli.inputs import ParquetTable, SourceTable
 from eb_dagster.cli.options import Option, with_options
 
 if TYPE_CHECKING:
@@ -55,42 +54,12 @@ def is_standard(file: Place | None) -> bool:
     return isinstance(file, Path) and str(file) == _STANDARD
 
 
-@dataclass(frozen=True)
-class SourceTable:
-    """A table of leads that is no text file and no Parquet file: a spreadsheet, NDJSON or a query."""
-
-    source: Source
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Their names, in order."""
-        return tuple(self.source.names)
-
-    @property
-    def rows(self) -> int:
-        """How many there are."""
-        return self.source.rows or 0
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """What was detected, in words."""
-        return self.source.notes
-
-    def reader(self) -> Source:
-        """The table from its start."""
-        return self.source
-
-    def samples(self) -> dict[str, list[str]]:
-        """The first texts of each column."""
-        return first_texts(self.source)
-
-
 def with_asked_as_text(table: InputTable, options: EnricherOptions) -> InputTable:
     """The table with whole numbers as text where they are asked: spreadsheets keep phone numbers as numbers."""
     from eb_dagster.errors import InputError
     from eb_dagster.identifiers.columns import find_layout
 
-    if not isinstance(table, SourceTable):
+    if not isinstance(table, SourceTable) or isinstance(table, ParquetTable):
         return table
     # What is wrong with the names of the columns is told later, with suggestions.
     with contextlib.suppress(InputError):

@@ -64,26 +64,25 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class ParquetTable:
-    """A Parquet file of leads."""
+class SourceTable:
+    """A table of leads that is no text file: Parquet, a spreadsheet, NDJSON or a query."""
 
-    file: Place | UnnamedFile
     source: Source
-    rows: int
-    notes: Sequence[str] = ()
-
-    @staticmethod
-    def open(file: Place | UnnamedFile) -> ParquetTable:
-        """Read what the file says about itself."""
-        from eb_dagster.tables.parquet import parquet_source
-
-        source = parquet_source(file)
-        return ParquetTable(file, source, source.rows or 0)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Their names, in order."""
         return tuple(self.source.names)
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return self.source.rows or 0
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What was detected, in words."""
+        return self.source.notes
 
     def reader(self) -> Source:
         """The table from its start."""
@@ -91,10 +90,17 @@ class ParquetTable:
 
     def samples(self) -> dict[str, list[str]]:
         """The first texts of each column."""
-        return first_texts(self.source)
+        return _first_texts(self.source)
 
 
-def first_texts(source: Source) -> dict[str, list[str]]:
+@dataclass(frozen=True)
+class ParquetTable(SourceTable):
+    """A Parquet file of leads."""
+
+    file: Place | UnnamedFile
+
+
+def _first_texts(source: Source) -> dict[str, list[str]]:
     """The texts in the first rows of each column that holds text."""
     batch = next(source.batches(), None)
     if batch is None:
@@ -122,8 +128,9 @@ def open_table(file: Place | UnnamedFile, reading: Reading) -> InputTable:
 
 def _open(file: Place | UnnamedFile, reading: Reading) -> InputTable:
     from eb_dagster.cli.formats import open_other
+    from eb_dagster.tables.parquet import parquet_source
 
-    return ParquetTable.open(file) if is_parquet(file) else open_other(file, reading)
+    return ParquetTable(parquet_source(file), file) if is_parquet(file) else open_other(file, reading)
 
 
 def is_parquet(file: Place | UnnamedFile) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from eb_dagster.cli.spelling import in_options
-from eb_dagster.settings import PERSON_PARTS, SETTINGS, EnricherOptions, Setting, days
+from eb_dagster.settings import PERSON_PARTS, SETTINGS, EnricherOptions, Setting
 from eb_dagster.settings.checks import Age, Choice, PositiveNumber, WholeNumber, YesOrNo
 
 if TYPE_CHECKING:
@@ -201,23 +201,15 @@ force_option: Option = click.option(
 )
 
 
-def _in_python(setting: Setting, value: Any) -> Any:
-    return days(setting.plain_name, value) if isinstance(setting.check, Age) else value
-
-
-def _settings_in_python(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        setting.name: _in_python(setting, values[setting.plain_name])
-        for setting in SETTINGS.values()
-        if setting.plain_name in values
-    }
-
-
 def enricher_options(values: Mapping[str, Any]) -> EnricherOptions:
     """The keywords of `Enricher` from the values of the shell's options."""
     from eb_dagster.identifiers.model import FIELD_TYPES
 
-    options = _settings_in_python(values)
+    options = {
+        setting.name: setting.in_python(values[setting.plain_name])
+        for setting in SETTINGS.values()
+        if setting.plain_name in values
+    }
     # In the shell, no columns means all of them.
     options["columns"] = options.get("columns") or None
     # The options may come in any order, so they are asked in the default order.

@@ -12,7 +12,8 @@ Facts = Mapping[str, int | float]
 Severity = Literal["WARN", "ERROR"]
 
 
-def _described(description: str) -> dg.Resolver:
+def described(description: str) -> dg.Resolver:
+    """What the YAML schema says about a field."""
     return dg.Resolver.default(description=description)
 
 
@@ -29,9 +30,9 @@ class Check(dg.Model, dg.Resolvable):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    severity: Annotated[Severity, _described("Severity of a failure: WARN or ERROR.")] = "WARN"
+    severity: Annotated[Severity, described("Severity of a failure: WARN or ERROR.")] = "WARN"
     blocking: Annotated[
-        bool, _described("Whether a failure of severity ERROR keeps assets downstream from running.")
+        bool, described("Whether a failure of severity ERROR keeps assets downstream from running.")
     ] = False
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:
@@ -42,9 +43,9 @@ class Check(dg.Model, dg.Resolvable):
 class MatchRate(Check):
     """The match rate is within bounds."""
 
-    severity: Annotated[Severity, _described("Severity of a failure: WARN or ERROR.")] = "ERROR"
-    min: Annotated[float, Field(ge=0, le=1), _described("The check fails below this share.")] = 0.0
-    max: Annotated[float, Field(ge=0, le=1), _described("The check fails above this share.")] = 1.0
+    severity: Annotated[Severity, described("Severity of a failure: WARN or ERROR.")] = "ERROR"
+    min: Annotated[float, Field(ge=0, le=1), described("The check fails below this share.")] = 0.0
+    max: Annotated[float, Field(ge=0, le=1), described("The check fails above this share.")] = 1.0
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -69,13 +70,13 @@ class MatchRateHistory(Check):
     """
 
     tolerance: Annotated[
-        float, Field(gt=0, le=1), _described("The largest difference at which the check passes.")
+        float, Field(gt=0, le=1), described("The largest difference at which the check passes.")
     ] = 0.2
     runs: Annotated[
-        int, Field(ge=1, le=100), _described("How many earlier materializations are compared.")
+        int, Field(ge=1, le=100), described("How many earlier materializations are compared.")
     ] = 10
     least_runs: Annotated[
-        int, Field(ge=1), _described("The check passes while there are fewer than this.")
+        int, Field(ge=1), described("The check passes while there are fewer than this.")
     ] = 3
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: D102
@@ -130,7 +131,7 @@ class SchemaDrift(Check):
 class OneRowEach(Check):
     """There is one row for each row of the input."""
 
-    severity: Annotated[Severity, _described("Severity of a failure: WARN or ERROR.")] = "ERROR"
+    severity: Annotated[Severity, described("Severity of a failure: WARN or ERROR.")] = "ERROR"
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
         figures = {name: facts.get(name, 0) for name in ("input_rows", "rows")}
@@ -153,7 +154,7 @@ class CreditsWithinPlan(Check):
 class NamesAgree(Check):
     """Few matched contacts have another name than their row, where `person` names columns with names."""
 
-    max: Annotated[float, Field(ge=0, le=1), _described("The check fails above this share.")] = 0.05
+    max: Annotated[float, Field(ge=0, le=1), described("The check fails above this share.")] = 0.05
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
         agree, disagree = facts.get("agrees", 0), facts.get("disagrees", 0)

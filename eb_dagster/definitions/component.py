@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.definitions.assets import build_enriched_contacts_asset
-from eb_dagster.definitions.checks import EnrichmentChecks
+from eb_dagster.definitions.checks import EnrichmentChecks, described
 from eb_dagster.definitions.materialize import Enrichment, Event
 from eb_dagster.definitions.spelling import Spelled
 from eb_dagster.errors import ConfigError
@@ -76,17 +76,13 @@ _SCAFFOLD_NOTE = """\
 """
 
 
-def _described(description: str) -> dg.Resolver:
-    return dg.Resolver.default(description=description)
-
-
-def _setting(name: str) -> dg.Resolver:
+def setting(name: str) -> dg.Resolver:
     """What the YAML schema says about a setting, from the table of settings."""
-    return _described(SETTINGS[name].description)
+    return described(SETTINGS[name].description)
 
 
 def _columns_of(what: str) -> dg.Resolver:
-    return _described(
+    return described(
         f"Columns of {what}, in place of identifiers. Profiles are asked first, phone numbers last; identifiers can "
         "choose another order. Default: none."
     )
@@ -98,8 +94,8 @@ def _choice_of(literal: Any) -> Any:
 
 
 # `dg check yaml` checks these and shows the line. When the component is loaded, an error says it in words.
-_ABOVE_0 = Field(json_schema_extra={"exclusiveMinimum": 0})
-_FROM_0 = Field(json_schema_extra={"minimum": 0})
+ABOVE_0 = Field(json_schema_extra={"exclusiveMinimum": 0})
+FROM_0 = Field(json_schema_extra={"minimum": 0})
 _IN_A_REQUEST = Field(json_schema_extra={"minimum": 1, "maximum": 1000})
 _TWO_LETTERS = Field(json_schema_extra={"pattern": r"^([A-Za-z]{2}|\{\{.*)$"})
 
@@ -112,60 +108,60 @@ class EnrichedContactsComponent(dg.Component, dg.Model, Spelled):
     `get_asset_spec` and `execute`.
     """
 
-    asset: Annotated[dg.ResolvedAssetSpec, _described("Key and attributes of the asset.")]
+    asset: Annotated[dg.ResolvedAssetSpec, described("Key and attributes of the asset.")]
     source: Annotated[
         str | list[str],
-        _described(
+        described(
             "Key of the asset that gives the identifiers; with a query, keys of the assets that it depends on."
         ),
     ]
     path: Annotated[
         str | None,
-        _described(
+        described(
             "The Parquet table, or a folder with a file for each Dagster partition; relative to the "
             "project. null hands the table to the I/O manager."
         ),
     ]
     query: Annotated[
-        str | None, _described("SELECT that gives the identifiers, if the source is a table of a warehouse.")
+        str | None, described("SELECT that gives the identifiers, if the source is a table of a warehouse.")
     ] = None
     connection_env: Annotated[
-        str | None, _described("Environment variable with the address that the query is asked.")
+        str | None, described("Environment variable with the address that the query is asked.")
     ] = None
     connection_resource: Annotated[
         str | None,
-        _described("Key of the project's resource that the query is asked, such as a DuckDBResource."),
+        described("Key of the project's resource that the query is asked, such as a DuckDBResource."),
     ] = None
     io_manager_key: Annotated[
-        str | None, _described("Key of the I/O manager that takes the table if path is null.")
+        str | None, described("Key of the I/O manager that takes the table if path is null.")
     ] = None
-    resource_key: Annotated[str, _described("Key of the project's ExactBuyerResource.")] = "exactbuyer"
-    identifiers: Annotated[dict[FieldType, str | list[str]] | None, _setting("identifiers")] = None
+    resource_key: Annotated[str, described("Key of the project's ExactBuyerResource.")] = "exactbuyer"
+    identifiers: Annotated[dict[FieldType, str | list[str]] | None, setting("identifiers")] = None
     social_profile: Annotated[str | list[str] | None, _columns_of("profiles")] = None
     email: Annotated[str | list[str] | None, _columns_of("e-mail addresses")] = None
     phone: Annotated[str | list[str] | None, _columns_of("phone numbers")] = None
-    person: Annotated[dict[PersonPart, str] | None, _setting("person")] = None
-    required_fields: Annotated[Sequence[RequiredField], _setting("required_fields")] = ()
-    default_region: Annotated[str | None, _TWO_LETTERS, _setting("default_region")] = None
-    max_credits: Annotated[int | None, _FROM_0, _setting("max_credits")] = None
-    over_budget: Annotated[OverBudgetChoice, _choice_of(OverBudgetChoice), _setting("over_budget")] = "stop"
-    max_age_days: Annotated[float | None, _ABOVE_0, _setting("max_age")] = None
-    retry_misses_after_days: Annotated[float | None, _ABOVE_0, _setting("retry_misses_after")] = None
-    partition_size: Annotated[int, _IN_A_REQUEST, _setting("partition_size")] = 1000
-    aliases: Annotated[Sequence[FieldType], _setting("aliases")] = ("email", "social_profile")
-    prefix: Annotated[str, _setting("prefix")] = "eb_"
-    columns: Annotated[list[str] | None, _setting("columns")] = None
-    lists: Annotated[ListsChoice, _choice_of(ListsChoice), _setting("lists")] = "list"
+    person: Annotated[dict[PersonPart, str] | None, setting("person")] = None
+    required_fields: Annotated[Sequence[RequiredField], setting("required_fields")] = ()
+    default_region: Annotated[str | None, _TWO_LETTERS, setting("default_region")] = None
+    max_credits: Annotated[int | None, FROM_0, setting("max_credits")] = None
+    over_budget: Annotated[OverBudgetChoice, _choice_of(OverBudgetChoice), setting("over_budget")] = "stop"
+    max_age_days: Annotated[float | None, ABOVE_0, setting("max_age")] = None
+    retry_misses_after_days: Annotated[float | None, ABOVE_0, setting("retry_misses_after")] = None
+    partition_size: Annotated[int, _IN_A_REQUEST, setting("partition_size")] = 1000
+    aliases: Annotated[Sequence[FieldType], setting("aliases")] = ("email", "social_profile")
+    prefix: Annotated[str, setting("prefix")] = "eb_"
+    columns: Annotated[list[str] | None, setting("columns")] = None
+    lists: Annotated[ListsChoice, _choice_of(ListsChoice), setting("lists")] = "list"
     checks: Annotated[
-        EnrichmentChecks, _described("Bounds, severity and blocking of each check; null leaves a check out.")
+        EnrichmentChecks, described("Bounds, severity and blocking of each check; null leaves a check out.")
     ] = EnrichmentChecks()
     cost_center: Annotated[
-        str | None, _described("Who pays: a tag of the asset, shown with what each run spent.")
+        str | None, described("Who pays: a tag of the asset, shown with what each run spent.")
     ] = None
-    op: Annotated[OpSpec | None, _described("Tags, pool and backfill policy of the step.")] = None
+    op: Annotated[OpSpec | None, described("Tags, pool and backfill policy of the step.")] = None
     max_retries: Annotated[
         int,
-        _described("How often a step is retried if the API was busy; what was bought is not bought again."),
+        described("How often a step is retried if the API was busy; what was bought is not bought again."),
     ] = 0
 
     def get_asset_spec(self) -> dg.AssetSpec:

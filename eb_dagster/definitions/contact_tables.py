@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 _COUNTS_AGREE = "row_counts_agree"
 _NO_ORPHANS = "no_orphans"
-_KIND_TAG = "dagster/kind/"
 
 Event = dg.MaterializeResult[Any] | dg.AssetCheckResult
 

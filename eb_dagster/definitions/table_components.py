@@ -6,26 +6,17 @@ import dagster as dg
 from dagster.components.resolved.core_models import OpSpec, ResolvedAssetAttributes
 from pydantic import BaseModel, Field
 
-from eb_dagster.definitions.component import in_project, scaffold_with_note
+from eb_dagster.definitions.checks import described
+from eb_dagster.definitions.component import ABOVE_0, FROM_0, in_project, scaffold_with_note, setting
 from eb_dagster.definitions.contact_tables import build_contact_tables_asset
 from eb_dagster.definitions.resource import ExactBuyerResource
 from eb_dagster.definitions.spelling import Spelled
 from eb_dagster.errors import ConfigError
-from eb_dagster.settings import SETTINGS, InDoubtChoice
+from eb_dagster.settings import InDoubtChoice
 from eb_dagster.settings.environment import BASE_URL_VARIABLE, KEY_VARIABLE, LEDGER_VARIABLE
 
-_ABOVE_0 = Field(json_schema_extra={"exclusiveMinimum": 0})
 _FROM_1 = Field(json_schema_extra={"minimum": 1})
-_FROM_0 = Field(json_schema_extra={"minimum": 0})
 _A_VARIABLE = Field(json_schema_extra={"pattern": "^[A-Za-z_][A-Za-z0-9_]*$"})
-
-
-def _described(description: str) -> dg.Resolver:
-    return dg.Resolver.default(description=description)
-
-
-def _setting(name: str) -> dg.Resolver:
-    return _described(SETTINGS[name].description)
 
 
 class ResourceScaffolder(dg.Scaffolder[Any]):
@@ -50,29 +41,29 @@ class ExactBuyerResourceComponent(dg.Component, dg.Model, Spelled):
     Secrets are named by their environment variable, which is read when a run starts.
     """
 
-    resource_key: Annotated[str, _described("Key of the resource in the project.")] = "exactbuyer"
-    api_key_env: Annotated[str, _A_VARIABLE, _described("Environment variable with the API key.")] = (
+    resource_key: Annotated[str, described("Key of the resource in the project.")] = "exactbuyer"
+    api_key_env: Annotated[str, _A_VARIABLE, described("Environment variable with the API key.")] = (
         KEY_VARIABLE
     )
     ledger_env: Annotated[
-        str, _A_VARIABLE, _described("Environment variable with the ledger: an absolute path, or a URL.")
+        str, _A_VARIABLE, described("Environment variable with the ledger: an absolute path, or a URL.")
     ] = LEDGER_VARIABLE
     base_url_env: Annotated[
         str | None,
         _A_VARIABLE,
-        _described("Environment variable with the API's address, if it is not the vendor's."),
+        described("Environment variable with the API's address, if it is not the vendor's."),
     ] = None
     proxy_env: Annotated[
-        str | None, _A_VARIABLE, _described("Environment variable with the proxy, which may hold a password.")
+        str | None, _A_VARIABLE, described("Environment variable with the proxy, which may hold a password.")
     ] = None
-    ca_bundle: Annotated[str | None, _setting("ca_bundle")] = None
-    requests_per_minute: Annotated[float | None, _ABOVE_0, _setting("requests_per_minute")] = None
-    max_credits_at_risk: Annotated[int | None, _FROM_1, _setting("max_credits_at_risk")] = None
-    max_credits_per_day: Annotated[int | None, _FROM_0, _setting("max_credits_per_day")] = None
-    max_credits_per_month: Annotated[int | None, _FROM_0, _setting("max_credits_per_month")] = None
-    timeout: Annotated[float | None, _ABOVE_0, _setting("timeout")] = None
-    price: Annotated[float | None, _FROM_0, _setting("price")] = None
-    in_doubt: Annotated[InDoubtChoice | None, _setting("in_doubt")] = None
+    ca_bundle: Annotated[str | None, setting("ca_bundle")] = None
+    requests_per_minute: Annotated[float | None, ABOVE_0, setting("requests_per_minute")] = None
+    max_credits_at_risk: Annotated[int | None, _FROM_1, setting("max_credits_at_risk")] = None
+    max_credits_per_day: Annotated[int | None, FROM_0, setting("max_credits_per_day")] = None
+    max_credits_per_month: Annotated[int | None, FROM_0, setting("max_credits_per_month")] = None
+    timeout: Annotated[float | None, ABOVE_0, setting("timeout")] = None
+    price: Annotated[float | None, FROM_0, setting("price")] = None
+    in_doubt: Annotated[InDoubtChoice | None, setting("in_doubt")] = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """The resource."""
@@ -139,38 +130,38 @@ _TABLES_NOTE = """\
 class ContactTablesComponent(dg.Component, dg.Model, Spelled):
     """The contacts as six tables of a warehouse, each an asset, loaded by dlt in one step."""
 
-    source: Annotated[dg.ResolvedAssetKey, _described("Key of the asset that writes the enriched table.")]
+    source: Annotated[dg.ResolvedAssetKey, described("Key of the asset that writes the enriched table.")]
     path: Annotated[
-        str, _described("The enriched table, or its folder with Dagster partitions; relative to the project.")
+        str, described("The enriched table, or its folder with Dagster partitions; relative to the project.")
     ]
-    dataset: Annotated[str, _described("Schema in the warehouse.")]
+    dataset: Annotated[str, described("Schema in the warehouse.")]
     destination_env: Annotated[
-        str | None, _A_VARIABLE, _described("Environment variable with the warehouse's URL.")
+        str | None, _A_VARIABLE, described("Environment variable with the warehouse's URL.")
     ] = None
     destination: Annotated[
         str | None,
-        _described(
+        described(
             "dlt's name of a destination, which dlt's own settings set up, or a URL without a password."
         ),
     ] = None
     key: Annotated[
         str | list[str],
-        _described("Columns of the input that tell rows apart; by default, the identifier that answered."),
+        described("Columns of the input that tell rows apart; by default, the identifier that answered."),
     ] = ()  # pyright: ignore[reportAssignmentType]
-    key_prefix: Annotated[str | list[str], _described("Prefix of the assets' keys.")] = ""
+    key_prefix: Annotated[str | list[str], described("Prefix of the assets' keys.")] = ""
     is_whole: Annotated[
-        bool | None, _described("Whether who is not in the table is deleted from the warehouse.")
+        bool | None, described("Whether who is not in the table is deleted from the warehouse.")
     ] = None
-    history: Annotated[bool, _described("Keep each contact's jobs over time as well.")] = False
+    history: Annotated[bool, described("Keep each contact's jobs over time as well.")] = False
     table_format: Annotated[
-        Literal["delta", "iceberg"] | None, _described("For a data lake: delta or iceberg.")
+        Literal["delta", "iceberg"] | None, described("For a data lake: delta or iceberg.")
     ] = None
-    prefix: Annotated[str, _setting("prefix")] = "eb_"
+    prefix: Annotated[str, setting("prefix")] = "eb_"
     asset_attributes: Annotated[
         ResolvedAssetAttributes | None,
-        _described("Group, owners, tags, partitions and so on, of each table."),
+        described("Group, owners, tags, partitions and so on, of each table."),
     ] = None
-    op: Annotated[OpSpec | None, _described("Tags, pool and backfill policy of the step.")] = None
+    op: Annotated[OpSpec | None, described("Tags, pool and backfill policy of the step.")] = None
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The assets and their checks."""

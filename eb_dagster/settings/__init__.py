@@ -163,6 +163,10 @@ class Setting:
         """The help, with what holds if the setting is not given."""
         return self.help if self.unset is None else f"{self.help} Default: {self.unset}."
 
+    def in_python(self, plain: Any) -> Any:
+        """What stands under `plain_name`, as Python's keyword takes it."""
+        return days(self.plain_name, plain) if isinstance(self.check, Age) else plain
+
     def read(self, given: object) -> object:
         """Check what was given. None stands for the default, or for what the environment says."""
         if given is None and self.default is None and self.variable is None:

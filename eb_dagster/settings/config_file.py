@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
@@ -25,6 +25,10 @@ _SECRETS: Final = re.compile(r"(?i)key|token|secret|password")
 _WITH_PASSWORD: Final = re.compile(r"://[^/@]*@")
 # What a file cannot say: a secret, a function, and what is decided for one run.
 _NOT_IN_FILE: Final = ("api_key", "progress", "accept_clock")
+_IN_FILE: Final = {
+    setting.plain_name: setting for setting in SETTINGS.values() if setting.name not in _NOT_IN_FILE
+}
+"""By the name where only a number can stand, such as `max_age_days`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class Config:
 
     file: Path
     values: Mapping[str, Any] = field(repr=False)
-    """By the setting's name where only a number can stand, such as `max_age_days`."""
+    """As in `_IN_FILE`."""
 
     @property
     def said(self) -> str:
@@ -43,13 +47,7 @@ class Config:
 
     def options(self) -> dict[str, Any]:
         """The settings as keywords of `Enricher`."""
-        ages = {
-            setting.plain_name: setting for setting in SETTINGS.values() if isinstance(setting.check, Age)
-        }
-        return {
-            ages[name].name if name in ages else name: days(name, value) if name in ages else value
-            for name, value in self.values.items()
-        }
+        return {_IN_FILE[name].name: _IN_FILE[name].in_python(value) for name, value in self.values.items()}
 
 
 def read_config(path: str | os.PathLike[str] | None) -> Config | None:
@@ -84,21 +82,16 @@ def read_config(path: str | os.PathLike[str] | None) -> Config | None:
     return Config(file, {name: value for name, value in values.items() if not _is_in_environment(name)})
 
 
-def _names() -> list[str]:
-    return [setting.plain_name for setting in SETTINGS.values() if setting.name not in _NOT_IN_FILE]
-
-
 def _is_in_environment(name: str) -> bool:
-    variable = SETTINGS[name].variable if name in SETTINGS else None
+    variable = _IN_FILE[name].variable
     return variable is not None and bool(os.environ.get(variable))
 
 
 def _read(file: Path, name: str, value: Any) -> Any:
-    known = _names()
-    if name not in known:
-        raise _unknown(file, name, known)
+    if name not in _IN_FILE:
+        raise _unknown(file, name, [*_IN_FILE])
     if isinstance(value, str) and _WITH_PASSWORD.search(value):
-        variable = SETTINGS[name].variable if name in SETTINGS else None
+        variable = _IN_FILE[name].variable
         place = f"put the address into {variable} instead" if variable else "take it out"
         raise ConfigError(
             f"{file.name}: {name} holds a user name or password, which no file may hold; {place}"
@@ -126,21 +119,19 @@ def _check(file: Path, name: str, value: Any) -> None:
         _check_parts(file, name, value, ("social_profile", "email", "phone"))
     if name == "person":
         _check_parts(file, name, value, PERSON_PARTS)
-    setting = next(setting for setting in SETTINGS.values() if setting.plain_name == name)
-    age = _number(file, name, value) if isinstance(setting.check, Age) else None
-    check = cast("Callable[[str, Any], object]", setting.check)
+    check = _IN_FILE[name].check
     try:
-        if isinstance(setting.check, Age):
-            days(name, age)
+        if isinstance(check, Age):
+            days(name, _number(name, value))
         else:
             check(name, value)
     except ConfigError as error:
         raise ConfigError(f"{file.name}: {error.args[0]}") from None
 
 
-def _number(file: Path, name: str, value: object) -> float:
+def _number(name: str, value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ConfigError(f"{file.name}: {name} is {shown(value)}; give a number of days, such as 90")
+        raise ConfigError(f"{name} is {shown(value)}; give a number of days, such as 90")
     return value
 
 
