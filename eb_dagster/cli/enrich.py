@@ -26,7 +26,6 @@ from eb_dagster.cli.formats import (
 )
 from eb_dagster.cli.inputs import (
     InputTable,
-    ParquetTable,
     Reading,
     check_column_names,
     is_parquet,
@@ -305,9 +304,6 @@ def _confirm(most_credits: int, *, above: int, price: float | None) -> None:
 def _write(
     enricher: Enricher, table: InputTable, target: Place, form: str | None, *, prefix: str, key: str | None
 ) -> None:
-    if isinstance(table, ParquetTable) and is_parquet(target):
-        enricher.enrich_parquet(table.file, target, update=None if key is None else target, key=key)
-        return
     reader = batches_to_write(enricher, table, target, key)
     if is_parquet(target):
         enricher.write(reader, target)

@@ -95,9 +95,7 @@ class SourceTable:
 
 @dataclass(frozen=True)
 class ParquetTable(SourceTable):
-    """A Parquet file of leads."""
-
-    file: Place | UnnamedFile
+    """A Parquet file of leads: the types of its columns are somebody's choice."""
 
 
 def _first_texts(source: Source) -> dict[str, list[str]]:
@@ -130,7 +128,7 @@ def _open(file: Place | UnnamedFile, reading: Reading) -> InputTable:
     from eb_dagster.cli.formats import open_other
     from eb_dagster.tables.parquet import parquet_source
 
-    return ParquetTable(parquet_source(file), file) if is_parquet(file) else open_other(file, reading)
+    return ParquetTable(parquet_source(file)) if is_parquet(file) else open_other(file, reading)
 
 
 def is_parquet(file: Place | UnnamedFile) -> bool:

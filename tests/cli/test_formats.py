@@ -228,3 +228,13 @@ def test_times_to_the_nanosecond_are_times_in_a_sheet(stand_in, shell):
     done = shell(stand_in(), "enrich", "leads.parquet", "-o", "out.xlsx")
     assert done.code == 0, done.said
     assert [row["Since"] for row in read_sheet("out.xlsx")] == [time, ""]
+
+
+def test_parquet_on_stdin_becomes_parquet(stand_in, shell):
+    pd.DataFrame({"email": ["a@firm.example"]}).to_parquet("leads.parquet")
+    api = stand_in()
+    shell(api, "plan", "leads.parquet")
+    command = [*COMMAND, "enrich", "-", "-o", "out.parquet"]
+    done = subprocess.run(command, input=Path("leads.parquet").read_bytes(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert pd.read_parquet("out.parquet")["email"].tolist() == ["a@firm.example"]
