@@ -106,6 +106,9 @@ class PostgreSQL:
         ends = time.monotonic() + PATIENCE
         while True:
             try:
+                self._server.ensure_pgdata_inited()
+                # In hundreds of databases that nobody uses again, it would look for work all the time.
+                (self.folder / "postgresql.auto.conf").write_text("autovacuum = off\n", "utf-8")
                 return self._server.start()
             except (subprocess.TimeoutExpired, AssertionError):
                 # The wheel waits for ten seconds only, while the server goes on starting.

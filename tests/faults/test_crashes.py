@@ -24,6 +24,9 @@ from tests.faults.crash_laboratory import (
     why_no_strace,
 )
 
+# One laboratory for all.
+pytestmark = pytest.mark.xdist_group("crashes")
+
 # Every name of a call is among them.
 DEATHS = 32
 FORKING = Scene("fork", (("all.parquet", "table.parquet"),), partition_size=100, max_credits_at_risk=100)

@@ -24,6 +24,9 @@ from tests.faults.crash_laboratory import (
 )
 from tests.faults.images import ScriptedClient
 
+# One laboratory for all.
+pytestmark = pytest.mark.xdist_group("storage")
+
 needs_strace = pytest.mark.skipif(why_no_strace() is not None, reason=f"{why_no_strace()}")
 
 
