@@ -50,6 +50,7 @@ STEPS: Final[dict[str, list[tuple[Step, dict[str, Any]]]]] = {
         (year.measure, {"rows": year.LONG_ROWS, "folder": None}),
         (pacing.measure, {"requests": 300, "folder": None}),
         (jobs.measure_memory, {"sizes": (1_000_000, 10_000_000), "folder": None}),
+        (jobs.measure_asset, {"sizes": (250_000, 1_000_000), "folder": None}),
     ],
 }
 

@@ -56,6 +56,8 @@ GOALS: Final = (
     Goal("memory_1m", "1 M rows, first purchase by the command: peak memory", "≤", 260, 220, "MB", "long"),
     Goal("memory_10m", "10 M rows, first purchase by the command: peak memory", "≤", 300, 250, "MB", "long"),
     Goal("memory_growth", "10 M rows, against 1 M: peak memory", "≤", 1.05, 1.02, form="long"),
+    Goal("asset_memory", "1 M rows of a query, first purchase by the asset: peak memory", unit="MB", form="long"),
+    Goal("asset_growth", "1 M rows of a query by the asset, against 250,000: peak memory", "≤", 1.15, 1.05, form="long"),
     *(
         goal
         for size, name in (("1m", "1 M"), ("10m", "10 M"))

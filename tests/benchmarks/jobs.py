@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -13,7 +14,7 @@ from typing import Final
 import pyarrow.parquet as pq
 
 from tests.benchmarks.measured import COMMAND, SCRIPTS, Took, run
-from tests.benchmarks.payloads import make_leads
+from tests.benchmarks.payloads import lead, make_leads
 from tests.benchmarks.server import Running, running
 
 # So fast that only the code bounds the speed.
@@ -156,6 +157,25 @@ def measure_memory(*, sizes: Sequence[int], folder: Path) -> dict[str, float]:
                 }
                 print(f"  {rows:,} rows: {took}", file=sys.stderr, flush=True)
     return figures | {"memory_growth": peaks[-1] / peaks[0]}
+
+
+def measure_asset(*, sizes: tuple[int, int], folder: Path) -> dict[str, float]:
+    """First purchases by the asset of Dagster, from a query of SQLite."""
+    peaks: list[float] = []
+    with running(folder) as server:
+        for rows in sizes:
+            with TemporaryDirectory(dir=folder) as inside:
+                database = Path(inside, "crm.db")
+                with closing(sqlite3.connect(database)) as connection:
+                    connection.execute("CREATE TABLE leads (email TEXT)")
+                    leads = ((lead(number),) for number in range(rows))
+                    connection.executemany("INSERT INTO leads VALUES (?)", leads)
+                    connection.commit()
+                files = [Path(inside, name) for name in ("enriched.parquet", "ledger.db")]
+                took = run(SCRIPTS / "asset_of_query.py", server.endpoint, database, *files, UNPACED)
+                peaks.append(took.peak)
+                print(f"  {rows:,} rows: {took}", file=sys.stderr, flush=True)
+    return {"asset_memory": peaks[-1], "asset_growth": peaks[-1] / peaks[0]}
 
 
 def measure_plan(*, rows: int, folder: Path) -> dict[str, float]:

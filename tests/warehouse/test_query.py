@@ -171,4 +171,11 @@ def test_what_can_be_known_before_is_refused_before_anything_is_bought(stand_in,
         with pytest.raises(kind, match=rf"{says}.*Nothing was sent") as caught:
             enrich_query(sql, database.url, destination=into, dataset="crm", **settings)
         assert "canary-secret" not in str(caught.value)
+    unreadable = database.url.replace("//postgres:", "//canary_guest:")
+    with pytest.raises(ConfigError, match=r"InsufficientPrivilege.*Nothing was sent"):
+        enrich_query(SQL, unreadable, destination=database.into, dataset="crm", **settings)
+    with pytest.raises(InputError, match=r"key: no columns 'LeadNumber'.*Nothing was sent"):
+        enrich_query(
+            SQL, database.url, destination=database.into, dataset="crm", key="LeadNumber", **settings
+        )
     assert api.requests() == 0
