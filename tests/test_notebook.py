@@ -70,7 +70,7 @@ def test_a_notebook_shows_how_a_run_buys_how_far_it_is_and_what_is_missing(noteb
 
     rest = shown(notebook["buy the rest"])
     assert "UserWarning" not in rest
-    assert "credits left: any number: no cap is set" in rest
+    assert "credits left: as many as you have, for no cap is set" in rest
     assert drawings(notebook["buy the rest"])[-1].startswith("Enriching: 100%")
     assert "requests=2, credits=20, matched=60" in drawings(notebook["buy the rest"])[-1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +88,8 @@ def init(
         ):
             click.echo("They are not used; to use them, name their country with --region.", err=True)
         _write(answers, config_file, table)
-    click.echo(f"written to {config_file}. Next: set EXACTBUYER_API_KEY, then eb-dagster doctor, then")
+    key = "" if os.environ.get("EXACTBUYER_API_KEY") else "set EXACTBUYER_API_KEY, then "
+    click.echo(f"written to {config_file}. Next: {key}eb-dagster doctor, then")
     click.echo(f"  eb-dagster plan {file}")
 
 

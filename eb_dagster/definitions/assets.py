@@ -265,7 +265,8 @@ def _settings(keywords: AssetKeywords) -> AssetOptions:
     unknown = sorted(set(keywords) - set(known))
     if unknown:
         meant = did_you_mean(unknown, sorted(known)) or _meant_kinds(unknown)
-        raise ConfigError(f"no such keyword: {shown_list(unknown)}; choose from {sorted(known)}{meant}")
+        choices = f"; check the spelling{meant}" if meant else f"; choose from {sorted(known)}"
+        raise ConfigError(f"no such keyword: {shown_list(unknown)}{choices}")
     settings = cast("AssetOptions", with_identifiers(_among(keywords, TableOptions)))
     _check_settings(settings)
     return settings

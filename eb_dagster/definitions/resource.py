@@ -176,8 +176,9 @@ def _refuse_unknown(resource: type[ExactBuyerResource], settings: Mapping[str, A
     fields = sorted(resource.model_fields)
     unknown = sorted(settings.keys() - {*fields})
     if unknown:
-        meant = did_you_mean(unknown, fields) or f"; choose from {fields}"
-        raise ConfigError(f"the resource has no setting {shown_list(unknown)}{meant}")
+        meant = did_you_mean(unknown, fields)
+        choices = f"; check the spelling{meant}" if meant else f"; choose from {fields}"
+        raise ConfigError(f"the resource has no setting {shown_list(unknown)}{choices}")
 
 
 def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, Any]) -> None:

@@ -41,7 +41,7 @@ class Opening:
             for name, words in names.items()
             if name in self.credits_left
         ]
-        return ", ".join(left) if left else "any number: no cap is set"
+        return ", ".join(left) if left else "as many as you have, for no cap is set"
 
     @property
     def lines(self) -> tuple[str, ...]:

@@ -146,7 +146,10 @@ def test_a_start_says_from_whom_by_which_ledger_and_what_the_caps_leave(stand_in
         # A plan makes no ledger and no folder.
         assert not path.parent.exists()
     enriched = shell(api, "enrich", "leads.csv", "-o", "out.csv").said
-    assert f"  ledger: {Path.cwd() / 'ledger.db'}\n  credits left: any number: no cap is set\n" in enriched
+    assert (
+        f"  ledger: {Path.cwd() / 'ledger.db'}\n  credits left: as many as you have, for no cap is set\n"
+        in enriched
+    )
     assert "  warning: the ledger is new and empty" in enriched
     shell(api, "ledger", "cap", "--daily", "8", "--monthly", "1000")
     again = shell(api, "enrich", "leads.csv", "-o", "out.csv", "--max-credits", "3").said

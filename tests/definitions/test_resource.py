@@ -58,7 +58,8 @@ def test_a_ledger_has_to_be_named():
 @pytest.mark.parametrize("act", [ExactBuyerResource, ExactBuyerResource.configure_at_launch])
 def test_a_misspelt_setting_is_refused_as_a_cap_would_not_hold(act):
     with pytest.raises(
-        ConfigError, match=r"no setting \['max_credit_per_day'\]. Did you mean 'max_credits_per_day'"
+        ConfigError,
+        match=r"no setting \['max_credit_per_day'\]; check the spelling. Did you mean 'max_credits_per_day'",
     ):
         act(api_key=dg.EnvVar("SOME_KEY"), ledger=dg.EnvVar("SOME_LEDGER"), max_credit_per_day=5)
 

@@ -53,6 +53,9 @@ PROVOCATIONS: Provocations = {
     "a launch with less than no credits": lambda _: LaunchConfig(max_credits=-1),
     "a launch with no age": lambda _: LaunchConfig(max_age_days=0),
     "an asset with a path and an I/O manager": asset(name="a", path="a", io_manager_key="b"),
+    "a misspelt setting of the resource": lambda _: ExactBuyerResource(
+        api_key=dg.EnvVar("CANARY_KEY"), ledger=dg.EnvVar("CANARY_LEDGER"), max_credit_per_day=5
+    ),
     "an asset with an unknown keyword": asset(path="a", name="a", max_credit=5),
     "an asset with a spec and a name": asset(path="a", name="a", spec=dg.AssetSpec("a")),
     "an asset without a name": asset(path="a"),

@@ -107,6 +107,7 @@ def use_a_closed_enricher(scene: Scene) -> Any:
     scene.buy()
     enricher = scene.enricher()
     enricher.plan(leads())
+    enricher.enrich_dataframe(leads())
     closed(enricher).plan(leads())
 
 

@@ -35,6 +35,8 @@ SPENT = re.compile(
 # What is raised and not provoked here, by a part of its source, and why.
 NOT_PROVOKED = {
     "could not be carried over": "needs a disk that fails; tests/faults/storage.py",
+    "there is no ledger in that database yet": "a plan goes on with an empty one",
+    "cannot be read there; check its permissions": "root may read everything",
     "the ledger is on a network file system": "needs a mount; tests/ledger reads tables of mounts",
     "a PostgreSQL ledger needs psycopg": "needs an environment without psycopg",
     "which needs libraries": "needs an environment without them",
