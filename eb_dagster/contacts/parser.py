@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -34,9 +34,6 @@ from eb_dagster.contacts.contact import (
 from eb_dagster.contacts.schema import CONTACT_COLUMNS
 from eb_dagster.identifiers.arrays import number_array
 
-# pyarrow-stubs leaves much of it unknown.
-arrow: Any = pa
-
 
 class NotPlainError(Exception):
     """The types are plain, but what they hold is not."""
@@ -56,7 +53,7 @@ def is_utf8(body: bytes) -> bool:
     """Whether all of it is UTF-8: then each contact in it is, too, and need not be checked for that."""
     offsets = number_array(np.array([0, len(body)], np.int32), pa.int32()).buffers()[1]
     try:
-        arrow.StringArray.from_buffers(1, offsets, pa.py_buffer(body)).validate(full=True)
+        pa.StringArray.from_buffers(1, offsets, pa.py_buffer(body)).validate(full=True)
     except pa.ArrowInvalid:
         return False
     return True

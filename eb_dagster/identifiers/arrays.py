@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-Array: TypeAlias = "pa.Array"
+Array: TypeAlias = pa.Array
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
-
-# pyarrow-stubs leaves much of it unknown.
-_arrow: Final[Any] = pa
-_types: Final[Any] = pa.types
 
 
 def text_array(texts: Sequence[str | None], type: pa.DataType | None = None) -> Array:  # noqa: A002 - Arrow's word
@@ -50,14 +46,14 @@ def text_arrays_from_buffers(columns: Sequence[Sequence[str | None]]) -> list[Ar
     offsets = np.zeros(count + 1, dtype=np.int32)
     offsets[1:] = ends - np.arange(count)
     is_there = offsets[1:] > offsets[:-1]
-    data = _arrow.py_buffer(joined.replace(b"\0", b""))
+    data = pa.py_buffer(joined.replace(b"\0", b""))
     arrays: list[Array] = []
     start = 0
     for column in columns:
         end = start + len(column)
         valid, nulls = _validity(is_there[start:end])
-        buffers = [valid, _arrow.py_buffer(offsets[start : end + 1]), data]
-        arrays.append(_arrow.Array.from_buffers(pa.string(), len(column), buffers, nulls))
+        buffers = [valid, pa.py_buffer(offsets[start : end + 1]), data]
+        arrays.append(pa.Array.from_buffers(pa.string(), len(column), buffers, nulls))
         start = end
     return arrays
 
@@ -74,15 +70,15 @@ def bytes_array_from_buffers(values: Sequence[bytes | None], type: pa.DataType) 
     """As `bytes_array`, in any process."""
     is_there = np.fromiter((value is not None for value in values), np.bool_, len(values))
     valid, nulls = _validity(is_there)
-    is_large = _types.is_large_string(type) or _types.is_large_binary(type)
+    is_large = pa.types.is_large_string(type) or pa.types.is_large_binary(type)
     offsets = _offsets([len(value or b"") for value in values], np.dtype(np.int64 if is_large else np.int32))
     # Arrow's own memory: it is used again, where Python gives back and asks for megabytes each time.
     data = pa.allocate_buffer(int(offsets[-1]))
-    view = memoryview(cast("Any", data)).cast("B")
+    view = memoryview(data).cast("B")
     for value, start, end in zip(values, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
         if value:
             view[start:end] = value
-    return _arrow.Array.from_buffers(type, len(values), [valid, _arrow.py_buffer(offsets), data], nulls)
+    return pa.Array.from_buffers(type, len(values), [valid, pa.py_buffer(offsets), data], nulls)
 
 
 def number_array(values: npt.NDArray[Any], type: pa.DataType, *, is_null: Mask | None = None) -> Array:  # noqa: A002
@@ -90,8 +86,8 @@ def number_array(values: npt.NDArray[Any], type: pa.DataType, *, is_null: Mask |
     if values.dtype.itemsize * 8 != type.bit_width:
         raise TypeError(f"values of {values.dtype} are no {type}")
     valid, nulls = _validity(None if is_null is None else ~is_null)
-    buffer = _arrow.py_buffer(np.ascontiguousarray(values))
-    return _arrow.Array.from_buffers(type, len(values), [valid, buffer], nulls)
+    buffer = pa.py_buffer(np.ascontiguousarray(values))
+    return pa.Array.from_buffers(type, len(values), [valid, buffer], nulls)
 
 
 def flag_array(values: Sequence[bool | None] | Mask) -> Array:
@@ -105,10 +101,10 @@ def flag_array(values: Sequence[bool | None] | Mask) -> Array:
 def lists_of(entries: Array, lengths: npt.NDArray[np.int32], *, is_there: Mask | None = None) -> Array:
     """A column of lists: how many of the entries are in each, and which lists are not null, or that none is."""
     valid, nulls = _validity(is_there)
-    return _arrow.Array.from_buffers(
+    return pa.Array.from_buffers(
         pa.list_(entries.type),
         len(lengths),
-        [valid, _arrow.py_buffer(_offsets(lengths, np.dtype(np.int32)))],
+        [valid, pa.py_buffer(_offsets(lengths, np.dtype(np.int32)))],
         nulls,
         children=[entries],
     )
@@ -128,17 +124,21 @@ def numbers_in(numbers: Array) -> npt.NDArray[np.int64]:
     """A column of 32-bit numbers; -1 for a null. `to_numpy` would import pandas."""
     if not len(numbers):
         return np.zeros(0, dtype=np.int64)
-    filled: Any = numbers.fill_null(number_scalar(-1))
-    values = np.frombuffer(filled.buffers()[1], dtype=np.int32)
+    filled = numbers.fill_null(number_scalar(-1))
+    values = np.frombuffer(_content(filled), dtype=np.int32)
     return values[filled.offset : filled.offset + len(filled)].astype(np.int64)
 
 
 def flags_in(flags: Array) -> Mask:
     """The values of a column of booleans; False for a null. `to_numpy` would import pandas."""
-    filled: Any = flags.fill_null(flag_array([False])[0])
-    bits = np.frombuffer(filled.buffers()[1] or b"", dtype=np.uint8)
+    filled = flags.fill_null(flag_array([False])[0])
+    bits = np.frombuffer(_content(filled), dtype=np.uint8)
     end = filled.offset + len(filled)
     return np.unpackbits(bits, count=end, bitorder="little")[filled.offset :].astype(np.bool_)
+
+
+def _content(values: Array) -> memoryview:
+    return memoryview(values.buffers()[1] or b"")
 
 
 def _is_pandas_loaded() -> bool:
@@ -148,15 +148,15 @@ def _is_pandas_loaded() -> bool:
 
 def _flags(values: Mask, is_there: Mask | None) -> Array:
     valid, nulls = _validity(is_there)
-    bits = _arrow.py_buffer(np.packbits(values, bitorder="little"))
-    return _arrow.Array.from_buffers(pa.bool_(), len(values), [valid, bits], nulls)
+    bits = pa.py_buffer(np.packbits(values, bitorder="little"))
+    return pa.Array.from_buffers(pa.bool_(), len(values), [valid, bits], nulls)
 
 
 def _validity(is_there: Mask | None) -> tuple[pa.Buffer | None, int]:
     nulls = 0 if is_there is None else len(is_there) - int(np.count_nonzero(is_there))
     if is_there is None or not nulls:
         return None, 0
-    return _arrow.py_buffer(np.packbits(is_there, bitorder="little")), nulls
+    return pa.py_buffer(np.packbits(is_there, bitorder="little")), nulls
 
 
 def _offsets(lengths: npt.ArrayLike, dtype: np.dtype[Any]) -> npt.NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, Final, cast
+from typing import Final
 from urllib.parse import unquote
 
 from eb_dagster.identifiers.characters import WRAPPING
@@ -64,24 +64,23 @@ def _plain_form(text: str) -> str | None:
 def _plain_forms(texts: Sequence[str]) -> list[str | None]:
     """The plain forms of many addresses, four times as fast. Tagged addresses are not among them."""
     import pyarrow as pa
-    import pyarrow.compute
+    import pyarrow.compute as pc
 
     from eb_dagster.identifiers.arrays import number_scalar, text_arrays
 
-    compute: Any = pyarrow.compute
     try:
-        column: Any = text_arrays([texts])[0]
+        column = text_arrays([texts])[0]
     except UnicodeEncodeError:
         # Somewhere there is half a surrogate pair.
         return [_plain_form(text) for text in texts]
-    column = compute.ascii_lower(compute.ascii_trim(column, characters=_PLAIN_SPACE))
-    is_plain = compute.and_(
-        compute.match_substring_regex(column, rf"\A{_PLAIN_LOCAL}@{_PLAIN_DOMAIN}\z"),
-        compute.less_equal(compute.binary_length(column), number_scalar(_MAX_PLAIN_LENGTH)),
+    column = pc.ascii_lower(pc.ascii_trim(column, characters=_PLAIN_SPACE))
+    is_plain = pc.and_(
+        pc.match_substring_regex(column, rf"\A{_PLAIN_LOCAL}@{_PLAIN_DOMAIN}\z"),
+        pc.less_equal(pc.binary_length(column), number_scalar(_MAX_PLAIN_LENGTH)),
     )
     for domain in OTHER_DOMAINS:
-        is_plain = compute.and_not(is_plain, compute.ends_with(column, f"@{domain}"))
-    return compute.if_else(is_plain, column, cast("Any", pa).NULL).to_pylist()
+        is_plain = pc.and_not(is_plain, pc.ends_with(column, f"@{domain}"))
+    return pc.if_else(is_plain, column, pa.NULL).to_pylist()
 
 
 # ---- every address ------------------------------------------------------------------------------

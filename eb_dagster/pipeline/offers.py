@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from functools import cached_property
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +19,6 @@ from eb_dagster.ledger.ledger import Ledger
 
 Booleans: TypeAlias = npt.NDArray[np.bool_]
 
-# pyarrow-stubs leaves much of these unknown.
-_arrow: Final[Any] = pa
-
 
 class KeyedOffers:
     """What rows offer, with the keys of it. Of several spellings of one key, the first is asked for all."""
@@ -30,8 +27,8 @@ class KeyedOffers:
         self.offers = offers
         """Replaced by what may be asked of it, once that is known; see `eligibility`."""
         hashes = _hashed(offers, ledger)
-        encoded = _arrow.FixedSizeBinaryArray.from_buffers(
-            _arrow.binary(KEY_BYTES), len(offers.values), [None, _arrow.py_buffer(hashes)]
+        encoded = pa.FixedSizeBinaryArray.from_buffers(
+            pa.binary(KEY_BYTES), len(offers.values), [None, pa.py_buffer(hashes)]
         ).dictionary_encode()
         keys: bytes = b"".join(encoded.dictionary.to_pylist())
         self.keys: Final[Keys] = np.frombuffer(keys, dtype=f"V{KEY_BYTES}")

@@ -95,8 +95,8 @@ def compressed(sink: IO[bytes], target: Place) -> Generator[IO[bytes]]:
         yield sink
         return
     # Without a time and a name, so that the same table gives the same bytes.
-    with gzip.GzipFile("", "wb", 6, sink, mtime=0) as compressed:
-        yield cast("IO[bytes]", compressed)
+    with gzip.GzipFile("", "wb", 6, sink, mtime=0) as gzipped:
+        yield cast("IO[bytes]", gzipped)
 
 
 @contextlib.contextmanager

@@ -45,7 +45,7 @@ class SourceSettings(TypedDict, total=False):
     prefix: str
 
 
-# pyarrow-stubs leaves much of it unknown, and dlt types its hints more narrowly than it reads them.
+# dlt types its hints more narrowly than it reads them.
 mark: Any = dlt.mark
 
 _ENRICHED: Final = "enriched_contacts"
