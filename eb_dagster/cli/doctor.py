@@ -162,7 +162,7 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
     try:
         file = ledger_file(os.fspath(settings.ledger))
         if file is not None and not file.exists():
-            yield from _no_ledger(file)
+            yield _no_ledger(file)
             return
         with closing(
             Ledger(settings.ledger, endpoint=endpoint_of(settings.base_url), must_exist=True)
@@ -184,20 +184,13 @@ def _ledger(settings: Settings) -> Iterator[Finding]:
         yield _NOTE, "in doubt", f"{counted(doubts, 'request')} to decide about: eb-dagster ledger resolve"
 
 
-def _no_ledger(file: Path) -> Iterator[Finding]:
+def _no_ledger(file: Path) -> Finding:
     folder = next((parent for parent in file.parents if parent.exists()), file.parent)
     if not os.access(folder, os.W_OK | os.X_OK):
-        yield (
-            _BAD,
-            "ledger",
-            f"{file} is not there, and cannot be made: no permission in {folder}; name another path",
-        )
-        return
-    yield (
-        _NOTE,
-        "ledger",
-        f"{file} is not there yet; the first run makes it. If you have bought before, name that ledger",
-    )
+        found = f"{file} is not there, and cannot be made: no permission in {folder}; name another path"
+        return _BAD, "ledger", found
+    found = f"{file} is not there yet; the first run makes it. If you have bought before, name that ledger"
+    return _NOTE, "ledger", found
 
 
 def _folder() -> Finding:
