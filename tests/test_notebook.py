@@ -1,5 +1,6 @@
 """What a person sees in a notebook: a real kernel, run by nbclient against the sandbox."""
 
+import tempfile
 from typing import Any
 
 import pytest
@@ -36,8 +37,9 @@ def notebook(stand_in, tmp_path, monkeypatch) -> dict[str, Any]:
         monkeypatch.setenv(name, str(tmp_path / name.lower()))
     cells = [new_code_cell(source.strip()) for source in CELLS.values()]
     # Between this process and the kernel, by files: a kernel's ports are open to whoever else is on the machine.
-    config = Config({"KernelManager": {"transport": "ipc"}})
-    NotebookClient(new_notebook(cells=cells), timeout=120, allow_errors=True, config=config).execute()
+    with tempfile.TemporaryDirectory() as short:
+        config = Config({"KernelManager": {"transport": "ipc", "ip": f"{short}/kernel"}})
+        NotebookClient(new_notebook(cells=cells), timeout=120, allow_errors=True, config=config).execute()
     return {name: cell.outputs for name, cell in zip(CELLS, cells, strict=True)}
 
 
