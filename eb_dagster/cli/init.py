@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from eb_dagster.cli.inputs import InputTable, Reading, open_table
-from eb_dagster.cli.options import PlaceType
+from eb_dagster.cli.options import PlaceType, price_option
 from eb_dagster.cli.outcome import reporting_errors
 from eb_dagster.cli.spelling import counted
 from eb_dagster.cli.targets import Declined, is_terminal
@@ -58,7 +58,7 @@ class _Answers:
 @click.option(
     "--region", metavar="US", help="Two-letter country of the phone numbers without a country code."
 )
-@click.option("--price", type=click.FloatRange(min=0), metavar="0.05", help="Price of one credit.")
+@price_option("Price of one credit.")
 @click.option("--max-credits", type=click.IntRange(min=0), help="Credits that one run may spend.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask: take what was found in FILE, and these options.")
 @click.option("--force", is_flag=True, help="Replace the file if it is there.")

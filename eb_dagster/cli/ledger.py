@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from eb_dagster.ledger.ledger import Ledger
     from eb_dagster.ledger.reconcile import Decision, Doubt, Month
 
+_LARGEST_REQUEST: Final = 2**63 - 1
 _MONTH_COLUMNS: Final = ("month", "requests", "asked", "credits", "in_flight", "in_doubt", "unreadable")
 _DONE: Final = {
     "resend": "will be asked again",
@@ -174,7 +175,7 @@ def _print_doubts(doubts: Sequence[Doubt]) -> None:
 
 
 @ledger.command()
-@click.argument("requests", type=int, nargs=-1)
+@click.argument("requests", type=click.IntRange(1, _LARGEST_REQUEST), nargs=-1)
 @click.option("--all", "every_request", is_flag=True, help="Every request that `show` lists.")
 @click.option("--resend", is_flag=True, help="Ask again in the next run; it may be charged twice.")
 @click.option("--write-off", is_flag=True, help="No longer count it as at risk; never ask again.")
@@ -326,7 +327,7 @@ def copy(source: str, target: str) -> None:
 @ledger.command()
 @click.option(
     "--older-than",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, timedelta.max.days),
     metavar="DAYS",
     help="Least age of the contacts to drop.",
 )

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from eb_dagster.cli.spelling import in_options
+from eb_dagster.errors import ConfigError
 from eb_dagster.settings import PERSON_PARTS, SETTINGS, EnricherOptions, Setting
-from eb_dagster.settings.checks import Age, Choice, PositiveNumber, WholeNumber, YesOrNo
+from eb_dagster.settings.checks import Age, Choice, PositiveNumber, WholeNumber, YesOrNo, read_price
 
 if TYPE_CHECKING:
     from eb_dagster.identifiers.model import FieldType
@@ -124,6 +125,22 @@ def refuse_password(_: click.Context, param: click.Parameter, value: str | None)
     return value
 
 
+def price_option(text: str) -> Option:
+    """The option of the price, which is checked as the setting is: a cost in nan is none."""
+    return click.option(
+        "--price", type=click.FloatRange(min=0), metavar="0.05", callback=_read_price, help=text
+    )
+
+
+def _read_price(_: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        return read_price("it", value)
+    except ConfigError as error:
+        raise click.BadParameter(str(error), param=param) from None
+
+
 def _read_separator(_: click.Context, param: click.Parameter, value: str | None) -> str | None:
     from eb_dagster.tables.csv import read_separator
 
@@ -171,12 +188,7 @@ with_enrichment_options: Option = with_options(
         setting_option("in_doubt"),
         setting_option("accept_clock"),
         setting_option("requests_per_minute"),
-        click.option(
-            "--price",
-            type=click.FloatRange(min=0),
-            metavar="0.05",
-            help="Price of one credit. Costs are then shown in money.",
-        ),
+        price_option("Price of one credit. Costs are then shown in money."),
         *_READING_OPTIONS,
         setting_option("ledger"),
         setting_option("base_url"),

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from eb_dagster.errors import LedgerError
 from eb_dagster.ledger import reconcile, schema
-from eb_dagster.ledger.connection import Database, database_url
+from eb_dagster.ledger.connection import Database, database_url, file_of
 from eb_dagster.ledger.ledger import Ledger
 
 _ROWS_AT_ONCE: Final = 16
@@ -131,7 +131,10 @@ def _check_unused(ledger: Ledger, connection: sa.Connection) -> None:
 
 def _finish(target: str | os.PathLike[str], token: bytes) -> Copied:
     """After a crash in between: the ledger is marked as moved, and all that is missing is that its copy says so."""
-    with closing(Database(target, must_exist=True)) as database, _writing(database) as connection:
+    file = file_of(database_url(target))
+    if file is not None and not file.exists():
+        raise schema.was_moved()
+    with closing(Database(target)) as database, _writing(database) as connection:
         is_there = sa.inspect(connection).has_table(schema.meta.name)
         if not is_there or schema.read_mark(connection, schema.INCOMPLETE) != token:
             raise schema.was_moved()

@@ -290,6 +290,21 @@ def test_purge_drops_what_is_old(call):
 
 
 @pytest.mark.usefixtures("doubtful")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("purge", "--older-than", "9" * 25),
+        ("purge", "--older-than", "9" * 10),
+        ("resolve", "9" * 25, "--resend"),
+        ("resolve", "0", "--resend"),
+    ],
+)
+def test_a_number_that_can_be_no_days_and_no_request_is_refused(call, words):
+    done = call(*words)
+    assert (done.exit_code, "not in the range" in done.output) == (2, True), done.output
+
+
+@pytest.mark.usefixtures("doubtful")
 def test_check_finds_a_fault_and_exits_1(call, where):
     import sqlalchemy as sa
 

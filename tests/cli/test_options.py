@@ -46,11 +46,14 @@ def test_a_wrong_option_is_a_usage_error(stand_in, shell):
     for wrong in (
         ["--separator", "colon"],
         ["--price", "-1"],
+        ["--price", "nan"],
+        ["--price", "inf"],
         ["--max-age-days", "0"],
         ["--max-age", "90"],
         ["--over-budget", "x"],
     ):
         assert shell(api, "plan", "leads.csv", *wrong).code == 2
+    assert shell(api, "init", "leads.csv", "--yes", "--price", "nan").code == 2
     assert shell(api, "sandbox", "--fault", "nonsense").code == 2
 
 

@@ -92,6 +92,14 @@ def test_a_ledger_that_was_moved_is_refused_and_says_what_to_do(sent, where, tar
         copy_ledger(where, target)
 
 
+def test_a_ledger_that_was_moved_is_copied_to_no_other_place(sent, where, target, tmp_path):
+    sent(where, leads(JOHN))
+    copy_ledger(where, target)
+    with pytest.raises(LedgerError, match="was moved"):
+        copy_ledger(where, tmp_path / "elsewhere.db")
+    assert not (tmp_path / "elsewhere.db").exists()
+
+
 @pytest.mark.usefixtures("sent")
 def test_a_process_that_had_the_ledger_open_cannot_claim_once_it_was_moved(where, target):
     with closing(Ledger(where, endpoint=ENDPOINT)) as idle:
