@@ -13,8 +13,6 @@ import numpy as np
 import numpy.typing as npt
 from zlib_ng import zlib_ng
 
-from eb_dagster.api.envelope import REQUIRED_FIELDS
-
 KEY_BYTES: Final = 16
 NO_KEY: Final = bytes(KEY_BYTES)
 """Stands in the place of the key of a person who was forgotten. No identifier has it."""
@@ -32,8 +30,11 @@ REJECTED: Final = -9
 """A user said that the contact is somebody else's. It counts as a miss that never grows old."""
 DECIDED: Final = (RESENT, WRITTEN_OFF, CHARGED, REJECTED)
 
-VANITY: Final = 1 << len(REQUIRED_FIELDS)
-"""A bit beside the fields that a contact holds: it has a LinkedIn profile under a name that its owner chose."""
+VANITY: Final = 32
+"""A bit beside those of `RequiredField`: the contact has a LinkedIn profile under a name that its owner chose.
+
+It is kept in ledgers: never change it. `held` has room for two more bits.
+"""
 PROFILED: Final = 1
 """The last bit of a person's mark: the mark was made from a profile, not from the name or the contents."""
 

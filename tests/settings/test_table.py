@@ -11,6 +11,7 @@ from eb_dagster import EnrichedContactsComponent, Enricher, ExactBuyerResource, 
 from eb_dagster.cli import main
 from eb_dagster.contacts.schema import ListsChoice
 from eb_dagster.definitions.assets import AssetKeywords
+from eb_dagster.definitions.table_components import ExactBuyerResourceComponent
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.settings import (
     KIND_KEYWORDS,
@@ -42,6 +43,9 @@ OWN_COMPONENT_FIELDS = {
     "op",
     "max_retries",
 }
+# In YAML, what may be secret is named by its variable.
+OF_VARIABLES = {"api_key", "ledger", "base_url", "proxy"}
+OWN_RESOURCE_COMPONENT_FIELDS = {"resource_key", *(f"{name}_env" for name in OF_VARIABLES)}
 OWN_LAUNCH_FIELDS = {"dry_run"}
 OWN_SHELL_OPTIONS = {
     "--config",
@@ -123,6 +127,19 @@ def test_the_resource_has_the_settings_of_a_project():
         )
         assert field.repr is not setting.is_secret
         assert bool((field.json_schema_extra or {}).get("dagster__is_secret")) is setting.is_secret
+
+
+def test_the_component_of_the_resource_has_the_settings_of_the_resource():
+    plain = set(ExactBuyerResource.model_fields) - OF_VARIABLES
+    assert not any(SETTINGS[name].is_secret for name in plain)
+    schema = ExactBuyerResourceComponent.get_model_cls().model_json_schema()["properties"]
+    assert set(schema) == {*plain, *OWN_RESOURCE_COMPONENT_FIELDS}
+    types = get_type_hints(ExactBuyerResourceComponent)
+    for name in plain:
+        assert schema[name]["description"] == SETTINGS[name].description
+        # Not given: the default is the resource's own.
+        assert schema[name]["default"] is None
+        assert types[name] == ExactBuyerResource.model_fields[name].annotation | None
 
 
 def test_the_asset_factory_and_the_component_have_the_settings_of_a_table():
