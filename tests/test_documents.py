@@ -1,5 +1,6 @@
 """README.md and docs/ are right: every snippet runs, every link leads somewhere, tables are as the code has them."""
 
+import ast
 import os
 import re
 import shutil
@@ -89,6 +90,16 @@ def test_the_map_has_every_room_in_the_order_of_the_layers():
     (drawing,) = snippets("text")
     assert re.findall(r"^(.+?)(?: {2,}.*)?$", drawing, re.MULTILINE) == layers
     assert re.findall(r"^ {4}(\S.*?)(?: {2,}.*)?$", eb_dagster.__doc__ or "", re.MULTILINE) == layers
+
+
+@pytest.mark.parametrize(
+    "room", sorted((ROOT / "eb_dagster").glob("*/__init__.py")), ids=lambda it: it.parent.name
+)
+def test_every_room_lists_its_files(room):
+    said = ast.get_docstring(ast.parse(room.read_text("utf-8"))) or ""
+    lists = re.findall(r"^- ((?:`\w+`(?:, )?)+): ", said, re.MULTILINE)
+    named = [name for listed in lists for name in re.findall(r"\w+", listed)]
+    assert sorted(named) == sorted(file.stem for file in room.parent.glob("*.py") if file != room)
 
 
 def test_no_snippet_is_left_out():

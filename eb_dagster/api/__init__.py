@@ -1,1 +1,8 @@
-"""The vendor's interface: its JSON, the one socket, whether money may be gone, and the pace."""
+"""The vendor's interface: its JSON, the one socket, whether money may be gone, and the pace.
+
+- `envelope`: the request form and the parsed reply; the only file that knows the API's JSON
+- `client`: sends one partition; the only file that opens a socket
+- `compression`: undoes the content encodings of a reply, within fixed bounds
+- `outcome`: whether money may be gone, by what left and what came back
+- `rate_limit`: even spacing of requests, shared by every process on one ledger
+"""

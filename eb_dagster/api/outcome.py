@@ -1,4 +1,8 @@
-"""Whether money may be gone, by what left this machine and what came back. The only place that decides it."""
+"""Whether money may be gone, by what left this machine and what came back of a request that was sent.
+
+`client` tells whether the last byte had left (`request_left`). A request whose process or run ended before it
+was judged is put in doubt by `ledger/ledger.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Read a kept reply: align it, and note in the ledger what it says. The only place that reads one."""
+"""Read a kept reply: match it to its questions, and note in the ledger what it says of each.
+
+No other file matches. `forgetting`, and in the pipeline `output`, `publication` and `eligibility`, only take
+contacts out of it.
+"""
 
 from __future__ import annotations
 

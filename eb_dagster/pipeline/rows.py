@@ -1,7 +1,8 @@
-"""How rows end. The only file that decides a row's status by what is known of its identifiers.
+"""How rows end: a row's status by what is known of its identifiers.
 
-It is the same for rows that the ledger knows and for rows that are asked, for plans and for runs. `output` and
-`publication` may still take a contact back from a row, or withhold it.
+It is the same for rows that the ledger knows and for rows that are asked, for plans and for runs. Only a row
+that was held back for one of its name may get that row's contact from `window`. `output` and `publication` may
+still take a contact back from a row, or withhold it.
 """
 
 from __future__ import annotations

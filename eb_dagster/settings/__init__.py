@@ -4,6 +4,11 @@ Types stand in `ResourceOptions`, `AssetOptions` and `EnricherOptions`, where ty
 them; all else stands in `SETTINGS`. The keywords of `Enricher`, the fields of the resource, the parameters of
 the asset factory and of the component, and the options of the shell are made from the two, or compared with
 them by `tests/settings/test_table.py`.
+
+- `checks`: checks of single settings
+- `kinds`: `email=`, `phone=` and `social_profile=` in place of `identifiers={…}`
+- `environment`: what the environment says where a setting is not given
+- `config_file`: `exactbuyer.toml`
 """
 
 from __future__ import annotations
