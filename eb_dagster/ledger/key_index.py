@@ -4,7 +4,8 @@ An index of sorted segments in plain rows of the ledger's own database. It says 
 read in the requests alone. So what is damaged, stale or missing in it costs time, and makes no key unknown:
 
 - The segments of the chain `requests` hold the keys of all requests up to one, without a gap. Later requests are
-  scanned. They are taken in once nothing of them is under way, 64 at a time, and segments are merged as they grow.
+  scanned. They are taken in 64 at a time, and segments are merged as they grow. One that is under way holds up
+  those behind it for a while (`_MOST_UNCOVERED`); one that is damaged, for good.
 - What a request gets after that, as by a late reply, is written in the same transaction as a segment of the chain
   `late`, and its number is noted in the request. An index that knows fewer of them is an older copy.
 - Headers and rows have checksums, and it follows from a key in which row it would stand. If a row or a segment is
