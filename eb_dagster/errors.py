@@ -18,8 +18,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import timedelta
-from typing import Final, cast
+from numbers import Integral, Real
+from operator import index
+from typing import Final, SupportsIndex, cast
 
 # A word such as a setting has; no address, number or key is like that.
 _WORD: Final = re.compile(r"[A-Za-z][A-Za-z_-]{0,30}[0-9]{0,4}", re.ASCII)
@@ -36,12 +39,23 @@ def _shown_text(given: str) -> str:
     return repr(given) if is_word else f"a text of {len(given):,} characters"
 
 
+def plain_number(given: object) -> int | float | None:
+    """A number as Python's own, numpy's and so the sums of pandas included; None if it is none, or a bool."""
+    if isinstance(given, bool):
+        return None
+    if isinstance(given, SupportsIndex):
+        # numpy's bools, spans of time and arrays refuse, which would be numbers elsewhere.
+        with suppress(TypeError):
+            return index(given)
+    return float(given) if isinstance(given, Real) and not isinstance(given, Integral) else None
+
+
 def shown(given: object) -> str:
     """What was given for a setting, as a message may show it: by mistake it may be a person, or a key."""
     if given is None or isinstance(given, bool | timedelta):
         return repr(given)
-    if isinstance(given, int | float):
-        return _shown_number(given)
+    if (number := plain_number(given)) is not None:
+        return _shown_number(number)
     if isinstance(given, str):
         return _shown_text(given)
     if isinstance(given, list | tuple | set | frozenset):

@@ -6,16 +6,17 @@ settings each time it starts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
 
-from eb_dagster.errors import ConfigError, did_you_mean, shown, shown_list
+from eb_dagster.errors import ConfigError, did_you_mean, plain_number, shown, shown_list
 
 Value = TypeVar("Value")
 
-_LARGEST_NUMBER: Final = 1e9
+_LARGEST_NUMBER: Final = 1_000_000_000
 _PERSON_SHAPE: Final = 'person must name columns, as in {"name": "Full name", "company": "Company"}'
 _IDENTIFIERS_SHAPE: Final = 'identifiers must name columns by kind, as in {"email": ["Work email", "Email"]}'
 
@@ -31,11 +32,12 @@ class WholeNumber:
 
     def __call__(self, name: str, given: object) -> int:  # noqa: D102
         span = f"at least {self.least}" if self.most is None else f"from {self.least} to {self.most}"
-        if isinstance(given, bool) or not isinstance(given, int):
+        number = plain_number(given)
+        if not isinstance(number, int):
             raise ConfigError(f"{name} is {shown(given)}; choose a whole number {span}")
-        if given < self.least or (self.most is not None and given > self.most):
+        if number < self.least or (self.most is not None and number > self.most):
             raise ConfigError(f"{name} is {shown(given)}; choose a number {span}")
-        return given
+        return number
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,12 @@ class PositiveNumber:
     """A number above 0."""
 
     def __call__(self, name: str, given: object) -> float:  # noqa: D102
-        if isinstance(given, bool) or not isinstance(given, int | float) or not 0 < given < _LARGEST_NUMBER:
-            raise ConfigError(f"{name} is {shown(given)}; choose a number above 0")
-        return given
+        number = _real(given)
+        if number is None or not 0 < number < _LARGEST_NUMBER:
+            raise ConfigError(
+                f"{name} is {shown(given)}; choose a number above 0 and below {_LARGEST_NUMBER:,}"
+            )
+        return number
 
 
 @dataclass(frozen=True)
@@ -100,7 +105,8 @@ def days(name: str, count: float | None) -> timedelta | None:
         return None
     if not 0 < count <= timedelta.max.days:
         raise ConfigError(
-            f"{name} is {count:g}; choose a number of days above 0, such as 90, or leave it out"
+            f"{name} is {count:g}; choose a number of days above 0, such as 90, and at most {timedelta.max.days:,}, or "
+            "leave it out"
         )
     return timedelta(days=count)
 
@@ -109,6 +115,10 @@ def read_text(name: str, given: object) -> str:
     """A text."""
     if not isinstance(given, str):
         raise ConfigError(f'{name} is {shown(given)}; give a text such as "eb_"')
+    if not given.isprintable():
+        raise ConfigError(
+            f'{name} holds a line break, a tab or another character that cannot be seen; give a text such as "eb_"'
+        )
     return given
 
 
@@ -135,9 +145,13 @@ def read_required_fields(name: str, given: object) -> tuple[str, ...]:
 
 def read_price(name: str, given: object) -> float:
     """What one credit costs, in whatever money: nothing, or more."""
-    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < _LARGEST_NUMBER:
-        raise ConfigError(f"{name} is {shown(given)}; give what one credit costs, as a number such as 0.05")
-    return float(given)
+    number = _real(given)
+    if number is None or not 0 <= number < _LARGEST_NUMBER:
+        raise ConfigError(
+            f"{name} is {shown(given)}; give what one credit costs, as a number such as 0.05, from 0 and below "
+            f"{_LARGEST_NUMBER:,}"
+        )
+    return number
 
 
 def read_aliases(name: str, given: object) -> tuple[str, ...]:
@@ -192,6 +206,15 @@ def read_progress(name: str, given: object) -> object:
     if not (isinstance(given, bool) or callable(given)):
         raise ConfigError(f"{name} is {shown(given)}; give True, False, None or a function")
     return given
+
+
+def _real(given: object) -> float | None:
+    """A number as a float; None if it is none."""
+    number = plain_number(given)
+    try:
+        return None if number is None else float(number)
+    except OverflowError:
+        return math.inf
 
 
 def _known_names(setting: str, given: object, known: Iterable[str]) -> tuple[str, ...]:
