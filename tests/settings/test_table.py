@@ -134,12 +134,12 @@ def test_the_component_of_the_resource_has_the_settings_of_the_resource():
     assert not any(SETTINGS[name].is_secret for name in plain)
     schema = ExactBuyerResourceComponent.get_model_cls().model_json_schema()["properties"]
     assert set(schema) == {*plain, *OWN_RESOURCE_COMPONENT_FIELDS}
-    types = get_type_hints(ExactBuyerResourceComponent)
+    types, of_the_resource = map(get_type_hints, (ExactBuyerResourceComponent, ExactBuyerResource))
     for name in plain:
         assert schema[name]["description"] == SETTINGS[name].description
         # Not given: the default is the resource's own.
         assert schema[name]["default"] is None
-        assert types[name] == ExactBuyerResource.model_fields[name].annotation | None
+        assert types[name] == of_the_resource[name] | None
 
 
 def test_the_asset_factory_and_the_component_have_the_settings_of_a_table():
