@@ -92,7 +92,7 @@ def plan(
     **values: Any,
 ) -> None:
     """Show what enriching FILE (CSV, Parquet, NDJSON or .xlsx; - is stdin) or a query would ask and cost. Sends nothing."""
-    check_source(file, query, connection)
+    check_source(file, query, connection, sheet=sheet)
     with Outcome(as_json=as_json, price=price, ledger=values["ledger"]) as outcome:
         options = with_config(enricher_options(values))
         opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
@@ -159,7 +159,7 @@ def enrich(
     """Enrich FILE (CSV, Parquet, NDJSON or .xlsx; - is stdin) or a query into OUTPUT or a database; print the report."""
     from eb_dagster.pipeline.progress import shell_display
 
-    check_source(file, query, connection)
+    check_source(file, query, connection, sheet=sheet)
     target = chosen_target(output, update=update, into=into, dataset=dataset, key=key)
     refuse_same(file, update)
     ledger: str | None = values["ledger"]

@@ -126,8 +126,11 @@ def open_table(file: Place | UnnamedFile, reading: Reading) -> InputTable:
 
 def _open(file: Place | UnnamedFile, reading: Reading) -> InputTable:
     from eb_dagster.cli.formats import open_other
+    from eb_dagster.tables import excel, files
     from eb_dagster.tables.parquet import parquet_source
 
+    if reading.sheet is not None and files.suffix_of(file) != excel.SUFFIX:
+        raise click.UsageError(f"--sheet is for spreadsheets (.xlsx), and {file.name} is none; leave it out")
     return ParquetTable(parquet_source(file)) if is_parquet(file) else open_other(file, reading)
 
 

@@ -135,6 +135,27 @@ def test_of_several_sheets_one_is_named(stand_in, shell):
     assert "line 2" in shell(api, "plan", "broken.ndjson").said
 
 
+@pytest.mark.parametrize(
+    "source", ["leads.csv", "leads.ndjson", "leads.parquet", "leads.csv.gz", "-", "query"]
+)
+def test_a_sheet_of_what_is_no_spreadsheet_is_refused(stand_in, shell, monkeypatch, source):
+    if source not in ("-", "query"):
+        pd.DataFrame({"email": ["a@firm.example"]}).to_parquet(
+            source
+        ) if source == "leads.parquet" else write(source)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"email\na@firm.example\n")))
+    table = ["--query", "select 1", "--connection", "a.duckdb"] if source == "query" else [source]
+    api = stand_in()
+    for command in (["plan"], ["enrich", "-o", "out.csv"]):
+        refused = shell(api, *command, *table, "--sheet", "B")
+        assert (refused.code, "--sheet is for spreadsheets (.xlsx)" in refused.said) == (2, True), (
+            refused.said
+        )
+        assert "Usage: eb-dagster" in refused.said
+    assert not Path("out.csv").exists()
+    assert api.requests() == 0
+
+
 @pytest.mark.parametrize("form", ["csv", "ndjson", "xlsx"])
 @pytest.mark.parametrize("source", ["leads.csv", "leads.ndjson", "leads.xlsx", "leads.csv.gz"])
 def test_stdin_and_stdout_are_tables_and_nothing_else_is_on_stdout(stand_in, shell, tmp_path, source, form):
