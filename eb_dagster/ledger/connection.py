@@ -301,7 +301,7 @@ def _translate(error: exc.SQLAlchemyError) -> LedgerError:
     kind = Unavailable if may_pass and not is_statement else LedgerError
     return kind(
         f"the ledger's database failed ({type(original or error).__name__}: {_reason(original)}); check that it can "
-        "be reached and written, then run again"
+        "be reached and written, and that its disk has room, then run again"
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from eb_dagster import LedgerError
+from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger.ledger import Ledger
 from tests.ledger.steps import ENDPOINT, JANE, claim, no_session_is_left
 
@@ -45,6 +46,15 @@ def test_a_ledger_that_cannot_be_opened_is_let_go(where):
     else:
         assert not list(Path(f"{where}-owners").iterdir())
     assert error.tb is not None
+
+
+def test_a_ledger_on_a_full_disk_is_told_to_make_room(tmp_path):
+    with closing(Ledger(tmp_path / "ledger.db", endpoint=ENDPOINT)) as ledger:
+        with ledger.database.transaction() as connection:
+            # SQLite says the same of a database that may not grow as of a disk that is full.
+            connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        with pytest.raises(LedgerError, match=r"is full\); .* that its disk has room"):
+            claim(ledger, *(Identifier("email", f"p{number}@firm.example") for number in range(5_000)))
 
 
 @pytest.mark.parametrize("text", ["mysql://x/y", "sqlite://", "nonsense://"])
