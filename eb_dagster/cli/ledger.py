@@ -257,7 +257,9 @@ def reread(context: click.Context) -> None:
 
 
 @ledger.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Parquet file to write.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="Parquet file to write (.parquet)."
+)
 @force_option
 @named_ledger
 @click.pass_context
@@ -266,6 +268,7 @@ def export(context: click.Context, output: Path, force: bool) -> None:
     from eb_dagster.ledger import reconcile
 
     with opened_ledger(context) as opened:
+        reconcile.check_export(opened, output)
         if not force and output.is_file() and not reconcile.is_export(opened, output):
             confirm_replacing(output, asks=is_terminal())
         rows = reconcile.export(opened, output)

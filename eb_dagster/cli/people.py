@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from eb_dagster.cli.formats import is_standard
 from eb_dagster.cli.inputs import Reading
 from eb_dagster.cli.ledger import named_ledger, opened_ledger, reporting_errors
 from eb_dagster.cli.options import with_reading_options
@@ -145,14 +146,17 @@ def suppress(
 ) -> None:
     """Keep the people in FILE from ever being sent: CSV, TSV, text (one a line) or Parquet.
 
-    FILE is read as `enrich` reads it. If there is no ledger yet, one is made.
+    FILE is read as `enrich` reads it; "-" is standard input. If there is no ledger yet, one is made.
     """
     from eb_dagster.ledger import privacy
+    from eb_dagster.tables.files import received
 
-    _refuse_no_file(file)
+    if not is_standard(file):
+        _refuse_no_file(file)
     reading = Reading(encoding, separator, header_line)
     with reporting_errors():
-        people = read_people(file, column=column, kind=kind, region=region, reading=reading)
+        source = received(sys.stdin.buffer) if is_standard(file) else file
+        people = read_people(source, column=column, kind=kind, region=region, reading=reading)
     with opened_ledger(context, must_exist=remove) as ledger:
         change = privacy.unsuppress if remove else privacy.suppress
         count = change(ledger, people, default_region=region)
@@ -196,7 +200,8 @@ def _refuse_no_file(file: Path) -> None:
         raise click.UsageError(f"{file} is a folder; name a file in it")
     if is_identifier(str(file)):
         raise click.UsageError(
-            "FILE is an identifier, and suppress takes the name of a file; write identifiers into a file, one a line. "
+            "FILE is an identifier, and suppress takes the name of a file; write identifiers into a file, one a line, or give "
+            "them on standard input: eb-dagster ledger suppress -. "
             "To remove a person as well: eb-dagster ledger forget"
         )
     raise click.UsageError("there is no such FILE; check the path")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import click
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 
     from eb_dagster.errors import InputError
     from eb_dagster.identifiers.model import FieldType
+    from eb_dagster.tables.unnamed_file import LocalFile
 
 _NOBODY_SUPPRESSED: Final = "Nobody was suppressed"
 _BATCH_ROWS: Final = 8_192
@@ -43,7 +43,7 @@ def kind_of(text: str) -> FieldType:
 
 
 def read_people(
-    file: Path,
+    file: LocalFile,
     *,
     column: str | None,
     kind: FieldType | None,
@@ -83,7 +83,7 @@ def _faulty(rows: Sequence[int]) -> InputError:
     )
 
 
-def _cells(file: Path, column: str | None, reading: Reading) -> Iterator[_Cell]:
+def _cells(file: LocalFile, column: str | None, reading: Reading) -> Iterator[_Cell]:
     names, batches, samples = _open(file, reading)
     chosen = _chosen_columns(file, names, column, samples)
     if chosen is None:
@@ -101,7 +101,7 @@ def _cells(file: Path, column: str | None, reading: Reading) -> Iterator[_Cell]:
 
 
 def _open(
-    file: Path, reading: Reading
+    file: LocalFile, reading: Reading
 ) -> tuple[list[str], Iterable[pa.RecordBatch], Mapping[str, Sequence[str]] | None]:
     """The names of the columns, the batches, and samples of each column if they help to tell its kind."""
     from eb_dagster.tables.parquet import open_parquet, read_batches
@@ -140,7 +140,7 @@ def _likely_columns(
     return {name: kind for kind, columns in suggest(names, samples).items() for name in columns}
 
 
-def _check_column(file: Path, names: Sequence[str], column: str) -> None:
+def _check_column(file: LocalFile, names: Sequence[str], column: str) -> None:
     from eb_dagster.identifiers.columns import listed
 
     if column not in names:
@@ -148,7 +148,7 @@ def _check_column(file: Path, names: Sequence[str], column: str) -> None:
 
 
 def _chosen_columns(
-    file: Path, names: list[str], column: str | None, samples: Mapping[str, Sequence[str]] | None
+    file: LocalFile, names: list[str], column: str | None, samples: Mapping[str, Sequence[str]] | None
 ) -> dict[str, FieldType | None] | None:
     """The columns to read, with their kinds; None if the file is a list without a header."""
     from eb_dagster.errors import InputError

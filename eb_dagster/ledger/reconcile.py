@@ -318,9 +318,21 @@ def _not_read_in_full(ledger: Ledger) -> list[tuple[int, int]]:
         return [(row.id, row.credits) for row in connection.execute(query)]
 
 
+def check_export(ledger: Ledger, path: Path) -> None:
+    """Raise `ConfigError` if receipts must not be written there, whoever agrees."""
+    kept = [] if ledger.file is None else files_of_ledger(ledger.file)
+    if path.is_file() and ledger.publications.has(str(path.resolve())) and not is_export(ledger, path):
+        kept.append(("a table that this ledger published", path))
+    if path.suffix.lower() != ".parquet" and not path.is_dir():
+        raise ConfigError(
+            f"cannot write {path}: an export is a Parquet file; choose a name that ends in .parquet"
+        )
+    check_writable(path, kept=kept)
+
+
 def export(ledger: Ledger, path: Path) -> int:
     """Write the receipts (`RECEIPTS`) of all requests to a Parquet file. Returns the rows."""
-    check_writable(path, kept=[] if ledger.file is None else files_of_ledger(ledger.file))
+    check_export(ledger, path)
     rows = [
         {
             **receipt._mapping,

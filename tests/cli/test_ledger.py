@@ -18,7 +18,7 @@ def leads(count: int = 30) -> pd.DataFrame:
 
 @pytest.fixture
 def call(where):
-    def run(*arguments: str, stdin: str | None = None):
+    def run(*arguments: str, stdin: str | bytes | None = None):
         return CliRunner().invoke(main, ["ledger", "--ledger", where, *arguments], input=stdin)
 
     return run
@@ -153,6 +153,21 @@ def test_suppress_takes_people_back(call, tmp_path):
     assert call("suppress", str(tmp_path / "people.txt")).output.startswith("2 people suppressed")
 
 
+def test_suppress_reads_standard_input(call, doubtful, tmp_path, enricher, where):
+    assert call("suppress", "-", stdin="p40@firm.example\n\nP41@firm.example\n").output.startswith("2 people")
+    assert call("suppress", "-", stdin="Email,n\nP42@firm.example,1\n").output.startswith("1 person")
+    pd.DataFrame({"email": ["p43@firm.example"]}).to_parquet(tmp_path / "people.parquet")
+    with (tmp_path / "people.parquet").open("rb") as people:
+        assert call("suppress", "-", stdin=people.read()).output.startswith("1 person")
+    refused = call("suppress", "-", stdin="Email\np44@firm.example\ncanary\n")
+    assert (refused.exit_code, "Nobody was suppressed" in refused.output) == (2, True)
+    assert "canary" not in refused.output
+    assert call("suppress", "-", stdin="").exit_code == 2
+    assert call("suppress", "-", "--remove", stdin="p43@firm.example").output.startswith("1 person no longer")
+    enriched = enricher(doubtful, ledger=where).enrich_dataframe(leads(45).iloc[39:])
+    assert enriched["eb_status"].tolist() == ["matched", *["suppressed"] * 3, "matched", "matched"]
+
+
 def test_suppress_reads_text_and_tables(call, doubtful, tmp_path, enricher, where):
     (tmp_path / "people.txt").write_text("p40@firm.example\n\np41@firm.example\n")
     (tmp_path / "people.csv").write_text("Email,n\nP42@firm.example,1\n")
@@ -251,6 +266,29 @@ def test_an_export_replaces_its_own_receipts_only(call, tmp_path):
     assert (refused.exit_code, "--force" in refused.output) == (2, True)
     assert list(pd.read_parquet(target)) == ["email"]
     assert call("export", "-o", target, "--force").exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["receipts.csv", "receipts.xlsx", "receipts", "receipts.parquet.gz"])
+def test_an_export_is_never_called_what_it_is_not(call, doubtful, tmp_path, name):
+    del doubtful
+    refused = call("export", "-o", str(tmp_path / name), "--force")
+    assert (refused.exit_code, "choose a name that ends in .parquet" in refused.output) == (2, True)
+    assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("words", [[], ["--force"]])
+def test_an_export_never_replaces_a_table_of_contacts(stand_in, enricher, where, call, tmp_path, words):
+    leads(3).to_parquet(tmp_path / "leads.parquet", index=False)
+    with enricher(stand_in(match_rate=1.0), ledger=where) as buyer:
+        buyer.enrich_parquet(tmp_path / "leads.parquet", tmp_path / "out.parquet")
+    refused = call("export", "-o", str(tmp_path / "out.parquet"), *words)
+    assert (refused.exit_code, "it is a table that this ledger published" in refused.output) == (2, True)
+    assert "--force" not in refused.output
+    assert "eb_matched" in pd.read_parquet(tmp_path / "out.parquet")
+    # Once the table is moved away, the name is free.
+    (tmp_path / "out.parquet").rename(tmp_path / "contacts.parquet")
+    for _ in range(2):
+        assert call("export", "-o", str(tmp_path / "out.parquet"), *words).exit_code == 0
 
 
 @pytest.mark.parametrize("name", ["ledger.db", "./ledger.db", "ledger.db-wal", "link.parquet"])

@@ -57,6 +57,7 @@ NOT_PROVOKED = {
     "were dropped by a purge": "shown by tests/ledger/test_reconcile.py",
     "could not be written ({type(error).__name__})": "needs a disk that fails",
     "is there already, and a backup replaces nothing": "shown by tests/ledger/test_reconcile.py",
+    "an export is a Parquet file; choose": "shown by tests/cli/test_ledger.py",
     "is copied by PostgreSQL itself": "shown by tests/ledger/test_reconcile.py",
     "only what was charged can be asked again": "shown by tests/ledger/test_reconcile.py",
     "encrypted with an earlier key": "shown by tests/ledger/test_encryption.py",
