@@ -58,6 +58,8 @@ NOT_PROVOKED = {
     "could not be written ({type(error).__name__})": "needs a disk that fails",
     "is there already, and a backup replaces nothing": "shown by tests/ledger/test_reconcile.py",
     "an export is a Parquet file; choose": "shown by tests/cli/test_ledger.py",
+    "is not as it was written; look into it": "forget names the file instead; tests/cli/test_forgetting.py",
+    "give a number of days, such as 90": "raised anew with the name of the file of settings",
     "is copied by PostgreSQL itself": "shown by tests/ledger/test_reconcile.py",
     "only what was charged can be asked again": "shown by tests/ledger/test_reconcile.py",
     "encrypted with an earlier key": "shown by tests/ledger/test_encryption.py",
