@@ -42,9 +42,11 @@ from eb_dagster.pipeline.rows import ANSWERED, are_weak, status_code
 
 _Array: TypeAlias = "pa.Array"
 
-_REPLIES_KEPT: Final = 16
+# At hand for the next block: in the order in which rows were bought, one reply reaches into it. Others are read
+# again from the columns that are kept, which takes less than the 2 MB of each are worth.
+_REPLIES_KEPT: Final = 4
 # A reply of which the rows of a block want at least this share is read as a whole, for the next block to want
-# the rest. Of such replies a block has no more than are kept.
+# the rest.
 _SHARE_READ_WHOLE: Final = 0.5
 # So is one of which so many blocks have wanted a few rows each: to read those took as long as all of them take.
 _MOST_READ_IN_PART: Final = 3
