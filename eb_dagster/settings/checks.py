@@ -7,7 +7,8 @@ settings each time it starts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, TypeVar, cast
@@ -92,6 +93,18 @@ class Age:
                 "timedelta(minutes=1) to ask again now, or None to never do so"
             )
         return given
+
+
+@dataclass(frozen=True)
+class Text:
+    """A key, an address or a path; None stands for what the environment says. It is never shown."""
+
+    read: Callable[[Any], object]
+
+    def __call__(self, name: str, given: object) -> object:  # noqa: D102
+        if not (given is None or isinstance(given, str | os.PathLike)):
+            raise ConfigError(f"{name} is of type {type(given).__name__}; give it as text")
+        return self.read(given)
 
 
 def days(name: str, count: float | None) -> timedelta | None:

@@ -26,6 +26,7 @@ PROVOCATIONS: Provocations = {
     "a partition size too large": lambda s: s.enrich(partition_size=2000),
     "no timeout": lambda s: s.enrich(timeout=0),
     "a timeout without end": lambda s: s.enrich(timeout=1e12),
+    "an address that is no text": lambda s: s.enrich(base_url=7),
     "a prefix that is no text": lambda s: s.enrich(prefix=3),
     "a prefix of two lines": lambda s: s.enrich(prefix="canary-secret\n"),
     "columns that are no list": lambda s: s.enrich(columns=3),

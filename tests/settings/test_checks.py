@@ -80,3 +80,11 @@ def test_a_prefix_holds_nothing_that_breaks_a_line(prefix):
 
 def test_a_prefix_is_any_text_that_can_be_seen():
     assert [read(prefix=prefix).prefix for prefix in ("", "é ", "eb-")] == ["", "é ", "eb-"]
+
+
+@pytest.mark.parametrize("name", ["api_key", "base_url", "ledger", "proxy", "ca_bundle"])
+def test_an_address_a_path_or_a_key_that_is_no_text_is_refused_and_not_shown(name):
+    given: dict[str, Any] = {"api_key": "k", "base_url": "http://127.0.0.1:9", "ledger": "/l.db", name: 4242}
+    with pytest.raises(ConfigError, match=f"^{name} is of type int; give it as text") as told:
+        read_settings(**given)
+    assert "4242" not in str(told.value)
