@@ -385,7 +385,7 @@ class Enricher:
         there yet, all rows are new.
         """
         if (update is None) != (key is None):
-            raise ConfigError("update= and key= belong together; give both, or none")
+            raise ConfigError("update= and key= go together; give both, or neither")
         source_path, path = place(source), place(target)
         self.check_target(path, source=source_path)
         leads = parquet_source(source_path)
@@ -545,7 +545,7 @@ class Enricher:
 def _stream(table: Any) -> Source:
     """What reads a table or a stream of batches."""
     if is_no_table(table):
-        raise InputError(f"a table or Arrow data is due, not {how_to_give(table)}")
+        raise InputError(f"give a table or Arrow data, not {how_to_give(table)}")
     source = source_of(table)
     if source is not None:
         return source

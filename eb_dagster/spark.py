@@ -137,7 +137,7 @@ def _warn_of_killing(timeout: str | None) -> None:
 def _check_same(executor_ledger: str, driver_ledger_id: str) -> None:
     if _id_of(executor_ledger) != driver_ledger_id:
         raise LedgerError(
-            "the ledger of this executor is another one than the driver's, and would pay again; set "
+            "the ledger of this executor is not the driver's, so it would pay again; set "
             "EB_DAGSTER_LEDGER to the same for both, or give ledger=…"
         )
 

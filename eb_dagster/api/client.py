@@ -422,7 +422,7 @@ def _add_certificates(trust: ssl.SSLContext, bundle: str, *, setting: str) -> No
     except (OSError, ValueError):
         pass
     raise ConfigError(
-        f"{setting} names no PEM file of certificates that can be read; set it to one, or leave it out"
+        f"{setting} does not name a PEM file of certificates that can be read; set it to one, or leave it out"
     )
 
 

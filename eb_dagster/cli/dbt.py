@@ -8,8 +8,8 @@ import click
 @click.command("dbt-sources", short_help="Write a sources.yml for dbt.")
 @click.option("--dataset", required=True, help="Schema in the warehouse that the tables are in.")
 @click.option("--name", default="exactbuyer", show_default=True, help="What dbt calls the source.")
-@click.option("--database", help="Database of the tables, where dbt's target is in another one.")
-@click.option("--history", is_flag=True, help="With the table contact_job_history.")
+@click.option("--database", help="Database of the tables, if it is not that of dbt's target.")
+@click.option("--history", is_flag=True, help="Include the table contact_job_history.")
 @click.option(
     "--prefix", default="eb_", show_default=True, help="What the name of every added column starts with."
 )

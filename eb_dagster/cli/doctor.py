@@ -51,7 +51,7 @@ def doctor(**given: Any) -> None:
         if mark == _BAD:
             bad.append(what)
     if bad:
-        click.echo(f"{counted(len(bad), 'thing')} to mend: {', '.join(bad)}. Nothing was bought")
+        click.echo(f"{counted(len(bad), 'thing')} to fix: {', '.join(bad)}. Nothing was bought")
         sys.exit(1)
     click.echo("all is well. Nothing was bought")
 
@@ -101,7 +101,7 @@ def _key() -> Finding:
     return (
         _GOOD,
         "key",
-        f"{KEY_VARIABLE} is set and of a plausible form. Whether the vendor takes it, the first run tells",
+        f"{KEY_VARIABLE} is set and looks plausible. Only the first run shows whether the vendor accepts it",
     )
 
 
@@ -142,13 +142,13 @@ def _clock(told: str | None) -> Iterator[Finding]:
 
     address_time = read_date(told)
     if address_time is None:
-        yield _NOTE, "clock", "the address does not tell the time, so it cannot be compared"
+        yield _NOTE, "clock", "the API did not tell the time, so this machine's could not be compared"
         return
     seconds = abs(time.time() - address_time)
     if seconds > FARTHEST_OFF:
-        yield _BAD, "clock", f"this machine's clock is {seconds:,.0f} s off the address's; set it"
+        yield _BAD, "clock", f"this machine's clock is {seconds:,.0f} s off the API's; set it"
     else:
-        yield _GOOD, "clock", f"within {max(1, round(seconds))} s of the address's"
+        yield _GOOD, "clock", f"within {max(1, round(seconds))} s of the API's"
 
 
 def _ledger(settings: Settings) -> Iterator[Finding]:

@@ -50,7 +50,7 @@ def list_open(doubts: Sequence[Doubt]) -> None:
         f"  eb-dagster ledger resolve {number} --charged     the bill has it\n"
         f"  eb-dagster ledger resolve {number} --resend      the bill does not have it: the next run asks again\n"
         f"  eb-dagster ledger resolve {number} --write-off   nobody can tell: never ask again\n"
-        "on a terminal, eb-dagster ledger resolve leads through them"
+        "on a terminal, eb-dagster ledger resolve takes you through them"
     )
 
 

@@ -73,7 +73,9 @@ _MOST_ROWS_PLANNED: Final = 1_000_000
     epilog='For example: eb-dagster plan leads.csv --email "Work Email" --price 0.05',
 )
 @click.option(
-    "--explain", is_flag=True, help="List every cell that is not used or not asked, and why; no values."
+    "--explain",
+    is_flag=True,
+    help="List every cell that is not used or not asked, and why. Values are not shown.",
 )
 @with_source_options
 @with_enrichment_options

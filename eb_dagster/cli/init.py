@@ -203,7 +203,7 @@ def _ask_region() -> str | None:
         try:
             return check_region(text.upper())
         except ConfigError:
-            click.echo("    that is no country; give two letters, such as US", err=True)
+            click.echo("    that is not a country; give two letters, such as US", err=True)
 
 
 def _fitting_regions(numbers: Sequence[str]) -> list[str]:

@@ -203,7 +203,7 @@ def resolve(
 ) -> None:
     """Decide about REQUESTS that are in doubt or cannot be read (their numbers are in `show`).
 
-    Without REQUESTS and a decision, it leads through all of them on a terminal; elsewhere it lists them.
+    Without REQUESTS and a decision, it takes you through all of them on a terminal; elsewhere it lists them.
     """
     from eb_dagster.ledger import reconcile
 
@@ -332,7 +332,7 @@ def copy(source: str, target: str) -> None:
     "--older-than",
     type=click.IntRange(1, timedelta.max.days),
     metavar="DAYS",
-    help="Least age of the contacts to drop.",
+    help="Drop the contacts that are at least this old.",
 )
 @click.option(
     "--kept-columns",
@@ -357,8 +357,8 @@ def purge(context: click.Context, older_than: int | None, kept_columns: bool) ->
 
 
 @ledger.command()
-@click.option("--daily", type=click.IntRange(min=0), help="Credits in a day of UTC.")
-@click.option("--monthly", type=click.IntRange(min=0), help="Credits in a month of UTC.")
+@click.option("--daily", type=click.IntRange(min=0), help="Credits in one day (UTC).")
+@click.option("--monthly", type=click.IntRange(min=0), help="Credits in one month (UTC).")
 @click.option("--lift", is_flag=True, help="Lift both caps first.")
 @named_ledger
 @click.pass_context

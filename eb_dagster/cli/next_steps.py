@@ -40,7 +40,7 @@ def _after_interruption(report: Report | None) -> str:
     if report is not None and report.credits_in_doubt:
         return (
             f"stopped before the end by you; {counted_with_verb(report.credits_in_doubt, 'credit')} in doubt: what was "
-            f"in flight may have been charged, and is not asked again by itself. {_DECIDE}"
+            f"in flight may have been charged, and is not asked again automatically. {_DECIDE}"
         )
     return f"stopped before the end by you, so no table was written. {_AGAIN}"
 
@@ -52,9 +52,7 @@ def after_run(report: Report | None) -> list[str]:
         return steps
     if report.in_doubt:
         rows = counted_with_verb(report.in_doubt, "row")
-        steps.append(
-            f"{rows} in doubt, which may have been charged, and not asked again by itself. {_DECIDE}"
-        )
+        steps.append(f"{rows} in doubt, perhaps charged, and not asked again automatically. {_DECIDE}")
     if report.unreadable:
         rows = counted_with_verb(report.unreadable, "row")
         steps.append(

@@ -28,7 +28,7 @@ _REGION_HELP: Final = "Two-letter country of the phone numbers that have no coun
 
 def _with_people(command: Callable[..., None]) -> Callable[..., None]:
     """The persons whom a command is about, and the ledger."""
-    kind_help = "Kind of every VALUE. Default: told from its form."
+    kind_help = "Kind of every VALUE. Default: detected from its form."
     command = named_ledger(command)
     command = click.option("--region", help=_REGION_HELP)(command)
     command = click.option("--kind", type=click.Choice(_KINDS), help=kind_help)(command)
@@ -41,9 +41,9 @@ def _with_people(command: Callable[..., None]) -> Callable[..., None]:
 def forget(
     context: click.Context, values: tuple[str, ...], kind: FieldType | None, region: str | None
 ) -> None:
-    """Remove the persons with these identifiers from the ledger and its published tables.
+    """Remove the people with these identifiers from the ledger and its published tables.
 
-    VALUE is an e-mail address, a phone number or a profile. "-" reads them from standard input, one a line, so
+    VALUE is an e-mail address, a phone number or a profile. "-" reads them from standard input, one per line, so
     that they are in no shell history. Without a ledger there is nothing to remove; a new ledger is then made,
     which keeps them from being bought.
     """
@@ -51,7 +51,7 @@ def forget(
 
     texts = _texts(values)
     if not texts:
-        raise click.UsageError("there is no VALUE on standard input; give one a line")
+        raise click.UsageError("there is no VALUE on standard input; write one per line")
     _refuse_file_names(texts)
     people: list[tuple[FieldType, str]] = [(kind or kind_of(text), text) for text in texts]
     with reporting_errors():
@@ -106,7 +106,7 @@ def reject(
     """Say that the contact found by an identifier is somebody else's.
 
     The contact no longer answers for VALUE, which is not asked again; what was paid stays paid. "-" reads the
-    values from standard input, one a line.
+    values from standard input, one per line.
     """
     from eb_dagster.ledger import privacy
 
@@ -121,12 +121,13 @@ def reject(
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option(
-    "--column", help="Column of a table. Default: its identifier columns, and those that look like it."
+    "--column",
+    help="Column of a table. Default: its identifier columns, and those that look like identifiers.",
 )
 @click.option(
     "--kind",
     type=click.Choice(_KINDS),
-    help="Kind of the values. Default: told from the column, then from their form.",
+    help="Kind of the values. Default: detected from the column, then from their form.",
 )
 @click.option("--region", help=_REGION_HELP)
 @click.option("--remove", is_flag=True, help="Take the people off the list again.")
@@ -144,7 +145,7 @@ def suppress(
     separator: str | None,
     header_line: int | None,
 ) -> None:
-    """Keep the people in FILE from ever being sent: CSV, TSV, text (one a line) or Parquet.
+    """Keep the people in FILE from ever being sent: CSV, TSV, text (one per line) or Parquet.
 
     FILE is read as `enrich` reads it; "-" is standard input. If there is no ledger yet, one is made.
     """
@@ -187,7 +188,7 @@ def _refuse_file_names(texts: Sequence[str]) -> None:
             is_file_name = is_file_name or Path(text).is_file()
         if is_file_name:
             raise click.UsageError(
-                "VALUE is the name of a file, and forget takes identifiers; give those, or one a line on standard "
+                "VALUE is the name of a file, and forget takes identifiers; give those, or one per line on standard "
                 "input: eb-dagster ledger forget - < FILE"
             )
 
@@ -200,7 +201,7 @@ def _refuse_no_file(file: Path) -> None:
         raise click.UsageError(f"{file} is a folder; name a file in it")
     if is_identifier(str(file)):
         raise click.UsageError(
-            "FILE is an identifier, and suppress takes the name of a file; write identifiers into a file, one a line, or give "
+            "FILE is an identifier, and suppress takes the name of a file; write identifiers into a file, one per line, or give "
             "them on standard input: eb-dagster ledger suppress -. "
             "To remove a person as well: eb-dagster ledger forget"
         )
@@ -221,7 +222,7 @@ def check_identifiers(people: Sequence[tuple[FieldType, str]], region: str | Non
     if faulty_positions:
         some = ", ".join(faulty_positions[:_MOST_POSITIONS])
         raise InputError(
-            f"values that are no identifiers: {len(faulty_positions):,} (at {some}, counted from 1); correct them, or "
+            f"values that are not identifiers: {len(faulty_positions):,} (at {some}, counted from 1); correct them, or "
             "give --kind, and --region for phones without a country code",
             spent="Nothing was forgotten",
         )

@@ -76,7 +76,7 @@ def _faulty(rows: Sequence[int]) -> InputError:
 
     some = ", ".join(f"{row:,}" for row in rows[:_MOST_ROWS_SHOWN])
     return InputError(
-        f"rows with values that are no identifiers of their kind: {len(rows):,} (at {some}, counted from 1 "
+        f"rows with values that are not identifiers of their kind: {len(rows):,} (at {some}, counted from 1 "
         "below the header); correct them or leave them out, or give --kind, and --region for phones without a "
         "country code",
         spent=_NOBODY_SUPPRESSED,

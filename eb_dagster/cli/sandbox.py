@@ -23,7 +23,7 @@ import click
     type=click.IntRange(min=0),
     help="Credits that may be spent. Default: any number.",
 )
-@click.option("--api-key", metavar="KEY", help="The one key that is right. Default: any but 'invalid'.")
+@click.option("--api-key", metavar="KEY", help="The only key that is accepted. Default: any but 'invalid'.")
 @click.option(
     "--requests-per-minute",
     default=200,

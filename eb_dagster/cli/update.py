@@ -36,7 +36,7 @@ with_target_options: Option = with_options(
             "--format",
             "form",
             type=click.Choice(["csv", "tsv", "ndjson", "xlsx"]),
-            help="Form of what is written to stdout. [csv]",
+            help="Format of what is written to stdout. [csv]",
         ),
         click.option(
             "--into",

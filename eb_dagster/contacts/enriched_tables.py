@@ -78,7 +78,7 @@ def _read_column(table: pa.Table, field: pa.Field, *, is_text: bool) -> pa.Chunk
     except (pa.ArrowException, ValueError, TypeError):
         # Its text may quote a value.
         raise InputError(
-            f"the column {field.name} of the table to update holds values that no enrichment writes there; mend "
+            f"the column {field.name} of the table to update holds values that no enrichment writes there; fix "
             "it, or write a new table of the leads"
         ) from None
 

@@ -230,7 +230,7 @@ def _source_deps(
         return [_source_dep(part) for part in parts]
     if parts is not None and not all(isinstance(part, str) for part in parts):
         raise ConfigError(
-            "several sources give no one table; say with query and connection, or with read, how it is made of them"
+            "several sources do not make one table; say with query and connection, or with read, how it is made of them"
         )
     return [_source_dep(source)]
 

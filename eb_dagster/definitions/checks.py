@@ -8,6 +8,8 @@ from typing import Annotated, Literal, NamedTuple, Self
 import dagster as dg
 from pydantic import ConfigDict, Field, model_validator
 
+from eb_dagster.errors import counted
+
 Facts = Mapping[str, int | float]
 Severity = Literal["WARN", "ERROR"]
 
@@ -86,7 +88,7 @@ class MatchRateHistory(Check):
             return Verdict(True, {"runs": len(earlier)}, "There are too few earlier runs to compare with.")
         usual = median(earlier)
         figures: dict[str, int | float] = {"match_rate": rate, "median": usual, "runs": len(earlier)}
-        reason = f"{rate:.1%} matched; the median of {len(earlier)} earlier runs is {usual:.1%}."
+        reason = f"{rate:.1%} matched; the median of {counted(len(earlier), 'earlier run')} is {usual:.1%}."
         return Verdict(abs(rate - usual) <= self.tolerance, figures, reason)
 
 
@@ -97,7 +99,7 @@ class NothingInDoubt(Check):
         figures = {name: facts.get(name, 0) for name in ("in_doubt", "credits_in_doubt", "unreadable")}
         if not any(figures.values()):
             return Verdict(True, figures, "Every request has a reply that could be read.")
-        reason = "These rows are held and not sent again: compare with the vendor's bill, then decide."
+        reason = "These rows are held and not sent again: compare with the vendor's bill, then `eb-dagster ledger resolve`."
         return Verdict(False, figures, reason)
 
 
@@ -116,7 +118,7 @@ class EverythingAsked(Check):
             )
         if not not_asked:
             return Verdict(True, figures, "Every row was asked that may be asked.")
-        return Verdict(False, figures, f"{not_asked:,} rows were not asked; another run asks the rest.")
+        return Verdict(False, figures, f"Not asked: {counted(not_asked, 'row')}. Another run asks the rest.")
 
 
 class SchemaDrift(Check):
@@ -124,7 +126,9 @@ class SchemaDrift(Check):
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
         figures = {name: facts.get(name, 0) for name in ("drift", "wrong_counts", "new_fields")}
-        reason = "Values that no column can take are kept in the column `other`. New fields alone pass."
+        reason = (
+            "Values that no column can take are kept in the column `other`. New fields alone do not fail it."
+        )
         return Verdict(not (figures["drift"] or figures["wrong_counts"]), figures, reason)
 
 
@@ -135,7 +139,7 @@ class OneRowEach(Check):
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
         figures = {name: facts.get(name, 0) for name in ("input_rows", "rows")}
-        reason = f"{figures['input_rows']:,} rows came in, {figures['rows']:,} went out."
+        reason = f"{counted(figures['input_rows'], 'row')} came in, {figures['rows']:,} went out."
         return Verdict(figures["rows"] == figures["input_rows"], figures, reason)
 
 
@@ -147,7 +151,7 @@ class CreditsWithinPlan(Check):
         planned = facts.get("plan_credits_at_most")
         if planned is None:
             return Verdict(True, {"spent": spent}, "There was no plan to compare with.")
-        reason = f"{spent:,} credits were spent or are in doubt; the plan allowed {planned:,}."
+        reason = f"Spent or in doubt: {counted(spent, 'credit')}; the plan allowed {planned:,}."
         return Verdict(spent <= planned, {"spent": spent, "planned_at_most": planned}, reason)
 
 

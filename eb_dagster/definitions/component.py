@@ -31,7 +31,7 @@ class ScaffoldParams(BaseModel):
     phone: str | None = Field(default=None, description="Column of phone numbers.")
     query: str | None = Field(default=None, description="SELECT that gives the identifiers.")
     connection_env: str | None = Field(
-        default=None, description="Environment variable with the address that the query is asked."
+        default=None, description="Environment variable with the URL of the query's database."
     )
 
 
@@ -126,11 +126,11 @@ class EnrichedContactsComponent(dg.Component, dg.Model, Spelled):
         str | None, described("SELECT that gives the identifiers, if the source is a table of a warehouse.")
     ] = None
     connection_env: Annotated[
-        str | None, described("Environment variable with the address that the query is asked.")
+        str | None, described("Environment variable with the URL of the query's database.")
     ] = None
     connection_resource: Annotated[
         str | None,
-        described("Key of the project's resource that the query is asked, such as a DuckDBResource."),
+        described("Key of the project's resource that runs the query, such as a DuckDBResource."),
     ] = None
     io_manager_key: Annotated[
         str | None, described("Key of the I/O manager that takes the table if path is null.")
@@ -200,12 +200,12 @@ class EnrichedContactsComponent(dg.Component, dg.Model, Spelled):
         if isinstance(self.source, str):
             return dg.AssetKey.from_user_string(self.source)
         if self.query is None:
-            raise ConfigError("several sources give no one table; give one, or a query that joins them")
+            raise ConfigError("several sources do not make one table; give one, or a query that joins them")
         return [dg.AssetKey.from_user_string(key) for key in self.source]
 
     def _connection(self) -> Any:
         if self.connection_env is not None and self.connection_resource is not None:
-            raise ConfigError("a query is asked by connection_env or connection_resource: give one of them")
+            raise ConfigError("a query runs on connection_env or connection_resource: give one of them")
         return self.connection_resource if self.connection_env is None else dg.EnvVar(self.connection_env)
 
     def _settings(self) -> TableOptions:

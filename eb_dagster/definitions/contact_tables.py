@@ -11,7 +11,7 @@ from eb_dagster.definitions.assets import OpAttributes, SpecAttributes
 from eb_dagster.definitions.materialize import failure, partition_file
 from eb_dagster.definitions.metadata import code_reference
 from eb_dagster.definitions.table_source import variable_value
-from eb_dagster.errors import ConfigError, shown_list
+from eb_dagster.errors import ConfigError, counted, shown_list
 from eb_dagster.tables.object_store import ObjectPath, Place, place
 
 if TYPE_CHECKING:
@@ -323,13 +323,17 @@ class _Load:
         rows, total = table.rows, sum(given)
         # A part of the people leaves the others as they are, and history keeps what it has.
         is_whole = self.settings.get("is_whole") and table.name != "contact_job_history"
-        said = "nobody can ask how many there are" if rows is None else f"there are {rows:,}"
+        said = (
+            "the destination cannot be asked how many there are"
+            if rows is None
+            else f"in the table: {rows:,}"
+        )
         yield dg.AssetCheckResult(
             asset_key=key,
             check_name=_COUNTS_AGREE,
             passed=rows is None or (rows == total if is_whole else rows > 0 or not total),
             metadata={"given": total, **({} if rows is None else {"rows": rows})},
-            description=f"{total:,} rows were given; {said}.",
+            description=f"given: {counted(total, 'row')}; {said}.",
         )
         if table.name != "contacts":
             orphans = table.orphans or 0
@@ -338,5 +342,5 @@ class _Load:
                 check_name=_NO_ORPHANS,
                 passed=orphans == 0,
                 metadata={"orphans": orphans},
-                description=f"{orphans:,} rows belong to no row of contacts.",
+                description=f"without a row of contacts: {counted(orphans, 'row')}.",
             )

@@ -37,7 +37,7 @@ from eb_dagster.definitions.spend import cost_center_metadata
 from eb_dagster.definitions.table_source import known_columns
 from eb_dagster.definitions.upstream import column_types, is_path, read_upstream, to_frame
 from eb_dagster.enricher import Enricher
-from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError
+from eb_dagster.errors import Busy, ConfigError, EnrichError, InputError, counted
 from eb_dagster.identifiers.columns import find_layout
 from eb_dagster.pipeline.opening import Opening
 from eb_dagster.pipeline.plan import Plan
@@ -355,10 +355,10 @@ class _TableRun:
             rows = len(value)
         report = enricher.report
         if report.stopped:
-            self.context.log.warning(f"{report.stopped} ({report.not_asked:,} rows were not asked)")
+            self.context.log.warning(f"{report.stopped} (not asked: {counted(report.not_asked, 'row')})")
         for reason, count in report.retries.items():
             self.context.log.info(
-                f"{count:,} requests were sent again ({reason}); nothing was charged for that"
+                f"sent again: {counted(count, 'request')} ({reason}); nothing was charged for that"
             )
         figures = report_figures(report) | {"input_rows": upstream.rows or 0, "rows": rows}
         if plan is not None:

@@ -150,7 +150,7 @@ class ContactTablesComponent(dg.Component, dg.Model, Spelled):
     ] = ()  # pyright: ignore[reportAssignmentType]
     key_prefix: Annotated[str | list[str], described("Prefix of the assets' keys.")] = ""
     is_whole: Annotated[
-        bool | None, described("Whether who is not in the table is deleted from the warehouse.")
+        bool | None, described("Whether people who are not in the table are deleted from the warehouse.")
     ] = None
     history: Annotated[bool, described("Keep each contact's jobs over time as well.")] = False
     table_format: Annotated[

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from eb_dagster.errors import ConfigError, InputError, closest, shown
+from eb_dagster.errors import ConfigError, InputError, closest, counted, shown
 from eb_dagster.identifiers.canonical import is_identifier
 from eb_dagster.identifiers.cells import read_cell
 from eb_dagster.identifiers.characters import WRAPPING
@@ -216,7 +216,7 @@ _VALUE_IN_A_NAME: Final = re.compile(r"@|%40|://|(?:\d\D{0,2}){7}")
 def listed(names: Sequence[str]) -> str:
     """Column names as a message may show them. Where the header is missing, they are people."""
     if any(map(_looks_like_a_value, names)):
-        return f"{len(names)} names that look like values, so they are not shown (is the header missing?)"
+        return f"{counted(len(names), 'name')} not shown, which may be values (is the header missing?)"
     rest = len(names) - _MAX_NAMES_SHOWN
     more = f" and {rest} more" if rest > 0 else ""
     return ", ".join(repr(name) for name in names[:_MAX_NAMES_SHOWN]) + more

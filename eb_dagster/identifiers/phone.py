@@ -30,7 +30,7 @@ def check_region(region: str) -> str:
     if known == "UK":
         raise ConfigError('default_region: the two-letter code of the United Kingdom is "GB"; use that')
     if known not in phonenumbers.SUPPORTED_REGIONS:
-        raise ConfigError('default_region is no country: choose a two-letter code such as "US" or "DE"')
+        raise ConfigError('default_region is not a country: choose a two-letter code such as "US" or "DE"')
     return known
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from eb_dagster.errors import LedgerError
+from eb_dagster.errors import LedgerError, counted
 from eb_dagster.ledger import reconcile, schema
 from eb_dagster.ledger.connection import Database, database_url, file_of
 from eb_dagster.ledger.ledger import Ledger
@@ -84,7 +84,8 @@ def copy_ledger(
     with closing(Ledger(source, endpoint="", must_exist=True, may_be_moved=True)) as ledger:
         if ledger.database.url == database_url(target):
             raise LedgerError(
-                "the ledger is there already; name another place to copy it to", spent=_NOTHING_CHANGED
+                "the ledger cannot be copied onto itself; name another place to copy it to",
+                spent=_NOTHING_CHANGED,
             )
         with ledger.database.reading() as connection:
             token = schema.read_mark(connection, schema.MOVED)
@@ -96,7 +97,7 @@ def copy_ledger(
 def _copy(ledger: Ledger, target: str | os.PathLike[str], on_table: Callable[[str], None]) -> Copied:
     if faults := reconcile.check(ledger, opens_replies=False):
         raise LedgerError(
-            f"the ledger has {len(faults):,} faults (`eb-dagster ledger check` lists them); restore it from a "
+            f"the ledger has {counted(len(faults), 'fault')} (`eb-dagster ledger check` lists all); restore it from a "
             "backup before it is copied",
             spent=_NOTHING_CHANGED,
         )
@@ -211,7 +212,7 @@ def _compare(target: Database, table: sa.Table, expected: _Sum) -> None:
                 total.add(row)
     if total != expected:
         raise LedgerError(
-            f"the table `{table.name}` is not the same in the copy ({total.rows:,} rows of {expected.rows:,}); "
+            f"the table `{table.name}` is not the same in the copy ({total.rows:,} of {counted(expected.rows, 'row')}); "
             "check the disk of the copy, then copy again",
             spent=_NOTHING_CHANGED,
         )

@@ -131,7 +131,7 @@ def faults(connection: sa.Connection, counted: Mapping[str, Mapping[str, Amounts
     ]
     if not differing:
         return []
-    return [f"what was spent is counted wrongly in {len(differing):,} places"]
+    return [f"what was spent is counted wrongly (counters that differ: {len(differing):,})"]
 
 
 class Sums(dict[str, dict[str, Amounts]]):

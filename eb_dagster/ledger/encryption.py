@@ -162,7 +162,7 @@ def _read_key(variable: str, text: str) -> bytes | None:
     except binascii.Error:
         key = b""
     if len(key) != 32:
-        raise ConfigError(f"{variable} is no key; set it to 32 random bytes in base64")
+        raise ConfigError(f"{variable} is not a key; set it to 32 random bytes in base64")
     if find_spec("cryptography") is None:
         raise ConfigError(
             f'{variable} is set, which needs cryptography: pip install "eb-dagster[encryption]"'

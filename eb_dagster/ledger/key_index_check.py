@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import sqlalchemy as sa
 
+from eb_dagster.errors import counted
 from eb_dagster.ledger.key_index import read_all
 from eb_dagster.ledger.key_segments import Entries, IndexDamage, RequestKeys, entries_of
 from eb_dagster.ledger.request_rows import Row
@@ -44,7 +45,9 @@ class IndexCheck:
             return [_FAULT.format("is damaged, or an older copy")]
         is_covered = ids <= upto
         wrong = int((found[is_covered] != expected[is_covered]).sum())
-        return [_FAULT.format(f"does not hold what it should of {wrong:,} requests")] if wrong else []
+        return (
+            [_FAULT.format(f"does not hold what it should of {counted(wrong, 'request')}")] if wrong else []
+        )
 
     def _sum_up(self, entries: Entries, ids: npt.NDArray[np.int64], found: npt.NDArray[np.uint64]) -> None:
         requests = (entries.tags >> np.uint32(1)).astype(np.int64)

@@ -211,7 +211,7 @@ def _read_people(identifiers: object, default_region: str | None, *, spent: str)
     if faults:
         numbers = ", ".join(map(str, faults[:_FAULTS_NAMED]))
         raise InputError(
-            f"values that are no identifiers of their kind: {len(faults):,} (at {numbers}, counted from 1); correct "
+            f"values that are not identifiers of their kind: {len(faults):,} (at {numbers}, counted from 1); correct "
             "them or leave them out",
             spent=spent,
         )

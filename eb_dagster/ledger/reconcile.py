@@ -20,7 +20,7 @@ import pyarrow as pa
 import sqlalchemy as sa
 
 from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
-from eb_dagster.errors import ConfigError, InputError, LedgerError
+from eb_dagster.errors import ConfigError, InputError, LedgerError, counted
 from eb_dagster.ledger import counters
 from eb_dagster.ledger.counters import Amounts, Sums
 from eb_dagster.ledger.entries import (
@@ -216,7 +216,7 @@ def resolve(
     chosen = list(dict.fromkeys(requests))
     if credits is not None and (decision != "charged" or len(chosen) != 1):
         raise InputError(
-            "credits can be told for one request that was charged; name one, with --charged",
+            "--credits is for one request that was charged; name one, with --charged",
             spent=_NOTHING_CHANGED,
         )
     if ask_again and decision != "charged":
@@ -245,7 +245,7 @@ def _decide(
     count = int(is_open.sum())
     if credits is not None and not 0 <= credits <= count:
         raise InputError(
-            f"request {request_id} has {count:,} identifiers in doubt, not {credits:,}; choose a smaller number",
+            f"request {request_id} has {counted(count, 'identifier')} in doubt, not {credits:,}; choose a smaller number",
             spent=_NOTHING_CHANGED,
         )
     outcomes["position"][is_open] = RESENT if ask_again else _OUTCOME_OF[decision]
@@ -391,16 +391,16 @@ def check(ledger: Ledger, *, opens_replies: bool = True) -> list[str]:
     with ledger.database.reading() as connection:
         if ledger.file is not None:
             verdict = connection.exec_driver_sql("PRAGMA integrity_check").scalars().all()
-            faults += [] if verdict == ["ok"] else [f"SQLite finds {len(verdict):,} faults in the file"]
+            faults += (
+                [] if verdict == ["ok"] else [f"SQLite finds {counted(len(verdict), 'fault')} in the file"]
+            )
         query = sa.select(requests).order_by(_column.id)
-        counted, rebuilt = Sums(), IndexCheck()
+        sums, rebuilt = Sums(), IndexCheck()
         for row in connection.execute(query, execution_options={"yield_per": 50}):
             faults += [f"request {row.id}: {fault}" for fault in _faults_of(row)]
-            counted.add(
-                row.endpoint, row.run, row.created_at, Amounts(row.credits, row.at_risk, row.unreadable)
-            )
+            sums.add(row.endpoint, row.run, row.created_at, Amounts(row.credits, row.at_risk, row.unreadable))
             rebuilt.add(row)
-        faults += [*counters.faults(connection, counted), *rebuilt.faults(connection)]
+        faults += [*counters.faults(connection, sums), *rebuilt.faults(connection)]
         for row in connection.execute(sa.select(replies), execution_options={"yield_per": 20}):
             faults += [
                 f"request {row.request_id}: {fault}"
@@ -439,7 +439,7 @@ def _faults_of_sums(row: Row, outcomes: Entries) -> Iterable[str]:
     # What was decided, forgotten or failed leads to no contact, and may have been charged.
     maybe_charged = int((positions < UNREADABLE).sum())
     if not found <= row.credits <= found + maybe_charged:
-        yield f"{row.credits:,} credits are noted for {found:,} contacts"
+        yield f"it notes {counted(row.credits, 'credit')} for {counted(found, 'contact')}"
     if int((positions == IN_DOUBT).sum()) != row.at_risk:
         yield "its credits at risk do not add up"
     if int((positions == UNREADABLE).sum()) != row.unreadable:

@@ -189,7 +189,7 @@ def _check_content(path: Path, *, was_used: bool) -> None:
         return
     if not header.startswith(_MAGIC):
         raise LedgerError(
-            f"{path.name} is no ledger, but a file of another kind; name a ledger, or a new file"
+            f"{path.name} is not a ledger, but a file of another kind; name a ledger, or a new file"
         )
     application_id = int.from_bytes(header[_APPLICATION_ID_BYTES], "big")
     if application_id == APPLICATION_ID:

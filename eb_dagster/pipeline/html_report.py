@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from eb_dagster.errors import InputError
+from eb_dagster.errors import InputError, counted
 from eb_dagster.pipeline.plan import Plan
 from eb_dagster.pipeline.report import Report
 from eb_dagster.tables.atomic_file import published, telling_of
@@ -115,10 +115,11 @@ def _tiles(report: Report, price: float | None) -> str:
     rate = "–" if report.match_rate is None else f"{report.match_rate:.1%}"
 
     def credits_of(count: int) -> tuple[str, str]:
-        return (f"{count:,}", "credits") if price is None else (f"{count * price:,.2f}", f"{count:,} credits")
+        credits_ = counted(count, "credit")
+        return (f"{count:,}", credits_.split()[1]) if price is None else (f"{count * price:,.2f}", credits_)
 
     rows = report.rows_read if report.ended_early else report.rows
-    found = f"{report.matched:,} of {report.matched + report.not_found:,} rows with an answer"
+    found = f"{report.matched:,} of {counted(report.matched + report.not_found, 'row')} with an answer"
     tiles = [
         (
             "Rows read" if report.ended_early else "Rows",

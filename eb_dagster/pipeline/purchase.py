@@ -17,7 +17,7 @@ from eb_dagster.api.client import Client
 from eb_dagster.api.envelope import FAILED, IN_DOUBT, MISSED, made_apart, pack_fields
 from eb_dagster.api.outcome import is_free_by_status
 from eb_dagster.api.rate_limit import Pacer
-from eb_dagster.errors import Busy, ConfigError, LedgerError, OutcomeUnknown
+from eb_dagster.errors import Busy, ConfigError, LedgerError, OutcomeUnknown, counted
 from eb_dagster.identifiers.model import FieldType, Identifier
 from eb_dagster.identifiers.offers import KIND_CODES, Numbers
 from eb_dagster.ledger.budget import Limits, Short
@@ -363,7 +363,7 @@ class Purchase:
             self.take_over()
             return
         raise OutcomeUnknown(
-            f"{spending.in_doubt:,} credits are in doubt, as many as max_credits_at_risk allows "
+            f"in doubt: {counted(spending.in_doubt, 'credit')}, as many as max_credits_at_risk allows "
             f"({self._settings.max_credits_at_risk:,}): whole requests left and no answer came. Compare with "
             "the vendor's bill, then run `eb-dagster ledger resolve`, or choose a higher limit"
         )
@@ -497,7 +497,7 @@ class Purchase:
         self._report.retries[done.reason] += 1
         if attempt > MOST_ATTEMPTS:
             raise Busy(
-                f"the API could not be reached in {attempt} attempts ({done.reason}). {self._client.unreachable}"
+                f"the API could not be reached in {counted(attempt, 'attempt')} ({done.reason}). {self._client.unreachable}"
             )
         # Not random for security: so that several senders do not come back at once.
         jitter = 1 + random.random() / 4  # noqa: S311

@@ -113,7 +113,11 @@ class Report:
             if count
         ]
         if self.ended_early:
-            in_doubt = f", and {self.credits_in_doubt:,} are in doubt" if self.credits_in_doubt else ""
+            in_doubt = (
+                f", with {counted(self.credits_in_doubt, 'credit')} more in doubt"
+                if self.credits_in_doubt
+                else ""
+            )
             rows = [
                 f"{counted(self.credits_charged, 'credit')} {'was' if self.credits_charged == 1 else 'were'} charged{in_doubt}. What was bought is in the ledger and in no "
                 "table yet: run again, which costs nothing for it"
@@ -128,7 +132,11 @@ class Report:
     @property
     def spent(self) -> str:
         """What the run has spent, in words."""
-        doubt = f", and {self.credits_in_doubt:,} more are in doubt" if self.credits_in_doubt else ""
+        doubt = (
+            f", with {counted(self.credits_in_doubt, 'credit')} more in doubt"
+            if self.credits_in_doubt
+            else ""
+        )
         if not (self.credits_charged or doubt):
             return "Nothing was charged"
         return (

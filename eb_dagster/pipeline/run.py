@@ -368,7 +368,7 @@ def _waiting_in_words(requests: int, at_risk: int) -> str:
     count = counted(requests, "request")
     return (
         f"stopping: waiting for {count} in flight ({counted(at_risk, 'credit')} at risk); press Ctrl-C again to "
-        "stop at once, and what is in flight is in doubt"
+        "stop at once; what is in flight will then be in doubt"
     )
 
 
@@ -419,9 +419,11 @@ def _tells_spent(report: Report) -> Generator[None]:
 
 def _warn(report: Report) -> None:
     if report.wrong_counts:
-        warn_caller(f"in {report.wrong_counts} replies the API counted other records than it sent")
+        warn_caller(
+            f"in {counted(report.wrong_counts, 'reply')} the API did not count the records that it sent"
+        )
     if report.failed_records:
         warn_caller(
-            f"the API gave an error in place of {report.failed_records:,} answers; those cost nothing, and their "
+            f"the API gave an error in place of {counted(report.failed_records, 'answer')}, which cost nothing; their "
             "rows were not asked further: run again"
         )

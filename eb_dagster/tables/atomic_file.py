@@ -87,7 +87,7 @@ def _fault_of(target: Path) -> str | None:
         return "it belongs to a database, such as a ledger; choose another path"
     # Reading is needed too: the folder is searched for what a crash left, and it is synced.
     if not os.access(target.parent, os.R_OK | os.W_OK | os.X_OK):
-        return "no permission in its folder; give it, or choose another path"
+        return "no permission to write in its folder; grant it, or choose another path"
     return None
 
 
@@ -113,7 +113,7 @@ def telling_of(path: Path) -> Generator[None]:
         ) from None
     except PermissionError:
         raise ConfigError(
-            f"cannot write {path}: no permission in its folder; give it, or choose another path"
+            f"cannot write {path}: no permission to write in its folder; grant it, or choose another path"
         ) from None
     except OSError as error:
         what = "make room there, or choose" if error.errno in _FULL else "choose"

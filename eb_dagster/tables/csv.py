@@ -17,7 +17,7 @@ from typing import IO, Final, NamedTuple, TextIO, TypeAlias
 
 import pyarrow as pa
 
-from eb_dagster.errors import InputError
+from eb_dagster.errors import InputError, counted
 from eb_dagster.identifiers.arrays import text_arrays
 from eb_dagster.tables import encodings
 from eb_dagster.tables.csv_rows import CsvRows
@@ -122,16 +122,17 @@ class TextTable:
         notes: list[str] = []
         if self._is_detected and not self.encoding.startswith("utf"):
             spoken = encodings.spoken(self.encoding)
-            notes.append(f"it is not UTF-8 and was read as {spoken}; --encoding says otherwise")
+            notes.append(f"it is not UTF-8 and was read as {spoken}; if that is wrong, give --encoding")
         if self.separator not in (",", "\t"):
             notes.append(f"its cells are separated by {_named(self.separator)}")
         if (lines := self._skipped_lines - self._hint_lines) > 0:
-            are = "is" if lines == 1 else "are"
-            notes.append(f"{_lines(lines)} above the header {are} passed over; --header-line says otherwise")
+            notes.append(
+                f"skipped {counted(lines, 'line')} above the header; if that is wrong, give --header-line"
+            )
         if self._nuls:
             notes.append(self._note_on_nuls())
         if self.footer_lines:
-            notes.append(f"the report's footer ({_lines(self.footer_lines)}) is left out")
+            notes.append(f"the report's footer ({counted(self.footer_lines, 'line')}) is left out")
         return notes
 
     def reader(self) -> Source:
@@ -160,7 +161,7 @@ class TextTable:
         for line, cells in self._without_footer(records):
             if len(cells) > width and any(cells[width:]):
                 raise InputError(
-                    f"{self._path.name}, line {line}: {len(cells)} cells, and the header has {width}; "
+                    f"{self._path.name}, line {line}: {counted(len(cells), 'cell')}, and the header has {width}; "
                     f"put a cell that holds a {_named(self.separator)} in quotes, name another --separator, or say with "
                     "--header-line which line names the columns"
                 )
@@ -168,7 +169,7 @@ class TextTable:
             yield (cells + [""] * (width - len(cells)))[:width]
 
     def _note_on_nuls(self) -> str:
-        characters = "1 NUL character" if self._nuls == 1 else f"{self._nuls:,} NUL characters"
+        characters = counted(self._nuls, "NUL character")
         return f"{characters} in it (the first in line {self._first_nul:,}): passed through, but never asked"
 
     def _without_footer(self, records: Iterable[_Record]) -> Iterator[_Record]:
@@ -202,7 +203,9 @@ class TextTable:
         except csv.Error as error:
             raise InputError(_describe(self._path, line + 1 + self._skipped_lines, error)) from None
         except UnicodeError:
-            raise InputError(f"{self._path.name} is not {self.encoding}; name it with --encoding") from None
+            raise InputError(
+                f"{self._path.name} is not {self.encoding}; name the right one with --encoding"
+            ) from None
         except OSError as error:
             raise _unreadable(self._path, error) from None
 
@@ -303,10 +306,6 @@ def read_separator(text: str | None) -> str | None:
     raise ValueError(f"a separator is one character, or one of {', '.join(_NAMES.values())}")
 
 
-def _lines(count: int) -> str:
-    return "1 line" if count == 1 else f"{count:,} lines"
-
-
 def _no_header(path: LocalFile, header_line: int | None) -> InputError:
     what = "is empty: there is no header" if header_line is None else f"has no header in line {header_line:,}"
     return InputError(f"{path.name} {what}; give it one line of column names")
@@ -346,7 +345,7 @@ def _describe(path: LocalFile, line: int, error: csv.Error) -> str:
     if "unexpected end of data" in str(error):
         return f"{path.name}: a quote that opens at line {line} or later is never closed; close it, or name the line below it with --header-line if it is above the table"
     if "field larger than" in str(error):
-        return f"{path.name}: a cell at line {line} is too long; is a quote not closed? Mend it there"
+        return f"{path.name}: a cell at line {line} is too long; is a quote left open? Fix it there"
     return f"{path.name}, line {line}: a quote stands inside a cell; double it"
 
 

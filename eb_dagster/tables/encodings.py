@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from eb_dagster.errors import InputError, shown
+from eb_dagster.errors import InputError, counted, shown
 from eb_dagster.tables.unnamed_file import LocalFile
 
 # UTF-32 first: its mark begins like that of UTF-16.
@@ -89,8 +89,8 @@ def _check_mixture(path: LocalFile, cells: Sequence[bytes], *, whole: int, odd: 
     # A cell in another encoding is seldom UTF-8 too, by chance.
     if sum(map(_is_utf8, cells)) * 20 > len(cells):
         raise InputError(
-            f"{path.name} is UTF-8 in {whole:,} places and not in {odd:,}: it is damaged, or joined from "
-            "two files. Mend it, or say with --encoding how to read it"
+            f"{path.name} is UTF-8 in {counted(whole, 'place')} and not in {odd:,}: it is damaged, or joined from "
+            "two files. Fix it, or say with --encoding how to read it"
         )
 
 
@@ -246,7 +246,7 @@ def _judged(path: LocalFile, cells: Sequence[bytes], *, is_old_mac: bool) -> str
         if encodings:
             return _second_opinion(path, cells, encodings)
     raise InputError(
-        f"{path.name} is not UTF-8, and in no other encoding do its words look like words; name it with --encoding"
+        f"{path.name} is not UTF-8, and no other encoding gives words that can be read; name the right one with --encoding"
     )
 
 

@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 
 import pyarrow as pa
 
-from eb_dagster.errors import ConfigError, InputError
+from eb_dagster.errors import ConfigError, InputError, counted
 from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.atomic_file import private_folder
 from eb_dagster.tables.csv_rows import texts_of_cells
@@ -76,7 +76,7 @@ def own_rows(path: LocalFile) -> tuple[list[str], list[Sequence[object]]]:
             book.get_sheet_by_name(_SHEET).to_python(skip_empty_area=False) if is_ours else []
         )
     if not rows or not all(isinstance(cell, _WRITTEN) for row in rows for cell in row):
-        raise InputError(f"{path.name} is not as it was written; look into it yourself")
+        raise InputError(f"{path.name} was changed since it was written; look for the person in it yourself")
     return [_plain_text(cell) for cell in rows[0]], [[_cell(cell) for cell in row] for row in rows[1:]]
 
 
@@ -88,7 +88,7 @@ def _opened(path: LocalFile) -> Generator[Any]:
             yield book
     except (calamine.CalamineError, OSError):
         raise InputError(
-            f"{path.name} is no spreadsheet that can be read; save it anew as .xlsx without a password, or as CSV UTF-8"
+            f"{path.name} cannot be read as a spreadsheet; save it again as .xlsx without a password, or as CSV UTF-8"
         ) from None
 
 
@@ -109,7 +109,7 @@ def _chosen(path: LocalFile, book: Any, sheet: str | None) -> tuple[str, list[st
 def _source(path: LocalFile, rows: Sequence[Sequence[object]], notes: list[str]) -> Source:
     above, header = _header_of(path, rows)
     if above:
-        notes.append(f"{'1 row' if above == 1 else f'{above:,} rows'} above the header passed over")
+        notes.append(f"skipped {counted(above, 'row')} above the header")
     columns = _columns_below(rows[above + 1 :], len(header))
     found = FoundTypes([(name, *[None] * 6) for name in header])
     found.add(columns)

@@ -109,7 +109,7 @@ def _copy(path: Place | UnnamedFile, target: UnnamedFile) -> None:
     except FileNotFoundError:
         raise InputError(f"there is no file {path.name}; check the path") from None
     except (gzip.BadGzipFile, EOFError, zlib.error):
-        raise InputError(f"{path.name} is no whole gzip file; write it again") from None
+        raise InputError(f"{path.name} is not a complete gzip file; write it again") from None
     except OSError as error:
         raise ConfigError(
             f"{path.name} cannot be copied to read it ({type(error).__name__}); check its permissions, and make room in "

@@ -71,7 +71,7 @@ def _object(
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         record = None
     if not isinstance(record, dict):
-        raise InputError(f"{path.name}, line {number:,}: it is no JSON object; write one a line")
+        raise InputError(f"{path.name}, line {number:,}: it is not a JSON object; write one per line")
     return cast("dict[str, object]", record)
 
 

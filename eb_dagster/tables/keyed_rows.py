@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from eb_dagster.errors import InputError, closest
+from eb_dagster.errors import InputError, closest, counted
 from eb_dagster.identifiers.columns import listed
 
 _MOST_ROWS_NAMED: Final = 10
@@ -114,8 +114,7 @@ def _rows(mask: npt.NDArray[np.bool_]) -> str:
     positions = (np.flatnonzero(mask) + 1).tolist()
     some = ", ".join(f"{position:,}" for position in positions[:_MOST_ROWS_NAMED])
     more = ", …" if len(positions) > _MOST_ROWS_NAMED else ""
-    count = "1 row" if len(positions) == 1 else f"{len(positions):,} rows"
-    return f"{count} ({some}{more}, counted from 1 below the header)"
+    return f"{counted(len(positions), 'row')} ({some}{more}, counted from 1 below the header)"
 
 
 def _indices(keys: pa.Array, *, among: pa.Array) -> npt.NDArray[np.int64]:

@@ -198,7 +198,7 @@ def read_metadata(path: Place) -> dict[str, str] | None:
         return None
     except PermissionError:
         raise InputError(
-            f"{path.name} is there and cannot be read: no permission; give it, or name another path"
+            f"{path.name} is there and cannot be read: no permission; grant it, or name another path"
         ) from None
     except OSError:
         raise ConfigError(f"{path.name} is there and cannot be read: check the disk") from None

@@ -81,7 +81,7 @@ class _QuerySource(Source):
 
     def __init__(self, sql: str, connection: QueryConnection) -> None:
         if not isinstance(cast("object", sql), str) or not sql.strip():
-            raise ConfigError("the query is no text; give one SELECT")
+            raise ConfigError("the query is not text; give one SELECT")
         super().__init__(None, None, is_rereadable=False)
         self._sql = sql.strip().rstrip(";")
         self._connection = connection
@@ -243,7 +243,7 @@ def _run(sql: str, connection: sa.Connection) -> Any:
     )
     result = streaming.exec_driver_sql(sql)
     if not result.returns_rows:
-        raise InputError("the query gives no table; name a SELECT")
+        raise InputError("the query returns no table; give a SELECT")
     return result.yield_per(BATCH_ROWS)
 
 

@@ -99,7 +99,7 @@ def duckdb_stream(sql: str, connection: Any) -> Stream:
     with _telling_duckdb(import_module("duckdb"), sql):
         relation = connection.sql(sql)
         if relation is None:
-            raise InputError("the query gives no table; name a SELECT")
+            raise InputError("the query returns no table; give a SELECT")
         read = next(getattr(relation, name) for name in _DUCKDB_READERS if hasattr(relation, name))
         yield from _streamed(read(BATCH_ROWS))
 

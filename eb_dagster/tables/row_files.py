@@ -109,7 +109,7 @@ def _published(target: Place | None) -> Generator[IO[bytes]]:
                 shutil.copyfileobj(file, sys.stdout.buffer)
                 sys.stdout.buffer.flush()
             except BrokenPipeError:
-                raise ConfigError("who reads stdout went away before the end; run it again") from None
+                raise ConfigError("what read stdout went away before the end; run it again") from None
         return
     telling = contextlib.nullcontext() if isinstance(target, ObjectPath) else telling_of(target)
     with telling, published(target) as sink:

@@ -363,7 +363,7 @@ def test_a_bundle_that_is_none_is_a_wrong_setting_at_opening(enricher, stand_in,
         path = f"{path}\0"
     elif what != "nowhere":
         path.write_bytes({"text": b"no PEM", "binary": bytes(range(256)), "empty": b""}[what])
-    with pytest.raises(ConfigError, match="ca_bundle names no PEM file"):
+    with pytest.raises(ConfigError, match="ca_bundle does not name a PEM file"):
         enricher(stand_in(), ca_bundle=path)
     assert not (tmp_path / "ledger.db").exists()
 

@@ -188,7 +188,7 @@ def test_an_entry_with_an_error_is_no_miss_and_is_asked_by_the_next_run(enricher
     frame = pd.DataFrame({"email": [ANN], "phone": ["+17734749362"]})
     with answering(reply) as api:
         first = enricher(api, identifiers={"email": "email", "phone": "phone"})
-        with pytest.warns(UserWarning, match="an error in place of 1 answers"):
+        with pytest.warns(UserWarning, match="an error in place of 1 answer,"):
             assert first.enrich_dataframe(frame)["eb_status"].tolist() == ["not_asked"]
         # The row stops there: nothing further of it is asked.
         assert api.asked == [[ANN]]

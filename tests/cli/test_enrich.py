@@ -316,7 +316,7 @@ def test_ctrl_c_says_at_once_what_is_waited_for(stand_in, run_in_flight):
     assert process.poll() is None
     assert said == (
         "stopping: waiting for 1 request in flight (13 credits at risk); press Ctrl-C again to stop at "
-        "once, and what is in flight is in doubt\n"
+        "once; what is in flight will then be in doubt\n"
     )
     out, rest = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -337,8 +337,8 @@ def test_a_second_ctrl_c_ends_with_what_is_in_doubt_and_what_to_do(stand_in, run
     out, rest = process.communicate(timeout=50)
     assert process.returncode == 1
     assert rest.splitlines()[-1] == (
-        "stopped before the end by you; 13 credits are in doubt: what was in flight may have been charged, and is not asked again by "
-        "itself. See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster "
+        "stopped before the end by you; 13 credits are in doubt: what was in flight may have been charged, and is not asked again "
+        "automatically. See `eb-dagster ledger show`, compare with the vendor's bill, then decide with `eb-dagster "
         "ledger resolve`"
     )
     assert dict(line.split("  ", 1) for line in out.splitlines())["credits in doubt"].strip() == "13"

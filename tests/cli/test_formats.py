@@ -111,7 +111,7 @@ def test_a_spreadsheets_numbers_are_phones_its_days_stay_days_and_nothing_in_it_
         "US",
     )
     assert done.code == 0, done.said
-    assert "2 rows above the header passed over" in done.said
+    assert "skipped 2 rows above the header" in done.said
     first, second = read_sheet("out.xlsx")
     assert first["Mobile"] == "12025550100"
     assert first["eb_query"] == "+12025550100"
@@ -131,7 +131,7 @@ def test_of_several_sheets_one_is_named(stand_in, shell):
     assert [row["email"] for row in read("out.csv")] == ["b@firm.example"]
     Path("broken.xlsx").write_bytes(b"PK\x03\x04 no more")
     Path("broken.ndjson").write_text('{"email": "a@firm.example"}\n[1]\n')
-    assert "no spreadsheet" in shell(api, "plan", "broken.xlsx").said
+    assert "cannot be read as a spreadsheet" in shell(api, "plan", "broken.xlsx").said
     assert "line 2" in shell(api, "plan", "broken.ndjson").said
 
 

@@ -39,7 +39,7 @@ def test_a_person_is_asked_what_cannot_be_known(stand_in, shell, tmp_path):
     child.sendline("")
     child.expect_exact("1 phone number among the first rows has no country code; they fit")
     child.sendline("Xanadu")
-    child.expect_exact("that is no country")
+    child.expect_exact("that is not a country")
     child.sendline("de")
     child.expect_exact("Price of one credit")
     child.sendline("0.05")
@@ -164,7 +164,7 @@ def test_the_doctor_says_what_to_mend_and_sends_no_key(stand_in, shell, monkeypa
     assert (ill.code, "✗ address: " in ill.out) == (1, True)
     Path("leads.csv").write_text("no ledger\n")
     ill = shell(api, "doctor", "--ledger", "leads.csv")
-    assert (ill.code, "✗ ledger: " in ill.out, "1 thing to mend: ledger" in ill.out) == (1, True, True), (
+    assert (ill.code, "✗ ledger: " in ill.out, "1 thing to fix: ledger" in ill.out) == (1, True, True), (
         ill.out
     )
     assert api.requests() == 0

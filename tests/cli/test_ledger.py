@@ -352,7 +352,7 @@ def test_check_finds_a_fault_and_exits_1(call, where):
         connection.execute(sa.update(schema.requests).values(credits=7))
     done = call("check")
     assert done.exit_code == 1
-    assert "7 credits are noted for 10 contacts" in done.output
+    assert "it notes 7 credits for 10 contacts" in done.output
 
 
 @pytest.mark.usefixtures("doubtful")

@@ -130,7 +130,7 @@ def test_exit_3_says_what_to_do_next(stand_in, shell):
     lost = stand_in(match_rate=1.0, faults=[Fault("reset-after", 1)])
     doubtful = shell(lost, "enrich", "leads.csv", "-o", "2.csv", "--ledger", "other ledger.db")
     assert doubtful.said.splitlines()[-1] == (
-        "10 rows are in doubt, which may have been charged, and not asked again by itself. See `eb-dagster ledger "
+        "10 rows are in doubt, perhaps charged, and not asked again automatically. See `eb-dagster ledger "
         "--ledger 'other ledger.db' show`, compare with the vendor's bill, then decide with `eb-dagster ledger "
         "--ledger 'other ledger.db' resolve`"
     )

@@ -35,7 +35,7 @@ def test_what_cannot_be_a_ledger_or_a_target_is_told_as_what_it_is(stand_in, she
         in shell(api, "plan", "leads.csv", "--ledger", "adir").said
     )
     other = shell(api, "plan", "leads.csv", "--ledger", "crm.csv")
-    assert "crm.csv is no ledger, but a file of another kind" in other.said
+    assert "crm.csv is not a ledger, but a file of another kind" in other.said
     assert Path("crm.csv").read_text() == "email\n"
     for folder in (".", "adir", "adir/"):
         refused = shell(api, "enrich", "leads.csv", "-o", folder)

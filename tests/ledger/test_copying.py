@@ -121,7 +121,7 @@ def test_nothing_is_copied_over_another_ledger_or_onto_itself(sent, where, targe
     Ledger(target, endpoint=ENDPOINT).close()
     with pytest.raises(LedgerError, match="a ledger already"):
         copy_ledger(where, target)
-    with pytest.raises(LedgerError, match="is there already"):
+    with pytest.raises(LedgerError, match="onto itself"):
         copy_ledger(where, where)
     assert sent(where, leads(JANE))[1] == 0
 

@@ -141,7 +141,7 @@ def test_looking_into_the_ledger_needs_no_key_and_a_check_tells_what_it_cannot_o
 @pytest.mark.parametrize("variable", ["EB_DAGSTER_LEDGER_KEY", "EB_DAGSTER_LEDGER_KEY_OLD"])
 def test_what_is_no_key_is_refused_and_named(run, monkeypatch, variable):
     monkeypatch.setenv(variable, "c2hvcnQ=")
-    with pytest.raises(ConfigError, match=f"{variable} is no key") as error:
+    with pytest.raises(ConfigError, match=f"{variable} is not a key") as error:
         run(ANN)
     assert isinstance(error.value, EnrichError)
     assert "c2hvcnQ" not in str(error.value)

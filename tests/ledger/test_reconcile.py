@@ -234,5 +234,5 @@ def test_a_check_finds_counts_that_do_not_add_up(tmp_path):
             connection.commit()
         assert reconcile.check(ledger) == [
             "request 1: its identifiers that cannot be read do not add up",
-            "what was spent is counted wrongly in 3 places",
+            "what was spent is counted wrongly (counters that differ: 3)",
         ]

@@ -167,7 +167,7 @@ def test_a_key_that_tells_no_rows_apart_is_refused_before_anything_is_sent(stand
             buyer.update_batches(frame, earlier, key=key)
     with pytest.raises(InputError, match=r"1 row .* of the table to update"):
         buyer.update_batches(leads("ada"), earlier.assign(id=["ada", ""]), key="id")
-    with pytest.raises(ConfigError, match="belong together"):
+    with pytest.raises(ConfigError, match="go together"):
         buyer.enrich_parquet(source, target, update=target)
     assert api.requests() == 1
 

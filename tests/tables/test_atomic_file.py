@@ -91,4 +91,4 @@ def test_a_folder_without_permission_is_told():
             [sys.executable, "-c", REFUSED, folder], check=True, capture_output=True,
             text=True, env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )  # fmt: skip
-    assert asked.stdout.count("no permission in its folder") == 2
+    assert asked.stdout.count("no permission to write in its folder") == 2

@@ -289,7 +289,8 @@ def test_lines_above_the_header_are_passed_over_and_counted(table, above, lines)
     assert rows(source) == [["Ada", "ada@firm.example", "a, b"], ["Bo", "bo@firm.example", None]]
     told = [note for note in source.notes if "above the header" in note]
     assert bool(told) == bool(lines)
-    assert all(note.startswith("1 line above" if lines == 1 else f"{lines} lines above") for note in told)
+    skipped = "skipped 1 line above" if lines == 1 else f"skipped {lines} lines above"
+    assert all(note.startswith(skipped) for note in told)
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
@@ -331,7 +332,7 @@ def test_the_line_of_the_header_can_be_said(table):
     source = table(text, header_line=4)
     assert source.columns == ("Name", "Mail")
     assert rows(source) == [["Ada", "ada@firm.example"]]
-    assert "3 lines above the header are passed over; --header-line says otherwise" in source.notes
+    assert "skipped 3 lines above the header; if that is wrong, give --header-line" in source.notes
     with pytest.raises(InputError, match="line 6: 3 cells"):
         table(text + "1,2,3\n", header_line=4)
     with pytest.raises(InputError, match="has no header in line 9"):
