@@ -379,7 +379,7 @@ def test_a_workbook_is_refused_with_advice(shell):
     Path("leads.xlsx").write_bytes(b"PK\x03\x04")
     ran = shell("plan", "leads.xlsx")
     assert ran.code == 2
-    assert "save it anew as .xlsx without a password, or as CSV UTF-8" in ran.said
+    assert "save it again as .xlsx without a password, or as CSV UTF-8" in ran.said
 
 
 # Cases from the field (tests/cases/files)
