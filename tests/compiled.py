@@ -7,6 +7,7 @@ opened here, some of them by processes that live for a second: they would compil
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import event
 
 
 class Compiled(dict[tuple[Any, ...], Any]):
@@ -29,7 +30,7 @@ _COMPILED = Compiled()
 
 def share() -> None:
     """Let every engine of this process find what was compiled for another one."""
-    sa.event.listen(sa.Engine, "set_connection_execution_options", _offer)
+    event.listen(sa.Engine, "set_connection_execution_options", _offer)
 
 
 def _offer(_connection: sa.Connection, options: dict[str, Any]) -> None:

@@ -118,7 +118,9 @@ class EverythingAsked(Check):
             )
         if not not_asked:
             return Verdict(True, figures, "Every row was asked that may be asked.")
-        return Verdict(False, figures, f"Not asked: {counted(not_asked, 'row')}. Another run asks the rest.")
+        return Verdict(
+            False, figures, f"Not asked: {counted(int(not_asked), 'row')}. Another run asks the rest."
+        )
 
 
 class SchemaDrift(Check):
@@ -139,7 +141,7 @@ class OneRowEach(Check):
 
     def judge(self, facts: Facts, history: Sequence[float]) -> Verdict:  # noqa: ARG002, D102
         figures = {name: facts.get(name, 0) for name in ("input_rows", "rows")}
-        reason = f"{counted(figures['input_rows'], 'row')} came in, {figures['rows']:,} went out."
+        reason = f"{counted(int(figures['input_rows']), 'row')} came in, {figures['rows']:,} went out."
         return Verdict(figures["rows"] == figures["input_rows"], figures, reason)
 
 
@@ -151,7 +153,7 @@ class CreditsWithinPlan(Check):
         planned = facts.get("plan_credits_at_most")
         if planned is None:
             return Verdict(True, {"spent": spent}, "There was no plan to compare with.")
-        reason = f"Spent or in doubt: {counted(spent, 'credit')}; the plan allowed {planned:,}."
+        reason = f"Spent or in doubt: {counted(int(spent), 'credit')}; the plan allowed {planned:,}."
         return Verdict(spent <= planned, {"spent": spent, "planned_at_most": planned}, reason)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from eb_dagster.tables.object_store import place
+from eb_dagster.tables.object_store import ObjectPath, place
 from tests import object_stores
 from tests.cli.shell import leads
 from tests.cli.test_formats import read, write_sheets
@@ -33,7 +33,9 @@ def rows_of(target: str) -> list[dict[str, Any]]:
     if "://" not in target:
         return read(target)
     copy = Path(f"copy-{target.rpartition('/')[2]}")
-    with place(target).open() as file:
+    stored = place(target)
+    assert isinstance(stored, ObjectPath)
+    with stored.open() as file:
         copy.write_bytes(file.read())
     return read(str(copy))
 

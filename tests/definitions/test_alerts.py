@@ -6,6 +6,7 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import dagster as dg
 import pandas as pd
@@ -22,7 +23,8 @@ def served(server: socketserver.BaseServer) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield "{}:{}".format(*server.server_address[:2])
+        host, port, *_ = cast("tuple[str, int]", server.server_address)
+        yield f"{host}:{port}"
     finally:
         server.shutdown()
         thread.join()

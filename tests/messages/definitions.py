@@ -54,7 +54,9 @@ PROVOCATIONS: Provocations = {
     "a launch with no age": lambda _: LaunchConfig(max_age_days=0),
     "an asset with a path and an I/O manager": asset(name="a", path="a", io_manager_key="b"),
     "a misspelt setting of the resource": lambda _: ExactBuyerResource(
-        api_key=dg.EnvVar("CANARY_KEY"), ledger=dg.EnvVar("CANARY_LEDGER"), max_credit_per_day=5
+        api_key=dg.EnvVar("CANARY_KEY"),
+        ledger=dg.EnvVar("CANARY_LEDGER"),
+        max_credit_per_day=5,  # pyright: ignore[reportCallIssue]
     ),
     "an asset with an unknown keyword": asset(path="a", name="a", max_credit=5),
     "an asset with a spec and a name": asset(path="a", name="a", spec=dg.AssetSpec("a")),
