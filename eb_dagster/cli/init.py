@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,16 +220,21 @@ def _fitting_regions(numbers: Sequence[str]) -> list[str]:
     return sorted(fitting, key=lambda region: -fitting[region])[:_MOST_HINTS]
 
 
+_THOUSANDS: Final = re.compile(r"\d{1,3}(,\d{3})+")
+
+
 def _ask_number(words: str, kind: type[int] | type[float], *, default: int | None = None) -> float | None:
     while True:
         text: str = click.prompt(words, default="-" if default is None else str(default), err=True)
         if text == "-":
             return None
+        # "0,05" is a price in half the world, and not five.
+        is_grouped = kind is int and _THOUSANDS.fullmatch(text) is not None
         try:
-            number = kind(text.replace(",", ""))
+            number = kind(text.replace(",", "") if is_grouped else text)
         except ValueError:
             number = -1
-        if number >= 0:
+        if 0 <= number < math.inf:
             return number
         click.echo(
             "    give a number such as 0.05, or a dash" if kind is float else "    give a whole number",

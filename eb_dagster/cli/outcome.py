@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 EXIT_CODES: Final = {
     0: "done",
-    1: "stopped before the end; what was bought is in the ledger, so run it again",
+    1: "stopped before the table was written; what was bought is in the ledger, so run it again",
     2: "nothing was sent: bad input or settings, or you said no",
-    3: "done, and some rows are in doubt, unreadable or not asked",
+    3: "the table is written, and some of its rows are in doubt, unreadable or not asked",
 }
 
 

@@ -41,17 +41,24 @@ def test_a_person_is_asked_what_cannot_be_known(stand_in, shell, tmp_path):
     child.sendline("Xanadu")
     child.expect_exact("that is not a country")
     child.sendline("de")
+    for wrong in ("0,05", "inf"):
+        child.expect_exact("Price of one credit")
+        child.sendline(wrong)
+        child.expect_exact("give a number such as 0.05")
     child.expect_exact("Price of one credit")
     child.sendline("0.05")
     child.expect_exact("[2]: ")
-    child.sendline("5")
+    child.sendline("1,5")
+    child.expect_exact("give a whole number")
+    child.expect_exact("[2]: ")
+    child.sendline("1,005")
     child.expect_exact("written to exactbuyer.toml")
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
     said = tomllib.loads(Path("exactbuyer.toml").read_text())
     assert said == {
-        "default_region": "DE", "price": 0.05, "max_credits": 5,
+        "default_region": "DE", "price": 0.05, "max_credits": 1005,
         "identifiers": {"social_profile": ["LinkedIn URL"], "email": ["Work E-Mail"], "phone": ["Mobile"]},
     }  # fmt: skip
     # The tour of a new user: check, plan, enrich, all with the file.
