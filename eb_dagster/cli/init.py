@@ -88,8 +88,15 @@ def init(
         elif answers.region is None and _tell_numbers_without_code(
             table, answers.identifiers.get("phone", ())
         ):
-            click.echo("They are not used; to use them, name their country with --region.", err=True)
+            click.echo(
+                "They are not used; to use them, name their country with --region (and --force, to replace this file).",
+                err=True,
+            )
         _write(answers, config_file, table)
+    if not asks:
+        # Nobody has seen them yet.
+        for kind, columns in answers.identifiers.items():
+            click.echo(f"{_WORDS[kind].partition(' (')[0]}: {', '.join(columns)}", err=True)
     key = "" if os.environ.get("EXACTBUYER_API_KEY") else "set EXACTBUYER_API_KEY, then "
     click.echo(f"written to {config_file}. Next: {key}eb-dagster doctor, then")
     click.echo(f"  eb-dagster plan {file}")

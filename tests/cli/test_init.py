@@ -83,6 +83,7 @@ def test_without_a_terminal_what_was_found_is_taken_and_nothing_is_guessed(stand
     done = shell(api, "init", "leads.csv", "--yes", "--price", "0.1")
     assert done.code == 0, done.said
     assert "They are not used; to use them, name their country with --region" in done.said
+    assert "e-mail addresses: Work E-Mail\nphone numbers: Mobile\n" in done.said
     assert tomllib.loads(Path("exactbuyer.toml").read_text())["price"] == 0.1
     assert shell(api, "init", "leads.csv").code == 2
     assert shell(api, "init", "leads.csv", "--force", "--region", "de").code == 0
