@@ -18,6 +18,7 @@ from eb_dagster.cli.options import PlaceType, price_option
 from eb_dagster.cli.outcome import reporting_errors
 from eb_dagster.cli.spelling import counted
 from eb_dagster.cli.targets import Declined, is_terminal
+from eb_dagster.settings.environment import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from eb_dagster.identifiers.model import FieldType
@@ -97,7 +98,7 @@ def init(
         # Nobody has seen them yet.
         for kind, columns in answers.identifiers.items():
             click.echo(f"{_WORDS[kind].partition(' (')[0]}: {', '.join(columns)}", err=True)
-    key = "" if os.environ.get("EXACTBUYER_API_KEY") else "set EXACTBUYER_API_KEY, then "
+    key = "" if os.environ.get(KEY_VARIABLE) else f"set {KEY_VARIABLE}, then "
     click.echo(f"written to {config_file}. Next: {key}eb-dagster doctor, then")
     click.echo(f"  eb-dagster plan {file}")
 

@@ -64,10 +64,9 @@ class Flattened:
 
     def take(self, rows: npt.NDArray[np.integer[Any]]) -> Flattened:
         """These rows alone, in this order."""
-        columns: Any = self.columns
         new_row = {row: index for index, row in enumerate(rows.tolist())}
         return Flattened(
-            columns=columns.take(number_array(rows.astype(np.int64), pa.int64())),
+            columns=self.columns.take(number_array(rows.astype(np.int64), pa.int64())),
             is_vacant=self.is_vacant[rows],
             drift={new_row[row]: paths for row, paths in self.drift.items() if row in new_row},
             unknown_keys={new_row[row]: paths for row, paths in self.unknown_keys.items() if row in new_row},

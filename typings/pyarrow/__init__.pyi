@@ -365,7 +365,34 @@ def concat_arrays(arrays: Iterable[Array]) -> Array: ...
 
 # Tables
 
-class RecordBatch:
+class _Closing:
+    """What several classes have in common here; pyarrow has no class of that name."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None: ...
+
+class _Tabular:
+    @classmethod
+    def from_pydict(
+        cls,
+        mapping: Mapping[str, Any],
+        schema: Schema | None = None,
+        metadata: Mapping[Any, Any] | None = None,
+    ) -> Self: ...
+    @classmethod
+    def from_pylist(
+        cls,
+        mapping: Sequence[Mapping[str, Any]],
+        schema: Schema | None = None,
+        metadata: Mapping[Any, Any] | None = None,
+    ) -> Self: ...
+
+class RecordBatch(_Tabular):
     columns: list[Array]
     column_names: list[str]
     num_columns: int
@@ -382,16 +409,6 @@ class RecordBatch:
     @staticmethod
     def from_pandas(
         df: pd.DataFrame, schema: Schema | None = None, preserve_index: bool | None = None
-    ) -> RecordBatch: ...
-    @staticmethod
-    def from_pydict(
-        mapping: Mapping[str, Any], schema: Schema | None = None, metadata: Mapping[Any, Any] | None = None
-    ) -> RecordBatch: ...
-    @staticmethod
-    def from_pylist(
-        mapping: Sequence[Mapping[str, Any]],
-        schema: Schema | None = None,
-        metadata: Mapping[Any, Any] | None = None,
     ) -> RecordBatch: ...
     @staticmethod
     def from_struct_array(struct_array: StructArray) -> RecordBatch: ...
@@ -420,7 +437,7 @@ class RecordBatch:
     def to_struct_array(self) -> StructArray: ...
     def validate(self, *, full: bool = False) -> None: ...
 
-class Table:
+class Table(_Tabular):
     columns: list[ChunkedArray]
     column_names: list[str]
     num_columns: int
@@ -445,16 +462,6 @@ class Table:
         nthreads: int | None = None,
         columns: Sequence[str] | None = None,
         safe: bool = True,
-    ) -> Table: ...
-    @staticmethod
-    def from_pydict(
-        mapping: Mapping[str, Any], schema: Schema | None = None, metadata: Mapping[Any, Any] | None = None
-    ) -> Table: ...
-    @staticmethod
-    def from_pylist(
-        mapping: Sequence[Mapping[str, Any]],
-        schema: Schema | None = None,
-        metadata: Mapping[Any, Any] | None = None,
     ) -> Table: ...
     def __getitem__(self, key: int | str) -> ChunkedArray: ...
     def __len__(self) -> int: ...
@@ -488,7 +495,7 @@ class Table:
     def unify_dictionaries(self) -> Table: ...
     def validate(self, *, full: bool = False) -> None: ...
 
-class RecordBatchReader:
+class RecordBatchReader(_Closing):
     schema: Schema
     @staticmethod
     def from_batches(schema: Schema, batches: Iterable[RecordBatch]) -> RecordBatchReader: ...
@@ -496,13 +503,6 @@ class RecordBatchReader:
     def from_stream(data: _HasStream, schema: Schema | None = None) -> RecordBatchReader: ...
     def __iter__(self) -> Iterator[RecordBatch]: ...
     def __next__(self) -> RecordBatch: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None: ...
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
     def cast(self, target_schema: Schema) -> RecordBatchReader: ...
     def close(self) -> None: ...
@@ -537,14 +537,7 @@ class Buffer:
     def slice(self, offset: int = 0, length: int | None = None) -> Buffer: ...
     def to_pybytes(self) -> bytes: ...
 
-class NativeFile:
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None: ...
+class NativeFile(_Closing):
     def close(self) -> None: ...
     def flush(self) -> None: ...
     def read(self, nbytes: int | None = None) -> bytes: ...

@@ -1,7 +1,6 @@
-from types import TracebackType
-from typing import IO, Self
+from typing import IO
 
-from pyarrow import NativeFile, RecordBatch, RecordBatchReader, Schema, Table
+from pyarrow import NativeFile, RecordBatch, RecordBatchReader, Schema, Table, _Closing
 from typing_extensions import Buffer
 
 class IpcWriteOptions:
@@ -9,14 +8,7 @@ class IpcWriteOptions:
 
 class RecordBatchStreamReader(RecordBatchReader): ...
 
-class RecordBatchStreamWriter:
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
-    ) -> None: ...
+class RecordBatchStreamWriter(_Closing):
     def close(self) -> None: ...
     def write(self, table_or_batch: Table | RecordBatch) -> None: ...
     def write_batch(self, batch: RecordBatch) -> None: ...

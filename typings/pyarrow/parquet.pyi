@@ -1,9 +1,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
-from pyarrow import BufferReader, NativeFile, RecordBatch, Schema, Table
+from pyarrow import BufferReader, NativeFile, RecordBatch, Schema, Table, _Closing
 
 _File = str | PathLike[str] | IO[bytes] | NativeFile
 
@@ -27,7 +26,7 @@ class FileMetaData:
     num_rows: int
     def row_group(self, i: int) -> RowGroupMetaData: ...
 
-class ParquetFile:
+class ParquetFile(_Closing):
     metadata: FileMetaData
     num_row_groups: int
     schema_arrow: Schema
@@ -39,13 +38,6 @@ class ParquetFile:
         buffer_size: int = 0,
         pre_buffer: bool = False,
         page_checksum_verification: bool = False,
-    ) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
     ) -> None: ...
     def close(self, force: bool = False) -> None: ...
     def iter_batches(
@@ -60,7 +52,7 @@ class ParquetFile:
         self, i: int, columns: Sequence[str] | None = None, use_threads: bool = True
     ) -> Table: ...
 
-class ParquetWriter:
+class ParquetWriter(_Closing):
     def __init__(
         self,
         where: _File,
@@ -72,13 +64,6 @@ class ParquetWriter:
         write_statistics: bool | Sequence[str] = True,
         store_schema: bool = True,
         write_page_checksum: bool = False,
-    ) -> None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc_val: BaseException | None,
-        exc_tb: TracebackType | None,
     ) -> None: ...
     def add_key_value_metadata(self, key_value_metadata: Mapping[str, str]) -> None: ...
     def close(self) -> None: ...
