@@ -94,10 +94,11 @@ def plan(
     **values: Any,
 ) -> None:
     """Show what enriching FILE (CSV, Parquet, NDJSON or .xlsx; - is stdin) or a query would ask and cost. Sends nothing."""
-    check_source(file, query, connection, sheet=sheet)
+    reading = Reading(encoding, separator, header_line, sheet)
+    check_source(file, query, connection, reading)
     with Outcome(as_json=as_json, price=price, ledger=values["ledger"]) as outcome:
         options = with_config(enricher_options(values))
-        opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
+        opened = _open_table(file, query, connection, reading)
         table = with_asked_as_text(opened, options)
         if not os.environ.get("EXACTBUYER_API_KEY", "").strip():
             # Nothing is sent, so no key is needed; this is not one.
@@ -161,7 +162,8 @@ def enrich(
     """Enrich FILE (CSV, Parquet, NDJSON or .xlsx; - is stdin) or a query into OUTPUT or a database; print the report."""
     from eb_dagster.pipeline.progress import shell_display
 
-    check_source(file, query, connection, sheet=sheet)
+    reading = Reading(encoding, separator, header_line, sheet)
+    check_source(file, query, connection, reading)
     target = chosen_target(output, update=update, into=into, dataset=dataset, key=key)
     refuse_same(file, update)
     ledger: str | None = values["ledger"]
@@ -173,7 +175,7 @@ def enrich(
         if not force:
             check_replaced(published, page, ledger=ledger, asks=asks)
         options = with_config(enricher_options(values))
-        opened = _open_table(file, query, connection, Reading(encoding, separator, header_line, sheet))
+        opened = _open_table(file, query, connection, reading)
         table = with_asked_as_text(opened, options)
         refuse_result(table, file, prefix=values["prefix"])
         if target is not None:

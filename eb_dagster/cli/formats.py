@@ -95,16 +95,16 @@ def _as_text(source: Source, names: Sequence[str]) -> Source:
 # Sources
 
 
-def check_source(file: Place | None, query: str | None, connection: str | None, *, sheet: str | None) -> None:
-    """Refuse a command that names no table, or two, or a sheet of a query."""
+def check_source(file: Place | None, query: str | None, connection: str | None, reading: Reading) -> None:
+    """Refuse a command that names no table, or two, or says of a query what only a file has."""
     if (query is None) != (connection is None):
         raise click.UsageError("--query and --connection go together")
     if file is None and query is None:
         raise click.UsageError("Missing argument 'FILE', or --query with --connection.")
     if file is not None and query is not None:
         raise click.UsageError("give either FILE or --query")
-    if query is not None and sheet is not None:
-        raise click.UsageError("--sheet is for spreadsheets (.xlsx), and a query has none; leave it out")
+    if query is not None:
+        reading.refuse_other("a query", "")
 
 
 def address_of(text: str, option: str) -> str:

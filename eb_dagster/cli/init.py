@@ -183,11 +183,21 @@ def _not_there(name: str, columns: Sequence[str]) -> str:
 
 
 def _tell_numbers_without_code(table: InputTable, columns: Sequence[str]) -> bool:
-    """Say how many of the first phone numbers have no country code. Returns whether any has none."""
+    """Say how many of the first phone numbers have no country code. Returns whether any has none.
+
+    Says too how many a spreadsheet has rounded: no country helps those.
+    """
     samples = table.samples()
-    numbers = [
-        text for name in columns for text in samples.get(name, ()) if not text.strip().startswith(("+", "00"))
-    ]
+    texts = [text for name in columns for text in samples.get(name, ())]
+    rounded = sum("phone_spreadsheet_number" in _faults_of_phone(text) for text in texts)
+    if rounded:
+        have = "was" if rounded == 1 else "were"
+        click.echo(
+            f"{counted(rounded, 'phone number')} among the first rows {have} rounded by a spreadsheet: the last digits "
+            "are gone, and nobody is asked by them. Export that column as text.",
+            err=True,
+        )
+    numbers = [text for text in texts if "phone_no_region" in _faults_of_phone(text)]
     if not numbers:
         return False
     hints = _fitting_regions(numbers)
@@ -198,6 +208,12 @@ def _tell_numbers_without_code(table: InputTable, columns: Sequence[str]) -> boo
         err=True,
     )
     return True
+
+
+def _faults_of_phone(text: str) -> Sequence[str]:
+    from eb_dagster.identifiers.cells import read_cell
+
+    return read_cell("phone", text, default_region=None)[1]
 
 
 def _ask_region() -> str | None:

@@ -56,6 +56,24 @@ class Reading:
     header_line: int | None = None
     sheet: str | None = None
 
+    def refuse_other(self, name: str, suffix: str) -> None:
+        """Refuse options that a table of this name does not have, which is no file if it has no suffix."""
+        from eb_dagster.tables import csv, excel
+
+        if self.sheet is not None and suffix != excel.SUFFIX:
+            raise click.UsageError(f"--sheet is for spreadsheets (.xlsx), and {name} is none; leave it out")
+        given = {
+            "--encoding": self.encoding,
+            "--separator": self.separator,
+            "--header-line": self.header_line,
+        }
+        options = [option for option, value in given.items() if value is not None]
+        if options and suffix not in csv.SUFFIXES:
+            are = "is" if len(options) == 1 else "are"
+            raise click.UsageError(
+                f"{' and '.join(options)} {are} for CSV and TSV, and {name} is neither; leave it out"
+            )
+
     def open(self, file: Place | UnnamedFile) -> TextTable:
         """The table in a CSV, TSV or text file."""
         from eb_dagster.tables.files import open_text
@@ -126,11 +144,10 @@ def open_table(file: Place | UnnamedFile, reading: Reading) -> InputTable:
 
 def _open(file: Place | UnnamedFile, reading: Reading) -> InputTable:
     from eb_dagster.cli.formats import open_other
-    from eb_dagster.tables import excel, files
+    from eb_dagster.tables import files
     from eb_dagster.tables.parquet import parquet_source
 
-    if reading.sheet is not None and files.suffix_of(file) != excel.SUFFIX:
-        raise click.UsageError(f"--sheet is for spreadsheets (.xlsx), and {file.name} is none; leave it out")
+    reading.refuse_other(file.name, files.suffix_of(file))
     return ParquetTable(parquet_source(file)) if is_parquet(file) else open_other(file, reading)
 
 

@@ -232,7 +232,10 @@ def _open_requests(opened: Ledger) -> list[Doubt]:
 def _decide_one_by_one(context: click.Context, requests: Sequence[int]) -> None:
     with opened_ledger(context) as opened:
         doubts = [doubt for doubt in _open_requests(opened) if not requests or doubt.request in requests]
-        if not doubts:
+        if requests and not doubts:
+            named = ", ".join(map(str, requests))
+            click.echo(f"there is nothing to decide about request {named}; see eb-dagster ledger show")
+        elif not doubts:
             click.echo("nothing is in doubt, and everything can be read: there is nothing to decide")
         elif is_terminal():
             lead_through(opened, doubts)

@@ -29,8 +29,8 @@ with_target_options: Option = with_options(
             "--update",
             type=PlaceType(),
             metavar="FILE",
-            help="In place of --output: bring this earlier result up to date. What is new or due is asked, and all "
-            "other rows are kept and checked again. If it is not there yet, it is made.",
+            help="In place of --output: bring this earlier result up to date, by the column that --key names. What is "
+            "new or due is asked, and all other rows are kept and checked again. If it is not there yet, it is made.",
         ),
         click.option(
             "--format",

@@ -185,6 +185,7 @@ def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, An
     """Check the values that are written in the code: refuse wrong ones, and warn about secrets."""
     written = {name: value for name, value in settings.items() if not _is_variable(value)}
     _refuse_masks(written)
+    _refuse_yes_or_no(resource, written)
     if "ledger" in written:
         _refuse_relative(written["ledger"])
     secrets = [name for name in _secrets(resource) if _holds_secret(written.get(name))]
@@ -193,6 +194,19 @@ def _check_written(resource: type[ExactBuyerResource], settings: Mapping[str, An
             f"{', '.join(secrets)} of the resource is written in the code, and Dagster keeps it, readable, "
             'in its database; give it as dg.EnvVar("NAME"), the name of an environment variable',
             stacklevel=3,
+        )
+
+
+def _refuse_yes_or_no(resource: type[ExactBuyerResource], settings: Mapping[str, Any]) -> None:
+    """Refuse true and false for numbers: pydantic reads them as 1 and 0, and a cap of 1 is a small one."""
+    wrong = [
+        name
+        for name, value in settings.items()
+        if isinstance(value, bool) and "bool" not in str(resource.model_fields[name].annotation)
+    ]
+    if wrong:
+        raise ConfigError(
+            f"{', '.join(wrong)} of the resource is true or false; give a number, or leave it out"
         )
 
 

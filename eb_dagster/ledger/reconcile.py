@@ -270,7 +270,8 @@ def _undecided_request(connection: sa.Connection, request_id: int) -> Row:
     row = connection.execute(query).one_or_none()
     if row is None:
         raise InputError(
-            f"request {request_id} is not in doubt and can be read; see `eb-dagster ledger show`",
+            f"there is nothing to decide about request {request_id}; `eb-dagster ledger show` has the numbers of those "
+            "in doubt or unreadable",
             spent=_NOTHING_CHANGED,
         )
     return row

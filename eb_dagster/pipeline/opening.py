@@ -54,8 +54,8 @@ class Opening:
         if not self.is_ledger_empty:
             return None
         return (
-            f"the ledger is new and empty ({self.ledger}), so nothing counts as bought yet. If you have bought before, "
-            "name that ledger: this one would pay for everything again"
+            f"the ledger is new and empty ({self.ledger}), so nothing counts as bought yet. The first time, that is as "
+            "it should be. If you have bought before, name that ledger: this one would pay for everything again"
         )
 
 

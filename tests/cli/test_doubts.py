@@ -44,6 +44,12 @@ def test_what_to_look_for_on_the_bill_is_said_by_request(doubtful, shell):
     )
     assert "eb-dagster ledger resolve 2 --charged     the bill has it" in listed.out
     assert "request 3" not in shell(doubtful, "ledger", "resolve", "4").out
+    # There is no such request, and nothing is said about one.
+    assert shell(doubtful, "ledger", "resolve", "99").out.startswith(
+        "there is nothing to decide about request 99"
+    )
+    refused = shell(doubtful, "ledger", "resolve", "99", "--resend")
+    assert (refused.code, "there is nothing to decide about request 99" in refused.said) == (2, True)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a terminal of its own is POSIX")

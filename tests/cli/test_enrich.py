@@ -140,8 +140,9 @@ def test_a_start_says_from_whom_by_which_ledger_and_what_the_caps_leave(stand_in
             f"  buys from: the sandbox at {api.url}, whose people are made up",
             f"  ledger: {path}",
             "  credits left: 50 for this run",
-            f"  warning: the ledger is new and empty ({path}), so nothing counts as bought yet. If you have bought "
-            "before, name that ledger: this one would pay for everything again",
+            f"  warning: the ledger is new and empty ({path}), so nothing counts as bought yet. The first "
+            "time, that is as it should be. If you have bought before, name that ledger: this one would pay for "
+            "everything again",
         ]
         # A plan makes no ledger and no folder.
         assert not path.parent.exists()

@@ -156,6 +156,24 @@ def test_a_sheet_of_what_is_no_spreadsheet_is_refused(stand_in, shell, monkeypat
     assert api.requests() == 0
 
 
+@pytest.mark.parametrize("source", ["leads.ndjson", "leads.parquet", "leads.xlsx", "query"])
+def test_how_text_is_read_is_refused_for_what_is_no_csv(stand_in, shell, source):
+    if source == "leads.xlsx":
+        write_sheets(source, {"A": [["email"], ["a@firm.example"]]})
+    elif source == "leads.parquet":
+        pd.DataFrame({"email": ["a@firm.example"]}).to_parquet(source)
+    elif source != "query":
+        write(source)
+    table = ["--query", "select 1", "--connection", "a.duckdb"] if source == "query" else [source]
+    api = stand_in()
+    for options, told in (
+        (["--encoding", "cp1252"], "--encoding is for CSV and TSV"),
+        (["--separator", ";", "--header-line", "2"], "--separator and --header-line are for CSV and TSV"),
+    ):
+        refused = shell(api, "plan", *table, *options)
+        assert (refused.code, told in refused.said) == (2, True), refused.said
+
+
 @pytest.mark.parametrize("form", ["csv", "ndjson", "xlsx"])
 @pytest.mark.parametrize("source", ["leads.csv", "leads.ndjson", "leads.xlsx", "leads.csv.gz"])
 def test_stdin_and_stdout_are_tables_and_nothing_else_is_on_stdout(stand_in, shell, tmp_path, source, form):

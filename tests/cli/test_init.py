@@ -85,6 +85,10 @@ def test_without_a_terminal_what_was_found_is_taken_and_nothing_is_guessed(stand
     assert "They are not used; to use them, name their country with --region" in done.said
     assert "e-mail addresses: Work E-Mail\nphone numbers: Mobile\n" in done.said
     assert tomllib.loads(Path("exactbuyer.toml").read_text())["price"] == 0.1
+    Path("rounded.csv").write_text(LEADS + "Cy,cy@firm.example,,4.917E+11\n")
+    rounded = shell(api, "init", "rounded.csv", "--yes", "--force").said
+    assert "1 phone number among the first rows was rounded by a spreadsheet" in rounded
+    assert "1 phone number among the first rows has no country code" in rounded
     assert shell(api, "init", "leads.csv").code == 2
     assert shell(api, "init", "leads.csv", "--force", "--region", "de").code == 0
     assert tomllib.loads(Path("exactbuyer.toml").read_text())["default_region"] == "DE"

@@ -64,6 +64,12 @@ def test_a_misspelt_setting_is_refused_as_a_cap_would_not_hold(act):
         act(api_key=dg.EnvVar("SOME_KEY"), ledger=dg.EnvVar("SOME_LEDGER"), max_credit_per_day=5)
 
 
+@pytest.mark.parametrize("act", [ExactBuyerResource, ExactBuyerResource.configure_at_launch])
+def test_yes_is_no_number(act):
+    with pytest.raises(ConfigError, match="timeout of the resource is true or false; give a number"):
+        act(api_key=dg.EnvVar("SOME_KEY"), ledger=dg.EnvVar("SOME_LEDGER"), timeout=True)
+
+
 def test_it_works_outside_a_run(resource):
     with (
         resource.enricher(max_credits=3) as first,
