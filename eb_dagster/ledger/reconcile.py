@@ -270,8 +270,8 @@ def _undecided_request(connection: sa.Connection, request_id: int) -> Row:
     row = connection.execute(query).one_or_none()
     if row is None:
         raise InputError(
-            f"there is nothing to decide about request {request_id}; `eb-dagster ledger show` has the numbers of those "
-            "in doubt or unreadable",
+            f"there is nothing to decide about request {request_id}; see `eb-dagster ledger show` for those in doubt or "
+            "unreadable",
             spent=_NOTHING_CHANGED,
         )
     return row
