@@ -53,6 +53,9 @@ PROVOCATIONS: Provocations = {
     "a launch with less than no credits": lambda _: LaunchConfig(max_credits=-1),
     "a launch with no age": lambda _: LaunchConfig(max_age_days=0),
     "an asset with a path and an I/O manager": asset(name="a", path="a", io_manager_key="b"),
+    "yes for a number of the resource": lambda _: ExactBuyerResource(
+        api_key=dg.EnvVar("KEY_VARIABLE"), ledger=dg.EnvVar("LEDGER"), timeout=True
+    ),
     "a misspelt setting of the resource": lambda _: ExactBuyerResource(
         api_key=dg.EnvVar("CANARY_KEY"),
         ledger=dg.EnvVar("CANARY_LEDGER"),
