@@ -38,7 +38,14 @@ def run(*arguments: object, environment: Mapping[str, str] | None = None) -> Too
         [sys.executable, "-m", __name__, *map(str, arguments)],
         stdout=subprocess.PIPE,
         # A script imports the package that stands beside these benchmarks, whatever is installed.
-        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore", **(environment or {})},
+        # Nor is it compiled anew each time, as no installed package is.
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "PYTHONWARNINGS": "ignore",
+            "PYTHONDONTWRITEBYTECODE": "",
+            **(environment or {}),
+        },
         check=True,
     )
     return Took(**json.loads(done.stdout))
