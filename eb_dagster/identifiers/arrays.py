@@ -137,6 +137,12 @@ def flags_in(flags: Array) -> Mask:
     return np.unpackbits(bits, count=end, bitorder="little")[filled.offset :].astype(np.bool_)
 
 
+def fixed_bytes_in(values: Array) -> npt.NDArray[np.void]:
+    """The values of a column of bytes of one length, in which nothing is null."""
+    content = np.frombuffer(_content(values), dtype=f"V{values.type.byte_width}")
+    return content[values.offset : values.offset + len(values)]
+
+
 def _content(values: Array) -> memoryview:
     return memoryview(values.buffers()[1] or b"")
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from eb_dagster.ledger import schema
-from eb_dagster.ledger.entries import KEY_BYTES
+from eb_dagster.ledger.entries import KEY_BYTES, Keys, unpack_keys
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.lookup import contacts_with
 
@@ -139,10 +139,10 @@ class Companions:
         self._ledger = ledger
         self._memory: _Memory = _Scratch(_InLedger(ledger)) if is_plan else _InLedger(ledger)
 
-    def note(self, keys: Collection[bytes], beside: Mapping[bytes, Collection[bytes]]) -> None:
+    def note(self, keys: Keys, beside: Mapping[bytes, Collection[bytes]]) -> None:
         """Take in what rows that offer these keys say: by key, the people beside whom it stood (`pack_person`)."""
         shared = self._memory.shared()
-        doubtful = [key for key in keys if key in shared] if shared else []
+        doubtful = [key for key in unpack_keys(keys.tobytes()) if key in shared] if shared else []
         if not (beside or doubtful):
             return
         known = self._memory.get({*beside, *doubtful})
@@ -151,12 +151,13 @@ class Companions:
         judged = self._judge(changed)
         self._memory.put({key: entry for key, entry in judged.items() if entry != known.get(key)})
 
-    def shared(self, keys: Collection[bytes]) -> npt.NDArray[np.bool_]:
+    def shared(self, keys: Keys) -> npt.NDArray[np.bool_]:
         """Which of these keys are of identifiers that several people share, as far as rows tell."""
         shared = self._memory.shared()
         if not shared:
             return np.zeros(len(keys), dtype=np.bool_)
-        return np.fromiter((key in shared for key in keys), dtype=np.bool_, count=len(keys))
+        listed = unpack_keys(keys.tobytes())
+        return np.fromiter((key in shared for key in listed), dtype=np.bool_, count=len(listed))
 
     def _judge(self, entries: Mapping[bytes, _Entry]) -> dict[bytes, _Entry]:
         """The same entries: people whom a contact shows to be one are joined, and it is told anew what is shared."""

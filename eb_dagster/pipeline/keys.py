@@ -9,15 +9,16 @@ import numpy as np
 from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.identifiers.offers import Numbers
-from eb_dagster.ledger.entries import KEY_BYTES, Keys
+from eb_dagster.ledger.entries import KEY_BYTES
 from eb_dagster.pipeline.offers import KeyedOffers, identifiers_of
-from eb_dagster.pipeline.rows import NONE, PENDING, Booleans
+from eb_dagster.pipeline.rows import NONE, Booleans, are_pending
 
 _FEWEST: Final = 1024
 
 SLOT: Final = np.dtype([
     ("key", f"V{KEY_BYTES}"),
     ("kind", "i1"),
+    # -1 until it stands beside others.
     ("trait", "i1"),
     ("state", "i1"),
     # A queue leads to it, whatever its state.
@@ -57,66 +58,69 @@ class KeySlots:
         self.table = np.zeros(0, dtype=SLOT)
         self.sources: dict[int, Flattened] = {}
         """The contacts that were bought in this run, as columns."""
-        self._values: list[str] = []
-        self._index: dict[bytes, int] = {}
-        self._free: list[int] = []
+        # The last one stands for no slot.
+        self._values = np.full(1, None, dtype=object)
+        self._is_used = np.zeros(0, dtype=np.bool_)
         self._next_source = 0
 
     def __len__(self) -> int:
-        return len(self._index)
+        return int(np.count_nonzero(self._is_used))
 
     def take(self, keyed: KeyedOffers, indices: Numbers, *, block: int, first_block: int) -> Taken:
         """The slots of these keys for rows of a block. `first_block` is the first that has not left."""
-        keys: list[bytes] = keyed.keys[indices].tolist()
-        index = self._index
-        slots = np.array([index.get(key, NONE) for key in keys], dtype=np.int64)
+        slots = self._slots_of(keyed)[indices]
         is_new = slots == NONE
-        new = np.flatnonzero(is_new)
+        new = indices[is_new]
         if len(new):
-            chosen = indices[new]
-            slots[new] = self._new_slots(keyed.keys[chosen], keyed.values(chosen))
-            self.table["kind"][slots[new]] = keyed.kinds[chosen]
-            self.table["trait"][slots[new]] = keyed.traits[chosen]
-        is_unoffered = is_new | (self.table["block"][slots] < first_block)
-        self.table["block"][slots] = block
+            slots[is_new] = self._new_slots(keyed, new)
+        table = self.table
+        if keyed.has_choice:
+            # Beside others only, it matters what an identifier says about whose it is.
+            is_untold = table["trait"][slots] == NONE
+            table["trait"][slots[is_untold]] = keyed.traits[indices[is_untold]]
+        is_unoffered = is_new | (table["block"][slots] < first_block)
+        table["block"][slots] = block
         return Taken(slots, is_new, is_unoffered)
 
-    def _new_slots(self, keys: Keys, values: list[str]) -> list[int]:
-        missing = len(keys) - len(self._free)
-        if missing > 0:
-            size = len(self.table)
-            more = max(_FEWEST, size, missing)
-            self.table = np.concatenate([self.table, np.zeros(more, dtype=SLOT)])
-            self._values += [""] * more
-            self._free += range(size + more - 1, size - 1, -1)
-        slots = self._free[-len(keys) :]
-        del self._free[-len(keys) :]
-        fresh = np.zeros(len(keys), dtype=SLOT)
-        fresh["key"] = keys
-        fresh["position"] = fresh["source"] = fresh["contact"] = NONE
+    def _slots_of(self, keyed: KeyedOffers) -> Numbers:
+        """The slot of each of these keys; -1 for those that have none yet."""
+        slots = np.full(len(keyed.keys), NONE)
+        used = self.used()
+        if len(used):
+            entry, index = keyed.search.find(self.table["key"][used].tobytes())
+            slots[index] = used[entry]
+        return slots
+
+    def _new_slots(self, keyed: KeyedOffers, indices: Numbers) -> Numbers:
+        free = np.flatnonzero(~self._is_used)
+        if len(free) < len(indices):
+            self._grow(by=max(_FEWEST, len(self.table), len(indices)))
+            free = np.flatnonzero(~self._is_used)
+        slots = free[: len(indices)]
+        fresh = np.zeros(len(indices), dtype=SLOT)
+        fresh["key"] = keyed.keys[indices]
+        fresh["kind"] = keyed.kinds[indices]
+        fresh["trait"] = fresh["position"] = fresh["source"] = fresh["contact"] = NONE
         fresh["answered_at"] = np.nan
         self.table[slots] = fresh
-        self._index.update(zip(keys.tolist(), slots, strict=True))
-        for slot, value in zip(slots, values, strict=True):
-            self._values[slot] = value
+        self._values[slots] = keyed.values(indices)
+        self._is_used[slots] = True
         return slots
+
+    def _grow(self, *, by: int) -> None:
+        self.table = np.concatenate([self.table, np.zeros(by, dtype=SLOT)])
+        self._values = np.concatenate([self._values, np.full(by, None, dtype=object)])
+        self._is_used = np.concatenate([self._is_used, np.zeros(by, dtype=np.bool_)])
 
     def free(self, slots: Numbers, *, first_block: int) -> None:
         """Let go of those of these slots that no open row offers, no queue and no request leads to."""
         table = self.table
-        is_unused = (
-            (table["block"][slots] < first_block)
-            & ~np.isin(table["state"][slots], PENDING)
-            & ~(table["is_queued"][slots] | table["is_held"][slots])
+        is_unused = (table["block"][slots] < first_block) & ~(
+            are_pending(table["state"][slots]) | table["is_queued"][slots] | table["is_held"][slots]
         )
         unused = slots[is_unused]
-        listed: list[int] = unused.tolist()
-        for key, slot in zip(table["key"][unused].tolist(), listed, strict=True):
-            # A slot may be named twice.
-            if self._index.get(key) == slot:
-                del self._index[key]
-                self._free.append(slot)
-                self._values[slot] = ""
+        self._is_used[unused] = False
+        self._values[unused] = None
         table["source"][unused] = NONE
 
     def keys(self, slots: Numbers) -> list[bytes]:
@@ -125,17 +129,15 @@ class KeySlots:
 
     def values(self, slots: Numbers) -> list[str | None]:
         """The canonical values of these keys; None for -1."""
-        values = self._values
-        return [None if slot == NONE else values[slot] for slot in slots.tolist()]
+        return self._values[slots].tolist()
 
     def identifiers(self, slots: Numbers) -> list[Identifier]:
         """The identifiers in these slots."""
-        values, listed = self._values, _as_list(slots)
-        return identifiers_of(self.table["kind"][slots], [values[slot] for slot in listed])
+        return identifiers_of(self.table["kind"][slots], self._values[slots].tolist())
 
     def used(self) -> Numbers:
         """All slots that are in use."""
-        return np.fromiter(self._index.values(), dtype=np.int64, count=len(self._index))
+        return np.flatnonzero(self._is_used)
 
     def add_source(self, contacts: Flattened) -> int:
         """Keep contacts for as long as a slot leads to them. Returns their number."""
@@ -156,7 +158,3 @@ class KeySlots:
     def clear(self) -> None:
         """Let go of all slots."""
         self.__init__()
-
-
-def _as_list(slots: Numbers) -> list[int]:
-    return slots.tolist()

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from eb_dagster.identifiers.arrays import numbers_in
+from eb_dagster.identifiers.arrays import fixed_bytes_in, numbers_in
 from eb_dagster.identifiers.kinds import KINDS
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier, Trait
 from eb_dagster.identifiers.offers import KIND_CODES, Numbers, Offers
 from eb_dagster.ledger.entries import KEY_BYTES, Keys
+from eb_dagster.ledger.key_search import KeySearch
 from eb_dagster.ledger.ledger import Ledger
 
 Booleans: TypeAlias = npt.NDArray[np.bool_]
@@ -30,8 +31,7 @@ class KeyedOffers:
         encoded = pa.FixedSizeBinaryArray.from_buffers(
             pa.binary(KEY_BYTES), len(offers.values), [None, pa.py_buffer(hashes)]
         ).dictionary_encode()
-        keys: bytes = b"".join(encoded.dictionary.to_pylist())
-        self.keys: Final[Keys] = np.frombuffer(keys, dtype=f"V{KEY_BYTES}")
+        self.keys: Final[Keys] = fixed_bytes_in(encoded.dictionary)
         """The distinct keys."""
         self.key_of_value: Final[Numbers] = numbers_in(encoded.indices)
         """For each value that is offered, the index of its key."""
@@ -45,6 +45,16 @@ class KeyedOffers:
     def offered(self) -> Numbers:
         """The index of a key for everything that is offered, row after row."""
         return self.key_of_value[self.offers.identifiers]
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether a row offers several identifiers, or names a person who may be another row's."""
+        return self.offers.persons is not None or int(self.offers.counts.max(initial=0)) > 1
+
+    @cached_property
+    def search(self) -> KeySearch:
+        """What finds the keys among others."""
+        return KeySearch(self.keys)
 
     @cached_property
     def traits(self) -> npt.NDArray[np.int8]:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 from eb_dagster.contacts.schema import STATUSES, Status
 from eb_dagster.identifiers.offers import Numbers
 from eb_dagster.ledger.entries import Keys
+from eb_dagster.ledger.key_segments import distinct
 from eb_dagster.pipeline.facts import html_table, money, one_row, text_table, unusable_facts
-from eb_dagster.pipeline.rows import State
+from eb_dagster.pipeline.rows import Codes, State
 from eb_dagster.pipeline.window import Block, Window
 
 if TYPE_CHECKING:
@@ -184,10 +185,11 @@ class PlanCount:
     def add(self, window: Window, block: Block) -> None:
         """Count a block that was taken in; the window has no other, and lets go of it."""
         table = window.slots.table
-        open_slots = block.new_slots[table["state"][block.new_slots] == State.OPEN]
-        # What an earlier block asks is not asked again.
-        is_asked = self._asked_first.contains(_first_bytes(table["key"][open_slots]))
-        table["state"][open_slots[is_asked]] = State.QUEUED
+        if block.has_choice:
+            # What an earlier block asks is not asked again, and its row asks nothing else.
+            open_slots = block.new_slots[table["state"][block.new_slots] == State.OPEN]
+            is_asked = self._asked_first.contains(_first_bytes(table["key"][open_slots]))
+            table["state"][open_slots[is_asked]] = State.QUEUED
         window.start(block)
         status = window.status_of(block)
         self._statuses += np.bincount(status + 1, minlength=len(STATUSES) + 1)
@@ -196,19 +198,19 @@ class PlanCount:
         self._unusable.update(block.offers.count_unusable())
         self._identifiers.add(_first_bytes(table["key"][block.new_slots]))
         self._asked_first.add(_first_bytes(table["key"][window.queued]))
-        self._add_open_rows(*window.open_questions(block))
+        counts, slots = window.open_questions(block)
+        self._add_open_rows(counts, _first_bytes(table["key"][slots]), table["state"][slots])
         window.clear()
 
-    def _add_open_rows(self, counts: Numbers, slots: npt.NDArray[np.void]) -> None:
-        """Count rows that are open, with the slots that they offer, row after row."""
+    def _add_open_rows(self, counts: Numbers, halves: npt.NDArray[np.uint64], states: Codes) -> None:
+        """Count rows that are open, with the first bytes and states of what they offer, row after row."""
         if not len(counts):
             return
-        halves = _first_bytes(slots["key"])
         starts = np.cumsum(counts) - counts
         step = np.arange(len(halves)) - np.repeat(starts, counts)
         # One key for all that a row offers.
         self._offers.add(np.add.reduceat(halves * _MULTIPLIERS[step % len(_MULTIPLIERS)], starts))
-        is_to_ask = slots["state"] != State.MISSED
+        is_to_ask = states != State.MISSED
         before = np.cumsum(is_to_ask) - is_to_ask
         step = before - np.repeat(before[starts], counts)
         for number in range(int(step[is_to_ask].max(initial=-1)) + 1):
@@ -264,18 +266,20 @@ class _KeySet:
     """A set of keys. It keeps the first 8 bytes of each: as Python objects they would take 100.
 
     They are in sorted runs, of which each is less than half as long as the one before it: what is put in is
-    merged with runs of its own length, and not with all that is there.
+    merged with runs of its own length, and not with all that is there. A key may be in several runs.
     """
 
     def __init__(self) -> None:
         self._runs: list[npt.NDArray[np.uint64]] = []
 
     def __len__(self) -> int:
+        if len(self._runs) > 1:
+            self._runs = [distinct(np.sort(np.concatenate(self._runs)))]
         return sum(map(len, self._runs))
 
     def add(self, values: npt.NDArray[np.uint64]) -> None:
         """Put keys in."""
-        self._insert(np.unique(values))
+        self._insert(distinct(np.sort(values)))
 
     def merge(self, other: _KeySet) -> int:
         """Put in what another set holds. Returns how many were new."""
@@ -286,18 +290,19 @@ class _KeySet:
 
     def contains(self, values: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
         """Which of the keys are in the set."""
+        # Sorted, they are searched for in the order in which the runs stand in memory.
+        order = np.argsort(values)
+        values = values[order]
         is_in = np.zeros(len(values), dtype=np.bool_)
         for run in self._runs:
-            is_in |= run[np.minimum(np.searchsorted(run, values), len(run) - 1)] == values
+            is_in[order] |= run[np.minimum(np.searchsorted(run, values), len(run) - 1)] == values
         return is_in
 
-    def _insert(self, values: npt.NDArray[np.uint64]) -> None:
-        new = values[~self.contains(values)]
-        while self._runs and len(self._runs[-1]) < 2 * len(new):
-            # This kind of sort merges what is sorted already.
-            new = np.sort(np.concatenate([self._runs.pop(), new]), kind="stable")
-        if len(new):
-            self._runs.append(new)
+    def _insert(self, run: npt.NDArray[np.uint64]) -> None:
+        while self._runs and len(self._runs[-1]) < 2 * len(run):
+            run = distinct(np.sort(np.concatenate([self._runs.pop(), run])))
+        if len(run):
+            self._runs.append(run)
 
 
 def _first_bytes(keys: Keys) -> npt.NDArray[np.uint64]:

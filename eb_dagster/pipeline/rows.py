@@ -41,8 +41,20 @@ class State(IntEnum):
 
 
 PENDING: Final = (State.QUEUED, State.ASKED, State.ELSEWHERE)
+_IS_PENDING: Final = np.array([state in PENDING for state in State], dtype=np.bool_)
+_AWAITS_ANSWER: Final = np.array([state in (State.OPEN, *PENDING) for state in State], dtype=np.bool_)
 NONE: Final = -1
 """An index of nothing; and the status of a row that has not ended."""
+
+
+def are_pending(states: Codes) -> Booleans:
+    """Which identifiers, in these states, somebody asks or is about to."""
+    return _IS_PENDING[states]
+
+
+def await_answers(states: Codes) -> Booleans:
+    """Which identifiers, in these states, wait for an answer or may still be asked."""
+    return _AWAITS_ANSWER[states]
 
 
 class Outcome(IntEnum):

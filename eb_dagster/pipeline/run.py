@@ -33,7 +33,7 @@ from eb_dagster.pipeline.plan import Plan, PlanCount
 from eb_dagster.pipeline.progress import Display, display_for
 from eb_dagster.pipeline.purchase import Purchase
 from eb_dagster.pipeline.report import Report
-from eb_dagster.pipeline.rows import State
+from eb_dagster.pipeline.rows import await_answers
 from eb_dagster.pipeline.run_log import warn_caller
 from eb_dagster.pipeline.shutdown import Interruption, marked
 from eb_dagster.pipeline.window import Rows, Window
@@ -122,14 +122,15 @@ class LookAhead:
         """
         waiting: list[Offers] = []
         rows, share_to_ask = 0, 1.0
+        newest = self._ledger.last_request()
         for chunk in chunks:
             waiting.append(chunk)
             rows += len(chunk)
-            enough = _ROWS_LOOKED_UP * math.sqrt(self._ledger.last_request())
-            if rows * share_to_ask >= enough or rows >= MOST_ROWS_LOOKED_UP:
+            if rows * share_to_ask >= _ROWS_LOOKED_UP * math.sqrt(newest) or rows >= MOST_ROWS_LOOKED_UP:
                 together = self._look_up_together(waiting)
-                is_known = together[-1].lookup.is_known
-                share_to_ask = 1 - np.count_nonzero(is_known) / max(len(is_known), 1)
+                lookup = together[-1].lookup
+                share_to_ask = 1 - np.count_nonzero(lookup.is_known) / max(len(lookup.is_known), 1)
+                newest = lookup.newest
                 waiting, rows = [], 0
                 yield from _taken_off(together)
         yield from _taken_off(self._look_up_together(waiting))
@@ -143,7 +144,7 @@ class LookAhead:
             keyed, is_shared=self.is_shared(keyed, lookup), is_suppressed=lookup.is_suppressed
         )
         # Rows leave as they were read together if none of them has to be asked.
-        is_unsettled = np.isin(lookup.states, (State.OPEN, State.ELSEWHERE))
+        is_unsettled = await_answers(lookup.states)
         parts: list[Rows] = []
         start = 0
         for chunk in chunks:
@@ -165,12 +166,12 @@ class LookAhead:
         return lookup
 
     def _note_companions(self, keyed: KeyedOffers) -> None:
-        self._companions.note(keyed.keys.tolist(), companions_in(keyed, self._ledger.hasher("name")))
+        self._companions.note(keyed.keys, companions_in(keyed, self._ledger.hasher("name")))
 
     def is_shared(self, keyed: KeyedOffers, lookup: Lookup) -> Booleans:
         """Which keys several people share, as rows or contacts tell. A profile is one person's."""
         is_profile = keyed.are_of(("social_profile",))
-        return (self._companions.shared(keyed.keys.tolist()) | lookup.known.is_of_two) & ~is_profile
+        return (self._companions.shared(keyed.keys) | lookup.known.is_of_two) & ~is_profile
 
     def shared_among(self, rows: Sequence[Candidates]) -> IsShared:
         """Tells which identifiers of these rows several people share."""

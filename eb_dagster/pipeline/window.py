@@ -21,13 +21,13 @@ from eb_dagster.pipeline.namesakes import Namesakes
 from eb_dagster.pipeline.offers import KeyedOffers
 from eb_dagster.pipeline.rows import (
     NONE,
-    PENDING,
     Booleans,
     Codes,
     Identifiers,
     Outcome,
     State,
     are_weak,
+    await_answers,
     decide,
     status_code,
 )
@@ -272,7 +272,7 @@ class Window:
         Who was suppressed since the question was asked stays so, whatever the answer. And what a namesake's
         contact has answered has decided rows.
         """
-        return np.isin(self.slots.table["state"][slots], (State.OPEN, *PENDING))
+        return await_answers(self.slots.table["state"][slots])
 
     def _settle(self, slots: Numbers, states: Codes) -> None:
         self.slots.table["state"][slots] = states
@@ -476,12 +476,12 @@ class Window:
         """How each row of the newest block ends, as an index in `STATUSES`; -1 if that is not known yet."""
         return self._rows["status"][len(self._rows) - len(block.offers) :]
 
-    def open_questions(self, block: Block) -> tuple[Numbers, npt.NDArray[np.void]]:
+    def open_questions(self, block: Block) -> tuple[Numbers, Numbers]:
         """Of the open rows of the newest block: how many identifiers each offers, and the slots of these."""
         rows = self._rows[len(self._rows) - len(block.offers) :]
         rows = rows[rows["status"] == NONE]
         counts = rows["count"].astype(np.int64)
-        return counts, self.slots.table[self._offered[ranges(rows["start"], counts)]]
+        return counts, self._offered[ranges(rows["start"], counts)]
 
     def leaving(self) -> Iterator[EndedRows]:
         """The rows of the blocks at the front that have all ended, in input order."""
@@ -530,7 +530,7 @@ class Window:
         """Forget what no open row offers: from here on it is the ledger that knows it."""
         rows, offered = len(block.offers), len(block.offers.identifiers)
         deciding = self._rows["deciding"][:rows]
-        slots: Numbers = np.unique(np.append(self._offered[:offered], deciding[deciding != NONE]))
+        slots: Numbers = np.append(self._offered[:offered], deciding[deciding != NONE])
         self._rows = self._rows[rows:]
         self._rows["start"] -= offered
         self._offered = self._offered[offered:]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from eb_dagster.identifiers.arrays import (
     bytes_array,
     bytes_array_from_buffers,
+    fixed_bytes_in,
     flag_array,
     flags_in,
     lists_of,
@@ -56,6 +57,13 @@ def test_flags_and_lists_are_as_arrow_makes_them(flags, lists):
     assert flags_in(pa.array(flags, pa.bool_())).tolist() == [flag is True for flag in flags]
     assert flags_in(pa.array(flags, pa.bool_())[1:]).tolist() == [flag is True for flag in flags[1:]]
     assert list_array(lists) == pa.array(lists, pa.list_(pa.string()))
+
+
+@given(st.lists(st.binary(min_size=3, max_size=3)))
+def test_bytes_of_one_length_are_read_as_they_stand(values):
+    array = pa.array(values, pa.binary(3))
+    assert fixed_bytes_in(array).tolist() == values
+    assert fixed_bytes_in(array[1:]).tolist() == values[1:]
 
 
 def test_times_keep_their_nulls_and_a_wrong_width_is_refused():
