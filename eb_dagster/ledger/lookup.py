@@ -35,6 +35,7 @@ from eb_dagster.ledger.entries import (
 )
 from eb_dagster.ledger.key_index import Hits, KeyIndex
 from eb_dagster.ledger.key_search import KeySearch
+from eb_dagster.ledger.key_segments import distinct
 from eb_dagster.ledger.known_keys import (
     AT_ANY_AGE,
     MATCHED,
@@ -90,7 +91,7 @@ _UNREADABLE: Final = STANDINGS.index("unreadable")
 _DECIDED: Final = STANDINGS.index("decided")
 # Seconds since the epoch that no clock tells and no date can hold.
 _END_OF_TIME: Final = 2.0e11
-_BYTES_AT_ONCE: Final = 2 * 2**20
+_BYTES_AT_ONCE: Final = 4 * 2**20
 # What a row takes up besides its blobs. For requests with one identifier each, it is nearly everything.
 _BYTES_A_ROW: Final = 1_000
 # So many searches may wait while more is read: enough that neither waits long for the other, and little to hold.
@@ -248,6 +249,11 @@ class _Hits(NamedTuple):
     row: Indices
 
 
+def _each(rows: Indices) -> list[int]:
+    """Each of these rows once. They are in rising order, as the entries in them are."""
+    return distinct(rows).tolist()
+
+
 class KeyLookup:
     """Give it each request by `read`, the oldest first; then `known` tells what is known of each key.
 
@@ -312,7 +318,7 @@ class KeyLookup:
 
     def _take(self, rows: Sequence[Row], asked: _Hits, aliases: _Hits) -> None:
         # Only requests that say something are kept.
-        kept = np.union1d(asked.row, aliases.row)
+        kept = sorted({*_each(asked.row), *_each(aliases.row)})
         first = len(self._requests)
         self._requests += [
             RequestFacts(rows[index].id, rows[index].run, rows[index].answered_at) for index in kept
@@ -519,7 +525,7 @@ def _is_chosen(keys: AnyKeys, chosen: AliasKeys) -> _Flags:
 
 
 def _check_times(rows: Sequence[Row], answering: Indices) -> None:
-    for index in np.unique(answering):
+    for index in _each(answering):
         if not 0 <= rows[index].answered_at < _END_OF_TIME:
             raise damaged(f"request {rows[index].id}")
 
@@ -530,11 +536,11 @@ def _search(search: KeySearch, rows: Sequence[Row]) -> tuple[_Hits, _Hits]:
         _check_lengths(row)
     asked = _find(search, [row.asked_keys for row in rows], KEY_BYTES)
     aliases = _find(search, [row.aliases or b"" for row in rows], ALIAS.itemsize)
-    for index in np.union1d(asked.row, aliases.row):
+    for index in sorted({*_each(asked.row), *_each(aliases.row)}):
         row = rows[index]
         if checksum(row.outcomes) != row.outcomes_checksum:
             raise damaged(f"request {row.id}")
-    for index in np.unique(aliases.row):
+    for index in _each(aliases.row):
         row = rows[index]
         if checksum(row.aliases) != row.aliases_checksum:
             raise damaged(f"request {row.id}")
