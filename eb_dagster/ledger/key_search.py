@@ -36,8 +36,8 @@ class KeySearch:
         # For each value of a key's leading bits, where the search begins; there are about as many as keys.
         leading_bits = max(1, len(keys).bit_length())
         self._leading_shift = np.uint64(64 - leading_bits)
-        beginnings = np.arange(1 << leading_bits, dtype=np.uint64) << self._leading_shift
-        self._starts = np.searchsorted(self._first, beginnings).astype(np.int32)
+        counts = np.bincount((self._first >> self._leading_shift).view(np.intp), minlength=1 << leading_bits)
+        self._starts = (np.cumsum(counts) - counts).astype(np.int32)
 
     def find(self, blob: bytes, *, size: int = KEY_BYTES) -> tuple[Indices, Indices]:
         """Find the wanted keys among entries of `size` bytes, each of which begins with a key.

@@ -13,6 +13,7 @@
 - `shutdown`: a run that is told to stop first takes in what is in flight
 - `window`: the rows that are open: what is asked next, and who waits for whom
 - `keys`: the keys that open rows offer: what is known, and where the answer is
+- `table`: entries with fields, an array for each field
 - `namesakes`: rows of one name and company: one is asked, the others are held back
 - `rows`: how rows end
 - `ended`: how the rows of a block ended, in arrays

@@ -12,6 +12,7 @@ from eb_dagster.identifiers.offers import Numbers
 from eb_dagster.ledger.entries import KEY_BYTES
 from eb_dagster.pipeline.offers import KeyedOffers, identifiers_of
 from eb_dagster.pipeline.rows import NONE, Booleans, are_pending
+from eb_dagster.pipeline.table import Table
 
 _FEWEST: Final = 1024
 
@@ -55,7 +56,7 @@ class KeySlots:
     """One slot a key. A slot is used again once nothing leads to its key any more."""
 
     def __init__(self) -> None:
-        self.table = np.zeros(0, dtype=SLOT)
+        self.table = Table.zeros(SLOT, 0)
         self.sources: dict[int, Flattened] = {}
         """The contacts that were bought in this run, as columns."""
         # The last one stands for no slot.
@@ -97,18 +98,18 @@ class KeySlots:
             self._grow(by=max(_FEWEST, len(self.table), len(indices)))
             free = np.flatnonzero(~self._is_used)
         slots = free[: len(indices)]
-        fresh = np.zeros(len(indices), dtype=SLOT)
+        fresh = Table.zeros(SLOT, len(indices))
         fresh["key"] = keyed.keys[indices]
         fresh["kind"] = keyed.kinds[indices]
         fresh["trait"] = fresh["position"] = fresh["source"] = fresh["contact"] = NONE
         fresh["answered_at"] = np.nan
-        self.table[slots] = fresh
+        self.table.put(slots, fresh)
         self._values[slots] = keyed.values(indices)
         self._is_used[slots] = True
         return slots
 
     def _grow(self, *, by: int) -> None:
-        self.table = np.concatenate([self.table, np.zeros(by, dtype=SLOT)])
+        self.table.append(Table.zeros(SLOT, by))
         self._values = np.concatenate([self._values, np.full(by, None, dtype=object)])
         self._is_used = np.concatenate([self._is_used, np.zeros(by, dtype=np.bool_)])
 

@@ -31,16 +31,17 @@ from eb_dagster.pipeline.rows import (
     decide,
     status_code,
 )
+from eb_dagster.pipeline.table import Table
 
 _ROW: Final = np.dtype([
     # Where its slots begin, and how many there are.
     ("start", "i8"),
-    ("count", "i4"),
+    ("count", "i8"),
     # An index in `STATUSES`; -1 until it has ended.
     ("status", "i1"),
     # The slot that decided how it ended, or for which it waits; -1 without one.
-    ("deciding", "i4"),
-    ("waits", "i4"),
+    ("deciding", "i8"),
+    ("waits", "i8"),
     ("has_namesakes", "?"),
 ])  # fmt: skip
 _MATCHED: Final = status_code("matched")
@@ -97,7 +98,7 @@ class Window:
     def __init__(self) -> None:
         self.blocks: deque[Block] = deque()
         self.slots = KeySlots()
-        self._rows = np.zeros(0, dtype=_ROW)
+        self._rows = Table.zeros(_ROW, 0)
         self._offered: Numbers = np.zeros(0, dtype=np.int64)
         """The slots of all rows, row after row."""
         self._first_row = 0
@@ -137,7 +138,7 @@ class Window:
         return block
 
     def _append(self, offers: Offers, slots: Numbers) -> None:
-        new = np.zeros(len(offers), dtype=_ROW)
+        new = Table.zeros(_ROW, len(offers))
         new["start"] = len(self._offered) + offers.starts
         new["count"] = offers.counts
         new["status"] = new["deciding"] = new["waits"] = NONE
@@ -147,7 +148,7 @@ class Window:
                 if person is not None and (hold := person.hold) is not None:
                     self._namesakes.add(first + index, hold)
                     new["has_namesakes"][index] = True
-        self._rows = np.concatenate([self._rows, new])
+        self._rows.append(new)
         self._offered = np.concatenate([self._offered, slots])
 
     def learn(self, slots: Numbers, lookup: Lookup) -> None:
@@ -218,6 +219,8 @@ class Window:
 
     def wanted(self, slots: Numbers) -> Numbers:
         """The slots for which an open row still waits. The others are open again, for rows that come later."""
+        if not len(slots):
+            return slots
         is_wanted = self._waited_for()[slots] & self._may_be_answered(slots)
         self._let_go_of(slots[~is_wanted])
         return slots[is_wanted]
@@ -311,7 +314,7 @@ class Window:
 
     def _decide(self, rows: Numbers) -> Numbers:
         """End those of these rows of which enough is known, and let the others wait. Returns those that ended."""
-        table, counts = self.slots.table, self._rows["count"][rows].astype(np.int64)
+        table, counts = self.slots.table, self._rows["count"][rows]
         offered = self._offered[ranges(self._rows["start"][rows], counts)]
         outcome, deciding = decision = decide(
             counts,
@@ -359,7 +362,7 @@ class Window:
 
     def _offer_what_others_ask(self, asking: _Asking) -> Booleans:
         """Which of these rows have a strong identifier, behind their first one, that another may ask now."""
-        counts = self._rows["count"][asking.rows].astype(np.int64)
+        counts = self._rows["count"][asking.rows]
         if counts.max(initial=0) < 2:
             return np.zeros(len(counts), dtype=np.bool_)
         is_asked = np.zeros(len(self.slots.table), dtype=np.bool_)
@@ -418,7 +421,6 @@ class Window:
         if slot is None:
             return False
         if slot != deciding and table["state"][slot] != State.SUPPRESSED:
-            answer = table[deciding]
             for name in (
                 "request_id",
                 "position",
@@ -428,7 +430,7 @@ class Window:
                 "source",
                 "contact",
             ):
-                table[name][slot] = answer[name]
+                table[name][slot] = table[name][deciding]
             table["is_alias"][slot] = True
             self.settle(np.array([slot]), State.MATCHED)
         if self._rows["status"][row] == NONE:
@@ -479,8 +481,8 @@ class Window:
     def open_questions(self, block: Block) -> tuple[Numbers, Numbers]:
         """Of the open rows of the newest block: how many identifiers each offers, and the slots of these."""
         rows = self._rows[len(self._rows) - len(block.offers) :]
-        rows = rows[rows["status"] == NONE]
-        counts = rows["count"].astype(np.int64)
+        rows = rows[np.flatnonzero(rows["status"] == NONE)]
+        counts = rows["count"]
         return counts, self._offered[ranges(rows["start"], counts)]
 
     def leaving(self) -> Iterator[EndedRows]:
@@ -494,7 +496,7 @@ class Window:
         status = rows["status"].copy()
         is_answered = (status == _MATCHED) | (status == STATUSES.index("not_found"))
         deciding = np.where(status == _SUPPRESSED, NONE, rows["deciding"])
-        table = self.slots.table if len(self.slots.table) else np.zeros(1, dtype=SLOT)
+        table = self.slots.table if len(self.slots.table) else Table.zeros(SLOT, 1)
         answer = table[np.maximum(deciding, 0)]
         answer["kind"][deciding == NONE] = answer["trait"][deciding == NONE] = NONE
         missed_row, missed_kind = self._missed_kinds(rows, is_answered)
@@ -515,10 +517,10 @@ class Window:
             missed_kind=missed_kind,
         )
 
-    def _missed_kinds(self, rows: npt.NDArray[np.void], is_answered: Booleans) -> tuple[Numbers, Codes]:
+    def _missed_kinds(self, rows: Table, is_answered: Booleans) -> tuple[Numbers, Codes]:
         table = self.slots.table
         index = np.flatnonzero(is_answered & (rows["count"] > 1))
-        counts = rows["count"][index].astype(np.int64)
+        counts = rows["count"][index]
         slots = self._offered[ranges(rows["start"][index], counts)]
         row = np.repeat(index, counts)
         kind = table["kind"][slots]
@@ -549,7 +551,7 @@ class Window:
         self.blocks.clear()
         self.slots.clear()
         self._first_row += len(self._rows)
-        self._rows = np.zeros(0, dtype=_ROW)
+        self._rows = Table.zeros(_ROW, 0)
         self._offered = np.zeros(0, dtype=np.int64)
         self._queues.clear()
         self._namesakes.clear()
