@@ -16,6 +16,7 @@
 - `suppression`: who must never be sent or handed out
 - `lookup`: what the requests say about some keys
 - `known_keys`: the result of that, in arrays
+- `recent_requests`: the keys of the newest requests, kept from claim to claim
 - `key_search`: finds some keys among the packed keys of requests
 - `key_index`, `key_segments`, `key_index_check`: which requests hold which keys; its rows; whether it is right
 - `budget`, `counters`: what is spent and left; counted with each change of a request

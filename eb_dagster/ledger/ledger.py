@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal, cast
 
@@ -37,6 +37,7 @@ from eb_dagster.ledger.entries import (
     checksum,
     count_contacts,
     keys_checksum,
+    pack_keys,
     unpack_outcomes,
 )
 from eb_dagster.ledger.kept_columns import KeptColumns
@@ -48,6 +49,7 @@ from eb_dagster.ledger.known_keys import AT_ANY_AGE, Freshness, Known, KnownKeys
 from eb_dagster.ledger.lookup import AliasKeys, look_up, requests_with
 from eb_dagster.ledger.process_locks import Onlooker, new_owner
 from eb_dagster.ledger.publications import Publications
+from eb_dagster.ledger.recent_requests import RecentRequests
 from eb_dagster.ledger.reply_store import ReplyStore, StoredReply
 from eb_dagster.ledger.request_rows import (
     ANSWER_COLUMNS,
@@ -148,6 +150,7 @@ class Ledger:
             raise
         self._hasher = KeyHasher(secret)
         self.index = KeyIndex(self.database)
+        self._recent = RecentRequests()
         self.stored = ReplyStore(self.database, cipher=cipher, ledger_id=self.id)
         self.kept_columns = KeptColumns(self.database, cipher=cipher)
         self.budget = Budget(self.database, endpoint=endpoint, clock=clock)
@@ -232,13 +235,13 @@ class Ledger:
 
     def claim(
         self,
-        keys: Sequence[bytes],
+        keys: AnyKeys,
         *,
         run: str,
         required: int,
         limits: Limits,
         seen: int,
-        alias_keys: Sequence[bytes] = (),
+        alias_keys: AliasKeys = (),
         freshness: Freshness = AT_ANY_AGE,
         resend: bool = False,
         list_version: int | None = None,
@@ -250,12 +253,12 @@ class Ledger:
         nothing is claimed and `known` says what.
 
         Args:
-            keys: of the identifiers to ask.
+            keys: of the identifiers to ask: a list, or an array of `V16`.
             run: whose request it is.
             required: the required fields, packed.
             limits: what the claim must stay inside of.
             seen: the newest request that the caller has looked at.
-            alias_keys: those of `keys` that a contact may answer in which they were found.
+            alias_keys: those of `keys` that a contact may answer in which they were found; or a flag for each key.
             freshness: how old an answer may be.
             resend: also claim what another run left in doubt.
             list_version: of the suppression list by which nobody among the keys is suppressed. If the list has
@@ -277,19 +280,20 @@ class Ledger:
                 self._check_clock(connection)
             if list_version not in (None, self.suppression.version_in(connection)):
                 return Claim(None, 0, {}, is_outdated=True)
-            known, _ = look_up(
-                connection,
-                keys,
-                index=self.index,
-                endpoint=self.endpoint,
-                required=required,
-                alias_keys=alias_keys,
-                freshness=freshness,
-                after=seen,
-            )
-            news = known.news(run=run, resend=resend)
-            if news:
-                return Claim(None, 0, news)
+            if self._recent.may_tell(connection, keys, after=seen):
+                known, _ = look_up(
+                    connection,
+                    keys,
+                    index=self.index,
+                    endpoint=self.endpoint,
+                    required=required,
+                    alias_keys=alias_keys,
+                    freshness=freshness,
+                    after=seen,
+                )
+                news = known.news(run=run, resend=resend)
+                if news:
+                    return Claim(None, 0, news)
             room = self.budget.room_in(connection, run=run, limits=limits)
             granted = min(len(keys), room.credits)
             if granted <= 0:
@@ -299,10 +303,8 @@ class Ledger:
             request_id = self._insert_intent(connection, keys[:granted], run=run, required=required)
         return Claim(request_id, granted, {}, room=room.credits - granted)
 
-    def _insert_intent(
-        self, connection: sa.Connection, keys: Sequence[bytes], *, run: str, required: int
-    ) -> int:
-        asked_keys = b"".join(keys)
+    def _insert_intent(self, connection: sa.Connection, keys: AnyKeys, *, run: str, required: int) -> int:
+        asked_keys = pack_keys(keys).tobytes()
         created_at = self._clock()
         intent = {
             "endpoint": self.endpoint,
@@ -324,7 +326,7 @@ class Ledger:
         counters.add(connection, asked, endpoint=self.endpoint, run=run, created_at=created_at)
         return request_id
 
-    def _mark_resent(self, connection: sa.Connection, keys: Sequence[bytes], *, required: int) -> None:
+    def _mark_resent(self, connection: sa.Connection, keys: AnyKeys, *, required: int) -> None:
         """Note in the requests that left these keys in doubt that they are asked again."""
         search = KeySearch(keys)
         query = _SELECT_IN_DOUBT.where(_column.endpoint == self.endpoint)

@@ -53,6 +53,7 @@ from eb_dagster.ledger.request_rows import (
     UNSENT_STATES,
     Row,
     default_outcome,
+    last_id_of_sqlite,
     outcomes_of,
 )
 from eb_dagster.ledger.schema import damaged, requests
@@ -79,8 +80,6 @@ _SELECT_HITS: Final = sa.select(
 )
 _IS_CHOSEN: Final = _column.id.in_(sa.bindparam("requests", expanding=True))
 _SELECT_ID: Final = sa.select(_column.id).where(_column.id == sa.bindparam("request"))
-# SQLite counts the ids that it has given.
-_SELECT_LAST_ID_OF_SQLITE: Final = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'requests'")
 _ROWS_AT_ONCE: Final = 16
 _HITS_AT_ONCE: Final = 64
 
@@ -117,13 +116,15 @@ def _check_present(connection: sa.Connection, request_id: int) -> None:
         raise damaged(f"request {request_id}")
 
 
-def _check_row(row: Row) -> None:
+def check_row(row: Row) -> None:
+    """Raise if what never changes of a request is damaged."""
     known_sum = keys_checksum(row.id, row.endpoint, row.required, row.asked_keys)
     if known_sum != row.keys_checksum or row.state not in STATES:
         raise damaged(f"request {row.id}")
 
 
-def _check_lengths(row: Row) -> None:
+def check_lengths(row: Row) -> None:
+    """Raise if the keys or aliases of a request are torn."""
     # A blob that is torn would shift all that stand after it.
     if len(row.asked_keys) % KEY_BYTES or len(row.aliases or b"") % ALIAS.itemsize:
         raise damaged(f"request {row.id}")
@@ -152,7 +153,7 @@ def look_up(
     newest = hits.covered
     with KeyLookup(keys, alias_keys=alias_keys, required=required, freshness=freshness) as lookup:
         for row in _read_hits(connection, hits):
-            _check_row(row)
+            check_row(row)
             if row.endpoint == endpoint and row.state not in UNSENT_STATES:
                 lookup.read(row)
         # All rows are checked, whatever their endpoint and state, so that none can go missing.
@@ -161,10 +162,10 @@ def look_up(
                 if is_gapless and row.id != newest + 1:
                     raise damaged(f"request {newest + 1}")
                 newest = row.id
-                _check_row(row)
+                check_row(row)
                 if row.endpoint == endpoint and row.state not in UNSENT_STATES:
                     lookup.read(row)
-        if is_gapless and newest < int(connection.execute(_SELECT_LAST_ID_OF_SQLITE).scalar() or 0):
+        if is_gapless and newest < last_id_of_sqlite(connection):
             raise damaged(f"request {newest + 1}")
         return lookup.known(), newest
 
@@ -533,7 +534,7 @@ def _check_times(rows: Sequence[Row], answering: Indices) -> None:
 def _search(search: KeySearch, rows: Sequence[Row]) -> tuple[_Hits, _Hits]:
     """Where wanted keys were asked in these requests, and where they are aliases. Raises if those are damaged."""
     for row in rows:
-        _check_lengths(row)
+        check_lengths(row)
     asked = _find(search, [row.asked_keys for row in rows], KEY_BYTES)
     aliases = _find(search, [row.aliases or b"" for row in rows], ALIAS.itemsize)
     for index in sorted({*_each(asked.row), *_each(aliases.row)}):

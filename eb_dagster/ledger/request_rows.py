@@ -42,6 +42,8 @@ ANSWER_COLUMNS: Final = (
 
 _NO_CHANGES: Final[Mapping[str, object]] = MappingProxyType({})
 _SELECT_NEWEST: Final = sa.select(sa.func.max(requests.c.id))
+# SQLite counts the ids that it has given.
+_SELECT_LAST_ID_OF_SQLITE: Final = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'requests'")
 _SELECT_FIXED: Final = sa.select(requests.c.endpoint, requests.c.required)
 _SELECT_COUNTED: Final = sa.select(
     requests.c.endpoint,
@@ -115,3 +117,8 @@ def changed_keys(connection: sa.Connection, request_id: int, asked_keys: bytes) 
 def newest_request(connection: sa.Connection) -> int:
     """The id of the newest request; 0 if there is none."""
     return int(connection.execute(_SELECT_NEWEST).scalar() or 0)
+
+
+def last_id_of_sqlite(connection: sa.Connection) -> int:
+    """The last id that SQLite has given to a request, whether or not that is still there."""
+    return int(connection.execute(_SELECT_LAST_ID_OF_SQLITE).scalar() or 0)

@@ -124,10 +124,6 @@ class KeySlots:
         self._values[unused] = None
         table["source"][unused] = NONE
 
-    def keys(self, slots: Numbers) -> list[bytes]:
-        """The keys in these slots."""
-        return self.table["key"][slots].tolist()
-
     def values(self, slots: Numbers) -> list[str | None]:
         """The canonical values of these keys; None for -1."""
         return self._values[slots].tolist()

@@ -298,17 +298,14 @@ class Purchase:
         if not len(slots):
             return True
         table = self._window.slots.table
-        keys = self._window.slots.keys(slots)
-        is_alias = self._are_aliases(table["kind"][slots])
+        keys = table["key"][slots]
         claim = self._ledger.claim(
             keys,
             run=self.run,
             required=self._required,
             limits=self._limits,
             seen=int(table["seen"][slots].min()),
-            alias_keys=[
-                key for key, may_be_alias in zip(keys, is_alias.tolist(), strict=True) if may_be_alias
-            ],
+            alias_keys=self._are_aliases(table["kind"][slots]),
             freshness=self._freshness,
             resend=self._settings.in_doubt == "resend",
             list_version=self._list_version,
@@ -319,7 +316,7 @@ class Purchase:
             self._retries.insert(0, (slots, attempt))
             return True
         if claim.known:
-            self._look_up_again(slots[[key in claim.known for key in keys]])
+            self._look_up_again(slots[[key in claim.known for key in keys.tolist()]])
             self._put_back(slots)
             return True
         self._window.put_back(slots[claim.granted :])
