@@ -11,8 +11,9 @@ import sqlalchemy as sa
 
 from eb_dagster.ledger import counters
 from eb_dagster.ledger.connection import Database
+from eb_dagster.ledger.counters import Counted
 from eb_dagster.ledger.request_rows import IS_IN_FLIGHT
-from eb_dagster.ledger.schema import meta, requests
+from eb_dagster.ledger.schema import Facts, meta, read_facts, requests
 
 Period = Literal["day", "month"]
 Short = Literal["credits", "day", "month", "risk"]
@@ -22,7 +23,6 @@ _column = requests.c
 
 
 _SELECT_IN_FLIGHT: Final = sa.select(sa.func.coalesce(sa.func.sum(_column.at_risk), 0)).where(IS_IN_FLIGHT)
-_SELECT_CAPS: Final = sa.select(meta).where(meta.c.name.in_(list(_CAP_NAMES.values())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,35 +74,36 @@ class Budget:
         is_counted = _column.endpoint == self._endpoint if run is None else _column.run == run
         with self._database.reading() as connection:
             in_flight = int(connection.execute(_SELECT_IN_FLIGHT.where(is_counted)).scalar_one())
-            if run is None:
-                spent = counters.of_endpoint(connection, self._endpoint)
-            else:
-                spent = counters.of_run(connection, self._endpoint, run)
+            counted = self.counted_in(connection, run=run or "", time=self._clock())
+        spent = counted.of_endpoint if run is None else counted.of_run
         return Spending(spent.credits, in_flight, max(0, spent.at_risk - in_flight), spent.unreadable)
 
     def room(self, *, run: str, limits: Limits) -> Room:
         """How many identifiers may be asked now."""
         with self._database.reading() as connection:
-            return self.room_in(connection, run=run, limits=limits)
+            counted = self.counted_in(connection, run=run, time=self._clock())
+            return self.room_in(connection, counted, limits=limits, facts=read_facts(connection))
 
-    def room_in(self, connection: sa.Connection, *, run: str, limits: Limits) -> Room:
-        """The same, as this transaction sees it: the tightest limit decides."""
-        at_risk = counters.of_endpoint(connection, self._endpoint).at_risk
-        rooms = [Room(limits.max_credits_at_risk - at_risk, "risk")]
+    def counted_in(self, connection: sa.Connection, *, run: str, time: float) -> Counted:
+        """What is counted of this endpoint, of a run of it and of the day that it is."""
+        return counters.read(connection, endpoint=self._endpoint, run=run, time=time)
+
+    def room_in(self, connection: sa.Connection, counted: Counted, *, limits: Limits, facts: Facts) -> Room:
+        """How many identifiers a run may ask by what was counted: the tightest limit decides."""
+        rooms = [Room(limits.max_credits_at_risk - counted.of_endpoint.at_risk, "risk")]
         if limits.max_credits is not None:
-            used = counters.of_run(connection, self._endpoint, run).used
-            rooms.append(Room(limits.max_credits - used, "credits"))
-        rooms += self._rooms_of_caps(connection, limits)
+            rooms.append(Room(limits.max_credits - counted.of_run.used, "credits"))
+        rooms += self._rooms_of_caps(connection, limits, facts)
         return min(rooms, key=lambda room: room.credits)
 
     def left_by_caps(self, *, limits: Limits) -> dict[Short, int]:
         """Credits that the caps on a "day" and a "month" leave, of those that are set."""
         with self._database.reading() as connection:
-            rooms = self._rooms_of_caps(connection, limits)
+            rooms = self._rooms_of_caps(connection, limits, read_facts(connection))
         return {room.short_of: max(0, room.credits) for room in rooms}
 
-    def _rooms_of_caps(self, connection: sa.Connection, limits: Limits) -> list[Room]:
-        ledger_caps = _read_caps(connection)
+    def _rooms_of_caps(self, connection: sa.Connection, limits: Limits, facts: Facts) -> list[Room]:
+        ledger_caps = _caps(facts)
         day = datetime.fromtimestamp(self._clock(), UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         periods: list[tuple[Period, int | None, datetime]] = [
             ("day", limits.max_credits_per_day, day),
@@ -119,7 +120,7 @@ class Budget:
     def caps(self) -> dict[Period, int | None]:
         """The ledger's own caps; None for none."""
         with self._database.reading() as connection:
-            return _read_caps(connection)
+            return _caps(read_facts(connection))
 
     def set_cap(self, period: Period, cap: int | None) -> None:
         """Cap what all runs on this ledger may spend in a day or month of UTC; None lifts the cap."""
@@ -130,6 +131,5 @@ class Budget:
                 connection.execute(sa.insert(meta).values(name=name, value=str(cap).encode()))
 
 
-def _read_caps(connection: sa.Connection) -> dict[Period, int | None]:
-    stored = {row.name: int(row.value) for row in connection.execute(_SELECT_CAPS)}
-    return {period: stored.get(name) for period, name in _CAP_NAMES.items()}
+def _caps(facts: Facts) -> dict[Period, int | None]:
+    return {period: int(facts[name]) if name in facts else None for period, name in _CAP_NAMES.items()}

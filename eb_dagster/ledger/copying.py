@@ -105,7 +105,7 @@ def _copy(ledger: Ledger, target: str | os.PathLike[str], on_table: Callable[[st
     with ExitStack() as stack:
         # Nobody else writes to the ledger until it is marked.
         with ledger.database.transaction() as connection:
-            schema.check_not_moved(connection)
+            schema.check_not_moved(schema.read_facts(connection))
             _check_unused(ledger, connection)
             database = stack.enter_context(closing(Database(target)))
             _prepare(database, ledger_id=ledger.id.encode(), token=token)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
@@ -33,9 +34,16 @@ _UPDATE: Final = sa.update(counters).where(
     _counter.endpoint == sa.bindparam("of_endpoint"), _counter.name == sa.bindparam("of_name")
 )
 _INSERT: Final = sa.insert(counters)
-_SELECT_COUNTED: Final = sa.select(
-    _column.endpoint, _column.run, _column.created_at, _column.credits, _column.at_risk, _column.unreadable
+COUNTED_COLUMNS: Final = (
+    _column.endpoint,
+    _column.run,
+    _column.created_at,
+    _column.credits,
+    _column.at_risk,
+    _column.unreadable,
 )
+"""What has to be read of a request to count a change of it."""
+_SELECT_COUNTED: Final = sa.select(*COUNTED_COLUMNS)
 
 
 class Amounts(NamedTuple):
@@ -67,35 +75,58 @@ class _Damage(Exception):
     """A counter is not as it was written."""
 
 
-def add(connection: sa.Connection, change: Amounts, *, endpoint: str, run: str, created_at: float) -> None:
-    """Count a change of a request. Part of the transaction that changes it, after the change."""
-    if change == _NOTHING:
-        return
-    names = _names(run, created_at)
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What is counted of all requests of an endpoint, of one run of it, and of the day of a time."""
+
+    endpoint: str
+    run: str
+    time: float
+    amounts: Mapping[str, Amounts]
+    is_trusted: bool
+    """False if the counters are damaged or missing, and the requests were counted in their place."""
+
+    @property
+    def of_endpoint(self) -> Amounts:
+        """What all requests of the endpoint come to."""
+        return self.amounts.get(_ALL, _NOTHING)
+
+    @property
+    def of_run(self) -> Amounts:
+        """What the requests of the run come to."""
+        return self.amounts.get(_of_run(self.run), _NOTHING)
+
+    def add(self, connection: sa.Connection, change: Amounts) -> None:
+        """Count a change of a request of that run, made at that time. Part of its transaction, after the change."""
+        if change == _NOTHING:
+            return
+        if not self.is_trusted:
+            # With the change, which is made already.
+            write_all(connection)
+            return
+        updates: list[dict[str, object]] = []
+        inserts: list[dict[str, object]] = []
+        for name in _names(self.run, self.time):
+            values = _values(self.endpoint, name, self.amounts.get(name, _NOTHING).plus(change))
+            if name in self.amounts:
+                updates.append({"of_endpoint": self.endpoint, "of_name": name, **values})
+            else:
+                inserts.append({"endpoint": self.endpoint, "name": name, **values})
+        if updates:
+            connection.execute(_UPDATE, updates)
+        if inserts:
+            connection.execute(_INSERT, inserts)
+
+
+def read(connection: sa.Connection, *, endpoint: str, run: str, time: float) -> Counted:
+    """What is counted where a request of this run, made at that time, is counted."""
     try:
-        known = _read(connection, _SELECT_SOME, endpoint, names=names)
+        known = _read(connection, _SELECT_SOME, endpoint, names=_names(run, time))
     except _Damage:
-        known = {}
-    if _ALL not in known and _has_others(connection, endpoint):
-        # With the change, which is made already.
-        write_all(connection)
-        return
-    for name in names:
-        values = _values(endpoint, name, known.get(name, _NOTHING).plus(change))
-        if name in known:
-            connection.execute(_UPDATE, {"of_endpoint": endpoint, "of_name": name, **values})
-        else:
-            connection.execute(_INSERT, {"endpoint": endpoint, "name": name, **values})
-
-
-def of_endpoint(connection: sa.Connection, endpoint: str) -> Amounts:
-    """What all requests of an endpoint come to."""
-    return _amounts_of(connection, endpoint, _ALL)
-
-
-def of_run(connection: sa.Connection, endpoint: str, run: str) -> Amounts:
-    """What the requests of one run come to."""
-    return _amounts_of(connection, endpoint, f"run:{run}")
+        known = _Counters()
+    if _ALL in known or not _has_others(connection, endpoint):
+        return Counted(endpoint, run, time, known, is_trusted=True)
+    return Counted(endpoint, run, time, sums(connection)[endpoint], is_trusted=False)
 
 
 def since(connection: sa.Connection, endpoint: str, day: datetime) -> Amounts:
@@ -167,21 +198,15 @@ def write_all(connection: sa.Connection) -> None:
 
 
 def _names(run: str, created_at: float) -> list[str]:
-    return [_ALL, f"run:{run}", _day(datetime.fromtimestamp(created_at, UTC))]
+    return [_ALL, _of_run(run), _day(datetime.fromtimestamp(created_at, UTC))]
+
+
+def _of_run(run: str) -> str:
+    return f"run:{run}"
 
 
 def _day(day: datetime) -> str:
     return f"day:{day:%Y-%m-%d}"
-
-
-def _amounts_of(connection: sa.Connection, endpoint: str, name: str) -> Amounts:
-    try:
-        known = _read(connection, _SELECT_SOME, endpoint, names=[name, _ALL])
-    except _Damage:
-        known = {}
-    if _ALL not in known and _has_others(connection, endpoint):
-        known = sums(connection)[endpoint]
-    return known.get(name, _NOTHING)
 
 
 def _has_others(connection: sa.Connection, endpoint: str) -> bool:

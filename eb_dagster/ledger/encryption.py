@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from eb_dagster.errors import ConfigError, LedgerError
 from eb_dagster.ledger.request_rows import newest_request
-from eb_dagster.ledger.schema import meta, replies
+from eb_dagster.ledger.schema import Facts, meta, replies
 
 VARIABLE: Final = "EB_DAGSTER_LEDGER_KEY"
 OLD_VARIABLE: Final = "EB_DAGSTER_LEDGER_KEY_OLD"
@@ -129,11 +129,10 @@ def note_key(
     connection.execute(sa.insert(meta), rows)
 
 
-def check_key(connection: sa.Connection, cipher: ReplyCipher, ledger_id: str) -> None:
+def check_key(facts: Facts, cipher: ReplyCipher, ledger_id: str) -> None:
     """Refuse to seal with a key that is no longer the noted one."""
-    stored = connection.execute(_SELECT_MARK).scalar()
     mark = cipher.mark(ledger_id)
-    if (None if stored is None else bytes(stored)) != mark:
+    if facts.get(_MARK) != mark:
         raise _wrong_key(mark)
 
 

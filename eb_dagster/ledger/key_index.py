@@ -58,6 +58,7 @@ _NONE: Final[Indices] = np.empty(0, dtype=np.int64)
 
 _column, _row, _header = requests.c, key_rows.c, headers.c
 _SELECT_LATE: Final = sa.select(sa.func.max(_column.late)).where(sa.text("late > 0"))
+_SELECT_REACHED: Final = sa.select(sa.func.max(_header.last)).where(_header.chain == "requests")
 _SELECT_ID: Final = sa.select(_column.id).where(_column.id == sa.bindparam("request"))
 _SELECT_HEADERS: Final = sa.select(headers)
 _SELECT_SOME_ROWS: Final = sa.select(key_rows).where(_row.id.in_(sa.bindparam("ids", expanding=True)))
@@ -100,6 +101,8 @@ class KeyIndex:
         self._database = database
         self._is_gapless = database.file is not None
         self._is_doubted = False
+        self._next_step = 0
+        """There is nothing to do before this request is there."""
 
     def find(self, connection: sa.Connection, keys: AnyKeys, *, after: int = 0) -> Hits:
         """The requests after that one in which keys may stand. Raises `LedgerError` if the ledger is an older copy."""
@@ -150,6 +153,9 @@ class KeyIndex:
         self, connection: sa.Connection, request_id: int, *, before: RequestKeys, after: RequestKeys
     ) -> None:
         """Take in that the keys of a request have changed. Part of the transaction that changes them."""
+        reached = connection.execute(_SELECT_REACHED).scalar()
+        if reached is None or request_id > reached:
+            return
         try:
             segments = _segments(connection)
             if request_id > _covered(connection, segments):
@@ -187,6 +193,10 @@ class KeyIndex:
         while self.grow():
             pass
 
+    def may_grow(self, request_id: int) -> bool:
+        """Whether there may be a step to take, now that this request is there."""
+        return self._is_doubted or request_id >= self._next_step
+
     def grow(self) -> bool:
         """Take one step, in a transaction of its own. Returns whether there was one to take."""
         with self._database.transaction(is_durable=False) as connection:
@@ -209,7 +219,8 @@ class KeyIndex:
     def _take_in(self, connection: sa.Connection, segments: Sequence[Segment], upto: int) -> bool:
         """Write a segment of the next requests, if they are ready."""
         newest = newest_request(connection)
-        if newest - upto < REQUESTS_A_SEGMENT:
+        self._next_step = upto + REQUESTS_A_SEGMENT
+        if newest < self._next_step:
             return False
         several: list[Entries] = []
         last, size, count = upto, 0, 0

@@ -27,7 +27,7 @@ from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 from eb_dagster.ledger import counters, schema
 from eb_dagster.ledger.budget import Budget, Limits, Short
 from eb_dagster.ledger.connection import Database, Unavailable
-from eb_dagster.ledger.counters import Amounts
+from eb_dagster.ledger.counters import Amounts, Counted
 from eb_dagster.ledger.encryption import ReplyCipher, note_key
 from eb_dagster.ledger.entries import (
     DECIDED,
@@ -54,6 +54,7 @@ from eb_dagster.ledger.reply_store import ReplyStore, StoredReply
 from eb_dagster.ledger.request_rows import (
     ANSWER_COLUMNS,
     IS_IN_FLIGHT,
+    Row,
     changed_keys,
     newest_request,
     outcomes_of,
@@ -79,11 +80,10 @@ _SELECT_REQUEST: Final = sa.select(
     _column.state,
     _column.asked,
     _column.asked_keys,
-    _column.run,
-    _column.endpoint,
-    _column.credits,
     _column.outcomes,
     _column.aliases,
+    *counters.COUNTED_COLUMNS,
+    sa.exists().where(schema.replies.c.request_id == _column.id).label("has_reply"),
 ).where(_column.id == sa.bindparam("request"))
 _SELECT_IN_DOUBT: Final = sa.select(*ANSWER_COLUMNS, _column.required).where(
     _column.state.in_(("in_doubt", "applied", "resolved", "purged"))
@@ -274,11 +274,13 @@ class Ledger:
             self._owner.hold()
         with wrong_types_as_damage("the table `requests`"), self.database.transaction() as connection:
             check_files(connection)
-            schema.check_not_moved(connection)
-            self.stored.check_key(connection)
+            facts = schema.read_facts(connection)
+            schema.check_not_moved(facts)
+            self.stored.check_key(facts)
+            now = self._clock()
             if not accept_clock:
-                self._check_clock(connection)
-            if list_version not in (None, self.suppression.version_in(connection)):
+                _check_clock(connection, now)
+            if list_version not in (None, self.suppression.version_by(facts)):
                 return Claim(None, 0, {}, is_outdated=True)
             if self._recent.may_tell(connection, keys, after=seen):
                 known, _ = look_up(
@@ -294,27 +296,30 @@ class Ledger:
                 news = known.news(run=run, resend=resend)
                 if news:
                     return Claim(None, 0, news)
-            room = self.budget.room_in(connection, run=run, limits=limits)
+            counted = self.budget.counted_in(connection, run=run, time=now)
+            room = self.budget.room_in(connection, counted, limits=limits, facts=facts)
             granted = min(len(keys), room.credits)
             if granted <= 0:
                 return Claim(None, 0, {}, room.short_of)
             if resend:
                 self._mark_resent(connection, keys[:granted], required=required)
-            request_id = self._insert_intent(connection, keys[:granted], run=run, required=required)
+                counted = self.budget.counted_in(connection, run=run, time=now)
+            request_id = self._insert_intent(connection, keys[:granted], required=required, counted=counted)
         return Claim(request_id, granted, {}, room=room.credits - granted)
 
-    def _insert_intent(self, connection: sa.Connection, keys: AnyKeys, *, run: str, required: int) -> int:
+    def _insert_intent(
+        self, connection: sa.Connection, keys: AnyKeys, *, required: int, counted: Counted
+    ) -> int:
         asked_keys = pack_keys(keys).tobytes()
-        created_at = self._clock()
         intent = {
             "endpoint": self.endpoint,
-            "run": run,
+            "run": counted.run,
             "owner": self._owner.name,
             "state": "intent",
             "required": required,
             "asked": len(keys),
             "at_risk": len(keys),
-            "created_at": created_at,
+            "created_at": counted.time,
             "outcomes_checksum": checksum(None),
             "asked_keys": asked_keys,
         }
@@ -322,8 +327,7 @@ class Ledger:
         (request_id,) = cast("tuple[int]", inserted)
         sum_of_keys = keys_checksum(request_id, self.endpoint, required, asked_keys)
         connection.execute(_UPDATE_REQUEST, {"request": request_id, "keys_checksum": sum_of_keys})
-        asked = Amounts(at_risk=len(keys))
-        counters.add(connection, asked, endpoint=self.endpoint, run=run, created_at=created_at)
+        counted.add(connection, Amounts(at_risk=len(keys)))
         return request_id
 
     def _mark_resent(self, connection: sa.Connection, keys: AnyKeys, *, required: int) -> None:
@@ -341,27 +345,19 @@ class Ledger:
                 outcomes["position"][resent] = RESENT
                 rewrite_outcomes(connection, row.id, outcomes, aliases=row.aliases)
 
-    def _check_clock(self, connection: sa.Connection) -> None:
-        newest = connection.execute(_SELECT_NEWEST_TIME).scalar()
-        if newest is not None and newest - self._clock() > FARTHEST_BEHIND:
-            raise ConfigError(
-                "this machine's clock is more than a day behind the newest request in the ledger, so no age and "
-                "no cap can be told by it. Set the clock; if it is right, choose accept_clock"
-            )
-
     def release(self, request_id: int, *, state: Literal["free", "refused"], note: str) -> None:
         """The request cost nothing: its questions may be asked again."""
         changes = {"state": state, "at_risk": 0, "note": note[:_LONGEST_NOTE]}
         with self.database.transaction() as connection:
-            _check_unanswered(connection, request_id)
-            update_request(connection, request_id, changes)
+            row = _check_unanswered(connection, request_id)
+            update_request(connection, request_id, changes, before=row)
 
     def doubt(self, request_id: int, *, http_status: int | None, note: str) -> None:
         """The request may have been paid for, and there is no answer."""
         changes = {"state": "in_doubt", "http_status": http_status, "note": note[:_LONGEST_NOTE]}
         with self.database.transaction() as connection:
-            asked = _check_unanswered(connection, request_id)
-            update_request(connection, request_id, {**changes, "at_risk": asked})
+            row = _check_unanswered(connection, request_id)
+            update_request(connection, request_id, {**changes, "at_risk": row.asked}, before=row)
 
     def record(
         self, request_id: int, *, http_status: int, encoding: str, complete: bool, body: bytes
@@ -382,8 +378,7 @@ class Ledger:
         answered_at = self._clock()
         with self.database.transaction() as connection:
             row = connection.execute(_SELECT_REQUEST, {"request": request_id}).one()
-            is_stored = self.stored.has(connection, request_id)
-            if not is_stored and row.state in ("intent", "in_doubt", "resolved"):
+            if not row.has_reply and row.state in ("intent", "in_doubt", "resolved"):
                 self.stored.insert_sealed(
                     connection, request_id, body=sealed, encoding=encoding, complete=complete
                 )
@@ -397,7 +392,7 @@ class Ledger:
                     "at_risk": row.asked,
                     "credits": 0,
                 }
-                update_request(connection, request_id, answered)
+                update_request(connection, request_id, answered, before=row)
             elif row.state != "answered":
                 # In that state it would be the same reply, whose commit was not confirmed the first time.
                 raise LedgerError(
@@ -445,8 +440,9 @@ class Ledger:
 
         is_noted = self.database.retry_while_unavailable(step)
         # The index only saves time. If there is no room for it, whoever claims next says so.
-        with contextlib.suppress(Unavailable):
-            self.index.grow()
+        if self.index.may_grow(request_id):
+            with contextlib.suppress(Unavailable):
+                self.index.grow()
         return is_noted
 
     def _apply(
@@ -484,6 +480,7 @@ class Ledger:
                 "credits": booked + count_contacts(outcomes),
                 "unreadable": unreadable,
             },
+            before=row,
         )
         asked_keys = cast("bytes", changes.get("asked_keys", row.asked_keys))
         self.index.follow(
@@ -570,18 +567,27 @@ def _without_rejected(connection: sa.Connection, aliases: Entries) -> Entries:
     return aliases[np.array(is_kept, dtype=np.bool_)]
 
 
+def _check_clock(connection: sa.Connection, now: float) -> None:
+    newest = connection.execute(_SELECT_NEWEST_TIME).scalar()
+    if newest is not None and newest - now > FARTHEST_BEHIND:
+        raise ConfigError(
+            "this machine's clock is more than a day behind the newest request in the ledger, so no age and "
+            "no cap can be told by it. Set the clock; if it is right, choose accept_clock"
+        )
+
+
 def _put_in_doubt(connection: sa.Connection, which: sa.ColumnElement[bool], *, note: str) -> int:
     # All that a request asks is at risk from its intent on, so what is counted stays the same.
     changes = sa.update(schema.requests).values(state="in_doubt", note=note)
     return connection.execute(changes.where(IS_IN_FLIGHT, which)).rowcount
 
 
-def _check_unanswered(connection: sa.Connection, request_id: int) -> int:
-    """Raise unless a request is in flight or in doubt. Returns how many identifiers it asks."""
+def _check_unanswered(connection: sa.Connection, request_id: int) -> Row:
+    """Raise unless a request is in flight or in doubt. Returns it."""
     row = connection.execute(_SELECT_REQUEST, {"request": request_id}).one_or_none()
     if row is None or row.state not in _UNANSWERED_STATES:
         raise _wrong_state(request_id)
-    return row.asked
+    return row
 
 
 def _wrong_state(request_id: int) -> LedgerError:

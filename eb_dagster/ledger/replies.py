@@ -93,11 +93,10 @@ def apply_reply(
     contacts of two people is told from what is one person's.
     """
     answers = _read_answers(ledger, stored, sent)
-    while True:
+    listed = ledger.suppression.last_read()
+    while (reading := _note(ledger, answers, listed)) is None:
         listed = ledger.suppression.current()
-        reading = _note(ledger, answers, listed)
-        if reading is not None:
-            return reading
+    return reading
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,14 @@ from eb_dagster.ledger.encryption import ReplyCipher, check_key
 from eb_dagster.ledger.entries import reply_checksum, unpack_keys
 from eb_dagster.ledger.kept_columns import drop_kept
 from eb_dagster.ledger.request_rows import Row
-from eb_dagster.ledger.schema import damaged, replies, requests, wrong_types_as_damage
+from eb_dagster.ledger.schema import (
+    Facts,
+    damaged,
+    read_facts,
+    replies,
+    requests,
+    wrong_types_as_damage,
+)
 
 _REPLIES_AT_ONCE: Final = 8
 _SELECT_REPLIES: Final = (
@@ -68,17 +75,13 @@ class ReplyStore:
         self._cipher = cipher
         self._ledger_id = ledger_id
 
-    def check_key(self, connection: sa.Connection) -> None:
+    def check_key(self, facts: Facts) -> None:
         """Refuse to go on if replies are sealed with another key by now."""
-        check_key(connection, self._cipher, self._ledger_id)
+        check_key(facts, self._cipher, self._ledger_id)
 
     def seal(self, body: bytes, encoding: str) -> tuple[bytes, str]:
         """Encrypt a body if there is a key. Returns it with its encoding."""
         return self._cipher.seal(body, encoding)
-
-    def has(self, connection: sa.Connection, request_id: int) -> bool:
-        """Whether the reply to this request is stored."""
-        return connection.execute(_SELECT_STORED, {"request": request_id}).scalar() is not None
 
     def insert_sealed(
         self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool
@@ -99,7 +102,7 @@ class ReplyStore:
         self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool
     ) -> None:
         """Replace a stored reply, and drop what was kept of the one before."""
-        self.check_key(connection)
+        self.check_key(read_facts(connection))
         drop_kept(connection, request_id)
         sealed, sealed_encoding = self.seal(body, encoding)
         connection.execute(
@@ -116,7 +119,7 @@ class ReplyStore:
     def find(self, request_id: int) -> StoredReply | None:
         """The stored reply to this request, if there is one."""
         with self._database.reading() as connection:
-            is_there = self.has(connection, request_id)
+            is_there = connection.execute(_SELECT_STORED, {"request": request_id}).scalar() is not None
         return next(self.read([request_id])) if is_there else None
 
     def read(self, request_ids: Iterable[int]) -> Iterator[StoredReply]:

@@ -45,14 +45,7 @@ _SELECT_NEWEST: Final = sa.select(sa.func.max(requests.c.id))
 # SQLite counts the ids that it has given.
 _SELECT_LAST_ID_OF_SQLITE: Final = sa.text("SELECT seq FROM sqlite_sequence WHERE name = 'requests'")
 _SELECT_FIXED: Final = sa.select(requests.c.endpoint, requests.c.required)
-_SELECT_COUNTED: Final = sa.select(
-    requests.c.endpoint,
-    requests.c.run,
-    requests.c.created_at,
-    requests.c.credits,
-    requests.c.at_risk,
-    requests.c.unreadable,
-).where(requests.c.id == sa.bindparam("request"))
+_SELECT_COUNTED: Final = sa.select(*counters.COUNTED_COLUMNS).where(requests.c.id == sa.bindparam("request"))
 _UPDATE_REQUEST: Final = sa.update(requests).where(requests.c.id == sa.bindparam("request"))
 
 
@@ -73,6 +66,7 @@ def rewrite_outcomes(
     *,
     aliases: bytes | None,
     changes: Mapping[str, object] = _NO_CHANGES,
+    before: Row | None = None,
 ) -> None:
     """Replace a request's outcomes and aliases, and with them what of it is at risk. `changes` are other columns."""
     blob = outcomes.tobytes()
@@ -87,22 +81,25 @@ def rewrite_outcomes(
             "at_risk": int((outcomes["position"] == IN_DOUBT).sum()),
             **changes,
         },
+        before=before,
     )
 
 
-def update_request(connection: sa.Connection, request_id: int, changes: Mapping[str, object]) -> None:
-    """Change columns of a request, and with them what is counted as spent and at risk."""
-    row = connection.execute(_SELECT_COUNTED, {"request": request_id}).one()
-    before = Amounts(row.credits, row.at_risk, row.unreadable)
+def update_request(
+    connection: sa.Connection, request_id: int, changes: Mapping[str, object], *, before: Row | None = None
+) -> None:
+    """Change columns of a request, and with them what is counted as spent and at risk.
+
+    `before` is the request with its `counters.COUNTED_COLUMNS`, where this transaction has read it already.
+    """
+    row = connection.execute(_SELECT_COUNTED, {"request": request_id}).one() if before is None else before
+    amounts = Amounts(row.credits, row.at_risk, row.unreadable)
     connection.execute(_UPDATE_REQUEST, {"request": request_id, **changes})
-    counted = {name: changes[name] for name in Amounts._fields if name in changes}
-    counters.add(
-        connection,
-        before._replace(**counted).minus(before),
-        endpoint=row.endpoint,
-        run=row.run,
-        created_at=row.created_at,
-    )
+    changed = {name: changes[name] for name in Amounts._fields if name in changes}
+    change = amounts._replace(**changed).minus(amounts)
+    if any(change):
+        counted = counters.read(connection, endpoint=row.endpoint, run=row.run, time=row.created_at)
+        counted.add(connection, change)
 
 
 def changed_keys(connection: sa.Connection, request_id: int, asked_keys: bytes) -> dict[str, object]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import uuid
-from collections.abc import Generator
-from typing import Final
+from collections.abc import Generator, Mapping
+from typing import Final, TypeAlias
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -23,6 +23,9 @@ APPLICATION_ID: Final = 0x65624C31
 MOVED: Final = "moved"
 INCOMPLETE: Final = "incomplete_copy"
 
+Facts: TypeAlias = Mapping[str, bytes]
+"""What stands in `meta`, by name."""
+
 metadata = sa.MetaData()
 
 
@@ -32,6 +35,7 @@ meta = sa.Table(
     sa.Column("name", sa.String(40), primary_key=True),
     sa.Column("value", sa.LargeBinary, nullable=False),
 )
+_SELECT_FACTS: Final = sa.select(meta.c.name, meta.c.value)
 _SELECT_FACT: Final = sa.select(meta.c.value).where(meta.c.name == sa.bindparam("fact"))
 pacer = sa.Table(
     "pacer",
@@ -191,7 +195,7 @@ def prepare(
     inspector = sa.inspect(connection)
     if not makes and not inspector.has_table("meta"):
         raise NoLedger("there is no ledger in that database yet: the first enrichment makes it")
-    facts = _read_facts(connection) if inspector.has_table("meta") else _create(connection)
+    facts = _read_known_facts(connection) if inspector.has_table("meta") else _create(connection)
     _check_version(int(facts["schema_version"]))
     if INCOMPLETE in facts:
         raise LedgerError(
@@ -206,9 +210,14 @@ def prepare(
     return facts["id"].decode(), facts["secret"]
 
 
-def _read_facts(connection: sa.Connection) -> dict[str, bytes]:
+def read_facts(connection: sa.Connection) -> Facts:
+    """All that stands in the table `meta`: a few rows."""
+    return {name: bytes(value) for name, value in connection.execute(_SELECT_FACTS)}
+
+
+def _read_known_facts(connection: sa.Connection) -> Facts:
     try:
-        facts = {row.name: bytes(row.value) for row in connection.execute(sa.select(meta))}
+        facts = read_facts(connection)
     except ProgrammingError:
         # The table has other columns than ours.
         raise foreign("the ledger's database") from None
@@ -231,9 +240,9 @@ def read_mark(connection: sa.Connection, name: str) -> bytes | None:
     return None if value is None else bytes(value)
 
 
-def check_not_moved(connection: sa.Connection) -> None:
+def check_not_moved(facts: Facts) -> None:
     """Refuse to go on with a ledger that was moved since it was opened."""
-    if read_mark(connection, MOVED) is not None:
+    if MOVED in facts:
         raise was_moved()
 
 
@@ -249,7 +258,7 @@ def create_tables(connection: sa.Connection) -> None:
         connection.exec_driver_sql(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
-def _create(connection: sa.Connection) -> dict[str, bytes]:
+def _create(connection: sa.Connection) -> Facts:
     create_tables(connection)
     ledger_id, secret = uuid.uuid4().hex.encode(), os.urandom(32)
     facts = {

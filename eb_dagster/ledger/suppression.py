@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger.connection import Database
-from eb_dagster.ledger.schema import meta, suppressed
+from eb_dagster.ledger.schema import Facts, meta, suppressed
 
 _VERSION: Final = "suppression_version"
 _SELECT_VERSION: Final = sa.select(meta.c.value).where(meta.c.name == _VERSION)
@@ -43,6 +43,10 @@ class Suppression:
             if self._newest is None or version != self._newest.version:
                 self._newest = SuppressionList(version, frozenset(_read_keys(connection)))
             return self._newest
+
+    def last_read(self) -> SuppressionList:
+        """The list as it was when it was last read: for what checks its version before it counts."""
+        return self._newest or self.current()
 
     def matching(
         self, identifiers: Iterable[Identifier], *, among: SuppressionList | None = None
@@ -83,6 +87,11 @@ class Suppression:
     def version_in(connection: sa.Connection) -> int:
         """The list's version, as this transaction sees it."""
         return int(connection.execute(_SELECT_VERSION).scalar() or b"0")
+
+    @staticmethod
+    def version_by(facts: Facts) -> int:
+        """The list's version, by what was read of the table `meta`."""
+        return int(facts.get(_VERSION, b"0"))
 
     def _count_change(self, connection: sa.Connection) -> None:
         version = self.version_in(connection) + 1

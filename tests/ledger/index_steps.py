@@ -81,7 +81,8 @@ def fill(ledger: Ledger, count: int, *, start: int = 0) -> None:
 
 def buy(ledger: Ledger, connection: sa.Connection, *asked: int, inside: tuple[int, ...]) -> None:
     keys = [ledger.key(email(number)) for number in asked]
-    request_id = ledger._insert_intent(connection, keys, run="r", required=0)
+    counted = ledger.budget.counted_in(connection, run="r", time=time.time())
+    request_id = ledger._insert_intent(connection, keys, required=0, counted=counted)
     update_request(connection, request_id, {"state": "answered", "answered_at": time.time()})
     ledger.stored.insert_sealed(connection, request_id, body=BODY, encoding="", complete=True)
     outcomes, aliases = what_came(ledger, request_id, *inside, asked=len(asked))

@@ -92,6 +92,7 @@ def test_resending_marks_only_what_is_sent_again(ledger):
     assert again.granted == 1
     assert known(ledger, JANE).standing == "in_flight"
     assert known(ledger, JOHN).standing == "in_doubt"
+    assert ledger.budget.spending().at_risk == 2
 
 
 def test_asking_again_under_more_conditions_does_not_settle_the_doubt(ledger):
