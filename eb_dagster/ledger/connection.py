@@ -27,6 +27,13 @@ REPLY_PATIENCE: Final = 600.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 5.0
 _ADVISORY_LOCK: Final = sa.text("SELECT pg_advisory_xact_lock(1162969172)")
+_MAY_PASS: Final = (
+    exc.OperationalError,
+    exc.InterfaceError,
+    exc.TimeoutError,
+    sqlite3.OperationalError,
+    sqlite3.InterfaceError,
+)
 _T = TypeVar("_T")
 
 
@@ -230,10 +237,10 @@ class Database:
 
     @contextlib.contextmanager
     def translated(self) -> Generator[None]:
-        """Turn errors of SQLAlchemy into ours."""
+        """Turn errors of SQLAlchemy, and of SQLite where a transaction begins, into ours."""
         try:
             yield
-        except exc.SQLAlchemyError as error:
+        except (exc.SQLAlchemyError, sqlite3.Error) as error:
             raise _translate(error) from None
 
     def retry_while_unavailable(self, step: Callable[[], _T]) -> _T:
@@ -293,9 +300,9 @@ class Database:
             raw.close()
 
 
-def _translate(error: exc.SQLAlchemyError) -> LedgerError:
-    original: Any = getattr(error, "orig", None)
-    may_pass = isinstance(error, exc.OperationalError | exc.InterfaceError | exc.TimeoutError)
+def _translate(error: exc.SQLAlchemyError | sqlite3.Error) -> LedgerError:
+    original: Any = error if isinstance(error, sqlite3.Error) else getattr(error, "orig", None)
+    may_pass = isinstance(error, _MAY_PASS)
     # A statement that SQLite cannot carry out, such as one about a table that is gone, will fail again.
     is_statement = getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_ERROR
     kind = Unavailable if may_pass and not is_statement else LedgerError

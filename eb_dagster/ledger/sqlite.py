@@ -10,7 +10,7 @@ import stat
 import time
 from collections.abc import Iterable
 from pathlib import Path, PurePath
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import sqlalchemy as sa
 
@@ -328,11 +328,13 @@ def _turn_wal_on(cursor: sqlite3.Cursor) -> str:
 def begin(connection: sa.Connection) -> None:
     """Begin a transaction: a read, or a write that is durable or may be undone by a power cut."""
     options = connection.get_execution_options()
+    # Past SQLAlchemy, which takes ten times as long for statements as short as these.
+    database = cast("sqlite3.Connection", connection.connection.dbapi_connection)
     if options.get("reading", False):
-        connection.exec_driver_sql("BEGIN")
+        database.execute("BEGIN").close()
         return
     # NORMAL leaves out the sync at the end; what is written stays in order.
     level = "FULL" if options.get("is_durable", True) else "NORMAL"
-    connection.exec_driver_sql(f"PRAGMA synchronous = {level}")
+    database.execute(f"PRAGMA synchronous = {level}").close()
     # Upgrading a read lock later can fail half-way, so a writer takes the write lock at once.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    database.execute("BEGIN IMMEDIATE").close()

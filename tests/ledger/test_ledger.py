@@ -170,15 +170,17 @@ def test_nothing_is_bought_on_a_clock_that_is_a_day_behind_the_ledger(where):
 def test_a_raw_reply_is_written_with_a_sync_and_nothing_less(ledger):
     from sqlalchemy import event
 
-    statements: list[str] = []
-    event.listen(
-        ledger.database.engine, "before_cursor_execute", lambda *told: statements.append(str(told[2]))
-    )
+    asking, full = ("PRAGMA synchronous", 2) if ledger.file else ("SHOW synchronous_commit", "on")
+    levels: list[object] = []
+
+    def note(_connection, cursor, statement, *_more) -> None:
+        if statement.startswith("INSERT INTO replies"):
+            levels.append(cursor.connection.execute(asking).fetchone()[0])
+
+    event.listen(ledger.database.engine, "before_cursor_execute", note)
     claimed = claim(ledger, JANE)
     ledger.record(claimed.request_id, http_status=200, encoding="", complete=True, body=b"raw")
-    (stored,) = [index for index, text in enumerate(statements) if text.startswith("INSERT INTO replies")]
-    levels = [text for text in statements[:stored] if "synchronous" in text]
-    assert levels[-1].endswith("synchronous = FULL" if ledger.file else "synchronous_commit = on")
+    assert levels == [full]
 
 
 def test_a_contact_that_is_too_old_is_no_news_to_a_claim_and_one_of_this_run_is(ledger):
