@@ -104,7 +104,9 @@ def unpack_aliases(blob: bytes | None) -> Entries:
 def count_contacts(outcomes: Entries) -> int:
     """How many contacts these outcomes lead to, which is what they cost."""
     positions = outcomes["position"]
-    return len(np.unique(positions[positions >= 0]))
+    found = np.sort(positions[positions >= 0])
+    # `np.unique` takes ten times as long.
+    return int(np.count_nonzero(found[1:] != found[:-1])) + bool(len(found))
 
 
 def checksum(*parts: bytes | None) -> int:
