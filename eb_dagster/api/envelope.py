@@ -31,7 +31,7 @@ from urllib.parse import quote_plus
 
 import msgspec
 
-from eb_dagster.identifiers.model import Identifier
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 
 PATH: Final = "/v1/bulk-enrich"
 CONTENT_TYPE: Final = "application/x-www-form-urlencoded"
@@ -72,24 +72,28 @@ def _pack_fields(names: frozenset[str]) -> int:
     return sum(RequiredField[name.upper()].value for name in names)
 
 
-def encode_form(identifiers: Sequence[Identifier], *, required_fields: Sequence[str]) -> bytes:
-    """The form as the vendor's Python sample sends it: two fields, each a JSON array as text."""
-    if not 1 <= len(identifiers) <= MOST_IDENTIFIERS:
+def encode_form(
+    kinds: Sequence[FieldType], values: Sequence[str], *, required_fields: Sequence[str]
+) -> bytes:
+    """The form as the vendor's Python sample sends it: two fields, each a JSON array as text.
+
+    It asks for identifiers of these kinds with these values.
+    """
+    if not 1 <= len(values) <= MOST_IDENTIFIERS:
         raise ValueError(f"a request asks 1 to {MOST_IDENTIFIERS} identifiers")
-    # What `json.dumps` gives for a list of dicts, at a third of the time.
-    questions = [
-        f'{{"field_type": "{identifier.field_type}", "value": {_as_json(identifier.value)}}}'
-        for identifier in identifiers
-    ]
-    query = ", ".join(questions)
-    required = [{"field_type": name} for name in required_fields]
-    fields = {"query_list": f"[{query}]", "required_fields": json.dumps(required)}
-    return b"&".join(
-        [name.encode() + b"=" + _quoted(value.encode("ascii")) for name, value in fields.items()]
-    )
+    # No JSON text holds a line's end of its own, so the quoted texts are between those.
+    texts = _quoted(_encode_lines(values)[1:-1].encode("ascii")).split(_QUOTED_LINE_END)
+    questions = [_QUOTED_QUESTIONS[kind] + text for kind, text in zip(kinds, texts, strict=True)]
+    required = json.dumps([{"field_type": name} for name in required_fields])
+    return b"".join([
+        b"query_list=%5B",
+        b"%7D%2C+".join(questions),
+        b"%7D%5D&required_fields=",
+        _quoted(required.encode("ascii")),
+    ])  # fmt: skip
 
 
-_as_json: Final = json.JSONEncoder().encode
+_encode_lines: Final = json.JSONEncoder(separators=("\n", ": ")).encode
 
 # The percent sign first, and the space, which becomes a plus, last.
 _QUOTED: Final = [
@@ -104,6 +108,13 @@ def _quoted(text: bytes) -> bytes:
     for char, quoted in _QUOTED:
         text = text.replace(char, quoted)
     return text
+
+
+_QUOTED_LINE_END: Final = _quoted(b"\n")
+_QUOTED_QUESTIONS: Final = {
+    kind: _quoted(f'{{"field_type": "{kind}", "value": '.encode()) for kind in FIELD_TYPES
+}
+"""By kind, how a question begins, up to its value."""
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
@@ -456,19 +467,18 @@ def counts_more(parsed: ParsedReply) -> bool:
     return parsed.records_enriched > len(contacts)
 
 
-def made_apart(identifiers: Sequence[Identifier]) -> list[bool]:
-    """Which of these can be told from those before them, whatever the API makes of them in its echo.
+def made_apart(kind: FieldType, values: Sequence[str]) -> list[bool]:
+    """Which identifiers of one kind can be told from those before them, whatever the API makes of them in its echo.
 
     `p+tag@firm.com` that comes back as `p@firm.com` proves nothing if that was asked, too.
     """
-    if len(set(map(_shortest_echo, identifiers))) == len(identifiers):
-        return [True] * len(identifiers)
-    asked: set[tuple[str, str]] = set()
-    possible_echoes: set[tuple[str, str]] = set()
+    if _are_clearly_apart(kind, values):
+        return [True] * len(values)
+    asked: set[str] = set()
+    possible_echoes: set[str] = set()
     apart: list[bool] = []
-    for identifier in identifiers:
-        kind, own = identifier.field_type, (identifier.field_type, identifier.value)
-        echoes = {(kind, text) for text in _possible_echoes(identifier)} - {own}
+    for own in values:
+        echoes = _possible_echoes(kind, own) - {own}
         is_apart = own not in possible_echoes and asked.isdisjoint(echoes)
         apart.append(is_apart)
         if is_apart:
@@ -477,35 +487,39 @@ def made_apart(identifiers: Sequence[Identifier]) -> list[bool]:
     return apart
 
 
-def _shortest_echo(identifier: Identifier) -> tuple[str, str]:
-    """What all possible echoes of an identifier have in common. Where these differ, no two echoes are alike."""
-    text = identifier.value
-    if identifier.field_type == "email":
-        local, _, domain = text.rpartition("@")
-        return (
-            "email",
-            f"{local.partition('+')[0].replace('.', '')}@{domain.replace('googlemail.', 'gmail.')}",
-        )
-    if identifier.field_type == "phone":
-        return "phone", text[-4:]
-    return "social_profile", _without_accents(text).replace(".", "")
+# Up to the last @ of a line.
+_TAG: Final = re.compile(r"\+.*@")
 
 
-def _possible_echoes(identifier: Identifier) -> set[str]:
+def _are_clearly_apart(kind: FieldType, values: Sequence[str]) -> bool:
+    """Whether all of these differ in what their possible echoes have in common. In bulk, and so many times as fast."""
+    if kind == "phone":
+        return {echo for phone in values for echo in _shorter_numbers(phone)}.isdisjoint(values)
+    text = "\n".join(values).replace(".", "").replace("googlemail", "gmail")
+    text = _TAG.sub("@", text) if kind == "email" else _without_accents(text)
+    in_common = text.split("\n")
+    return len(set(in_common)) == len(in_common) == len(values)
+
+
+def _possible_echoes(kind: FieldType, text: str) -> set[str]:
     """An address without its tag or dots, a phone without its country, a profile without its accents."""
-    text = identifier.value
-    if identifier.field_type == "email":
+    if kind == "email":
         return _possible_addresses(text)
-    if identifier.field_type == "phone":
-        return _possible_numbers(text)
+    if kind == "phone":
+        return set(_shorter_numbers(text))
     plain = _without_accents(text)
     return {plain, plain.replace(".", "")}
 
 
-def _possible_numbers(phone: str) -> set[str]:
-    # Mobile and trunk digits that some countries write, and some leave out.
-    shorter = {phone.replace(prefix, prefix[:-1], 1) for prefix in ("+549", "+390")}
-    return shorter | {f"+{phone[length + 1 :]}" for length in (1, 2, 3)}
+# Mobile and trunk digits that some countries write, and some leave out.
+_SHORTER_PREFIXES: Final = {"+549": "+54", "+390": "+39"}
+
+
+def _shorter_numbers(phone: str) -> list[str]:
+    shorter = [f"+{phone[2:]}", f"+{phone[3:]}", f"+{phone[4:]}"]
+    if prefix := _SHORTER_PREFIXES.get(phone[:4]):
+        shorter.append(prefix + phone[4:])
+    return shorter
 
 
 def _without_accents(text: str) -> str:

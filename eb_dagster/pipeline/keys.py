@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from eb_dagster.contacts.flatten import Flattened
-from eb_dagster.identifiers.model import Identifier
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.identifiers.offers import Numbers
 from eb_dagster.ledger.entries import KEY_BYTES
 from eb_dagster.pipeline.offers import KeyedOffers, identifiers_of
@@ -128,9 +128,18 @@ class KeySlots:
         """The canonical values of these keys; None for -1."""
         return self._values[slots].tolist()
 
+    def kinds(self, slots: Numbers) -> list[FieldType]:
+        """The kinds of these keys."""
+        codes: list[int] = self.table["kind"][slots].tolist()
+        return [FIELD_TYPES[code] for code in codes]
+
+    def texts(self, slots: Numbers) -> list[str]:
+        """The canonical values of these keys, all of which are there."""
+        return self._values[slots].tolist()
+
     def identifiers(self, slots: Numbers) -> list[Identifier]:
         """The identifiers in these slots."""
-        return identifiers_of(self.table["kind"][slots], self._values[slots].tolist())
+        return identifiers_of(self.table["kind"][slots], self.texts(slots))
 
     def used(self) -> Numbers:
         """All slots that are in use."""

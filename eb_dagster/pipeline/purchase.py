@@ -18,7 +18,7 @@ from eb_dagster.api.envelope import FAILED, IN_DOUBT, MISSED, made_apart, pack_f
 from eb_dagster.api.outcome import is_free_by_status
 from eb_dagster.api.rate_limit import Pacer
 from eb_dagster.errors import Busy, ConfigError, LedgerError, OutcomeUnknown, counted
-from eb_dagster.identifiers.model import FieldType, Identifier
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.identifiers.offers import KIND_CODES, Numbers
 from eb_dagster.ledger.budget import Limits, Short
 from eb_dagster.ledger.entries import FORGOTTEN, Keys
@@ -261,7 +261,10 @@ class Purchase:
 
     def _split_off_similar(self, slots: Numbers) -> Numbers:
         """The questions whose echoes cannot be confused. The others go back, into a later request."""
-        are_apart = np.array(made_apart(self._window.slots.identifiers(slots)), dtype=np.bool_)
+        are_apart = np.zeros(len(slots), dtype=np.bool_)
+        for code, kind in enumerate(FIELD_TYPES):
+            is_of_kind = self._window.slots.table["kind"][slots] == code
+            are_apart[is_of_kind] = made_apart(kind, self._window.slots.texts(slots[is_of_kind]))
         if not are_apart.all():
             self._window.put_back(slots[~are_apart])
         return slots[are_apart]
@@ -327,8 +330,8 @@ class Purchase:
         asked = slots[: claim.granted]
         table["state"][asked] = State.ASKED
         self._pacer.sent()
-        identifiers = self._window.slots.identifiers(asked)
-        self._sender.send(Request(claim.request_id, asked, identifiers, attempt, due, self._list_version))
+        kinds, values = self._window.slots.kinds(asked), self._window.slots.texts(asked)
+        self._sender.send(Request(claim.request_id, asked, kinds, values, attempt, due, self._list_version))
         self._report.requests += 1
         return True
 

@@ -17,7 +17,7 @@ from eb_dagster.api.client import Client, NoReply, Reply
 from eb_dagster.api.envelope import encode_form
 from eb_dagster.api.outcome import Verdict, judge
 from eb_dagster.errors import EnrichError, Refused
-from eb_dagster.identifiers.model import Identifier
+from eb_dagster.identifiers.model import FieldType
 from eb_dagster.identifiers.offers import Numbers
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import Reading, apply_reply, compress
@@ -33,7 +33,9 @@ class Request:
     request_id: int
     slots: Numbers = field(repr=False)
     """The slots of the questions in the window of open rows."""
-    identifiers: list[Identifier] = field(repr=False)
+    kinds: list[FieldType] = field(repr=False)
+    values: list[str] = field(repr=False)
+    """What is asked, in canonical form."""
     attempt: int
     """How many times these questions were sent before, in vain."""
     due: float
@@ -110,7 +112,7 @@ class Sender:
         # request all the same, and a thread that it has may still send it.
         self._pool.submit(self._exchange, request)
         self.in_flight += 1
-        self.credits_in_flight += len(request.identifiers)
+        self.credits_in_flight += len(request.values)
 
     def take(self, *, seconds: float) -> Sent | None:
         """What came of a request, waiting for up to so many seconds; None if none is done."""
@@ -119,7 +121,7 @@ class Sender:
         except queue.Empty:
             return None
         self.in_flight -= 1
-        self.credits_in_flight -= len(done.request.identifiers)
+        self.credits_in_flight -= len(done.request.values)
         return done
 
     def close(self) -> None:
@@ -145,7 +147,8 @@ class Sender:
         self._done.put(done)
 
     def _send(self, request: Request) -> Answered | NotAnswered:
-        form = encode_form(request.identifiers, required_fields=self._settings.required_fields)
+        required_fields = self._settings.required_fields
+        form = encode_form(request.kinds, request.values, required_fields=required_fields)
         sent_at = time.time()
         try:
             outcome = self._client.send(form)
@@ -189,7 +192,7 @@ class Sender:
             complete=reply.complete,
             body=body,
         )
-        sent = {identifier.value: index for index, identifier in enumerate(request.identifiers)}
+        sent = dict(zip(request.values, range(len(request.values)), strict=True))
         return self._reader.submit(apply_reply, self._ledger, stored, sent=sent).result()
 
 

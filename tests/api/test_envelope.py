@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eb_dagster.api import envelope
 from eb_dagster.api.envelope import (
     IN_DOUBT,
     MISSED,
@@ -12,10 +13,11 @@ from eb_dagster.api.envelope import (
     align,
     encode_form,
     encode_reply,
+    made_apart,
     parse_reply,
     tells_of_contacts,
 )
-from eb_dagster.identifiers.model import Identifier
+from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 
 
 def body(*entries: dict) -> bytes:
@@ -33,23 +35,58 @@ def aligned(raw: bytes, *asked: str, complete: bool = True) -> tuple[int, ...]:
 
 
 def test_the_form_is_the_vendors():
-    form = parse_qs(encode_form([Identifier("email", "a@b.example")], required_fields=["phone"]).decode())
+    form = parse_qs(encode_form(["email"], ["a@b.example"], required_fields=["phone"]).decode())
     assert json.loads(form["query_list"][0]) == [{"field_type": "email", "value": "a@b.example"}]
     assert json.loads(form["required_fields"][0]) == [{"field_type": "phone"}]
 
 
-@given(st.lists(st.text(min_size=1), min_size=1, max_size=5))
-def test_the_form_is_encoded_as_the_standard_library_does(values):
-    values = [*values, "".join(map(chr, range(128)))]
-    form = encode_form([Identifier("email", value) for value in values], required_fields=["phone"])
-    query = json.dumps([{"field_type": "email", "value": value} for value in values])
+@given(st.lists(st.tuples(st.sampled_from(FIELD_TYPES), st.text(min_size=1)), min_size=1, max_size=5))
+def test_the_form_is_encoded_as_the_standard_library_does(asked):
+    kinds, values = zip(*asked, ("email", "".join(map(chr, range(128)))), strict=True)
+    form = encode_form(kinds, values, required_fields=["phone"])
+    questions = zip(kinds, values, strict=True)
+    query = json.dumps([{"field_type": kind, "value": value} for kind, value in questions])
     required = json.dumps([{"field_type": "phone"}])
     assert form.decode() == urlencode({"query_list": query, "required_fields": required})
 
 
 def test_more_than_a_thousand_is_never_encoded():
+    kinds: list[FieldType] = ["email"] * 1001
     with pytest.raises(ValueError, match="1000"):
-        encode_form([Identifier("email", "a@b.example")] * 1001, required_fields=[])
+        encode_form(kinds, ["a@b.example"] * 1001, required_fields=[])
+
+
+def told_apart_one_by_one(kind: FieldType, values: list[str]) -> list[bool]:
+    """Of those before it, none may come back as an identifier does, nor it as one of them."""
+    apart: list[str] = []
+    told: list[bool] = []
+    for value in values:
+        own = envelope._possible_echoes(kind, value)
+        is_apart = not any(
+            value == other or value in envelope._possible_echoes(kind, other) or other in own
+            for other in apart
+        )
+        apart += [value] * is_apart
+        told.append(is_apart)
+    return told
+
+
+# Few characters, so that many of them are alike.
+local_parts = st.text("ab.+é@", min_size=1, max_size=5)
+domains = st.sampled_from(["gmail.com", "googlemail.com", "a.b", "ab", "a+b"])
+profiles = st.builds("linkedin.com/in/{}".format, st.text("aeé.\u0301", min_size=1, max_size=4))
+values_of = {
+    "email": st.builds("{}@{}".format, local_parts, domains),
+    "phone": st.builds("+{}".format, st.from_regex(r"(549|54|390|39|1)?[12]{3,5}", fullmatch=True)),
+    "social_profile": profiles,
+}
+
+
+@pytest.mark.parametrize("kind", FIELD_TYPES)
+@given(data=st.data())
+def test_what_is_told_apart_in_bulk_is_what_is_told_apart_one_by_one(kind, data):
+    values = data.draw(st.lists(values_of[kind], unique=True, max_size=6))
+    assert made_apart(kind, values) == told_apart_one_by_one(kind, values)
 
 
 def test_answers_are_matched_by_echo():
