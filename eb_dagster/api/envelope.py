@@ -26,6 +26,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from enum import IntFlag
 from functools import cache
+from types import MappingProxyType
 from typing import Final, TypeGuard
 from urllib.parse import quote_plus
 
@@ -395,15 +396,23 @@ def _do_agree(records: Sequence[Record], positions: Sequence[int]) -> bool:
 
 
 def align(
-    parsed: ParsedReply, *, asked: int, find: Callable[[str], Collection[int]], complete: bool
+    parsed: ParsedReply,
+    *,
+    asked: int,
+    find: Callable[[str], Collection[int]],
+    complete: bool,
+    sent: Mapping[str, int] = MappingProxyType({}),
 ) -> Alignment:
     """Match records to questions by what they echo, never by where they stand.
 
-    `find` gives the questions that an echo may mean: it is a proof if that is exactly one. `complete` is
-    false when the reply broke off: what is missing from it is then in doubt rather than unreadable.
+    `sent` are the questions by the values that were sent, as far as these are known. `find` gives the questions that
+    any other echo may mean: it is a proof if that is exactly one. `complete` is false when the reply broke off: what
+    is missing from it is then in doubt rather than unreadable.
     """
     records = parsed.records
-    positions, is_unclear, extra = _positions_by_question(records, find)
+    if (answers := _answers_to_each(records, sent, asked)) is not None:
+        return Alignment(answers, 0)
+    positions, is_unclear, extra = _positions_by_question(records, find, sent)
     # Something is there that may answer what is not answered otherwise.
     is_unclear = is_unclear or (complete and not parsed.whole)
     outcomes: dict[int, int] = {}
@@ -422,15 +431,33 @@ def align(
     return Alignment(tuple([outcomes.get(question, absent) for question in range(asked)]), extra)
 
 
+def _answers_to_each(
+    records: Sequence[Record], sent: Mapping[str, int], asked: int
+) -> tuple[int, ...] | None:
+    """The outcomes of a reply that echoes each value that was sent once, in whatever order; None for any other.
+
+    Nearly every reply is such a one, and nothing in it is left to be proven.
+    """
+    questions = [sent.get(record.echo or "") for record in records]
+    if not len(records) == len(set(questions)) == asked or None in questions:
+        return None
+    outcomes = [UNREADABLE] * asked
+    for position, (question, record) in enumerate(zip(questions, records, strict=True)):
+        if question is not None:
+            outcomes[question] = _outcome(record, position)
+    return tuple(outcomes)
+
+
 def _positions_by_question(
-    records: Sequence[Record], find: Callable[[str], Collection[int]]
+    records: Sequence[Record], find: Callable[[str], Collection[int]], sent: Mapping[str, int]
 ) -> tuple[dict[int, list[int]], bool, int]:
     """Where the records of each question stand; whether some may be of any, and how many are of none."""
     positions: dict[int, list[int]] = {}
     is_unclear = False
     extra = 0
     for position, record in enumerate(records):
-        questions = None if record.echo is None else find(record.echo)
+        echo = record.echo
+        questions = None if echo is None else (sent[echo],) if echo in sent else find(echo)
         if questions is None or len(questions) > 1:
             is_unclear = True
         elif questions:

@@ -1,25 +1,17 @@
-"""A contact: in the vendor's plain shape, and by column."""
+"""A contact, in the vendor's plain shape."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeAlias, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from eb_dagster.api.envelope import REQUIRED_FIELDS, RequiredField, pack_fields
-from eb_dagster.contacts.schema import CONTACT_COLUMNS
 from eb_dagster.identifiers.model import FieldType
 
 Text: TypeAlias = str | None
 Json: TypeAlias = bytes | None
 """UTF-8."""
-
-_EMAIL: Final = RequiredField.EMAIL.value
-_WORK_EMAIL: Final = RequiredField.WORK_EMAIL.value
-_PERSONAL_EMAIL: Final = RequiredField.PERSONAL_EMAIL.value
-_PHONE: Final = RequiredField.PHONE.value
-_SOCIAL_PROFILE: Final = RequiredField.SOCIAL_PROFILE.value
 
 
 # The plain shape: the keys and types that nearly every contact has.
@@ -105,87 +97,60 @@ class OpenContact(PlainContact, gc=False, forbid_unknown_fields=False):
     """The plain shape, with other keys beside those that are known."""
 
 
-# By column
+class Contact(_Unprinted, gc=False):
+    """A contact: in the plain shape, and beside it what that cannot hold."""
 
-ContactValues: TypeAlias = Any
-"""What `new_values` makes."""
-
-FILLED_COLUMNS: Final = tuple(column.name for column in CONTACT_COLUMNS if not column.networks)
-"""The columns but those of single networks."""
-VALUE_NAMES: Final = (*FILLED_COLUMNS, *(column.name for column in CONTACT_COLUMNS if column.networks))
-"""All columns, in the order of what `new_values` takes."""
-
-new_values: Final[Callable[..., ContactValues]] = msgspec.defstruct(
-    "ContactValues",
-    [(name, object, None) for name in VALUE_NAMES],
-    bases=(_Unprinted,),
-    gc=False,
-)
-"""Makes an object with an attribute for each of `VALUE_NAMES`.
-
-It is no tuple and no dict: Python's collector of cycles would walk through all of them, over and over.
-"""
-
-
-class Contact(msgspec.Struct, frozen=True, gc=False):
-    """A contact by column. Its repr shows no person."""
-
-    values: ContactValues
-    """Columns of JSON are bytes of UTF-8."""
+    plain: PlainContact
+    """Its lists that stay JSON are not looked at any more."""
+    education: Json = None
+    experiences: Json = None
+    school_name: Text = None
+    other: Json = None
+    """What no column takes."""
+    current_emails: Sequence[str] = ()
+    """All that are current, where these are more than the plain shape has room for."""
     unknown_keys: tuple[str, ...] = ()
     """The paths of keys that no column knows, without values."""
     drift: tuple[str, ...] = ()
     """The paths whose value had a type that no column could take; the value is in `other`."""
 
     @property
-    def fields(self) -> int:
-        """Which of the API's required fields it has, as the bits of `RequiredField`."""
-        values = self.values
-        held = _EMAIL if values.emails else 0
-        if values.work_email:
-            held |= _WORK_EMAIL
-        if values.personal_email:
-            held |= _PERSONAL_EMAIL
-        if values.phones:
-            held |= _PHONE
-        if values.social_profiles:
-            held |= _SOCIAL_PROFILE
-        return held
+    def emails(self) -> list[str]:
+        """Every distinct address, the current ones first."""
+        plain = self.plain
+        emails = dict.fromkeys((*self.current_emails, plain.current_work_email, plain.current_personal_email))
+        # Loops are faster here than one more tuple.
+        for address in plain.work_emails or ():
+            emails[address] = None
+        for address in plain.personal_emails or ():
+            emails[address] = None
+        for address in plain.emails or ():
+            emails[address] = None
+        return [*filter(None, emails)]
 
     @property
-    def held(self) -> frozenset[str]:
-        """Which of the API's required fields it has, by name."""
-        return frozenset(name for name in REQUIRED_FIELDS if self.fields & pack_fields([name]))
+    def phones(self) -> list[str]:
+        """Every distinct number."""
+        phones = self.plain.phone_numbers
+        return [*filter(None, {phone.number: None for phone in phones})] if phones else []
+
+    @property
+    def profiles(self) -> list[Profile]:
+        """Every profile that says something."""
+        profiles = self.plain.social_profiles
+        return [profile for profile in profiles if profile.url or profile.network] if profiles else []
 
     @property
     def texts(self) -> Mapping[FieldType, Sequence[str]]:
-        """Who the contact says it is, by kind: each distinct text as it came, profiles first."""
-        values = self.values
+        """Who the contact says it is, by kind: each text as it came, profiles first."""
         return {
-            "social_profile": [profile.url for profile in values.social_profiles or () if profile.url],
-            "email": values.emails or (),
-            "phone": values.phones or (),
+            "social_profile": [profile.url for profile in self.profiles if profile.url],
+            "email": self.emails,
+            "phone": self.phones,
         }
 
-    @property
-    def contents(self) -> str:
-        """All values as one text, the same for equal contacts, whichever release read them."""
-        values = (getattr(self.values, column.name) for column in CONTACT_COLUMNS)
-        return repr(tuple(map(_as_kept, values)))
-
     def __repr__(self) -> str:
-        return f"Contact(held={sorted(self.held)}, unknown_keys={self.unknown_keys}, drift={self.drift})"
+        return f"Contact(unknown_keys={self.unknown_keys}, drift={self.drift})"
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
-        return [("held", self.held), ("unknown_keys", self.unknown_keys), ("drift", self.drift)]
-
-
-def _as_kept(value: object) -> object:
-    """A value as ledgers know its text: it tells whether two contacts are one person's."""
-    if isinstance(value, bytes):
-        return value.decode()
-    if isinstance(value, Profile):
-        return value.network, value.url
-    if isinstance(value, tuple):
-        return tuple(map(_as_kept, cast("tuple[object, ...]", value)))
-    return value
+        return [("unknown_keys", self.unknown_keys), ("drift", self.drift)]

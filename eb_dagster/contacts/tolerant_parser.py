@@ -14,7 +14,6 @@ import msgspec
 
 from eb_dagster.contacts.contact import (
     Contact,
-    ContactValues,
     Employment,
     Job,
     Location,
@@ -22,12 +21,10 @@ from eb_dagster.contacts.contact import (
     PlainContact,
     Profile,
     Text,
-    new_values,
 )
 from eb_dagster.contacts.damaged_json import decode_damaged, dump_damaged
 from eb_dagster.contacts.parser import (
     NOT_PLAIN,
-    columns_of,
     decode_sections,
     dump_json,
     first_school,
@@ -61,8 +58,7 @@ def read_odd_contact(raw: bytes) -> Contact:
         return _OddContact(dump_damaged, drift=damage).read(value)
     except RecursionError:
         text = raw.decode("utf-8", "replace")
-        values = new_values(other=text.encode())
-        return Contact(values, drift=("too_deep",))
+        return Contact(PlainContact(), other=text.encode(), drift=("too_deep",))
 
 
 # The names under which an entry that is an object may have its text.
@@ -89,15 +85,16 @@ class _OddContact:
     def read(self, value: object) -> Contact:
         contact = _only_entry(value)
         if _is_object(contact):
-            values = self._read_object(contact)
+            read = self._read_object(contact)
         elif value is not None:
             self._drift["contact"] = None
-            values = new_values(other=None if is_empty(value) else self._dump(value))
+            read = Contact(PlainContact(), other=None if is_empty(value) else self._dump(value))
         else:
-            values = new_values()
-        return Contact(values, tuple(self._unknown_keys), tuple(self._drift))
+            read = Contact(PlainContact())
+        read.unknown_keys, read.drift = tuple(self._unknown_keys), tuple(self._drift)
+        return read
 
-    def _read_object(self, contact: Object) -> ContactValues:
+    def _read_object(self, contact: Object) -> Contact:
         plain = PlainContact(**self._take_texts(contact, _TEXT_KEYS[PlainContact], ""))
         current_emails = self._take_emails(contact, plain)
         phones = self._take_list(contact, "phone_numbers", _PHONE_NAMES)
@@ -108,17 +105,14 @@ class _OddContact:
         education, school_name = self._take_json(contact, "education")
         experiences, _ = self._take_json(contact, "experiences")
         self._note_unknown_keys(contact, PlainContact, "")
-        values = columns_of(
+        return Contact(
             plain,
             education=education,
-            school_name=school_name,
             experiences=experiences,
+            school_name=school_name,
             other=self._dump(contact, is_sorted=True) if contact else None,
+            current_emails=current_emails,
         )
-        if len(current_emails) > 1:
-            # All of the current ones come first, of which the plain shape has only one of each kind.
-            values.emails = tuple(dict.fromkeys([*current_emails, *values.emails]))
-        return values
 
     def _take_emails(self, contact: Object, plain: PlainContact) -> list[str]:
         """Returns the current addresses."""

@@ -8,12 +8,13 @@ These are made from buffers instead, where pandas is not loaded. Nulls are None.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 Array: TypeAlias = pa.Array
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
@@ -25,20 +26,11 @@ def text_array(texts: Sequence[str | None], type: pa.DataType | None = None) -> 
     return bytes_array_from_buffers(encoded, type or pa.string())
 
 
-def text_arrays(columns: Sequence[Sequence[str | None]]) -> list[Array]:
-    """Columns of text. Made for many at a time; a blank text may come out as null."""
-    if _is_pandas_loaded():
-        return [pa.array(column, pa.string()) for column in columns]
-    return text_arrays_from_buffers(columns)
-
-
-def text_arrays_from_buffers(columns: Sequence[Sequence[str | None]]) -> list[Array]:
-    """As `text_arrays`, in any process; what is blank is null."""
+def text_arrays(columns: Sequence[Sequence[str]]) -> list[Array]:
+    """Columns of text; what is blank is null. Made for many at a time."""
     # Each text ends in a byte that occurs in hardly any, so that one pass finds where all of them end. Columns are
     # encoded one by one, because one text that is not ASCII makes all that it is joined with ten times as slow.
-    joined = b"\0".join(
-        [*("\0".join([text or "" for text in column]).encode() for column in columns if column), b""]
-    )
+    joined = b"\0".join([*("\0".join(column).encode() for column in columns if column), b""])
     ends = np.flatnonzero(np.frombuffer(joined, np.uint8) == 0)
     count = sum(map(len, columns))
     if len(ends) != count or len(joined) > np.iinfo(np.int32).max:
@@ -58,6 +50,12 @@ def text_arrays_from_buffers(columns: Sequence[Sequence[str | None]]) -> list[Ar
     return arrays
 
 
+def with_texts(column: Array, where: Array, texts: Iterable[str | None]) -> Array:
+    """The column with these texts, one after the other, where the flags say so. What is blank is null."""
+    (replacements,) = text_arrays([[text or "" for text in texts]])
+    return pc.replace_with_mask(column, where, replacements) if len(replacements) else column
+
+
 def bytes_array(values: Sequence[bytes | None], type: pa.DataType | None = None) -> Array:  # noqa: A002
     """A column of bytes; of text, if the type says so and the caller knows that it is UTF-8."""
     if _is_pandas_loaded():
@@ -68,16 +66,13 @@ def bytes_array(values: Sequence[bytes | None], type: pa.DataType | None = None)
 
 def bytes_array_from_buffers(values: Sequence[bytes | None], type: pa.DataType) -> Array:  # noqa: A002
     """As `bytes_array`, in any process."""
-    is_there = np.fromiter((value is not None for value in values), np.bool_, len(values))
+    is_there = np.array([value is not None for value in values], dtype=np.bool_)
     valid, nulls = _validity(is_there)
     is_large = pa.types.is_large_string(type) or pa.types.is_large_binary(type)
-    offsets = _offsets([len(value or b"") for value in values], np.dtype(np.int64 if is_large else np.int32))
-    # Arrow's own memory: it is used again, where Python gives back and asks for megabytes each time.
-    data = pa.allocate_buffer(int(offsets[-1]))
-    view = memoryview(data).cast("B")
-    for value, start, end in zip(values, offsets[:-1].tolist(), offsets[1:].tolist(), strict=True):
-        if value:
-            view[start:end] = value
+    given = [value or b"" for value in values]
+    lengths = np.fromiter(map(len, given), np.int64, len(given))
+    offsets = _offsets(lengths, np.dtype(np.int64 if is_large else np.int32))
+    data = pa.py_buffer(b"".join(given))
     return pa.Array.from_buffers(type, len(values), [valid, pa.py_buffer(offsets), data], nulls)
 
 
@@ -121,20 +116,20 @@ def number_scalar(number: int) -> pa.Scalar:
 
 
 def numbers_in(numbers: Array) -> npt.NDArray[np.int64]:
-    """A column of 32-bit numbers; -1 for a null. `to_numpy` would import pandas."""
-    if not len(numbers):
-        return np.zeros(0, dtype=np.int64)
-    filled = numbers.fill_null(number_scalar(-1))
-    values = np.frombuffer(_content(filled), dtype=np.int32)
-    return values[filled.offset : filled.offset + len(filled)].astype(np.int64)
+    """A column of whole numbers; -1 for a null. `to_numpy` would import pandas."""
+    if numbers.null_count:
+        numbers = numbers.fill_null(number_scalar(-1))
+    values = np.frombuffer(_content(numbers), dtype=f"i{numbers.type.bit_width // 8}")
+    return values[numbers.offset : numbers.offset + len(numbers)].astype(np.int64)
 
 
 def flags_in(flags: Array) -> Mask:
     """The values of a column of booleans; False for a null. `to_numpy` would import pandas."""
-    filled = flags.fill_null(flag_array([False])[0])
-    bits = np.frombuffer(_content(filled), dtype=np.uint8)
-    end = filled.offset + len(filled)
-    return np.unpackbits(bits, count=end, bitorder="little")[filled.offset :].astype(np.bool_)
+    if flags.null_count:
+        flags = flags.fill_null(flag_array([False])[0])
+    bits = np.frombuffer(_content(flags), dtype=np.uint8)
+    end = flags.offset + len(flags)
+    return np.unpackbits(bits, count=end, bitorder="little")[flags.offset :].astype(np.bool_)
 
 
 def fixed_bytes_in(values: Array) -> npt.NDArray[np.void]:

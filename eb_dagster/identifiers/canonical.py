@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from eb_dagster.identifiers.characters import CONTROL, LOST, WRAPPING, narrow
 from eb_dagster.identifiers.kinds import KINDS
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier, Kind, NotAnIdentifier
+
+if TYPE_CHECKING:
+    # Arrow is imported with the first table.
+    from eb_dagster.identifiers.arrays import Array
 
 MAX_CELL_LENGTH: Final = 8192
 """A longer text is refused before anything works through it."""
@@ -55,17 +59,27 @@ def _check_length(kind: Kind, text: str, most: int) -> None:
 def plain_forms(field_type: FieldType, texts: Sequence[str]) -> list[str | None]:
     """The canonical value of each text that is plainly an identifier; None where `canonical` has to tell."""
     kind = KINDS[field_type]
-    if kind.plain_forms is not None:
-        return kind.plain_forms(texts)
-    return [kind.plain_form(text) for text in texts]
+    from eb_dagster.identifiers.arrays import text_arrays
+
+    try:
+        (column,) = text_arrays([texts])
+    except UnicodeEncodeError:
+        # Somewhere there is half a surrogate pair.
+        return [kind.plain_form(text) for text in texts]
+    forms = kind.plain_column(column).to_pylist()
+    return [kind.plain_form(text) if form is None else form for form, text in zip(forms, texts, strict=True)]
 
 
-def canonical_values(field_type: FieldType, texts: Sequence[str]) -> list[str | None]:
-    """What `canonical` gives for each text, as the bare value; None for what is no identifier."""
-    return [
-        _value(field_type, text) if value is None else value
-        for value, text in zip(plain_forms(field_type, texts), texts, strict=True)
-    ]
+def canonical_column(field_type: FieldType, texts: Array) -> Array:
+    """What `canonical` gives for each text of a column, as the bare value; null for what is no identifier."""
+    from eb_dagster.identifiers.arrays import with_texts
+
+    values = KINDS[field_type].plain_column(texts)
+    if not values.null_count:
+        return values
+    is_left = values.is_null()
+    left = [_value(field_type, text) for text in texts.filter(is_left).to_pylist()]
+    return with_texts(values, is_left, left)
 
 
 def _value(field_type: FieldType, text: str) -> str | None:
@@ -98,9 +112,15 @@ def key_form(field_type: FieldType, value: str) -> str:
     return KINDS[field_type].key_form(value)
 
 
-def key_forms(field_type: FieldType, values: Iterable[str]) -> list[str]:
-    """What `key_form` gives for each value."""
-    return list(map(KINDS[field_type].key_form, values))
+def key_forms(field_type: FieldType, values: Array) -> Array:
+    """What `key_form` gives for each value of a column."""
+    from eb_dagster.identifiers.arrays import with_texts
+
+    kind = KINDS[field_type]
+    if kind.may_fold is None:
+        return values
+    may_fold = kind.may_fold(values)
+    return with_texts(values, may_fold, map(kind.key_form, values.filter(may_fold).to_pylist()))
 
 
 def first_of_each_key(identifiers: Iterable[Identifier]) -> tuple[Identifier, ...]:

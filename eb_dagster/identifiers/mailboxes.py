@@ -117,12 +117,13 @@ def without_tag(email: str) -> str:
     return f"{local}@{provider.written_as or domain}"
 
 
-_DOTLESS: Final = tuple(f"@{provider.written_as}" for provider in PROVIDERS if provider.ignores_dots)
+DOTLESS: Final = tuple(f"@{provider.written_as}" for provider in PROVIDERS if provider.ignores_dots)
+"""How addresses end in which dots make no other mailbox."""
 
 
 def without_dots(email: str) -> str:
     """Of an address as it is asked, the form that all spellings of the mailbox share."""
-    if not email.endswith(_DOTLESS):
+    if not email.endswith(DOTLESS):
         return email
     local, _, domain = email.rpartition("@")
     return f"{local.replace('.', '')}@{domain}"

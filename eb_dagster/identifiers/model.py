@@ -7,14 +7,18 @@ canonical form. Nothing in this room sends, stores or prints a value.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from eb_dagster.identifiers.names import RowPerson
+
+if TYPE_CHECKING:
+    # Arrow is imported with the first table.
+    from eb_dagster.identifiers.arrays import Array
 
 FieldType = Literal["email", "phone", "social_profile"]
 FIELD_TYPES: Final[tuple[FieldType, ...]] = ("social_profile", "email", "phone")
@@ -95,12 +99,14 @@ class Kind:
 
     Nearly every value of a clean table is plain. The libraries come to the same, twenty times slower.
     """
-    plain_forms: Callable[[Sequence[str]], list[str | None]] | None = None
-    """The same for many texts at once, where that is faster. It may give None for more of them."""
+    plain_column: Callable[[Array], Array]
+    """The same for many texts at once, some times as fast. It may give null for more of them."""
     canonical_form: Callable[[str, str | None], str]
     """The canonical form of a trimmed text, with the default region. Raises `NotAnIdentifier`."""
     key_form: Callable[[str], str]
     """The form of a canonical value that all spellings of one mailbox, number or profile share."""
+    may_fold: Callable[[Array], Array] | None = None
+    """Which of many canonical values may have another key form; without it, none has."""
     trait: Callable[[str], Trait]
     """What a canonical value says about whose it is."""
     split_cell: Callable[[str, Callable[[str], bool]], list[str]]

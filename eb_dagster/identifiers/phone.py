@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from functools import cache
 from itertools import pairwise
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import unquote
 
 import phonenumbers
@@ -22,6 +22,10 @@ from eb_dagster.identifiers.grammar import (
     without_wrapping,
 )
 from eb_dagster.identifiers.model import Kind, NotAnIdentifier, Trait
+
+if TYPE_CHECKING:
+    # Arrow is imported with the first table.
+    from eb_dagster.identifiers.arrays import Array
 
 
 def check_region(region: str) -> str:
@@ -42,31 +46,72 @@ def _without_scheme(text: str) -> str:
 # ---- plain numbers ------------------------------------------------------------------------------
 
 _INTERNATIONAL: Final = re.compile(r"\+[1-9][0-9]{6,14}\Z", re.ASCII)
+# These tell the calling code, and the first digit behind it.
+_START_OF_INTERNATIONAL: Final = re.compile(r"\+[1-9][0-9]{3}\Z", re.ASCII)
+_START_LENGTH: Final = 5
 
 
 def _plain_form(text: str) -> str | None:
     """The number itself, if phonenumbers would give it back as it is, by its own tables."""
-    if not _INTERNATIONAL.match(text):
+    plan = _numbering_plan(text[1:4]) if _INTERNATIONAL.match(text) else None
+    if plan is None or len(text) not in plan.lengths:
         return None
-    for digits in (1, 2, 3):
-        # No calling code is the beginning of another.
-        if (plan := _numbering_plan(int(text[1 : digits + 1]))) is not None:
-            lengths, national_prefix = plan
-            national = text[digits + 1 :]
-            has_prefix = national_prefix is not None and national_prefix.match(national) is not None
-            return text if len(national) in lengths and not has_prefix else None
-    return None
+    has_prefix = plan.national_prefix is not None and plan.national_prefix.match(text[plan.start :])
+    return None if has_prefix else text
+
+
+class _NumberingPlan(NamedTuple):
+    start: int
+    """Where the national number begins."""
+    lengths: frozenset[int]
+    """Of whole numbers."""
+    national_prefix: re.Pattern[str] | None
+    """What the library would remove from the start of the national number."""
 
 
 @cache
-def _numbering_plan(calling_code: int) -> tuple[frozenset[int], re.Pattern[str] | None] | None:
-    """The lengths of national numbers, and what the library would remove from their start."""
-    region = phonenumbers.region_code_for_country_code(calling_code)
-    plan = phonenumbers.PhoneMetadata.metadata_for_region(region, None)
-    if plan is None or plan.general_desc is None:
-        return None
-    prefix = plan.national_prefix_for_parsing
-    return frozenset(plan.general_desc.possible_length), re.compile(prefix) if prefix else None
+def _numbering_plan(digits: str) -> _NumberingPlan | None:
+    """The plan of numbers that begin with these three digits."""
+    # No calling code is the beginning of another.
+    for length in (1, 2, 3):
+        region = phonenumbers.region_code_for_country_code(int(digits[:length]))
+        plan = phonenumbers.PhoneMetadata.metadata_for_region(region, None)
+        if plan is not None and plan.general_desc is not None:
+            start = length + 1
+            lengths = frozenset(start + national for national in plan.general_desc.possible_length)
+            prefix = plan.national_prefix_for_parsing
+            return _NumberingPlan(start, lengths, re.compile(prefix) if prefix else None)
+    return None
+
+
+def _plain_column(texts: Array) -> Array:
+    """The plain forms of many numbers, five times as fast. Those of countries with long prefixes are not among them."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from eb_dagster.identifiers.arrays import flag_array, numbers_in, text_scalar
+
+    texts = texts.fill_null(text_scalar(""))
+    start = pc.utf8_slice_codeunits(texts, 0, _START_LENGTH).dictionary_encode()
+    starts = start.dictionary.to_pylist()
+    lengths = numbers_in(pc.binary_length(texts))
+    most = int(lengths.max(initial=0)) + 1
+    # Numbers of one start and one length are all plain, or none is.
+    kinds, kind_of = np.unique(numbers_in(start.indices) * most + lengths, return_inverse=True)
+    is_plain = [_are_plain(starts[kind // most], kind % most) for kind in kinds.tolist()]
+    is_plain = flag_array(np.array(is_plain, dtype=np.bool_)[kind_of])
+    is_number = pc.match_substring_regex(texts, r"\A\+[1-9][0-9]{6,14}\z")
+    return pc.if_else(pc.and_(is_number, is_plain), texts, pa.NULL)
+
+
+def _are_plain(start: str, length: int) -> bool:
+    """Whether all numbers are certainly plain that begin with this and have this length."""
+    plan = _numbering_plan(start[1:4]) if _START_OF_INTERNATIONAL.match(start) else None
+    if plan is None or length not in plan.lengths:
+        return False
+    prefix = "" if plan.national_prefix is None else plan.national_prefix.pattern
+    return not prefix or (prefix.isdigit() and start[plan.start] != prefix[0])
 
 
 # ---- every number -------------------------------------------------------------------------------
@@ -204,6 +249,7 @@ KIND: Final = Kind(
     max_length=64,
     without_scheme=_without_scheme,
     plain_form=_plain_form,
+    plain_column=_plain_column,
     canonical_form=_canonical_form,
     key_form=str,
     trait=lambda _value: Trait.PHONE,

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    # Arrow is imported with the first table.
+    from eb_dagster.identifiers.arrays import Array, Mask
 
 # Where the words come from, and the words. Words that are also given names or surnames of some currency are
 # left out, and so are the offices that one person holds (`ceo@`, `president@`).
@@ -111,6 +116,7 @@ _WORDS: Final = frozenset(word for _, words in ROLES for word in words)
 _PLACES: Final = re.compile(
     r"[a-z]{2}|usa|emea|apac|latam|dach|benelux|mena|anz|global|world|intl|int|group|hq|[0-9]+"
 )
+_DIGITS: Final = "0123456789"
 _BETWEEN_WORDS: Final = re.compile(r"[.\-_]+")
 
 
@@ -132,5 +138,41 @@ def is_role_mailbox(email: str) -> bool:
     return len(other_words) < len(words) and all(map(_PLACES.fullmatch, other_words))
 
 
+def are_role_mailboxes(emails: Array) -> Mask:
+    """The same for a column of addresses: only those in which some word is a role are looked at one by one."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    from eb_dagster.identifiers.arrays import flags_in, number_array, number_scalar, numbers_in, text_scalar
+
+    local = pc.list_element(pc.split_pattern(emails, "@", max_splits=1), number_scalar(0))
+    words = pc.split_pattern(pc.replace_substring(pc.replace_substring(local, "-", "."), "_", "."), ".")
+    may_be_role = flags_in(
+        pc.or_(pc.match_substring(local, "+"), _are_roles(pc.binary_join(words, text_scalar(""))))
+    )
+    may_be_role[numbers_in(pc.list_parent_indices(words))[flags_in(_are_roles(pc.list_flatten(words)))]] = (
+        True
+    )
+    candidates = np.flatnonzero(may_be_role)
+    addresses = emails.take(number_array(candidates, pa.int64())).to_pylist()
+    is_role = np.zeros(len(emails), dtype=np.bool_)
+    is_role[candidates] = [is_role_mailbox(address) for address in addresses]
+    return is_role
+
+
+def _are_roles(words: Array) -> Array:
+    import pyarrow.compute as pc
+
+    return pc.is_in(pc.ascii_rtrim(words, characters=_DIGITS), value_set=_roles())
+
+
+@cache
+def _roles() -> Array:
+    from eb_dagster.identifiers.arrays import text_array
+
+    return text_array(sorted(_WORDS))
+
+
 def _is_role(word: str) -> bool:
-    return word.rstrip("0123456789") in _WORDS
+    return word.rstrip(_DIGITS) in _WORDS

@@ -1,130 +1,120 @@
-"""What is noted of a contact for later rows: the identifiers inside it, and the mark of its person.
+"""What is noted of contacts for later rows: the identifiers inside them, and the mark of each one's person.
 
-Whether it answers for a row is decided in `lookup`.
+Whether a contact answers for a row is decided in `lookup`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final
+from typing import Final, TypeAlias
 
-from eb_dagster.contacts.contact import Contact
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from eb_dagster.contacts.flatten import Flattened
-from eb_dagster.identifiers.canonical import canonical_values, key_forms
+from eb_dagster.identifiers.arrays import Array, Mask, flags_in, number_array
+from eb_dagster.identifiers.canonical import canonical_column, key_forms
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
-from eb_dagster.identifiers.profile import is_vanity
-from eb_dagster.identifiers.role_mailboxes import is_role_mailbox
-from eb_dagster.ledger.entries import PROFILED, VANITY, Entries, pack_aliases
-from eb_dagster.ledger.key_hashes import ValueHasher
+from eb_dagster.identifiers.profile import are_vanity
+from eb_dagster.identifiers.role_mailboxes import are_role_mailboxes
+from eb_dagster.ledger.entries import PROFILED, Entries, Indices, pack_aliases
+
+Marks: TypeAlias = npt.NDArray[np.uint32]
+_NONE: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Values:
     """Canonical identifiers of one kind, and for each the row of the contact that holds it."""
 
-    values: list[str] = field(repr=False)
-    rows: list[int]
+    values: Array = field(repr=False)
+    rows: Indices
+
+    def those(self, is_chosen: Mask) -> Values:
+        """A part of them."""
+        if is_chosen.all():
+            return self
+        chosen = np.flatnonzero(is_chosen)
+        return Values(self.values.take(number_array(chosen, pa.int64())), self.rows[chosen])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ContactIdentifiers:
-    """What is found inside the contacts of a reply. A contact's row is its index among them."""
+    """What is found inside contacts. A contact's row is its index among them."""
 
     values: Mapping[FieldType, Values] = field(repr=False)
-    persons: Mapping[int, int]
+    persons: Marks
     """By row, a mark that two contacts of one person have in common."""
-    with_vanity: frozenset[int]
+    has_vanity: Mask
     """Rows with a LinkedIn profile under a name that its owner chose."""
 
-    def marks(self, row: int) -> int:
-        """The bits that are noted of a contact beside the fields that it holds."""
-        return VANITY if row in self.with_vanity else 0
-
     def pack(
-        self,
-        positions: Sequence[int],
-        held: Mapping[int, int],
-        *,
-        hasher: Callable[[FieldType], ValueHasher],
+        self, positions: Indices, held: Indices, *, hash_column: Callable[[FieldType, Array], bytes]
     ) -> Entries:
         """As an array of `ALIAS`, one entry for each spelling. A role's mailbox is nobody's alias.
 
-        `positions` are the contacts' positions in the reply, by row, and `held` the fields they hold, by position.
+        `positions` are the contacts' positions in the reply, and `held` the bits that are noted of them, by row.
         """
         keys: list[bytes] = []
-        rows: list[int] = []
+        rows: list[Indices] = []
         for kind, found in self.values.items():
-            personal = _without_role_mailboxes(found) if kind == "email" else found
-            hash_of = hasher(kind)
-            keys += [hash_of(value) for value in personal.values]
-            rows += personal.rows
-        positions_of_keys = [positions[row] for row in rows]
-        return pack_aliases(
-            keys,
-            positions_of_keys,
-            [held.get(position, 0) for position in positions_of_keys],
-            [self.persons.get(row, 0) for row in rows],
-        )
+            personal = found.those(~are_role_mailboxes(found.values)) if kind == "email" else found
+            keys.append(hash_column(kind, personal.values))
+            rows.append(personal.rows)
+        row = np.concatenate(rows)
+        return pack_aliases(b"".join(keys), positions[row], held[row], self.persons[row])
 
 
-def _without_role_mailboxes(emails: Values) -> Values:
-    kept = [index for index, value in enumerate(emails.values) if not is_role_mailbox(value)]
-    return Values([emails.values[index] for index in kept], [emails.rows[index] for index in kept])
-
-
-def identifiers_inside(contacts: Sequence[Contact | None], flattened: Flattened) -> ContactIdentifiers:
+def identifiers_inside(contacts: Flattened) -> ContactIdentifiers:
     """Read every identifier inside these contacts."""
-    values: dict[FieldType, Values] = {kind: _values_of(kind, flattened) for kind in FIELD_TYPES}
-    profiles, with_vanity = _profiles_of(values["social_profile"])
-    persons = {
-        row: _person_mark(contact, profiles.get(row))
-        for row, contact in enumerate(contacts)
-        if contact is not None
-    }
-    return ContactIdentifiers(values, persons, frozenset(with_vanity))
-
-
-def _values_of(kind: FieldType, flattened: Flattened) -> Values:
-    texts, rows = flattened.texts_of(kind)
-    found = Values([], [])
-    for value, row in zip(canonical_values(kind, texts), rows, strict=True):
-        if value is not None:
-            found.values.append(value)
-            found.rows.append(row)
-    return found
-
-
-def _profiles_of(found: Values) -> tuple[dict[int, str], set[int]]:
-    """By row, the profile that tells whose contact it is; and the rows where that is a vanity profile.
-
-    It is the first vanity profile of LinkedIn, or else the first profile.
-    """
-    profiles: dict[int, str] = {}
-    with_vanity: set[int] = set()
+    values: dict[FieldType, Values] = {kind: _values_of(kind, contacts) for kind in FIELD_TYPES}
+    profiles = values["social_profile"]
     # In the form that all spellings of one profile share.
-    for value, row in zip(key_forms("social_profile", found.values), found.rows, strict=True):
-        if is_vanity(value) and row not in with_vanity:
-            profiles[row] = value
-            with_vanity.add(row)
-        profiles.setdefault(row, value)
-    return profiles, with_vanity
+    profiles = Values(key_forms("social_profile", profiles.values), profiles.rows)
+    is_vanity = flags_in(are_vanity(profiles.values))
+    has_vanity = np.zeros(len(contacts.is_vacant), dtype=np.bool_)
+    has_vanity[profiles.rows[is_vanity]] = True
+    return ContactIdentifiers(values, _person_marks(contacts, profiles, is_vanity), has_vanity)
 
 
-def _person_mark(contact: Contact, profile: str | None) -> int:
-    if profile is not None:
-        return _digest(profile) | PROFILED
+def _values_of(kind: FieldType, contacts: Flattened) -> Values:
+    texts, rows = contacts.texts_of(kind)
+    values = canonical_column(kind, texts)
+    return Values(values, rows).those(flags_in(values.is_valid()))
+
+
+def _person_marks(contacts: Flattened, profiles: Values, is_vanity: Mask) -> Marks:
+    """A mark of each contact's person: of its first vanity profile on LinkedIn, else its first profile, else its name."""
+    first = np.full(len(contacts.is_vacant), _NONE)
+    for chosen in (np.arange(len(profiles.rows)), np.flatnonzero(is_vanity)):
+        # Backwards: of several profiles in one row, the last one stays.
+        first[profiles.rows[chosen[::-1]]] = chosen[::-1]
+    has_profile = first != _NONE
+    telling = profiles.values.take(number_array(first[has_profile], pa.int64()))
+    marks = np.zeros(len(first), dtype=np.uint32)
+    marks[has_profile] = _digests(telling.cast(pa.binary()).to_pylist()) | PROFILED
+    nameless = np.flatnonzero(~has_profile & ~contacts.is_vacant)
+    marks[nameless] = _digests(_name(contacts, row) for row in nameless.tolist()) & ~np.uint32(PROFILED)
+    return marks
+
+
+def _name(contacts: Flattened, row: int) -> bytes:
     # By the name: the rest of a contact changes with the years.
-    text = contact.values.full_name or contact.contents
-    return _digest(" ".join(text.casefold().split())) & ~PROFILED
+    text = contacts.names(row)["full_name"] or contacts.contents(row)
+    return " ".join(text.casefold().split()).encode()
 
 
 _EMPTY_DIGEST: Final = blake2b(digest_size=4)
 
 
-def _digest(text: str) -> int:
-    # A copy is faster than a new hash.
-    digest = _EMPTY_DIGEST.copy()
-    digest.update(text.encode("utf-8", "surrogatepass"))
-    return int.from_bytes(digest.digest(), "little")
+def _digests(texts: Iterable[bytes]) -> Marks:
+    digests: list[bytes] = []
+    for text in texts:
+        # A copy is faster than a new hash.
+        digest = _EMPTY_DIGEST.copy()
+        digest.update(text)
+        digests.append(digest.digest())
+    return np.frombuffer(b"".join(digests), dtype="<u4")

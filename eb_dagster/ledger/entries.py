@@ -54,7 +54,7 @@ Entries: TypeAlias = npt.NDArray[np.void]
 _crc32: Callable[[bytes, int], int] = cast("Any", zlib_ng).crc32
 
 
-def pack_outcomes(positions: Sequence[int], held: Sequence[int]) -> Entries:
+def pack_outcomes(positions: Sequence[int] | Indices, held: Sequence[int] | Indices) -> Entries:
     """One `OUTCOME` for each question."""
     outcomes = np.zeros(len(positions), dtype=OUTCOME)
     outcomes["position"] = positions
@@ -63,11 +63,12 @@ def pack_outcomes(positions: Sequence[int], held: Sequence[int]) -> Entries:
 
 
 def pack_aliases(
-    keys: Sequence[bytes], positions: npt.ArrayLike, held: npt.ArrayLike, persons: npt.ArrayLike
+    keys: AnyKeys | bytes, positions: npt.ArrayLike, held: npt.ArrayLike, persons: npt.ArrayLike
 ) -> Entries:
     """One `ALIAS` for each identifier inside a bought contact. Equal persons mean the same contact."""
+    keys = pack_keys(keys)
     aliases = np.zeros(len(keys), dtype=ALIAS)
-    aliases["key"] = np.frombuffer(b"".join(keys), dtype=ALIAS["key"])
+    aliases["key"] = keys
     aliases["position"] = positions
     aliases["held"] = held
     aliases["person"] = persons

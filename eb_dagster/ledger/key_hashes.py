@@ -6,6 +6,10 @@ from collections.abc import Callable
 from hashlib import blake2b
 from typing import Literal, TypeAlias
 
+import pyarrow as pa
+
+from eb_dagster.identifiers.arrays import Array
+from eb_dagster.identifiers.canonical import key_forms
 from eb_dagster.identifiers.kinds import KINDS
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.ledger.entries import KEY_BYTES
@@ -31,10 +35,23 @@ class KeyHasher:
             hasher = self._hashers[endpoint, field_type] = self._new_hasher(field_type, endpoint)
         return hasher
 
-    def _new_hasher(self, field_type: HashedType, endpoint: str) -> ValueHasher:
-        prefix = f"{endpoint}\0{field_type}\0".encode("utf-8", "surrogatepass")
+    def hash_column(self, field_type: FieldType, values: Array, *, endpoint: str) -> bytes:
+        """The keys of a column of canonical values, one after the other."""
+        copy = self._prefix_hash(field_type, endpoint).copy
+        keys: list[bytes] = []
+        for value in key_forms(field_type, values).cast(pa.binary()).to_pylist():
+            value_hash = copy()
+            value_hash.update(value)
+            keys.append(value_hash.digest())
+        return b"".join(keys)
+
+    def _prefix_hash(self, field_type: HashedType, endpoint: str) -> blake2b:
         # The prefix is hashed once: that is half of the work.
-        prefix_hash = blake2b(prefix, key=self._secret, digest_size=KEY_BYTES)
+        prefix = f"{endpoint}\0{field_type}\0".encode("utf-8", "surrogatepass")
+        return blake2b(prefix, key=self._secret, digest_size=KEY_BYTES)
+
+    def _new_hasher(self, field_type: HashedType, endpoint: str) -> ValueHasher:
+        prefix_hash = self._prefix_hash(field_type, endpoint)
         key_form = _unchanged if field_type == "name" else KINDS[field_type].key_form
 
         def hash_of(value: str) -> bytes:

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 
 from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
 from eb_dagster.errors import ConfigError, LedgerError
-from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
+from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger import counters, schema
 from eb_dagster.ledger.budget import Budget, Limits, Short
 from eb_dagster.ledger.connection import Database, Unavailable
@@ -149,6 +149,7 @@ class Ledger:
             self.database.engine.dispose()
             raise
         self._hasher = KeyHasher(secret)
+        self.hash_column: Final = self._hasher.hash_column
         self.index = KeyIndex(self.database)
         self._recent = RecentRequests()
         self.stored = ReplyStore(self.database, cipher=cipher, ledger_id=self.id)
@@ -184,8 +185,7 @@ class Ledger:
 
     def keys(self, identifiers: Iterable[Identifier]) -> list[bytes]:
         """The key of each identifier."""
-        hashers: dict[str, ValueHasher] = {kind: self.hasher(kind) for kind in FIELD_TYPES}
-        return [hashers[identifier.field_type](identifier.value) for identifier in identifiers]
+        return [self.key(identifier) for identifier in identifiers]
 
     # Looking up
 

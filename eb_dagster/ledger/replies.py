@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
+import numpy as np
 import pyarrow as pa
 
 from eb_dagster.api.compression import inflate
@@ -29,15 +31,17 @@ from eb_dagster.contacts.contact import Contact
 from eb_dagster.contacts.flatten import Flattened, flatten
 from eb_dagster.contacts.parser import is_utf8
 from eb_dagster.contacts.tolerant_parser import read_contact
+from eb_dagster.identifiers.arrays import Mask
 from eb_dagster.identifiers.canonical import canonical, identifiers_in
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.ledger.aliases import identifiers_inside
-from eb_dagster.ledger.entries import FORGOTTEN, NO_KEY, pack_outcomes
+from eb_dagster.ledger.entries import FORGOTTEN, NO_KEY, VANITY, Indices, pack_keys, pack_outcomes
 from eb_dagster.ledger.ledger import Ledger, Withheld
 from eb_dagster.ledger.reply_store import StoredReply
 from eb_dagster.ledger.suppression import SuppressionList
 
 _ZSTD: Final = "eb-zstd"
+_NO_ROW: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +49,12 @@ class Reading:
     """An applied reply: for each question where its contact stands in it, or a negative outcome."""
 
     stored: StoredReply
-    positions: list[int]
+    positions: Indices
     contacts: Flattened = field(repr=False)
-    rows: Mapping[int, int]
-    """By position in the reply, the contact's row among `contacts`."""
-    with_vanity: frozenset[int]
-    """Those of these rows with a LinkedIn profile under a name that its owner chose."""
+    rows: Indices
+    """For each question, its contact's row among `contacts`; -1 without one."""
+    has_vanity: Mask
+    """By these rows, whether there is a LinkedIn profile under a name that its owner chose."""
     extra: int
     wrong_count: bool
     is_whole: bool
@@ -60,7 +64,7 @@ class Reading:
     @property
     def unreadable(self) -> int:
         """Questions whose answer cannot be read."""
-        return self.positions.count(UNREADABLE)
+        return int(np.count_nonzero(self.positions == UNREADABLE))
 
 
 def compress(body: bytes, encoding: str) -> tuple[bytes, str]:
@@ -99,42 +103,50 @@ def apply_reply(
     return reading
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Answers:
-    """What a reply says, whoever is suppressed. Positions and contacts are by question."""
+    """What a reply says, whoever is suppressed."""
 
     stored: StoredReply
     parsed: ParsedReply
     is_whole: bool
-    positions: list[int]
-    contacts: list[Contact | None] = field(repr=False)
+    positions: Indices
+    """For each question where its contact stands, or a negative outcome."""
+    contacts: Flattened = field(repr=False)
+    """Those that answer, in the order of the questions."""
     extra: int
+
+    @property
+    def credits(self) -> int:
+        """How many contacts were charged, whoever they are withheld from."""
+        return int(np.count_nonzero(self.positions >= 0))
 
 
 def _read_answers(ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]) -> _Answers:
     body, is_whole = decompress(stored)
     parsed = parse_reply(body)
-    keys = stored.keys
-    find = _echo_finder(ledger, stored, sent)
-    alignment = align(parsed, asked=len(keys), find=find, complete=is_whole)
-    positions, contacts = _read_contacts(keys, alignment.positions, parsed.records, is_text=is_utf8(body))
-    if FAILED in positions and counts_more(parsed):
+    keys = pack_keys(stored.asked_keys)
+    find = _echo_finder(ledger, stored)
+    alignment = align(parsed, asked=len(keys), find=find, complete=is_whole, sent=sent)
+    positions = np.array(alignment.positions, dtype=np.int64)
+    positions[keys == np.void(NO_KEY)] = FORGOTTEN
+    contacts = _read_contacts(positions, parsed.records, is_text=is_utf8(body))
+    if (positions == FAILED).any() and counts_more(parsed):
         # Somebody was charged of whom no contact came.
-        positions = [IN_DOUBT if position == FAILED else position for position in positions]
+        positions[positions == FAILED] = IN_DOUBT
     return _Answers(stored, parsed, is_whole, positions, contacts, alignment.extra)
 
 
-def _echo_finder(
-    ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]
-) -> Callable[[str], Collection[int]]:
-    """A function that finds the questions whose value an echo is."""
-    index_of = {key: index for index, key in enumerate(stored.keys)}
+def _echo_finder(ledger: Ledger, stored: StoredReply) -> Callable[[str], Collection[int]]:
+    """A function that finds the questions whose value an echo is, however it is spelled."""
+
+    @cache
+    def index_of() -> dict[bytes, int]:
+        return {key: index for index, key in enumerate(stored.keys)}
 
     def find(echo: str) -> Collection[int]:
-        index = sent.get(echo)
-        if index is not None:
-            return (index,)
-        return {index_of[key] for key in _keys_of_echo(ledger, echo, stored.endpoint) if key in index_of}
+        index = index_of()
+        return {index[key] for key in _keys_of_echo(ledger, echo, stored.endpoint) if key in index}
 
     return find
 
@@ -150,23 +162,21 @@ def _note(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Reading
     """Note the answers without whoever is on this suppression list. None if there is a newer list."""
     stored, parsed = answers.stored, answers.parsed
     kept, withheld = _withhold(answers, _suppressed_records(ledger, listed, parsed.records))
-    positions, contacts = kept.positions, kept.contacts
-    flattened = flatten(contacts)
-    inside = identifiers_inside(contacts, flattened)
-    held = {
-        positions[row]: contact.fields | inside.marks(row)
-        for row, contact in enumerate(contacts)
-        if contact is not None
-    }
-    charged = _count_charged(answers)
+    is_found = kept.positions >= 0
+    inside = identifiers_inside(kept.contacts)
+    held_by_row = kept.contacts.fields | np.where(inside.has_vanity, VANITY, 0)
+    held = np.zeros(len(kept.positions), dtype=np.int64)
+    held[is_found] = held_by_row
     is_noted = ledger.apply(
         stored.request_id,
-        outcomes=pack_outcomes(positions, [held.get(position, 0) for position in positions]),
+        outcomes=pack_outcomes(kept.positions, held),
         aliases=inside.pack(
-            positions, held, hasher=lambda kind: ledger.hasher(kind, endpoint=stored.endpoint)
+            kept.positions[is_found],
+            held_by_row,
+            hash_column=lambda kind, values: ledger.hash_column(kind, values, endpoint=stored.endpoint),
         ),
         records_enriched=parsed.records_enriched,
-        credits=charged,
+        credits=answers.credits,
         withheld=withheld,
         list_version=listed.version,
     )
@@ -174,14 +184,14 @@ def _note(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Reading
         return None
     return Reading(
         stored,
-        positions,
-        flattened,
-        {positions[row]: row for row, contact in enumerate(contacts) if contact is not None},
-        inside.with_vanity,
+        kept.positions,
+        kept.contacts,
+        np.where(is_found, np.cumsum(is_found) - 1, _NO_ROW),
+        inside.has_vanity,
         answers.extra,
         wrong_count=_is_count_wrong(parsed),
         is_whole=answers.is_whole and parsed.whole,
-        credits=charged,
+        credits=answers.credits,
     )
 
 
@@ -191,21 +201,14 @@ def _withhold(
     """The answers without suppressed people, and what is then kept of the reply. None if all of it is kept."""
     if not suppressed:
         return answers, None
-    is_suppressed = [position in suppressed for position in answers.positions]
-    positions = [
-        FORGOTTEN if gone else position
-        for position, gone in zip(answers.positions, is_suppressed, strict=True)
-    ]
-    contacts = [
-        None if gone else contact for contact, gone in zip(answers.contacts, is_suppressed, strict=True)
-    ]
-    kept = replace(answers, positions=positions, contacts=contacts)
-    return kept, _without(answers, suppressed=suppressed, is_suppressed=is_suppressed)
-
-
-def _count_charged(answers: _Answers) -> int:
-    """How many contacts were charged, whoever they are withheld from."""
-    return len({position for position in answers.positions if position >= 0})
+    positions = answers.positions
+    is_suppressed = np.isin(positions, [*suppressed])
+    kept = replace(
+        answers,
+        positions=np.where(is_suppressed, FORGOTTEN, positions),
+        contacts=answers.contacts.take(np.flatnonzero(~is_suppressed[positions >= 0])),
+    )
+    return kept, _without(answers, suppressed=suppressed, is_suppressed=is_suppressed.tolist())
 
 
 def _is_count_wrong(parsed: ParsedReply) -> bool:
@@ -275,25 +278,18 @@ def encode_without(parsed: ParsedReply, positions: Collection[int], *, whole: bo
     return encode_reply(records, parsed.records_enriched), whole
 
 
-def _read_contacts(
-    keys: Sequence[bytes], positions: Sequence[int], records: Sequence[Record], *, is_text: bool
-) -> tuple[list[int], list[Contact | None]]:
-    """For each question, where its contact stands or a negative outcome; and that contact, each of them once."""
-    read: set[int] = set()
-    outcomes: list[int] = []
-    contacts: list[Contact | None] = []
-    for key, position in zip(keys, positions, strict=True):
-        contact, outcome = None, FORGOTTEN if key == NO_KEY else position
-        if outcome >= 0 and outcome not in read:
+def _read_contacts(positions: Indices, records: Sequence[Record], *, is_text: bool) -> Flattened:
+    """The contacts at these positions. An outcome that no contact can be read for becomes unreadable."""
+    contacts: list[Contact] = []
+    places: list[int] = positions.tolist()
+    for question, position in enumerate(places):
+        if position >= 0:
             try:
-                contact = read_contact(records[position].contact or b"null", is_text=is_text)
-                read.add(position)
+                contacts.append(read_contact(records[position].contact or b"null", is_text=is_text))
             except ValueError:
                 # No JSON after all. It is kept, and read again after an upgrade.
-                outcome = UNREADABLE
-        outcomes.append(outcome)
-        contacts.append(contact)
-    return outcomes, contacts
+                positions[question] = UNREADABLE
+    return flatten(contacts)
 
 
 def _spellings(echo: str) -> Iterable[Identifier]:

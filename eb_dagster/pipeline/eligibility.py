@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 
 from eb_dagster.api.envelope import parse_reply
+from eb_dagster.contacts.schema import NAME_COLUMNS
 from eb_dagster.identifiers.company_domains import company_domain
 from eb_dagster.identifiers.kinds import is_role, is_weak
 from eb_dagster.identifiers.model import Identifier, Trait
@@ -212,6 +213,6 @@ def _contact_names(known: KnownKeys, indices: set[int], ledger: Ledger) -> dict[
     for stored in ledger.replies(indices_of_request):
         records = parse_reply(decompress(stored)[0]).records
         for index in indices_of_request[stored.request_id]:
-            values = contact_of(records[int(known.position[index])]).values
-            names[index] = {name: getattr(values, name) for name in ("full_name", "first_name", "last_name")}
+            contact = contact_of(records[int(known.position[index])]).plain
+            names[index] = {name: getattr(contact, name) or None for name in NAME_COLUMNS}
     return names

@@ -439,7 +439,7 @@ class Purchase:
         report.credits_charged += reading.credits
         report.extra_records += reading.extra
         report.wrong_counts += reading.wrong_count
-        report.failed_records += reading.positions.count(FAILED)
+        report.failed_records += int(np.count_nonzero(reading.positions == FAILED))
         self._apply(slots, reading)
         if reading.unreadable:
             self._halt("a reply could not be read; it is kept, and nothing more was sent")
@@ -447,10 +447,10 @@ class Purchase:
             self._halt("a reply broke off; nothing more was sent")
 
     def _apply(self, slots: Numbers, reading: Reading) -> None:
-        position = np.array(reading.positions, dtype=np.int64)
-        contact = np.array([reading.rows.get(place, NONE) for place in reading.positions], dtype=np.int64)
-        is_vanity = np.zeros(reading.contacts.columns.num_rows + 1, dtype=np.bool_)
-        is_vanity[[*reading.with_vanity]] = True
+        position = reading.positions
+        is_found = reading.rows != NONE
+        has_vanity = np.zeros(len(position), dtype=np.bool_)
+        has_vanity[is_found] = reading.has_vanity[reading.rows[is_found]]
         self._window.answer(
             slots,
             _states(position),
@@ -459,8 +459,8 @@ class Purchase:
                 answered_at=reading.stored.answered_at,
                 source=self._window.slots.add_source(reading.contacts),
                 position=np.where(position >= 0, position, NONE),
-                contact=contact,
-                has_vanity=is_vanity[contact] & (contact != NONE),
+                contact=reading.rows,
+                has_vanity=has_vanity,
             ),
         )
 

@@ -336,7 +336,7 @@ def _named(separator: str) -> str:
 
 
 def _batch(rows: Sequence[Sequence[str]], schema: pa.Schema) -> pa.RecordBatch:
-    columns = text_arrays([[cell or None for cell in column] for column in zip(*rows, strict=True)])
+    columns = text_arrays([*zip(*rows, strict=True)])
     return pa.record_batch(columns, schema=schema)
 
 

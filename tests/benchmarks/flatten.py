@@ -10,7 +10,7 @@ import msgspec
 import pyarrow as pa
 
 from eb_dagster.api.envelope import parse_reply
-from eb_dagster.contacts.flatten import contact_arrays
+from eb_dagster.contacts import flatten as contacts
 from eb_dagster.contacts.parser import is_utf8
 from eb_dagster.contacts.tolerant_parser import read_contact
 from tests.benchmarks.clocks import interleaved, ratio
@@ -134,13 +134,13 @@ def spoil(body: bytes) -> bytes:
     return json.dumps(reply, separators=(",", ":"), ensure_ascii=b"\\u" in body).encode()
 
 
-def flatten(body: bytes) -> list[pa.Array]:
+def flatten(body: bytes) -> pa.RecordBatch:
     """What the package does with a reply."""
     is_text = is_utf8(body)
-    return contact_arrays([
+    return contacts.flatten([
         None if record.contact is None else read_contact(record.contact, is_text=is_text)
         for record in parse_reply(body).records
-    ])  # fmt: skip
+    ]).columns  # fmt: skip
 
 
 def _each(read: Callable[[bytes], Any], bodies: Sequence[bytes]) -> Callable[[], None]:

@@ -4,8 +4,9 @@ import json
 
 import pyarrow as pa
 
+from eb_dagster.api.envelope import RequiredField
 from eb_dagster.contacts.contact import Contact
-from eb_dagster.contacts.flatten import contact_arrays
+from eb_dagster.contacts.flatten import flatten
 from eb_dagster.contacts.schema import CONTACT_COLUMNS
 from eb_dagster.contacts.tolerant_parser import read_contact
 
@@ -22,8 +23,14 @@ def flat(contact: object) -> dict:
 
 def named(contact: Contact) -> dict:
     """The columns of a row, as they come back from Arrow."""
-    arrays = contact_arrays([contact])
-    return {name: array[0].as_py() for name, array in zip(NAMES, arrays, strict=True)}
+    (row,) = flatten([contact]).columns.to_pylist()
+    return row
+
+
+def held(contact: Contact) -> set[str]:
+    """Which of the API's required fields it has."""
+    (fields,) = flatten([contact]).fields.tolist()
+    return {field.name.lower() for field in RequiredField if fields & field}
 
 
 def left_over(contact: object) -> object:
@@ -32,6 +39,6 @@ def left_over(contact: object) -> object:
 
 
 def to_arrow(*read_ones: Contact) -> pa.Table:
-    table = pa.table(contact_arrays(read_ones), names=NAMES)
+    table = pa.Table.from_batches([flatten(read_ones).columns])
     table.validate(full=True)
     return table

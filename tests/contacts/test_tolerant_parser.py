@@ -9,9 +9,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from eb_dagster.contacts.contact import Contact
 from eb_dagster.contacts.parser import is_utf8
 from eb_dagster.contacts.tolerant_parser import read_contact, read_odd_contact
-from tests.contacts.readings import flat, left_over, named, read, to_arrow
+from tests.contacts.readings import flat, held, left_over, named, read, to_arrow
 
 # Open shapes
 
@@ -43,14 +44,14 @@ def test_phones_may_be_texts_objects_or_one_of_them(given_as, phones):
 @pytest.mark.parametrize("in_list", [True, False])
 def test_addresses_may_be_texts_or_objects(key, entry, in_list):
     contact = read({key: [entry] if in_list else entry})
-    assert (contact.texts["email"], contact.drift, contact.unknown_keys) == (("a@x.example",), (), ())
+    assert (contact.texts["email"], contact.drift, contact.unknown_keys) == (["a@x.example"], (), ())
     assert named(contact)["other"] is None
 
 
 def test_an_entry_that_holds_more_stays_whole_so_that_what_it_says_keeps_its_address():
     given_as = {"emails": [{"email": "a@x.example", "type": "work"}, "b@x.example"]}
     contact = read(given_as)
-    assert contact.texts["email"] == ("a@x.example", "b@x.example")
+    assert contact.texts["email"] == ["a@x.example", "b@x.example"]
     assert contact.unknown_keys == ("emails[].type",)
     assert left_over(given_as) == {"emails": [{"email": "a@x.example", "type": "work"}]}
 
@@ -73,7 +74,7 @@ def test_an_unexpected_type_goes_to_other_and_is_counted():
     reading = read_contact(b'{"full_name": {"first": "Ada"}, "foo": 1}')
     assert reading.drift == ("full_name",)
     assert reading.unknown_keys == ("foo",)
-    assert json.loads(reading.values.other) == {"full_name": {"first": "Ada"}, "foo": 1}
+    assert json.loads(reading.other or b"") == {"full_name": {"first": "Ada"}, "foo": 1}
 
 
 @pytest.mark.parametrize(
@@ -396,6 +397,11 @@ def spelled(contact: object, spelling: dict) -> bytes:
     return json.dumps(contact, **spelling).encode("utf-8", "surrogatepass")
 
 
+def facts(contact: Contact) -> tuple:
+    """All that a contact says, by whichever path it was read."""
+    return named(contact), contact.texts, contact.unknown_keys, contact.drift
+
+
 @settings(max_examples=400)
 @given(_likely(), _spelling)
 @example({"education": [{"school": "a", "gpa": 1}], "experiences": [{"x": "\ud800"}]}, {})
@@ -403,9 +409,9 @@ def spelled(contact: object, spelling: dict) -> bytes:
 @example({"employment": {"size": 10**400, "domain": "", "website": "w"}, "new": 1, "newer": None}, {})
 def test_both_paths_read_the_same(contact, spelling):
     raw = spelled(contact, spelling)
-    assert read_contact(raw) == read_odd_contact(raw)
+    assert facts(read_contact(raw)) == facts(read_odd_contact(raw))
     # What is known to be UTF-8 as a part of a reply reads the same.
-    assert read_contact(raw, is_text=is_utf8(raw)) == read_contact(raw)
+    assert facts(read_contact(raw, is_text=is_utf8(raw))) == facts(read_contact(raw))
 
 
 @settings(max_examples=400)
@@ -418,9 +424,9 @@ def test_columns_are_what_a_slow_and_clear_reading_finds(contact, spelling):
         return
     found = read_contact(raw)
     row = named(found)
-    expected, held = clear_reading(json.loads(raw))
+    expected, fields = clear_reading(json.loads(raw))
     assert {name: row[name] for name in expected} == expected
-    assert found.held == held
+    assert held(found) == fields
 
 
 @pytest.mark.parametrize(
@@ -444,7 +450,7 @@ def test_columns_are_what_a_slow_and_clear_reading_finds(contact, spelling):
     ],
 )
 def test_both_paths_read_the_same_of_what_python_would_not_write(raw):
-    assert read_contact(raw) == read_odd_contact(raw)
+    assert facts(read_contact(raw)) == facts(read_odd_contact(raw))
 
 
 def clear_reading(contact: object) -> tuple[dict, set[str]]:

@@ -14,23 +14,23 @@ from eb_dagster.identifiers.arrays import (
     flags_in,
     lists_of,
     number_array,
+    numbers_in,
     text_array,
     text_arrays,
-    text_arrays_from_buffers,
+    with_texts,
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=5) | st.sampled_from(
     ["", "\0", "a\0b", "é€😀"]
 )
-columns = st.lists(st.lists(st.none() | texts, max_size=6), max_size=4)
+columns = st.lists(st.lists(texts, max_size=6), max_size=4)
 
 
 @given(columns)
 def test_columns_of_text_side_by_side_are_as_arrow_makes_them_with_null_for_what_is_blank(several):
-    arrays = text_arrays_from_buffers(several)
+    arrays = text_arrays(several)
     for array in arrays:
         array.validate(full=True)
-    assert arrays == text_arrays([[text or None for text in column] for column in several])
     assert arrays == [pa.array([text or None for text in column], pa.string()) for column in several]
 
 
@@ -66,6 +66,22 @@ def test_bytes_of_one_length_are_read_as_they_stand(values):
     assert fixed_bytes_in(array[1:]).tolist() == values[1:]
 
 
+@given(st.lists(st.none() | st.integers(0, 99)))
+def test_numbers_of_either_width_are_read_as_they_are(numbers):
+    expected = [-1 if number is None else number for number in numbers]
+    for type_ in (pa.int32(), pa.int64()):
+        column = pa.array(numbers, type_)
+        assert numbers_in(column).tolist() == expected
+        assert numbers_in(column[1:]).tolist() == expected[1:]
+
+
+@given(st.lists(st.tuples(texts.filter(bool), st.booleans())))
+def test_texts_are_put_where_the_flags_say(rows):
+    column = text_array([text for text, _ in rows])
+    put = with_texts(column, flag_array([flag for _, flag in rows]), ["new" for _, flag in rows if flag])
+    assert put.to_pylist() == ["new" if flag else text for text, flag in rows]
+
+
 def test_times_keep_their_nulls_and_a_wrong_width_is_refused():
     times = np.array(["2026-01-01", "NaT"], dtype="datetime64[us]")
     made = number_array(times, pa.timestamp("us", tz="UTC"), is_null=np.isnat(times))
@@ -77,5 +93,3 @@ def test_times_keep_their_nulls_and_a_wrong_width_is_refused():
 def test_half_a_surrogate_pair_is_no_text():
     with pytest.raises(UnicodeEncodeError):
         text_arrays([["\ud800"]])
-    with pytest.raises(UnicodeEncodeError):
-        text_arrays_from_buffers([["\ud800"]])

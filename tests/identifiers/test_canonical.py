@@ -8,8 +8,17 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eb_dagster.identifiers.canonical import canonical, canonical_thoroughly, canonical_values
+from eb_dagster.identifiers.arrays import text_array
+from eb_dagster.identifiers.canonical import (
+    canonical,
+    canonical_column,
+    canonical_thoroughly,
+    key_form,
+    key_forms,
+    plain_forms,
+)
 from eb_dagster.identifiers.cells import read_cell
+from eb_dagster.identifiers.kinds import KINDS
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from tests.identifiers.spellings import MEMBER, NEAR_EMAIL, NEAR_PHONE, NEAR_PROFILE, TEXTS, reasons, spelled
 
@@ -100,10 +109,26 @@ ADDRESS_LIKE = st.text(
 )
 
 
+@settings(max_examples=300)
 @given(
     st.lists(
-        ADDRESS_LIKE | st.builds("{}@{}.{}".format, ADDRESS_LIKE, ADDRESS_LIKE, ADDRESS_LIKE), max_size=6
+        ADDRESS_LIKE
+        | st.builds("{}@{}.{}".format, ADDRESS_LIKE, ADDRESS_LIKE, ADDRESS_LIKE)
+        | NEAR_EMAIL
+        | NEAR_PHONE
+        | NEAR_PROFILE
+        | st.from_regex(r"\A\+[0-9]{6,15}\Z")
+        | st.from_regex(
+            r"\A(linkedin\.com/in|facebook\.com|twitter\.com|x\.com|github\.com)/[a-z.A_-]{0,8}\Z"
+        ),
+        max_size=6,
     )
+)
+@example(
+    ["+442079460000", "+4402079460000", "+15125550100", "+11255501000", "+390612345678", "+5491123456789"]
+)
+@example(
+    ["linkedin.com/in/me", "linkedin.com/in/meg", "linkedin.com/in/acwaa", "twitter.com/home", "x.com/ada"]
 )
 @pytest.mark.parametrize("kind", FIELD_TYPES)
 def test_many_texts_at_once_come_to_what_each_comes_to_alone(kind: FieldType, texts: list[str]) -> None:
@@ -114,7 +139,12 @@ def test_many_texts_at_once_come_to_what_each_comes_to_alone(kind: FieldType, te
         f"ada@{'a' * 64}.example",
         "linkedin.com/in/Ada",
     ]
+    assert plain_forms(kind, texts) == [KINDS[kind].plain_form(text) or None for text in texts]
+    texts = [text for text in texts if text and "\ud800" not in text]
     alone = [canonical(kind, text) for text in texts]
-    assert canonical_values(kind, texts) == [
+    column = canonical_column(kind, text_array(texts))
+    assert column.to_pylist() == [
         identifier.value if isinstance(identifier, Identifier) else None for identifier in alone
     ]
+    values = column.drop_null()
+    assert key_forms(kind, values).to_pylist() == [key_form(kind, value) for value in values.to_pylist()]

@@ -2,7 +2,8 @@
 
 import pytest
 
-from eb_dagster.identifiers.canonical import canonical_values, identifiers_in, key_form, key_forms
+from eb_dagster.identifiers.arrays import text_array
+from eb_dagster.identifiers.canonical import canonical_column, identifiers_in, key_form, key_forms
 from eb_dagster.identifiers.mailboxes import PROVIDERS
 
 
@@ -31,9 +32,9 @@ def test_an_address_is_asked_without_its_tag_and_remembered_without_its_dots(
     text: str, asked: str, key: str
 ) -> None:
     # Alone and in bulk, plainly and by way of the libraries.
-    assert canonical_values("email", [text, f'"{text}"']) == [asked, asked]
+    assert canonical_column("email", text_array([text, f'"{text}"'])).to_pylist() == [asked, asked]
     assert key_form("email", asked) == key
-    assert key_forms("email", [asked, "a@x.example"]) == [key, "a@x.example"]
+    assert key_forms("email", text_array([asked, "a@x.example"])).to_pylist() == [key, "a@x.example"]
 
 
 def test_of_a_contacts_spellings_the_first_is_kept() -> None:

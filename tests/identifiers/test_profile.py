@@ -4,7 +4,9 @@ import time
 
 import pytest
 
+from eb_dagster.identifiers.arrays import text_array
 from eb_dagster.identifiers.canonical import key_form, key_forms
+from eb_dagster.identifiers.profile import are_vanity, is_vanity
 from tests.identifiers.spellings import MEMBER, spelled, values
 
 
@@ -142,7 +144,10 @@ def test_spellings_of_one_profile_share_a_key(first: str, second: str) -> None:
 )
 def test_dots_count_in_other_profiles(value: str) -> None:
     assert key_form("social_profile", value) == value
-    assert key_forms("social_profile", [value, "facebook.com/j.d"]) == [value, "facebook.com/jd"]
+    assert key_forms("social_profile", text_array([value, "facebook.com/j.d"])).to_pylist() == [
+        value,
+        "facebook.com/jd",
+    ]
 
 
 def test_redirects_end() -> None:
@@ -266,3 +271,14 @@ def test_a_linkedin_page_that_is_no_person_is_never_asked(text: str) -> None:
 )
 def test_what_is_no_profile_is_never_asked(text: str) -> None:
     assert spelled("social_profile", text) == "(profile_syntax)"
+
+
+def test_the_vanity_names_of_a_column_are_those_of_each_alone() -> None:
+    profiles = [
+        "linkedin.com/in/ada",
+        f"linkedin.com/in/{MEMBER}",
+        "linkedin.com/pub/ada/1/2/3",
+        "x.example/in/ada",
+    ]
+    flags = are_vanity(text_array(profiles)).to_pylist()
+    assert flags == [is_vanity(value) for value in profiles] == [True, False, False, False]

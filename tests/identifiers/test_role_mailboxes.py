@@ -1,8 +1,11 @@
 """Which mailboxes are nobody's own."""
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from eb_dagster.identifiers.role_mailboxes import ROLES, is_role_mailbox
+from eb_dagster.identifiers.arrays import text_array
+from eb_dagster.identifiers.role_mailboxes import ROLES, are_role_mailboxes, is_role_mailbox
 
 
 @pytest.mark.parametrize(
@@ -29,6 +32,18 @@ def test_each_group_of_roles_names_its_source_and_is_written_as_addresses_are() 
     for source, words in ROLES:
         assert source
         assert all(word == word.lower() and word.isalnum() for word in words)
+
+
+WORDS = st.sampled_from(
+    ["info", "sales", "no", "reply", "jane", "uk", "2", "büro", "emea", "front", "desk", ""]
+)
+
+
+@given(st.lists(st.lists(WORDS | st.sampled_from("._-+"), min_size=1).map("".join)))
+@example(["info+x", "jane+info", "do.not.reply+x", "front_desk", "in.fo", "-", "+"])
+def test_the_roles_of_a_column_are_those_of_each_alone(locals_: list[str]) -> None:
+    emails = [f"{local}@info.sales.example" for local in locals_]
+    assert are_role_mailboxes(text_array(emails)).tolist() == [is_role_mailbox(email) for email in emails]
 
 
 def test_a_million_addresses_are_told_quickly() -> None:

@@ -1,5 +1,8 @@
 """Who a contact answers for."""
 
+import numpy as np
+
+from eb_dagster.identifiers.arrays import text_array
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger.aliases import Values
 from tests.ledger.steps import JANE, JOHN, aliases_of, answer, claim, known
@@ -16,4 +19,4 @@ def test_an_alias_of_one_person_answers_and_one_of_two_does_not(ledger):
 
 
 def test_identifiers_inside_contacts_are_not_printed():
-    assert "canary" not in repr(Values(["canary@firm.example"], [0]))
+    assert "canary" not in repr(Values(text_array(["canary@firm.example"]), np.array([0])))

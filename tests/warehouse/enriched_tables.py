@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from eb_dagster.contacts.flatten import contact_arrays
+from eb_dagster.contacts.flatten import flatten
 from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.tables.parquet import write_parquet
@@ -57,7 +57,7 @@ def enriched(people: dict[int, dict[str, Any] | None], *, day: int = 1) -> pa.Ta
     arrays = [
         pa.array(list(people), pa.int64()), pa.array([["a", "b"]] * len(found), pa.list_(pa.string())),
         *(pa.array(values, type=schema.field(index + 2).type) for index, values in enumerate(status)),
-        *contact_arrays(contacts),
+        *flatten(contacts).columns,
     ]  # fmt: skip
     return pa.table(arrays, schema=schema)
 
