@@ -91,6 +91,7 @@ class LookAhead:
         self._ledger = setup.ledger
         self._settings = setup.settings
         self._purchase = purchase
+        self._is_plan = is_plan
         self._companions = Companions(setup.ledger, is_plan=is_plan)
         self._has_read_first = False
 
@@ -118,7 +119,7 @@ class LookAhead:
         """The rows as they leave, with what the ledger knows of them.
 
         A look-up goes through the whole ledger. So the larger the ledger is, the more rows share one; and
-        the fewer of them are still to be asked, the more.
+        the fewer of them are still to be asked, the more. Nobody waits for the first rows of a plan.
         """
         waiting: list[Offers] = []
         rows, share_to_ask = 0, 1.0
@@ -126,7 +127,8 @@ class LookAhead:
         for chunk in chunks:
             waiting.append(chunk)
             rows += len(chunk)
-            if rows * share_to_ask >= _ROWS_LOOKED_UP * math.sqrt(newest) or rows >= MOST_ROWS_LOOKED_UP:
+            enough = math.inf if self._is_plan else _ROWS_LOOKED_UP * math.sqrt(newest)
+            if rows * share_to_ask >= enough or rows >= MOST_ROWS_LOOKED_UP:
                 together = self._look_up_together(waiting)
                 lookup = together[-1].lookup
                 share_to_ask = 1 - np.count_nonzero(lookup.is_known) / max(len(lookup.is_known), 1)
@@ -143,6 +145,8 @@ class LookAhead:
         offers = keyed.offers = narrowed(
             keyed, is_shared=self.is_shared(keyed, lookup), is_suppressed=lookup.is_suppressed
         )
+        if self._is_plan:
+            return [Rows(keyed, lookup, offers)]
         # Rows leave as they were read together if none of them has to be asked.
         is_unsettled = await_answers(lookup.states)
         parts: list[Rows] = []
