@@ -17,13 +17,14 @@ from eb_dagster.identifiers.company_domains import company_domain
 from eb_dagster.identifiers.kinds import is_role, is_weak
 from eb_dagster.identifiers.model import Identifier, Trait
 from eb_dagster.identifiers.names import RowPerson, agrees, tokens
-from eb_dagster.identifiers.offers import Numbers, Offers, Reasons
-from eb_dagster.ledger.companions import pack_person
+from eb_dagster.identifiers.offers import Numbers, Offers, Reasons, ranges
+from eb_dagster.ledger.companions import pack_people, pack_person
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.known_keys import KnownKeys
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import contact_of, decompress
 from eb_dagster.pipeline.offers import Booleans, KeyedOffers
+from eb_dagster.pipeline.rows import NONE
 
 SHARED: Final = "shared"
 ROLE_MAILBOX: Final = "role_mailbox"
@@ -105,33 +106,81 @@ def _hashed_name(person: RowPerson | None, hash_of: Callable[[str], bytes]) -> l
 def companions_in(keyed: KeyedOffers, hash_of: Callable[[str], bytes]) -> dict[bytes, set[bytes]]:
     """By key of a phone or e-mail, the packed people beside whom it stands; names say nothing of an e-mail."""
     companions: dict[bytes, set[bytes]] = {}
+    rows = np.flatnonzero(keyed.offers.counts > 1)
+    if keyed.offers.persons is None:
+        rows = _add_companions_of_plain_rows(companions, keyed, rows)
+    else:
+        is_named = [person is not None for person in keyed.offers.persons]
+        rows = np.union1d(rows, np.flatnonzero(is_named))
     traits: list[int] = keyed.traits.tolist()
     keys: list[bytes] = keyed.keys.tolist()
-    for person, indices in _offered_beside_others(keyed):
+    for person, indices in _offered_in(keyed, rows):
         profiles, emails, phones = _keys_by_trait(keys, traits, indices)
         names = _hashed_name(person, hash_of)
         if profiles and emails:
-            _add_companion(companions, emails, pack_person(profiles, (), ()))
+            _add_companions(companions, emails, [pack_person(profiles, (), ())] * len(emails))
         if phones and (profiles or emails or names):
-            _add_companion(companions, phones, pack_person(profiles, emails, names))
+            _add_companions(companions, phones, [pack_person(profiles, emails, names)] * len(phones))
     return companions
 
 
-def _offered_beside_others(keyed: KeyedOffers) -> Iterator[tuple[RowPerson | None, list[int]]]:
-    """Of each row with several identifiers or a name: the person, and the indices of its keys."""
+def _add_companions_of_plain_rows(
+    companions: dict[bytes, set[bytes]], keyed: KeyedOffers, rows: Numbers
+) -> Numbers:
+    """Add what those of these rows say that offer one profile, one e-mail and one phone at most, as most do.
+
+    Returns the other rows.
+    """
+    offers = keyed.offers
+    counts = offers.counts[rows]
+    offered = keyed.offered[ranges(offers.starts[rows], counts)]
+    row = np.repeat(np.arange(len(rows)), counts)
+    traits = keyed.traits[offered]
+    is_plain = np.ones(len(rows), dtype=np.bool_)
+    index = {trait: np.full(len(rows), NONE) for trait in (Trait.VANITY, Trait.EMAIL, Trait.PHONE)}
+    for trait, of_row in index.items():
+        has_trait = traits == trait
+        of_row[row[has_trait]] = offered[has_trait]
+        is_plain &= np.bincount(row[has_trait], minlength=len(rows)) <= 1
+    keys = keyed.keys
+    profile, email, phone = (np.where(is_plain, of_row, NONE) for of_row in index.values())
+    has_profile, has_email, has_phone = profile != NONE, email != NONE, phone != NONE
+    chosen = has_profile & has_email
+    people = pack_people(profiles=keys[profile[chosen]], emails=None)
+    _add_companions(companions, keys[email[chosen]].tolist(), people)
+    chosen &= has_phone
+    people = pack_people(profiles=keys[profile[chosen]], emails=keys[email[chosen]])
+    _add_companions(companions, keys[phone[chosen]].tolist(), people)
+    chosen = has_profile & ~has_email & has_phone
+    people = pack_people(profiles=keys[profile[chosen]], emails=None)
+    _add_companions(companions, keys[phone[chosen]].tolist(), people)
+    chosen = has_email & ~has_profile & has_phone
+    people = pack_people(profiles=None, emails=keys[email[chosen]])
+    _add_companions(companions, keys[phone[chosen]].tolist(), people)
+    return rows[~is_plain]
+
+
+def _offered_in(keyed: KeyedOffers, rows: Numbers) -> Iterator[tuple[RowPerson | None, list[int]]]:
+    """Of each of these rows: the person, and the indices of its keys."""
     offers = keyed.offers
     persons = offers.persons or [None] * len(offers)
-    starts: list[int] = offers.starts.tolist()
-    counts: list[int] = offers.counts.tolist()
     offered: list[int] = keyed.offered.tolist()
-    for person, start, count in zip(persons, starts, counts, strict=True):
-        if count > 1 or person is not None:
-            yield person, offered[start : start + count]
+    starts: list[int] = offers.starts[rows].tolist()
+    counts: list[int] = offers.counts[rows].tolist()
+    listed: list[int] = rows.tolist()
+    for row, start, count in zip(listed, starts, counts, strict=True):
+        yield persons[row], offered[start : start + count]
 
 
-def _add_companion(companions: dict[bytes, set[bytes]], keys: Sequence[bytes], person: bytes) -> None:
-    for key in keys:
-        companions.setdefault(key, set()).add(person)
+def _add_companions(
+    companions: dict[bytes, set[bytes]], keys: Sequence[bytes], people: Sequence[bytes]
+) -> None:
+    for key, person in zip(keys, people, strict=True):
+        known = companions.get(key)
+        if known is None:
+            companions[key] = {person}
+        else:
+            known.add(person)
 
 
 # Which contacts may answer
