@@ -61,6 +61,7 @@ class ParquetWriter(_Closing):
         compression: str | Mapping[str, str] = "snappy",
         compression_level: int | None = None,
         use_dictionary: bool | Sequence[str] = True,
+        dictionary_pagesize_limit: int | None = None,
         write_statistics: bool | Sequence[str] = True,
         store_schema: bool = True,
         write_page_checksum: bool = False,
