@@ -97,6 +97,16 @@ class Flattened:
             unknown_keys={new_row[row]: paths for row, paths in self.unknown_keys.items() if row in new_row},
         )
 
+    def slice(self, first: int, end: int) -> Flattened:
+        """The rows from the first one to before the end, none of which is copied."""
+        rows = range(first, end)
+        return Flattened(
+            columns=self.columns.slice(first, len(rows)),
+            is_vacant=self.is_vacant[first:end],
+            drift={row - first: paths for row, paths in self.drift.items() if row in rows},
+            unknown_keys={row - first: paths for row, paths in self.unknown_keys.items() if row in rows},
+        )
+
     def names(self, row: int) -> dict[str, str | None]:
         """What one contact is called."""
         return {name: self.columns.column(name)[row].as_py() for name in NAME_COLUMNS}
@@ -274,7 +284,7 @@ def _lists(entries: Array, lengths: Lengths) -> Array:
     return lists_of(entries, lengths, is_there=lengths > 0)
 
 
-def as_json(lists: Array) -> Array:
+def as_json(lists: Array | pa.ChunkedArray) -> Array:
     """A column of lists as JSON text."""
     texts = [None if entries is None else msgspec.json.encode(entries) for entries in lists.to_pylist()]
     return bytes_array(texts, pa.string())

@@ -154,7 +154,8 @@ def _pack(contacts: Flattened) -> bytes:
 
 
 def _unpack(body: bytes) -> Flattened | None:
-    with pa.ipc.open_stream(body) as stream:
+    # Where it is read: it is one thread's work already.
+    with pa.ipc.open_stream(body, options=pa.ipc.IpcReadOptions(use_threads=False)) as stream:
         batch = stream.read_next_batch()
     if batch.schema != _SCHEMA:
         return None

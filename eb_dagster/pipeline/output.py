@@ -41,12 +41,13 @@ from eb_dagster.pipeline.report import Report
 from eb_dagster.pipeline.rows import ANSWERED, are_weak, status_code
 
 _Array: TypeAlias = "pa.Array"
+_Column: TypeAlias = "pa.ChunkedArray"
 
 # At hand for the next block: in the order in which rows were bought, one reply reaches into it. Others are read
 # again from the columns that are kept, which takes less than the 2 MB of each are worth.
 _REPLIES_KEPT: Final = 4
-# A reply of which the rows of a block want at least this share is read as a whole, for the next block to want
-# the rest.
+# A reply of whose contacts the rows of a block want at least this share is read as a whole, for the next block to
+# want the rest: of one that reaches into two blocks, one of them does.
 _SHARE_READ_WHOLE: Final = 0.5
 # So is one of which so many blocks have wanted a few rows each: to read those took as long as all of them take.
 _MOST_READ_IN_PART: Final = 3
@@ -54,6 +55,8 @@ _INFLATED_AHEAD: Final = 8
 _NOWHERE: Final = -1
 _NO_SHIFT: Final = -(2**62)
 _MOST_PIECES: Final = 64
+# Shorter pieces are copied: what takes the columns would spend more on each.
+_LEAST_ROWS_UNCOPIED: Final = 256
 _SUPPRESSED: Final = status_code("suppressed")
 _NOT_FOUND: Final = status_code("not_found")
 # By the index of a status, and of a kind.
@@ -89,7 +92,7 @@ class Finisher:
         """Name requests, the oldest first, whose contacts the rows that are finished next will want."""
         self._inflater.expect(request_ids)
 
-    def finish(self, ended: EndedRows, *, report: Report) -> pa.RecordBatch:
+    def finish(self, ended: EndedRows, *, report: Report) -> pa.Table:
         """The added columns of these rows, in order. Counts the rows in the report."""
         found = self._loader.load(ended)
         self._withhold(ended, found)
@@ -108,9 +111,9 @@ class Finisher:
         for name, array in zip(self._columns, contact_columns, strict=True):
             report.filled[name] += len(array) - array.null_count
         columns = [*status_columns, *self._shown(contact_columns)]
-        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+        return pa.Table.from_arrays(columns, schema=self._schema)
 
-    def _shown(self, contacts: Sequence[_Array]) -> Iterator[_Array]:
+    def _shown(self, contacts: Sequence[_Column]) -> Iterator[_Column | _Array]:
         """These columns as the schema has them: lists may be JSON there."""
         first = len(self._schema) - len(contacts)
         for kind, array in zip(self._schema.types[first:], contacts, strict=True):
@@ -273,24 +276,25 @@ class _Found:
         end = start + contacts.columns.num_rows
         return np.flatnonzero((self._positions >= start) & (self._positions < end))
 
-    def columns(self, names: Sequence[str]) -> list[_Array]:
+    def columns(self, names: Sequence[str]) -> list[_Column]:
         """Contact columns of the rows; null where a row gets nobody."""
         sources = self._sources or [flatten([])]
         table = pa.Table.from_batches([contacts.columns for contacts in sources]).select(list(names))
         is_vacant = np.concatenate([contacts.is_vacant for contacts in sources])
-        return _gather(table, self._positions, is_vacant=is_vacant)
+        return _gather(table, self._positions, is_vacant=is_vacant).columns
 
 
 def _gather(
     table: pa.Table, positions: npt.NDArray[np.int64], *, is_vacant: npt.NDArray[np.bool_]
-) -> list[_Array]:
-    """The columns of the table at these positions; nulls for `_NOWHERE`. A vacant row of the table is all null."""
+) -> pa.Table:
+    """The rows of the table at these positions; nulls for `_NOWHERE`. A vacant row of the table is all null."""
     shift = _shifts(positions, is_vacant=is_vacant)
     starts = np.flatnonzero(np.diff(shift, prepend=_NO_SHIFT - 1))
     if len(starts) > _MOST_PIECES:
         indices = number_array(positions, pa.int64(), is_null=positions == _NOWHERE)
-        return [pc.take(column.combine_chunks(), indices) for column in table.columns]
-    # Rows that stand together are copied as one, in a tenth of the time that it takes one by one.
+        taken = [pc.take(column.combine_chunks(), indices) for column in table.columns]
+        return pa.Table.from_arrays(taken, schema=table.schema)
+    # Rows that stand together are copied as one, in a tenth of the time that it takes one by one; or not at all.
     pieces = [table.slice(0, 0)]
     for start, end in pairwise([*starts.tolist(), len(positions)]):
         if shift[start] == _NO_SHIFT:
@@ -298,7 +302,9 @@ def _gather(
             pieces.append(pa.Table.from_batches([nobody]).select(table.column_names))
         else:
             pieces.append(table.slice(start + int(shift[start]), end - start))
-    return [column.combine_chunks() for column in pa.concat_tables(pieces).columns]
+    gathered = pa.concat_tables(pieces)
+    chunks = max((column.num_chunks for column in gathered.columns), default=0)
+    return gathered if chunks * _LEAST_ROWS_UNCOPIED <= len(positions) else gathered.combine_chunks()
 
 
 def _shifts(positions: npt.NDArray[np.int64], *, is_vacant: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -327,7 +333,7 @@ class _Loader:
         self._inflater = inflater
         self._replies: OrderedDict[int, _Reply] = OrderedDict()
         self._times_read: Counter[int] = Counter()
-        """By request, how many times its reply was read back."""
+        """By request, how many times its reply was read back, and not the columns that are kept of it."""
 
     def load(self, ended: EndedRows) -> _Found:
         """The contacts that these rows get."""
@@ -354,9 +360,9 @@ class _Loader:
                 raise LedgerError(
                     f"the reply of request {request_id} is damaged in the ledger; restore it from a backup"
                 )
-            contacts, index = reply.contacts(asked, times_read=self._times_read[request_id])
             is_found = asked != _NOWHERE
-            found.put(rows[of_request[is_found]], found.start_of(contacts) + index[is_found])
+            contacts, index = reply.contacts(asked[is_found])
+            found.put(rows[of_request[is_found]], found.start_of(contacts) + index)
 
     def _stored_replies(self, request_ids: Sequence[int]) -> Iterator[tuple[int, _Reply]]:
         """The replies to these requests; first those that were read before."""
@@ -365,11 +371,14 @@ class _Loader:
             if request_id in self._replies:
                 yield request_id, self._replies[request_id]
         for request_id in unread:
-            self._replies[request_id] = self._inflater.read(request_id)
-            self._times_read[request_id] += 1
+            reply = self._replies[request_id] = self._inflater.read(request_id)
             if len(self._replies) > _REPLIES_KEPT:
                 self._replies.popitem(last=False)
-            yield request_id, self._replies[request_id]
+            if isinstance(reply, _StoredReply):
+                self._times_read[request_id] += 1
+                if self._times_read[request_id] > _MOST_READ_IN_PART:
+                    reply.read_whole()
+            yield request_id, reply
 
 
 class _StoredReply:
@@ -381,20 +390,25 @@ class _StoredReply:
         self._records: Sequence[Record] = parse_reply(body).records
         self._is_text = is_utf8(body)
         self._whole: Flattened | None = None
+        self._found = sum(record.contact is not None for record in self._records)
         self.records: Final = len(self._records)
 
-    def contacts(self, positions: Indices, *, times_read: int) -> tuple[Flattened, Indices]:
-        """The contacts at these positions, and the index of each among them. -1 is nobody's position."""
+    def contacts(self, positions: Indices) -> tuple[Flattened, Indices]:
+        """The contacts at these positions, and the index of each among them."""
+        wanted = np.unique(positions)
+        if self._whole is None and len(wanted) < _SHARE_READ_WHOLE * self._found:
+            return flatten([*map(self._contact, wanted.tolist())]), np.searchsorted(wanted, positions)
+        return _few_of(self.read_whole(), positions)
+
+    def read_whole(self) -> Flattened:
+        """All of its contacts, which are kept as columns."""
         if self._whole is None:
-            wanted = _each_once(positions)
-            if times_read <= _MOST_READ_IN_PART and len(wanted) < _SHARE_READ_WHOLE * self.records:
-                return flatten([*map(self._contact, wanted.tolist())]), np.searchsorted(wanted, positions)
             self._whole = flatten([self._contact(position) for position in range(self.records)])
             self._records = ()
             self._ledger.kept_columns.keep(
                 self._stored.request_id, self._whole, reply_checksum=self._stored.checksum
             )
-        return _few_of(self._whole, positions)
+        return self._whole
 
     def _contact(self, position: int) -> Contact | None:
         raw = self._records[position].contact
@@ -412,21 +426,21 @@ class _KeptReply:
         self._contacts = contacts
         self.records: Final = contacts.columns.num_rows
 
-    def contacts(self, positions: Indices, *, times_read: int) -> tuple[Flattened, Indices]:  # noqa: ARG002
+    def contacts(self, positions: Indices) -> tuple[Flattened, Indices]:
         """As of a `_StoredReply`."""
         return _few_of(self._contacts, positions)
 
 
 def _few_of(contacts: Flattened, positions: Indices) -> tuple[Flattened, Indices]:
-    """Of contacts of which few are wanted, those alone, and their indices: the others need not be copied."""
-    wanted = _each_once(positions)
-    if len(wanted) >= _SHARE_READ_WHOLE * contacts.columns.num_rows:
+    """Of contacts of which few are wanted, hardly more than those, and their indices: the others need not be copied."""
+    wanted = np.unique(positions)
+    if len(wanted) >= _SHARE_READ_WHOLE * np.count_nonzero(~contacts.is_vacant):
+        # Those that missed, too: they stand between this reply's contacts and the next one's.
         return contacts, positions
+    first, end = int(wanted[0]), int(wanted[-1]) + 1
+    if len(wanted) >= _SHARE_READ_WHOLE * (end - first):
+        return contacts.slice(first, end), positions - first
     return contacts.take(wanted), np.searchsorted(wanted, positions)
-
-
-def _each_once(positions: Indices) -> Indices:
-    return np.unique(positions[positions != _NOWHERE])
 
 
 _Reply: TypeAlias = _StoredReply | _KeptReply

@@ -333,10 +333,10 @@ class Run:
             if has_more:
                 has_more = self._fill_window(ahead, finisher, window_rows, interruption)
             for ended in window.leaving():
-                batch = finisher.finish(ended, report=self.report)
-                interruption.is_suspended = True
-                yield batch
-                interruption.is_suspended = False
+                for batch in finisher.finish(ended, report=self.report).to_batches():
+                    interruption.is_suspended = True
+                    yield batch
+                    interruption.is_suspended = False
                 display(self.report)
             if interruption:
                 self._stop(interruption)

@@ -93,13 +93,15 @@ def finisher(tmp_path_factory):
     ledger.close()
 
 
+@pytest.mark.parametrize("least_rows_uncopied", [0, 256])
 @pytest.mark.parametrize("most_pieces", [0, 3, 1000])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(asked=replies, data=st.data())
 def test_each_row_gets_its_own_contact_however_rows_and_replies_stand(
-    finisher, most_pieces, asked, data, monkeypatch
+    finisher, most_pieces, least_rows_uncopied, asked, data, monkeypatch
 ):
     monkeypatch.setattr(output, "_MOST_PIECES", most_pieces)
+    monkeypatch.setattr(output, "_LEAST_ROWS_UNCOPIED", least_rows_uncopied)
     made = answers_of(asked)
     expected: list[str | None] = []
     rows: list[Answer] = []
@@ -108,10 +110,10 @@ def test_each_row_gets_its_own_contact_however_rows_and_replies_stand(
         name, answer = (None, Answer("suppressed", 0)) if index is None else made[index]
         rows.append(answer)
         expected.append(name)
-    batch = finisher.finish(ended(rows), report=Report())
-    assert batch.column("eb_full_name").to_pylist() == expected
-    assert batch.column("eb_emails").null_count == len(rows)
-    batch.validate(full=True)
+    table = finisher.finish(ended(rows), report=Report())
+    assert table.column("eb_full_name").to_pylist() == expected
+    assert table.column("eb_emails").null_count == len(rows)
+    table.validate(full=True)
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +124,15 @@ def ledger_of_replies(tmp_path_factory):
     ledger.close()
 
 
-def new_ledger_of_replies(folder: Path) -> Ledger:
+def new_ledger_of_replies(folder: Path, *, missed: int = 0) -> Ledger:
     ledger = Ledger(folder / "ledger.db", endpoint="https://api.example")
     for number in range(1, 9):
         entries = [
             {
                 "value": f"{index}@b.example",
-                "enriched_contact": {"full_name": f"{number}/{index}", "shoes": index},
+                "enriched_contact": {"full_name": f"{number}/{index}", "shoes": index}
+                if index < 9 - missed
+                else None,
             }
             for index in range(9)
         ]
@@ -163,6 +167,17 @@ def test_each_row_gets_its_own_contact_back_whatever_was_expected(ledger_of_repl
                 assert batch.column("eb_full_name").to_pylist() == expected
     found = sum(index is not None for block in blocks for _, index in block)
     assert (report.matched, report.new_fields["shoes"]) == (2 * found, 2 * found)
+
+
+def test_a_reply_that_reaches_into_two_blocks_is_kept_as_columns_at_once(tmp_path):
+    with (
+        closing(new_ledger_of_replies(tmp_path, missed=5)) as ledger,
+        output.Finisher(ledger, arrow_schema(), columns=None, prefix="eb_") as finisher,
+    ):
+        for positions in ((0, 1), (2, 3)):
+            batch = finisher.finish(ended([row_of(1, index) for index in positions]), report=Report())
+            assert batch.column("eb_full_name").to_pylist() == [f"1/{index}" for index in positions]
+        assert sorted(ledger.kept_columns.find([1])) == [1]
 
 
 def test_replies_of_which_a_few_rows_are_wanted_time_and_again_are_kept_as_columns(tmp_path, monkeypatch):
