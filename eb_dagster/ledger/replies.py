@@ -35,7 +35,15 @@ from eb_dagster.identifiers.arrays import Mask
 from eb_dagster.identifiers.canonical import canonical, identifiers_in
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.ledger.aliases import identifiers_inside
-from eb_dagster.ledger.entries import FORGOTTEN, NO_KEY, VANITY, Indices, pack_keys, pack_outcomes
+from eb_dagster.ledger.entries import (
+    FORGOTTEN,
+    NO_KEY,
+    VANITY,
+    Entries,
+    Indices,
+    pack_keys,
+    pack_outcomes,
+)
 from eb_dagster.ledger.ledger import Ledger, Withheld
 from eb_dagster.ledger.reply_store import StoredReply
 from eb_dagster.ledger.suppression import SuppressionList
@@ -96,11 +104,27 @@ def apply_reply(
     its hash. All that is found inside a contact is noted: `forget` finds a person by it, and what stands inside
     contacts of two people is told from what is one person's.
     """
-    answers = _read_answers(ledger, stored, sent)
-    listed = ledger.suppression.last_read()
-    while (reading := _note(ledger, answers, listed)) is None:
-        listed = ledger.suppression.current()
-    return reading
+    return note_reply(ledger, read_reply(ledger, stored, sent=sent))
+
+
+def read_reply(ledger: Ledger, stored: StoredReply, *, sent: Mapping[str, int]) -> Notes:
+    """Read a durable reply, and change nothing."""
+    return _notes(ledger, _read_answers(ledger, stored, sent), ledger.suppression.last_read())
+
+
+def note_reply(ledger: Ledger, notes: Notes) -> Reading:
+    """Note in the ledger what a reply says, without whoever is on the suppression list by then."""
+    while not ledger.apply(
+        notes.reading.stored.request_id,
+        outcomes=notes.outcomes,
+        aliases=notes.aliases,
+        records_enriched=notes.answers.parsed.records_enriched,
+        credits=notes.reading.credits,
+        withheld=notes.withheld,
+        list_version=notes.list_version,
+    ):
+        notes = _notes(ledger, notes.answers, ledger.suppression.current())
+    return notes.reading
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +144,18 @@ class _Answers:
     def credits(self) -> int:
         """How many contacts were charged, whoever they are withheld from."""
         return int(np.count_nonzero(self.positions >= 0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Notes:
+    """What is to be noted of a reply, by one version of the suppression list."""
+
+    answers: _Answers
+    list_version: int
+    outcomes: Entries
+    aliases: Entries
+    withheld: Withheld | None
+    reading: Reading
 
 
 def _read_answers(ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]) -> _Answers:
@@ -158,8 +194,8 @@ def _keys_of_echo(ledger: Ledger, echo: str, endpoint: str) -> set[bytes]:
     return keys
 
 
-def _note(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Reading | None:
-    """Note the answers without whoever is on this suppression list. None if there is a newer list."""
+def _notes(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Notes:
+    """What is to be noted of the answers, without whoever is on this suppression list."""
     stored, parsed = answers.stored, answers.parsed
     kept, withheld = _withhold(answers, _suppressed_records(ledger, listed, parsed.records))
     is_found = kept.positions >= 0
@@ -167,22 +203,12 @@ def _note(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Reading
     held_by_row = kept.contacts.fields | np.where(inside.has_vanity, VANITY, 0)
     held = np.zeros(len(kept.positions), dtype=np.int64)
     held[is_found] = held_by_row
-    is_noted = ledger.apply(
-        stored.request_id,
-        outcomes=pack_outcomes(kept.positions, held),
-        aliases=inside.pack(
-            kept.positions[is_found],
-            held_by_row,
-            hash_column=lambda kind, values: ledger.hash_column(kind, values, endpoint=stored.endpoint),
-        ),
-        records_enriched=parsed.records_enriched,
-        credits=answers.credits,
-        withheld=withheld,
-        list_version=listed.version,
+    aliases = inside.pack(
+        kept.positions[is_found],
+        held_by_row,
+        hash_column=lambda kind, values: ledger.hash_column(kind, values, endpoint=stored.endpoint),
     )
-    if not is_noted:
-        return None
-    return Reading(
+    reading = Reading(
         stored,
         kept.positions,
         kept.contacts,
@@ -193,6 +219,7 @@ def _note(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Reading
         is_whole=answers.is_whole and parsed.whole,
         credits=answers.credits,
     )
+    return Notes(answers, listed.version, pack_outcomes(kept.positions, held), aliases, withheld, reading)
 
 
 def _withhold(

@@ -20,7 +20,7 @@ from eb_dagster.errors import EnrichError, Refused
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.identifiers.offers import Numbers
 from eb_dagster.ledger.ledger import Ledger
-from eb_dagster.ledger.replies import Reading, apply_reply, compress
+from eb_dagster.ledger.replies import Reading, compress, note_reply, read_reply
 from eb_dagster.settings import Settings
 
 Refusal: TypeAlias = Literal["free", "busy", "doubt", "refused"]
@@ -98,8 +98,10 @@ class Sender:
         self._done: queue.SimpleQueue[Sent] = queue.SimpleQueue()
         self._threads: Final = threads
         self._pool: ThreadPoolExecutor | None = None
-        # Replies are parsed one at a time: side by side, that is slower and takes more memory.
+        # Replies are read one at a time: side by side, that is slower and takes more memory. What the ledger has
+        # to note waits for its lock and its disk, and meanwhile the next one is read.
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="eb_dagster_reader")
+        self._in_memory = threading.Semaphore(2)
         self.in_flight = 0
         """Requests that were given to a thread and not taken back by `take`."""
         self.credits_in_flight = 0
@@ -193,7 +195,9 @@ class Sender:
             body=body,
         )
         sent = dict(zip(request.values, range(len(request.values)), strict=True))
-        return self._reader.submit(apply_reply, self._ledger, stored, sent=sent).result()
+        with self._in_memory:
+            notes = self._reader.submit(read_reply, self._ledger, stored, sent=sent).result()
+            return note_reply(self._ledger, notes)
 
 
 def _seconds_off(outcome: Reply | NoReply, *, sent_at: float, answered_at: float) -> float | None:
