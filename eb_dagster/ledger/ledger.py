@@ -89,6 +89,7 @@ _SELECT_IN_DOUBT: Final = sa.select(*ANSWER_COLUMNS, _column.required).where(
     _column.state.in_(("in_doubt", "applied", "resolved", "purged"))
 )
 _SELECT_NEWEST_TIME: Final = sa.select(_column.created_at).order_by(_column.id.desc()).limit(1)
+_SELECT_REJECTED: Final = sa.select(schema.rejected)
 _INSERT_REQUEST: Final = sa.insert(schema.requests)
 _UPDATE_REQUEST: Final = sa.update(schema.requests).where(_column.id == sa.bindparam("request"))
 _UNANSWERED_STATES: Final = ("in_doubt", "intent")
@@ -559,8 +560,7 @@ class Ledger:
 
 def _without_rejected(connection: sa.Connection, aliases: Entries) -> Entries:
     """Leave out the identifiers of which a person said that the contact is not theirs."""
-    rows = connection.execute(sa.select(schema.rejected))
-    rejected = {(bytes(row.key), row.person) for row in rows}
+    rejected = {(bytes(key), person) for key, person in connection.execute(_SELECT_REJECTED)}
     if not rejected:
         return aliases
     is_kept = [(alias["key"].tobytes(), int(alias["person"])) not in rejected for alias in aliases]
