@@ -104,7 +104,10 @@ def apply_reply(
     its hash. All that is found inside a contact is noted: `forget` finds a person by it, and what stands inside
     contacts of two people is told from what is one person's.
     """
-    return note_reply(ledger, read_reply(ledger, stored, sent=sent))
+    while True:
+        notes = read_reply(ledger, stored, sent=sent)
+        if note_reply(ledger, notes):
+            return notes.reading
 
 
 def read_reply(ledger: Ledger, stored: StoredReply, *, sent: Mapping[str, int]) -> Notes:
@@ -112,19 +115,20 @@ def read_reply(ledger: Ledger, stored: StoredReply, *, sent: Mapping[str, int]) 
     return _notes(ledger, _read_answers(ledger, stored, sent), ledger.suppression.last_read())
 
 
-def note_reply(ledger: Ledger, notes: Notes) -> Reading:
-    """Note in the ledger what a reply says, without whoever is on the suppression list by then."""
-    while not ledger.apply(
+def note_reply(ledger: Ledger, notes: Notes) -> bool:
+    """Note in the ledger what a reply says. If somebody was suppressed since it was read, it has to be read again."""
+    is_noted = ledger.apply(
         notes.reading.stored.request_id,
         outcomes=notes.outcomes,
         aliases=notes.aliases,
-        records_enriched=notes.answers.parsed.records_enriched,
+        records_enriched=notes.records_enriched,
         credits=notes.reading.credits,
         withheld=notes.withheld,
         list_version=notes.list_version,
-    ):
-        notes = _notes(ledger, notes.answers, ledger.suppression.current())
-    return notes.reading
+    )
+    if not is_noted:
+        ledger.suppression.current()
+    return is_noted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -150,12 +154,12 @@ class _Answers:
 class Notes:
     """What is to be noted of a reply, by one version of the suppression list."""
 
-    answers: _Answers
-    list_version: int
+    reading: Reading
     outcomes: Entries
     aliases: Entries
+    records_enriched: int | None
     withheld: Withheld | None
-    reading: Reading
+    list_version: int
 
 
 def _read_answers(ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]) -> _Answers:
@@ -219,7 +223,14 @@ def _notes(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Notes:
         is_whole=answers.is_whole and parsed.whole,
         credits=answers.credits,
     )
-    return Notes(answers, listed.version, pack_outcomes(kept.positions, held), aliases, withheld, reading)
+    return Notes(
+        reading,
+        pack_outcomes(kept.positions, held),
+        aliases,
+        parsed.records_enriched,
+        withheld,
+        listed.version,
+    )
 
 
 def _withhold(

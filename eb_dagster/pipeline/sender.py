@@ -196,8 +196,10 @@ class Sender:
         )
         sent = dict(zip(request.values, range(len(request.values)), strict=True))
         with self._in_memory:
-            notes = self._reader.submit(read_reply, self._ledger, stored, sent=sent).result()
-            return note_reply(self._ledger, notes)
+            while True:
+                notes = self._reader.submit(read_reply, self._ledger, stored, sent=sent).result()
+                if note_reply(self._ledger, notes):
+                    return notes.reading
 
 
 def _seconds_off(outcome: Reply | NoReply, *, sent_at: float, answered_at: float) -> float | None:
