@@ -30,7 +30,7 @@ def test_a_person_decides_what_becomes_of_doubt(ledger, decision, standing, spen
     assert (after.standing if after else None) == standing
     assert (ledger.budget.spending().credits, ledger.budget.spending().at_risk) == (spent, 0)
     assert reconcile.check(ledger) == []
-    with pytest.raises(InputError, match="not in doubt"):
+    with pytest.raises(InputError, match="nothing to decide"):
         reconcile.resolve(ledger, [claimed.request_id], decision)
 
 
@@ -120,7 +120,7 @@ def test_a_person_decides_about_what_cannot_be_read_as_about_doubt(ledger, decis
     assert (spending.credits, spending.unreadable, spending.at_risk) == (cost, 0, 0)
     assert reconcile.unreadable(ledger) == []
     assert reconcile.check(ledger) == []
-    with pytest.raises(InputError, match="not in doubt"):
+    with pytest.raises(InputError, match="nothing to decide"):
         reconcile.resolve(ledger, [request_id], decision)
 
 
