@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 Array: TypeAlias = pa.Array
 Mask: TypeAlias = "npt.NDArray[np.bool_]"
+Codes: TypeAlias = "npt.NDArray[np.int8]"
 
 
 def text_array(texts: Sequence[str | None], type: pa.DataType | None = None) -> Array:  # noqa: A002 - Arrow's word
@@ -54,6 +55,16 @@ def with_texts(column: Array, where: Array, texts: Iterable[str | None]) -> Arra
     """The column with these texts, one after the other, where the flags say so. What is blank is null."""
     (replacements,) = text_arrays([[text or "" for text in texts]])
     return pc.replace_with_mask(column, where, replacements) if len(replacements) else column
+
+
+def concatenated(arrays: Sequence[Array]) -> Array:
+    """The values of all these columns of one type, one after the other."""
+    return arrays[0] if len(arrays) == 1 else pa.concat_arrays(arrays)
+
+
+def taken(values: Array, indices: npt.NDArray[np.int64]) -> Array:
+    """The values in these places."""
+    return values.take(number_array(indices, pa.int64()))
 
 
 def bytes_array(values: Sequence[bytes | None], type: pa.DataType | None = None) -> Array:  # noqa: A002

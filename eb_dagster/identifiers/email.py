@@ -28,11 +28,11 @@ from eb_dagster.identifiers.grammar import (
 )
 from eb_dagster.identifiers.mailboxes import DOTLESS, OTHER_DOMAINS, without_dots, without_tag
 from eb_dagster.identifiers.model import Kind, NotAnIdentifier, Trait
-from eb_dagster.identifiers.role_mailboxes import is_role_mailbox
+from eb_dagster.identifiers.role_mailboxes import are_role_mailboxes, is_role_mailbox
 
 if TYPE_CHECKING:
     # Arrow is imported with the first table.
-    from eb_dagster.identifiers.arrays import Array
+    from eb_dagster.identifiers.arrays import Array, Codes
 
 
 def _without_scheme(text: str) -> str:
@@ -87,6 +87,12 @@ def _may_fold(values: Array) -> Array:
     import pyarrow.compute as pc
 
     return reduce(pc.or_, [pc.ends_with(values, ending) for ending in DOTLESS])
+
+
+def _traits(values: Array) -> Codes:
+    import numpy as np
+
+    return np.where(are_role_mailboxes(values), np.int8(Trait.ROLE), np.int8(Trait.EMAIL))
 
 
 # ---- every address ------------------------------------------------------------------------------
@@ -231,6 +237,7 @@ KIND: Final = Kind(
     key_form=without_dots,
     may_fold=_may_fold,
     trait=lambda value: Trait.ROLE if is_role_mailbox(value) else Trait.EMAIL,
+    traits=_traits,
     split_cell=_split_cell,
     recognized_columns=("email",),
     likely_column=re.compile(r"e-?mail|(?:^|[^a-z])mail$"),

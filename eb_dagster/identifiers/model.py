@@ -18,7 +18,7 @@ from eb_dagster.identifiers.names import RowPerson
 
 if TYPE_CHECKING:
     # Arrow is imported with the first table.
-    from eb_dagster.identifiers.arrays import Array
+    from eb_dagster.identifiers.arrays import Array, Codes
 
 FieldType = Literal["email", "phone", "social_profile"]
 FIELD_TYPES: Final[tuple[FieldType, ...]] = ("social_profile", "email", "phone")
@@ -109,6 +109,8 @@ class Kind:
     """Which of many canonical values may have another key form; without it, none has."""
     trait: Callable[[str], Trait]
     """What a canonical value says about whose it is."""
+    traits: Callable[[Array], Codes]
+    """The same for a column."""
     split_cell: Callable[[str, Callable[[str], bool]], list[str]]
     """The parts of a cell, with a function that says whether a text is an identifier of this kind.
 

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias, cast, overload
 import numpy as np
 import numpy.typing as npt
 
+from eb_dagster.identifiers.arrays import Array, concatenated, text_array
 from eb_dagster.identifiers.model import FIELD_TYPES, Candidates, FieldType, Identifier
 from eb_dagster.identifiers.names import RowPerson
 
@@ -41,7 +42,7 @@ class Offers(Sequence[Candidates]):
 
     def __init__(
         self,
-        values: Sequence[str],
+        values: Array,
         kinds: npt.NDArray[np.int8],
         *,
         identifiers: Numbers,
@@ -51,7 +52,7 @@ class Offers(Sequence[Candidates]):
         persons: Sequence[RowPerson | None] | None = None,
     ) -> None:
         self.values: Final = values
-        """The canonical values that rows offer. Some may be equal."""
+        """The canonical values that rows offer, as a column of text. Some may be equal."""
         self.kinds: Final = kinds
         """The kind of each value, as its index in `FIELD_TYPES`."""
         self.identifiers: Final = identifiers
@@ -82,7 +83,8 @@ class Offers(Sequence[Candidates]):
         start = int(self.starts[index])
         indices: list[int] = self.identifiers[start : start + int(self.counts[index])].tolist()
         identifiers = [
-            Identifier(FIELD_TYPES[int(self.kinds[number])], self.values[number]) for number in indices
+            Identifier(FIELD_TYPES[int(self.kinds[number])], self.values[number].as_py())
+            for number in indices
         ]
         person = None if self.persons is None else self.persons[index]
         return Candidates(tuple(identifiers), self.reason_lists[int(self.reasons[index])], person)
@@ -169,7 +171,7 @@ def offers_of(rows: Iterable[Candidates]) -> Offers:
         codes.append(reasons.code(row.reasons))
         persons.append(row.person)
     return Offers(
-        values,
+        text_array(values),
         np.array(kinds, dtype=np.int8),
         identifiers=np.arange(len(values)),
         counts=np.array(counts, dtype=np.int64),
@@ -192,7 +194,7 @@ def joined(several: Sequence[Offers]) -> Offers:
     ]
     firsts = np.cumsum([0, *(len(offers.values) for offers in several)])
     return Offers(
-        [value for offers in several for value in offers.values],
+        concatenated([offers.values for offers in several]),
         np.concatenate([offers.kinds for offers in several]),
         identifiers=np.concatenate(
             [first + offers.identifiers for first, offers in zip(firsts[:-1], several, strict=True)]

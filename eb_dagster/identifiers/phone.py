@@ -25,7 +25,7 @@ from eb_dagster.identifiers.model import Kind, NotAnIdentifier, Trait
 
 if TYPE_CHECKING:
     # Arrow is imported with the first table.
-    from eb_dagster.identifiers.arrays import Array
+    from eb_dagster.identifiers.arrays import Array, Codes
 
 
 def check_region(region: str) -> str:
@@ -243,6 +243,12 @@ def _could_be_one(first: str, second: str, is_phone: Callable[[str], bool]) -> b
     return is_phone(f"{first.strip(WRAPPING)} {second.strip(WRAPPING)}")
 
 
+def _traits(values: Array) -> Codes:
+    import numpy as np
+
+    return np.full(len(values), Trait.PHONE, dtype=np.int8)
+
+
 KIND: Final = Kind(
     field_type="phone",
     slug="phone",
@@ -253,6 +259,7 @@ KIND: Final = Kind(
     canonical_form=_canonical_form,
     key_form=str,
     trait=lambda _value: Trait.PHONE,
+    traits=_traits,
     split_cell=_split_cell,
     recognized_columns=("phone",),
     likely_column=re.compile(

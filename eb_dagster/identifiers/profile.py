@@ -50,7 +50,7 @@ from eb_dagster.identifiers.networks import (
 
 if TYPE_CHECKING:
     # Arrow is imported with the first table.
-    from eb_dagster.identifiers.arrays import Array
+    from eb_dagster.identifiers.arrays import Array, Codes
 
 _VANITY_FOLDER: Final = "linkedin.com/in/"
 
@@ -529,6 +529,14 @@ def _is_network_host(host: str) -> bool:
     return any(host == known or host.endswith(f".{known}") for known in HOSTS)
 
 
+def _traits(values: Array) -> Codes:
+    import numpy as np
+
+    from eb_dagster.identifiers.arrays import flags_in
+
+    return np.where(flags_in(are_vanity(values)), np.int8(Trait.VANITY), np.int8(Trait.PROFILE))
+
+
 KIND: Final = Kind(
     field_type="social_profile",
     slug="profile",
@@ -540,6 +548,7 @@ KIND: Final = Kind(
     key_form=_key_form,
     may_fold=_may_fold,
     trait=lambda value: Trait.VANITY if is_vanity(value) else Trait.PROFILE,
+    traits=_traits,
     split_cell=_split_cell,
     recognized_columns=("social_profile", "linkedin_url"),
     likely_column=re.compile(

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from eb_dagster.errors import InputError
+from eb_dagster.identifiers.arrays import Mask, concatenated, flags_in, taken, text_array
 from eb_dagster.identifiers.canonical import first_of_each_key, key_form, plain_forms
 from eb_dagster.identifiers.cells import BLANK_CELL, read_cell
 from eb_dagster.identifiers.characters import WRAPPING
@@ -138,28 +140,43 @@ class _Reader:
 
     def __init__(self, region: str | None) -> None:
         self._region = region
-        self._values: list[str] = []
-        self._kinds: list[int] = []
+        self._values: list[pa.Array] = []
+        self._kinds: list[npt.NDArray[np.int8]] = []
         self._reasons = Reasons()
+
+    def _add(self, values: pa.Array, kinds: npt.NDArray[np.int8]) -> Numbers:
+        """Add values that cells offer. Returns their indices."""
+        first = sum(map(len, self._kinds))
+        self._values.append(values)
+        self._kinds.append(kinds)
+        return np.arange(first, first + len(kinds))
 
     def read_column(self, field_type: FieldType, cells: Cells) -> _Read:
         """What each cell of a column of one kind offers."""
-        forms = plain_forms(field_type, cells.texts)
-        if not cells.has_lists and None not in forms:
-            return self._all_plain(field_type, forms).of(cells.codes)
-        plain = dict(zip(cells.texts, forms, strict=True))
-        read = [self._read_cell(field_type, cell, plain) for cell in cells.distinct]
-        return self._read_each(read).of(cells.codes)
+        if cells.has_lists:
+            plain = dict(zip(cells.texts, plain_forms(field_type, cells.texts), strict=True))
+            read = [self._read_cell(field_type, cell, plain) for cell in cells.distinct]
+            return self._read_each(read).of(cells.codes)
+        forms = _plain_column(field_type, cells)
+        is_plain = flags_in(forms.is_valid())
+        kinds = np.full(np.count_nonzero(is_plain), KIND_CODES[field_type], dtype=np.int8)
+        plain_values = self._add(forms.drop_null(), kinds)
+        others: list[int] = np.flatnonzero(~is_plain).tolist()
+        texts = cells.texts if others else []
+        read = self._read_each([_read_text(field_type, texts[index], self._region) for index in others])
+        return self._read_beside(plain_values, np.append(~is_plain, True), read).of(cells.codes)
 
-    def _all_plain(self, field_type: FieldType, values: Sequence[str | None]) -> _Read:
-        first = len(self._values)
-        self._values += [value for value in values if value is not None]
-        self._kinds += [KIND_CODES[field_type]] * len(values)
-        counts = np.ones(len(values) + 1, dtype=np.int64)
-        counts[-1] = 0
-        reasons = np.full(len(values) + 1, NO_REASON)
-        reasons[-1] = BLANK
-        return _Read(counts, np.arange(first, first + len(values)), reasons)
+    def _read_beside(self, plain_values: Numbers, is_other: Mask, others: _Read) -> _Read:
+        """Cells that offer one of the values each, in their order, and between them others."""
+        counts = np.ones(len(is_other), dtype=np.int64)
+        counts[is_other] = others.counts
+        reasons = np.full(len(is_other), NO_REASON)
+        reasons[is_other] = others.reasons
+        starts = np.cumsum(counts) - counts
+        identifiers = np.empty(int(counts.sum()), dtype=np.int64)
+        identifiers[starts[~is_other]] = plain_values
+        identifiers[ranges(starts[is_other], others.counts)] = others.identifiers
+        return _Read(counts, identifiers, reasons)
 
     def _read_cell(self, field_type: FieldType, cell: Texts, plain: Mapping[str, str | None]) -> Candidates:
         if isinstance(cell, tuple):
@@ -171,25 +188,21 @@ class _Reader:
 
     def _read_each(self, cells: Sequence[Candidates]) -> _Read:
         """These cells, and at the end a blank one."""
-        counts: list[int] = []
-        reasons: list[int] = []
-        first = len(self._values)
-        for cell in cells:
-            counts.append(len(cell.identifiers))
-            reasons.append(self._reasons.code(cell.reasons))
-            for identifier in cell.identifiers:
-                self._values.append(identifier.value)
-                self._kinds.append(KIND_CODES[identifier.field_type])
+        offered = [identifier for cell in cells for identifier in cell.identifiers]
+        identifiers = self._add(
+            text_array([identifier.value for identifier in offered]),
+            np.array([KIND_CODES[identifier.field_type] for identifier in offered], dtype=np.int8),
+        )
         return _Read(
-            np.array([*counts, 0], dtype=np.int64),
-            np.arange(first, len(self._values)),
-            np.array([*reasons, BLANK], dtype=np.int64),
+            np.array([*(len(cell.identifiers) for cell in cells), 0], dtype=np.int64),
+            identifiers,
+            np.array([*(self._reasons.code(cell.reasons) for cell in cells), BLANK], dtype=np.int64),
         )
 
     def read_long(self, kinds: Cells, cells: Cells) -> _Read:
         """What each row of a table in long form offers."""
-        pairs, codes = np.unique(kinds.codes * (len(cells.distinct) + 1) + cells.codes, return_inverse=True)
-        kind_codes, cell_codes = np.divmod(pairs, len(cells.distinct) + 1)
+        pairs, codes = np.unique(kinds.codes * (len(cells) + 1) + cells.codes, return_inverse=True)
+        kind_codes, cell_codes = np.divmod(pairs, len(cells) + 1)
         pair_codes: list[tuple[int, int]] = [*zip(kind_codes.tolist(), cell_codes.tolist(), strict=True)]
         kind_texts: list[Texts] = [*kinds.distinct, None]
         cell_texts: list[Texts] = [*cells.distinct, None]
@@ -200,8 +213,8 @@ class _Reader:
         """What the rows offer, by the cells of their columns."""
         read = columns[0] if len(columns) == 1 else self._beside(columns)
         return Offers(
-            self._values,
-            np.array(self._kinds, dtype=np.int8),
+            concatenated(self._values),
+            np.concatenate(self._kinds),
             identifiers=read.identifiers,
             counts=read.counts,
             reasons=read.reasons,
@@ -237,16 +250,16 @@ class _Reader:
     def _without_repeats(self, read: _Read) -> _Read:
         """The same without what a row offers a second time, in whichever spelling."""
         row = np.repeat(np.arange(len(read.counts)), read.counts)
-        kind = np.array(self._kinds, dtype=np.int8)[read.identifiers]
+        kind = np.concatenate(self._kinds)[read.identifiers]
         of_kind = row * len(FIELD_TYPES) + kind
         may_repeat = np.flatnonzero(np.bincount(of_kind, minlength=1)[of_kind] > 1)
         if not len(may_repeat):
             return read
         forms: dict[tuple[int, str], int] = {}
         kinds: list[int] = kind[may_repeat].tolist()
-        values: list[int] = read.identifiers[may_repeat].tolist()
+        values: list[str] = taken(concatenated(self._values), read.identifiers[may_repeat]).to_pylist()
         form = [
-            forms.setdefault((code, key_form(FIELD_TYPES[code], self._values[value])), len(forms))
+            forms.setdefault((code, key_form(FIELD_TYPES[code], value)), len(forms))
             for code, value in zip(kinds, values, strict=True)
         ]
         _, first = np.unique(row[may_repeat] * len(forms) + np.array(form), return_index=True)
@@ -255,6 +268,15 @@ class _Reader:
         is_kept[may_repeat[first]] = True
         counts = np.bincount(row[is_kept], minlength=len(read.counts))
         return _Read(counts, read.identifiers[is_kept], read.reasons)
+
+
+def _plain_column(field_type: FieldType, cells: Cells) -> pa.Array:
+    """The canonical values of cells that are plainly identifiers; null for the others."""
+    try:
+        column = cells.column()
+    except UnicodeEncodeError:
+        return text_array([None] * len(cells))
+    return KINDS[field_type].plain_column(column)
 
 
 def _read_text(field_type: FieldType, text: str | None, region: str | None) -> Candidates:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import date
+from functools import cached_property
 from itertools import islice
 from numbers import Number
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,23 +25,47 @@ ArrowColumn: TypeAlias = Any
 ArrowType: TypeAlias = Any
 
 
+class ArrowTexts(NamedTuple):
+    """Texts as an array of Arrow, in which nothing is null."""
+
+    array: ArrowColumn
+
+
 class Cells:
     """A column as its distinct cells, and for each row the index of its own; -1 where it has none."""
 
-    def __init__(self, distinct: Sequence[Texts], codes: npt.NDArray[np.signedinteger[Any]]) -> None:
-        self.distinct: Final = distinct
-        """None is not among them."""
+    def __init__(
+        self, distinct: Sequence[Texts] | ArrowTexts, codes: npt.NDArray[np.signedinteger[Any]]
+    ) -> None:
+        self._array: ArrowColumn = distinct.array if isinstance(distinct, ArrowTexts) else None
+        self._cells = () if isinstance(distinct, ArrowTexts) else distinct
         self.codes: Final = codes
-        self.has_lists: Final = any(isinstance(cell, tuple) for cell in distinct)
-        self.texts: Final = [*_texts_in_cells(distinct)] if self.has_lists else cast("list[str]", distinct)
+        self.has_lists: Final = any(isinstance(cell, tuple) for cell in self._cells)
+
+    def __len__(self) -> int:
+        return len(self._cells if self._array is None else self._array)
+
+    @cached_property
+    def distinct(self) -> Sequence[Texts]:
+        """The distinct cells. None is not among them."""
+        return self._cells if self._array is None else self._array.to_pylist()
+
+    @property
+    def texts(self) -> list[str]:
         """The distinct texts in them."""
+        texts: dict[str, None] = {}
+        for cell in self.distinct:
+            texts.update(dict.fromkeys(cell if isinstance(cell, tuple) else [cast("str", cell)]))
+        return [*texts]
 
+    def column(self) -> ArrowColumn:
+        """The distinct texts as an array, where no cell is a list. A blank one may be null.
 
-def _texts_in_cells(cells: Iterable[Texts]) -> Iterable[str]:
-    texts: dict[str, None] = {}
-    for cell in cells:
-        texts.update(dict.fromkeys(cell if isinstance(cell, tuple) else [cast("str", cell)]))
-    return texts
+        Raises `UnicodeEncodeError` if somewhere there is half a surrogate pair.
+        """
+        from eb_dagster.identifiers.arrays import text_arrays
+
+        return text_arrays([cast("Sequence[str]", self._cells)])[0] if self._array is None else self._array
 
 
 def _cells_of(texts: Iterable[Texts]) -> Cells:
@@ -62,10 +87,12 @@ def arrow_cells(column: ArrowColumn) -> Cells:
     if str(column.type) not in ("string", "large_string") or hasattr(column, "chunks"):
         return _cells_of(arrow_texts(column))
     # Arrow is imported with the first table.
+    import pyarrow as pa
+
     from eb_dagster.identifiers.arrays import numbers_in
 
     encoded = column.dictionary_encode()
-    return Cells(encoded.dictionary.to_pylist(), numbers_in(encoded.indices))
+    return Cells(ArrowTexts(encoded.dictionary.cast(pa.string())), numbers_in(encoded.indices))
 
 
 def texts_of(column: pd.Series[Any] | ArrowColumn) -> list[str | None]:

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from eb_dagster.identifiers.arrays import fixed_bytes_in, numbers_in
+from eb_dagster.identifiers.arrays import Array, fixed_bytes_in, numbers_in, taken
 from eb_dagster.identifiers.kinds import KINDS
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier, Trait
 from eb_dagster.identifiers.offers import KIND_CODES, Numbers, Offers
-from eb_dagster.ledger.entries import KEY_BYTES, Keys
+from eb_dagster.ledger.entries import KEY_BYTES, Keys, pack_keys
 from eb_dagster.ledger.key_search import KeySearch
 from eb_dagster.ledger.ledger import Ledger
 
@@ -27,10 +27,7 @@ class KeyedOffers:
     def __init__(self, offers: Offers, ledger: Ledger) -> None:
         self.offers = offers
         """Replaced by what may be asked of it, once that is known; see `eligibility`."""
-        hashes = _hashed(offers, ledger)
-        encoded = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(KEY_BYTES), len(offers.values), [None, pa.py_buffer(hashes)]
-        ).dictionary_encode()
+        encoded = _hashed(offers, ledger).dictionary_encode()
         self.keys: Final[Keys] = fixed_bytes_in(encoded.dictionary)
         """The distinct keys."""
         self.key_of_value: Final[Numbers] = numbers_in(encoded.indices)
@@ -62,7 +59,8 @@ class KeyedOffers:
         traits = np.empty(len(self.keys), dtype=np.int8)
         for kind, code in KIND_CODES.items():
             indices = np.flatnonzero(self.kinds == code)
-            traits[indices] = [*map(KINDS[kind].trait, self.values(indices))]
+            if len(indices):
+                traits[indices] = KINDS[kind].traits(self._column(indices))
         return traits
 
     def have_trait(self, *traits: Trait) -> Booleans:
@@ -75,9 +73,10 @@ class KeyedOffers:
 
     def values(self, indices: Numbers) -> list[str]:
         """The canonical values of these keys."""
-        values = self.offers.values
-        listed: list[int] = self._first_value[indices].tolist()
-        return [values[index] for index in listed]
+        return self._column(indices).to_pylist()
+
+    def _column(self, indices: Numbers) -> Array:
+        return taken(self.offers.values, self._first_value[indices])
 
     def identifiers(self, indices: Numbers | None = None) -> list[Identifier]:
         """The identifiers of these keys, or of all."""
@@ -91,10 +90,12 @@ def identifiers_of(kinds: npt.NDArray[np.int8], values: Sequence[str]) -> list[I
     return [Identifier(FIELD_TYPES[code], value) for code, value in zip(codes, values, strict=True)]
 
 
-def _hashed(offers: Offers, ledger: Ledger) -> bytes:
-    """The keys of all values, one after the other."""
-    hashers = [ledger.hasher(kind) for kind in FIELD_TYPES]
-    codes: list[int] = offers.kinds.tolist()
-    if len(set(codes)) == 1:
-        return b"".join(map(hashers[codes[0]], offers.values))
-    return b"".join([hashers[code](value) for code, value in zip(codes, offers.values, strict=True)])
+def _hashed(offers: Offers, ledger: Ledger) -> Array:
+    """The keys of all values."""
+    keys = np.empty(len(offers.values), dtype=f"V{KEY_BYTES}")
+    for kind, code in KIND_CODES.items():
+        indices = np.flatnonzero(offers.kinds == code)
+        if len(indices):
+            hashes = ledger.hash_column(kind, taken(offers.values, indices), endpoint=ledger.endpoint)
+            keys[indices] = pack_keys(hashes)
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), len(keys), [None, pa.py_buffer(keys)])

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eb_dagster.identifiers.arrays import Array
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.identifiers.offers import offers_of
 from eb_dagster.ledger.known_keys import STANDINGS, KnownKeys, RequestFacts
@@ -29,9 +30,15 @@ class Told(NamedTuple):
 class Hashes:
     """Makes keys as a ledger does."""
 
+    endpoint = ""
+
     @staticmethod
     def hasher(kind: str):
         return lambda value: hashlib.blake2b(f"{kind} {value}".encode(), digest_size=16).digest()
+
+    @staticmethod
+    def hash_column(kind: str, values: Array, *, endpoint: str) -> bytes:  # noqa: ARG004 - as a ledger's
+        return b"".join(map(Hashes.hasher(kind), values.to_pylist()))
 
 
 def keyed_offers(rows: list[Candidates]) -> KeyedOffers:
