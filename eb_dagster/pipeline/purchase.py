@@ -19,7 +19,7 @@ from eb_dagster.api.outcome import is_free_by_status
 from eb_dagster.api.rate_limit import Pacer
 from eb_dagster.errors import Busy, ConfigError, LedgerError, OutcomeUnknown, counted
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
-from eb_dagster.identifiers.offers import KIND_CODES, Numbers
+from eb_dagster.identifiers.offers import Numbers
 from eb_dagster.ledger.budget import Limits, Short
 from eb_dagster.ledger.entries import FORGOTTEN, Keys
 from eb_dagster.ledger.known_keys import UNKNOWN, Freshness
@@ -179,9 +179,8 @@ class Purchase:
 
     def _are_aliases(self, kinds: Codes, *, also: Collection[FieldType] = ()) -> Booleans:
         """Which identifiers, of these kinds, a contact answers that holds them."""
-        return np.isin(
-            kinds, [code for kind, code in KIND_CODES.items() if kind in (*self._settings.aliases, *also)]
-        )
+        answered = {*self._settings.aliases, *also}
+        return np.array([kind in answered for kind in FIELD_TYPES])[kinds]
 
     def take_in(self, rows: Rows) -> Block:
         """Take in rows that were looked up: what is known of them is settled, the others may be asked."""
