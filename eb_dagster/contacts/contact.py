@@ -14,7 +14,8 @@ Json: TypeAlias = bytes | None
 """UTF-8."""
 
 
-# The plain shape: the keys and types that nearly every contact has.
+# The plain shape: the keys and types that nearly every contact has. Tuples of texts are nothing to Python's collector
+# of cycles; lists, of which a reply has thousands, would make it walk through all that the process holds.
 
 
 class _Unprinted(msgspec.Struct, gc=False):
@@ -52,7 +53,7 @@ class Job(_Unprinted, gc=False, forbid_unknown_fields=True):
     """What the person does."""
 
     title: Text = None
-    levels: list[Text] | Text = None
+    levels: tuple[Text, ...] | Text = None
     start_date: Text = None
 
 
@@ -82,11 +83,11 @@ class PlainContact(_Unprinted, gc=False, forbid_unknown_fields=True):
     gender: Text = None
     current_work_email: Text = None
     current_personal_email: Text = None
-    work_emails: list[Text] | None = None
-    personal_emails: list[Text] | None = None
-    emails: list[Text] | None = None
-    phone_numbers: list[Phone] | None = None
-    social_profiles: list[Profile] | None = None
+    work_emails: tuple[Text, ...] | None = None
+    personal_emails: tuple[Text, ...] | None = None
+    emails: tuple[Text, ...] | None = None
+    phone_numbers: tuple[Phone, ...] | None = None
+    social_profiles: tuple[Profile, ...] | None = None
     location: Location | None = None
     employment: Employment | None = None
     education: msgspec.Raw = ABSENT
@@ -115,7 +116,7 @@ class Contact(_Unprinted, gc=False):
     """The paths whose value had a type that no column could take; the value is in `other`."""
 
     @property
-    def emails(self) -> list[str]:
+    def emails(self) -> tuple[str, ...]:
         """Every distinct address, the current ones first."""
         plain = self.plain
         emails = dict.fromkeys((*self.current_emails, plain.current_work_email, plain.current_personal_email))
@@ -126,19 +127,19 @@ class Contact(_Unprinted, gc=False):
             emails[address] = None
         for address in plain.emails or ():
             emails[address] = None
-        return [*filter(None, emails)]
+        return tuple(filter(None, emails))
 
     @property
-    def phones(self) -> list[str]:
+    def phones(self) -> tuple[str, ...]:
         """Every distinct number."""
         phones = self.plain.phone_numbers
-        return [*filter(None, {phone.number: None for phone in phones})] if phones else []
+        return tuple(filter(None, {phone.number: None for phone in phones})) if phones else ()
 
     @property
-    def profiles(self) -> list[Profile]:
+    def profiles(self) -> tuple[Profile, ...]:
         """Every profile that says something."""
         profiles = self.plain.social_profiles
-        return [profile for profile in profiles if profile.url or profile.network] if profiles else []
+        return tuple([profile for profile in profiles if profile.url or profile.network]) if profiles else ()
 
     @property
     def texts(self) -> Mapping[FieldType, Sequence[str]]:

@@ -127,12 +127,17 @@ def _as_kept(value: object) -> object:
 
 def flatten(contacts: Sequence[Contact | None]) -> Flattened:
     """Put contacts side by side, a row each."""
-    read = [_NOBODY if contact is None else contact for contact in contacts]
+    found = {row: contact for row, contact in enumerate(contacts) if contact is not None}
+    columns = pa.RecordBatch.from_arrays(_arrays([*found.values()]), schema=CONTACT_SCHEMA)
+    is_vacant = np.array([contact is None for contact in contacts], dtype=np.bool_)
+    if is_vacant.any():
+        index = np.cumsum(~is_vacant) - 1
+        columns = columns.take(number_array(index, pa.int64(), is_null=is_vacant))
     return Flattened(
-        columns=pa.RecordBatch.from_arrays(_arrays(read), schema=CONTACT_SCHEMA),
-        is_vacant=np.array([contact is None for contact in contacts], dtype=np.bool_),
-        drift={row: contact.drift for row, contact in enumerate(read) if contact.drift},
-        unknown_keys={row: contact.unknown_keys for row, contact in enumerate(read) if contact.unknown_keys},
+        columns,
+        is_vacant,
+        drift={row: contact.drift for row, contact in found.items() if contact.drift},
+        unknown_keys={row: contact.unknown_keys for row, contact in found.items() if contact.unknown_keys},
     )
 
 
@@ -165,7 +170,6 @@ def _arrays(contacts: Sequence[Contact]) -> list[Array]:
     return [columns[column.name] for column in CONTACT_COLUMNS]
 
 
-_NOBODY: Final = Contact(PlainContact())
 _NO_LOCATION: Final = Location()
 _NO_EMPLOYMENT: Final = Employment()
 _NO_JOB: Final = Job()
@@ -209,7 +213,7 @@ def _texts_of_jobs(jobs: Sequence[Job]) -> _Texts:
     return {
         "job_title": [job.title or "" for job in jobs],
         "job_level": [
-            _first(levels) if isinstance(levels := job.levels, list) else levels or "" for job in jobs
+            _first(levels) if isinstance(levels := job.levels, tuple) else levels or "" for job in jobs
         ],
     }
 

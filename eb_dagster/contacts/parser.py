@@ -108,7 +108,7 @@ def _further_levels(levels: Sequence[Text]) -> list[str]:
 def _left_of_job(job: Job) -> dict[str, object]:
     rest: dict[str, object] = {}
     levels = job.levels
-    if isinstance(levels, list) and len(levels) > 1 and (further := _further_levels(levels)):
+    if isinstance(levels, tuple) and len(levels) > 1 and (further := _further_levels(levels)):
         rest["levels"] = further
     if job.start_date:
         rest["start_date"] = job.start_date

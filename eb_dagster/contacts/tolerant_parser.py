@@ -98,7 +98,7 @@ class _OddContact:
         plain = PlainContact(**self._take_texts(contact, _TEXT_KEYS[PlainContact], ""))
         current_emails = self._take_emails(contact, plain)
         phones = self._take_list(contact, "phone_numbers", _PHONE_NAMES)
-        plain.phone_numbers = [Phone(phone) for phone in phones]
+        plain.phone_numbers = tuple([Phone(phone) for phone in phones])
         plain.social_profiles = self._take_profiles(contact)
         plain.location = self._take_location(contact)
         plain.employment = self._take_employment(contact)
@@ -118,14 +118,14 @@ class _OddContact:
         """Returns the current addresses."""
         work = self._take_list(contact, "current_work_email", _EMAIL_NAMES)
         personal = self._take_list(contact, "current_personal_email", _EMAIL_NAMES)
-        plain.work_emails = [*work, *self._take_list(contact, "work_emails", _EMAIL_NAMES)]
-        plain.personal_emails = [*personal, *self._take_list(contact, "personal_emails", _EMAIL_NAMES)]
-        plain.emails = [*self._take_list(contact, "emails", _EMAIL_NAMES)]
+        plain.work_emails = (*work, *self._take_list(contact, "work_emails", _EMAIL_NAMES))
+        plain.personal_emails = (*personal, *self._take_list(contact, "personal_emails", _EMAIL_NAMES))
+        plain.emails = tuple(self._take_list(contact, "emails", _EMAIL_NAMES))
         plain.current_work_email = work[0] if work else None
         plain.current_personal_email = personal[0] if personal else None
         return work + personal
 
-    def _take_profiles(self, contact: Object) -> list[Profile]:
+    def _take_profiles(self, contact: Object) -> tuple[Profile, ...]:
         given = contact.pop("social_profiles", None)
         profiles: list[Profile] = []
         left: list[object] = []
@@ -136,7 +136,7 @@ class _OddContact:
                 left.append(entry)
         if left:
             contact["social_profiles"] = left if isinstance(given, list) else left[0]
-        return profiles
+        return tuple(profiles)
 
     def _profile_in(self, entry: object) -> tuple[Profile, bool]:
         """The profile in an entry, and whether that is all it holds."""
