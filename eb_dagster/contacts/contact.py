@@ -119,7 +119,9 @@ class Contact(_Unprinted, gc=False):
     def emails(self) -> tuple[str, ...]:
         """Every distinct address, the current ones first."""
         plain = self.plain
-        emails = dict.fromkeys((*self.current_emails, plain.current_work_email, plain.current_personal_email))
+        emails: dict[Text, None] = dict.fromkeys(self.current_emails) if self.current_emails else {}
+        emails[plain.current_work_email] = None
+        emails[plain.current_personal_email] = None
         # Loops are faster here than one more tuple.
         for address in plain.work_emails or ():
             emails[address] = None
