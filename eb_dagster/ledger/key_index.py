@@ -93,6 +93,11 @@ class Hits(NamedTuple):
     covered: int
     """Requests after that one are to be searched too."""
 
+    @property
+    def requests(self) -> Indices:
+        """All of them, each once."""
+        return key_segments.distinct(np.sort(np.concatenate([self.asked, self.aliases])))
+
 
 class KeyIndex:
     """The key index of one ledger. The methods with a `connection` are part of its transaction."""

@@ -90,7 +90,7 @@ _UNREADABLE: Final = STANDINGS.index("unreadable")
 _DECIDED: Final = STANDINGS.index("decided")
 # Seconds since the epoch that no clock tells and no date can hold.
 _END_OF_TIME: Final = 2.0e11
-_BYTES_AT_ONCE: Final = 4 * 2**20
+_BYTES_AT_ONCE: Final = 2 * 2**20
 # What a row takes up besides its blobs. For requests with one identifier each, it is nearly everything.
 _BYTES_A_ROW: Final = 1_000
 # So many searches may wait while more is read: enough that neither waits long for the other, and little to hold.
@@ -171,7 +171,7 @@ def look_up(
 
 
 def _read_hits(connection: sa.Connection, hits: Hits) -> Iterator[Row]:
-    ids = np.union1d(hits.asked, hits.aliases)
+    ids = hits.requests
     for start in range(0, len(ids), _HITS_AT_ONCE):
         some = ids[start : start + _HITS_AT_ONCE]
         with_aliases = hits.aliases[np.isin(hits.aliases, some)]
@@ -198,7 +198,7 @@ def requests_with(
     `query` chooses the columns, the id among them, and has no other condition on the id.
     """
     hits = index.find(connection, keys, after=after)
-    ids = np.union1d(hits.asked, hits.aliases)
+    ids = hits.requests
     chosen = query.where(_IS_CHOSEN).order_by(_column.id)
     for start in range(0, len(ids), _HITS_AT_ONCE):
         yield from connection.execute(chosen, {"requests": ids[start : start + _HITS_AT_ONCE].tolist()}).all()
