@@ -8,6 +8,8 @@ for what a person waits for. The counters `eb_dagster.credits`, `.requests`, `.r
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -64,7 +66,10 @@ class Telemetry:
 
 
 def telemetry() -> Telemetry | None:
-    """Where a run is told of; None where OpenTelemetry's API is not installed."""
+    """Where a run is told of; None where OpenTelemetry's API is not installed, or nobody has set up an SDK."""
+    # Whoever set one up in this process has loaded the API; the environment may name one that it loads itself.
+    if "opentelemetry.trace" not in sys.modules and not any(name.startswith("OTEL_") for name in os.environ):
+        return None
     # The name is a namespace that other packages share.
     has_api = importlib.util.find_spec("opentelemetry") and importlib.util.find_spec("opentelemetry.trace")
     return Telemetry() if has_api else None

@@ -1,3 +1,5 @@
+import ctypes
+import os
 import re
 import subprocess
 import sys
@@ -45,3 +47,24 @@ def test_a_misspelt_command_or_option_is_told_what_was_meant(words, meant):
     refused = CliRunner().invoke(main, words)
     assert refused.exit_code == 2
     assert re.search(rf"(?i)did you mean.*{meant}", refused.output), refused.output
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_stats"), reason="this is not glibc")
+def test_a_command_has_one_heap_for_all_of_its_threads():
+    code = """
+import contextlib, ctypes, threading
+from eb_dagster.cli import main
+with contextlib.suppress(SystemExit):
+    main(["doctor", "--help"])
+libc = ctypes.CDLL(None)
+for _ in range(8):
+    thread = threading.Thread(target=libc.malloc, args=(100,))
+    thread.start()
+    thread.join()
+libc.malloc_stats()
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "MALLOC_ARENA_MAX"}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    assert ran.stderr.count("Arena ") == 1
