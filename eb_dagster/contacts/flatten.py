@@ -24,6 +24,7 @@ from eb_dagster.identifiers.arrays import (
     number_array,
     numbers_in,
     text_arrays,
+    with_gaps,
 )
 from eb_dagster.identifiers.model import FieldType
 
@@ -105,6 +106,19 @@ class Flattened:
             is_vacant=self.is_vacant[first:end],
             drift={row - first: paths for row, paths in self.drift.items() if row in rows},
             unknown_keys={row - first: paths for row, paths in self.unknown_keys.items() if row in rows},
+        )
+
+    def with_gaps(self, is_there: npt.NDArray[np.bool_]) -> Flattened:
+        """These contacts in the rows where somebody is, in their order; the others are vacant. No text is copied."""
+        row = np.flatnonzero(is_there).tolist()
+        columns = with_gaps(self.columns.columns, is_there)
+        is_vacant = ~is_there
+        is_vacant[is_there] = self.is_vacant
+        return Flattened(
+            columns=pa.RecordBatch.from_arrays(columns, schema=CONTACT_SCHEMA),
+            is_vacant=is_vacant,
+            drift={row[index]: paths for index, paths in self.drift.items()},
+            unknown_keys={row[index]: paths for index, paths in self.unknown_keys.items()},
         )
 
     def names(self, row: int) -> dict[str, str | None]:

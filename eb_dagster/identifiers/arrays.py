@@ -116,6 +116,28 @@ def lists_of(entries: Array, lengths: npt.NDArray[np.int32], *, is_there: Mask |
     )
 
 
+def with_gaps(columns: Sequence[Array], is_there: Mask) -> list[Array]:
+    """Columns of text or of lists in the rows where something is, in their order; null in the others. Copies no text."""
+    behind = np.concatenate([[0], np.cumsum(is_there)])
+    return [_with_gaps(column, is_there, behind) for column in columns]
+
+
+def _with_gaps(column: Array, is_there: Mask, behind: npt.NDArray[np.int64]) -> Array:
+    """`behind` is, for each new row and their end, how many of the column's rows stand before it."""
+    if not len(column):
+        return pa.nulls(len(is_there), column.type)
+    valid, offsets, *data = column.buffers()
+    starts = np.frombuffer(memoryview(offsets or b""), dtype=np.int32)[column.offset :][behind]
+    is_given = is_there.copy()
+    if valid is not None:
+        is_given[is_there] = _bits(memoryview(valid), column)
+    given, nulls = _validity(is_given)
+    buffers = [given, pa.py_buffer(starts)]
+    if isinstance(column, pa.ListArray):
+        return pa.Array.from_buffers(column.type, len(is_there), buffers, nulls, children=[column.values])
+    return pa.Array.from_buffers(column.type, len(is_there), [*buffers, data[0]], nulls)
+
+
 def text_scalar(text: str | None, type: pa.DataType | None = None) -> pa.Scalar:  # noqa: A002
     """A text for a function of `pyarrow.compute`."""
     return text_array([text], type)[0]
@@ -147,6 +169,13 @@ def fixed_bytes_in(values: Array) -> npt.NDArray[np.void]:
     """The values of a column of bytes of one length, in which nothing is null."""
     content = np.frombuffer(_content(values), dtype=f"V{values.type.byte_width}")
     return content[values.offset : values.offset + len(values)]
+
+
+def _bits(buffer: memoryview, values: Array) -> Mask:
+    """A buffer with a bit for each of the values."""
+    bits = np.frombuffer(buffer, dtype=np.uint8)
+    end = values.offset + len(values)
+    return np.unpackbits(bits, count=end, bitorder="little")[values.offset :].astype(np.bool_)
 
 
 def _content(values: Array) -> memoryview:

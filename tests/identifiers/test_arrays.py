@@ -17,6 +17,7 @@ from eb_dagster.identifiers.arrays import (
     numbers_in,
     text_array,
     text_arrays,
+    with_gaps,
     with_texts,
 )
 
@@ -93,3 +94,18 @@ def test_times_keep_their_nulls_and_a_wrong_width_is_refused():
 def test_half_a_surrogate_pair_is_no_text():
     with pytest.raises(UnicodeEncodeError):
         text_arrays([["\ud800"]])
+
+
+@given(st.lists(st.tuples(st.booleans(), st.none() | texts)), st.data())
+def test_columns_with_gaps_are_null_there_and_the_same_elsewhere(rows, data):
+    is_there = np.array([there for there, _ in rows], dtype=np.bool_)
+    given = [text for there, text in rows if there]
+    lists = [None if text is None else data.draw(st.lists(texts, max_size=2)) for text in given]
+    profiles = [None if several is None else [{"url": text} for text in several] for several in lists]
+    urls = pa.list_(pa.struct([("url", pa.string())]))
+    for column, kind in ((given, pa.string()), (lists, pa.list_(pa.string())), (profiles, urls)):
+        array = pa.array([None, *column], kind)[1:]
+        (spread,) = with_gaps([array], is_there)
+        spread.validate(full=True)
+        left = iter(column)
+        assert spread.to_pylist() == [next(left) if there else None for there in is_there]
