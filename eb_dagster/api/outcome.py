@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from eb_dagster.api.client import NoReply, Reply
 from eb_dagster.api.compression import inflate
 from eb_dagster.api.envelope import ParsedReply, has_contacts_key, parse_reply, tells_of_contacts
+from eb_dagster.api.reply import NoReply, Reply
 
 Verdict = Literal["answered", "free", "busy", "doubt", "refused"]
 

@@ -119,7 +119,7 @@ def _address(settings: Settings) -> Iterator[Finding]:
             proxy=settings.proxy,
             ca_bundle=settings.ca_bundle,
         )
-        told = client.reach()
+        address_time = client.reach()
     except EnrichError as error:
         yield _BAD, "address", f"{name}: {error.args[0]}"
         return
@@ -128,7 +128,7 @@ def _address(settings: Settings) -> Iterator[Finding]:
         own = f", with your authorities in {settings.ca_bundle}" if settings.ca_bundle else ""
         yield _GOOD, "TLS", f"its certificate is trusted{own}"
     yield _GOOD, "proxy", "through the one that is set" if settings.proxy else _no_proxy()
-    yield from _clock(told)
+    yield from _clock(address_time)
 
 
 def _no_proxy() -> str:
@@ -136,11 +136,9 @@ def _no_proxy() -> str:
     return f"none; {ignored[0]} is ignored here" if ignored else "none"
 
 
-def _clock(told: str | None) -> Iterator[Finding]:
-    from eb_dagster.api.rate_limit import read_date
+def _clock(address_time: float | None) -> Iterator[Finding]:
     from eb_dagster.pipeline.purchase import FARTHEST_OFF
 
-    address_time = read_date(told)
     if address_time is None:
         yield _NOTE, "clock", "the API did not tell the time, so this machine's could not be compared"
         return

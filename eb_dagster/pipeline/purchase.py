@@ -299,6 +299,8 @@ class Purchase:
         slots = self._window.wanted(slots)
         if not len(slots):
             return True
+        # If that fails, nothing is claimed yet.
+        self._client.open()
         table = self._window.slots.table
         keys = table["key"][slots]
         claim = self._ledger.claim(

@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final, Literal, NoReturn, TypeAlias
 
-from eb_dagster.api.client import Client, NoReply, Reply
+from eb_dagster.api.client import Client
 from eb_dagster.api.envelope import encode_form
 from eb_dagster.api.outcome import Verdict, judge
+from eb_dagster.api.reply import NoReply, Reply
 from eb_dagster.errors import EnrichError, Refused
 from eb_dagster.identifiers.model import FieldType
 from eb_dagster.identifiers.offers import Numbers

@@ -4,11 +4,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from eb_dagster.api.client import MOST_INTERIM_ANSWERS, Client, NoReply, Reply
+from eb_dagster.api.client import Client
+from eb_dagster.api.connections import MOST_INTERIM_ANSWERS
 from eb_dagster.api.outcome import judge
+from eb_dagster.api.reply import NoReply, Reply
 from tests.busy import allowed
 
 
@@ -44,6 +47,14 @@ def client(url: str, timeout: float = 3.0) -> Client:
 
 def test_a_refused_connection_is_free():
     assert client("http://127.0.0.1:9").send(b"x") == NoReply(False, "ConnectionError")
+
+
+def test_threads_that_send_first_share_what_sends():
+    opened = client("http://127.0.0.1:9")
+    with ThreadPoolExecutor(8) as pool:
+        together = threading.Barrier(8)
+        made = list(pool.map(lambda _: (together.wait(20), opened.open())[1], range(8)))
+    assert len({id(connections) for connections in made}) == 1
 
 
 def resetting(received_bytes: int) -> Callable[[socket.socket], None]:

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from eb_dagster import ConfigError
-from eb_dagster.api.client import Client, NoReply, Reply
+from eb_dagster.api.client import Client
 from eb_dagster.api.outcome import judge
+from eb_dagster.api.reply import NoReply, Reply
 from eb_dagster.settings import read_ca_bundle, read_proxy, read_settings
 from tests.busy import allowed
 from tests.faults.certificates import make_certificates
@@ -392,8 +393,9 @@ def test_no_keys_of_a_session_are_written(certificates, monkeypatch, tmp_path, a
     monkeypatch.setenv("SSLKEYLOGFILE", str(tmp_path / "keys"))
     client = Client(base_url=api.url, api_key="k", timeout=5.0, ca_bundle=str(certificates["authority"]))
     assert isinstance(client.send(FORM), Reply)
-    assert client._trust is not None
-    assert client._trust.keylog_filename is None
+    trust = client.open()._trust
+    assert trust is not None
+    assert trust.keylog_filename is None
     assert not (tmp_path / "keys").exists()
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from eb_dagster import Refused
-from eb_dagster.api.client import Reply
 from eb_dagster.api.outcome import judge
+from eb_dagster.api.reply import Reply
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.reconcile import check, reread
 from tests.vendors import answering, records

@@ -31,7 +31,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 import eb_dagster
-from eb_dagster.api.client import Reply
+from eb_dagster.api.reply import Reply
 from tests import compiled
 from tests.faults import command
 from tests.faults.counts import Counts
@@ -350,6 +350,9 @@ class ScriptedClient:
         return Reply(
             status=200, body=body, encoding="", complete=True, request_left=True, retry_after=None
         )  # fmt: skip
+
+    def open(self) -> None:
+        """Nothing is to be loaded."""
 
     def abort(self) -> None:
         """Nothing is open."""

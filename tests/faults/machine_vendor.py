@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 from urllib.parse import parse_qs
 
-from eb_dagster.api.client import NoReply, Reply
+from eb_dagster.api.reply import NoReply, Reply
 from tests.faults.counts import Counts
 
 KINDS: Final = ("social_profile", "email", "phone")
@@ -141,6 +141,9 @@ class Wire:
         if isinstance(reply, BaseException):
             raise reply
         return reply
+
+    def open(self) -> None:
+        """Nothing is to be loaded."""
 
     def abort(self) -> None:
         """Nothing is open."""

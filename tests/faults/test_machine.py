@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from eb_dagster.api.client import NoReply, Reply
+from eb_dagster.api.reply import NoReply, Reply
 from tests.faults import machine
 from tests.faults.machine_vendor import Wire
 

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from eb_dagster import ConfigError, LedgerError, sandbox
-from eb_dagster.api.client import Reply
 from eb_dagster.api.outcome import judge
+from eb_dagster.api.reply import Reply
 from eb_dagster.identifiers.model import Candidates, Identifier
 from eb_dagster.identifiers.offers import offers_of
 from eb_dagster.ledger.budget import Limits
