@@ -139,6 +139,7 @@ class _Writer:
                 compression="zstd",
                 compression_level=1,
                 dictionary_pagesize_limit=_DICTIONARY_BYTES,
+                write_statistics=_with_statistics(schema) or False,
             )
         )
 
@@ -162,6 +163,23 @@ class _Writer:
         # Nothing is left to close, unless an error came before the end.
         self._thread.submit(self._open.close)
         self._thread.shutdown()
+
+
+def _with_statistics(schema: pa.Schema) -> list[str]:
+    """The columns whose least and greatest value is noted in each row group.
+
+    Texts and lists that were added to the user's columns are in no order, so nobody could skip a row group by them.
+    Of long texts, it would take memory for as long as the file is written.
+    """
+    return [field.name for field in schema if not (_is_added(field) and _is_text_or_list(field.type))]
+
+
+def _is_added(field: pa.Field) -> bool:
+    return b"description" in (field.metadata or {})
+
+
+def _is_text_or_list(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_list(kind)
 
 
 def open_parquet(path: Place | UnnamedFile) -> pq.ParquetFile:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from eb_dagster.contacts.schema import arrow_schema
 from eb_dagster.errors import InputError
 from eb_dagster.tables.parquet import open_parquet, read_batches, read_metadata, write_parquet
 
@@ -31,6 +32,22 @@ def test_batches_become_one_private_file(tmp_path):
     assert read_metadata(path) == {"schema_version": "1", "ledger": "x"}
     assert pq.read_metadata(path).row_group(0).column(0).compression == "ZSTD"
     assert names_in(tmp_path) == ["table.parquet"]
+
+
+def test_added_texts_have_no_least_value_and_all_else_has_one(tmp_path):
+    path = tmp_path / "table.parquet"
+    added = arrow_schema(columns=["city", "emails"])
+    schema = pa.schema([pa.field("id", pa.string()), pa.field("n", pa.int64()), *added])
+    write_parquet(
+        [pa.RecordBatch.from_pylist([{"id": "a", "n": 1, "eb_status": "matched", "eb_from_ledger": False, "eb_city": "Brno", "eb_emails": ["a@firm.example"]}], schema)],
+        path, schema=schema,
+    )  # fmt: skip
+    group = pq.read_metadata(path).row_group(0)
+    columns = [group.column(number) for number in range(group.num_columns)]
+    assert {column.path_in_schema for column in columns if column.is_stats_set} == {
+        "id", "n", "eb_matched", "eb_from_ledger", "eb_enriched_at",
+    }  # fmt: skip
+    assert pq.read_table(path, filters=[("id", ">", "a")]).num_rows == 0
 
 
 def test_no_batches_make_a_table_without_rows(tmp_path):

@@ -9,6 +9,7 @@ _File = str | PathLike[str] | IO[bytes] | NativeFile
 class ColumnChunkMetaData:
     compression: str
     encodings: tuple[str, ...]
+    is_stats_set: bool
     path_in_schema: str
     total_compressed_size: int
     total_uncompressed_size: int
