@@ -27,7 +27,7 @@ ON_BOTH: dict[str, Play] = {
         f"72 out of memory, {size} MB left": (
             lambda place, size=size: processes.out_of_memory(place, megabytes=size)
         )
-        for size in (150, 250)
+        for size in (200, 250)
     },
     "caps": processes.caps,
     "71 SIGTERM": lambda place: signals.stopped(place, signal.SIGTERM),

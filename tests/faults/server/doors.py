@@ -8,9 +8,12 @@ import socket
 import ssl
 import threading
 import time
+from typing import Final
 
 from .people import Json
 from .vendor import Vendor
+
+_USUAL_WINDOW: Final = 2**18
 
 
 class Door:
@@ -64,6 +67,9 @@ class Door:
                 connection, _ = self.listener.accept()
             except OSError:
                 return
+            if self.manner == "narrow":
+                # Through a small window, the next request would take seconds, too.
+                self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _USUAL_WINDOW)
             self.vendor.note(self.name, what="connected", time=time.time())
             is_odd = self.odd_connections_left > 0
             self.odd_connections_left -= is_odd
