@@ -160,9 +160,7 @@ def flags_in(flags: Array) -> Mask:
     """The values of a column of booleans; False for a null. `to_numpy` would import pandas."""
     if flags.null_count:
         flags = flags.fill_null(flag_array([False])[0])
-    bits = np.frombuffer(_content(flags), dtype=np.uint8)
-    end = flags.offset + len(flags)
-    return np.unpackbits(bits, count=end, bitorder="little")[flags.offset :].astype(np.bool_)
+    return _bits(_content(flags), flags)
 
 
 def fixed_bytes_in(values: Array) -> npt.NDArray[np.void]:

@@ -36,7 +36,7 @@ from eb_dagster.ledger.key_segments import (
     entries_of,
     prefixes_of,
 )
-from eb_dagster.ledger.request_rows import IN_FLIGHT_STATES, Row, newest_request
+from eb_dagster.ledger.request_rows import IN_FLIGHT_STATES, KEY_COLUMNS, Row, newest_request
 from eb_dagster.ledger.schema import damaged, key_rows, requests
 from eb_dagster.ledger.schema import key_segments as headers
 
@@ -66,16 +66,7 @@ _SELECT_ROWS_BETWEEN: Final = sa.select(key_rows).where(
     _row.id >= sa.bindparam("first"), _row.id <= sa.bindparam("last")
 )
 _SELECT_UNCOVERED: Final = (
-    sa.select(
-        _column.id,
-        _column.endpoint,
-        _column.state,
-        _column.required,
-        _column.keys_checksum,
-        _column.aliases_checksum,
-        _column.asked_keys,
-        _column.aliases,
-    )
+    sa.select(*KEY_COLUMNS)
     .where(_column.id > sa.bindparam("after"))
     .order_by(_column.id)
     .limit(sa.bindparam("count"))

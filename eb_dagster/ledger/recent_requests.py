@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from eb_dagster.ledger.entries import ALIAS, AnyKeys
 from eb_dagster.ledger.key_segments import Prefixes, prefixes_of
 from eb_dagster.ledger.lookup import check_lengths, check_row
-from eb_dagster.ledger.request_rows import Row, last_id_of_sqlite
+from eb_dagster.ledger.request_rows import KEY_COLUMNS, Row, last_id_of_sqlite
 from eb_dagster.ledger.schema import damaged, requests
 
 # Of more requests than that, the key index tells sooner in which of them a key may stand.
@@ -30,16 +30,7 @@ _SELECT_CHECKSUMS: Final = (
     .order_by(_column.id)
     .limit(_MOST_REQUESTS + 1)
 )
-_SELECT_KEYS: Final = sa.select(
-    _column.id,
-    _column.endpoint,
-    _column.state,
-    _column.required,
-    _column.keys_checksum,
-    _column.aliases_checksum,
-    _column.asked_keys,
-    _column.aliases,
-).where(_column.id.in_(sa.bindparam("ids", expanding=True)))
+_SELECT_KEYS: Final = sa.select(*KEY_COLUMNS).where(_column.id.in_(sa.bindparam("ids", expanding=True)))
 
 
 class RecentRequests:

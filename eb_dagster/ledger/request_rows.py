@@ -40,6 +40,18 @@ ANSWER_COLUMNS: Final = (
 )
 """What has to be read of a request to find whom it asked for, and whom it found."""
 
+KEY_COLUMNS: Final = (
+    requests.c.id,
+    requests.c.endpoint,
+    requests.c.state,
+    requests.c.required,
+    requests.c.keys_checksum,
+    requests.c.aliases_checksum,
+    requests.c.asked_keys,
+    requests.c.aliases,
+)
+"""The keys of a request, and what has to be read beside them to check them."""
+
 _NO_CHANGES: Final[Mapping[str, object]] = MappingProxyType({})
 _SELECT_NEWEST: Final = sa.select(sa.func.max(requests.c.id))
 # SQLite counts the ids that it has given.
