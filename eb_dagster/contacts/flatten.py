@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import urlsplit
 
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eb_dagster.api.envelope import RequiredField
-from eb_dagster.contacts.contact import Contact, Employment, Job, Location, PlainContact, Profile, Text
+from eb_dagster.contacts.contact import Contact, Employment, Job, Json, Location, Text
 from eb_dagster.contacts.schema import CONTACT_COLUMNS, NAME_COLUMNS
 from eb_dagster.identifiers.arrays import (
     bytes_array,
@@ -139,119 +138,142 @@ def _as_kept(value: object) -> object:
     return value
 
 
-def flatten(contacts: Sequence[Contact | None]) -> Flattened:
-    """Put contacts side by side, a row each."""
-    found = {row: contact for row, contact in enumerate(contacts) if contact is not None}
-    columns = pa.RecordBatch.from_arrays(_arrays([*found.values()]), schema=CONTACT_SCHEMA)
-    is_vacant = np.array([contact is None for contact in contacts], dtype=np.bool_)
-    if is_vacant.any():
-        index = np.cumsum(~is_vacant) - 1
-        columns = columns.take(number_array(index, pa.int64(), is_null=is_vacant))
-    return Flattened(
-        columns,
-        is_vacant,
-        drift={row: contact.drift for row, contact in found.items() if contact.drift},
-        unknown_keys={row: contact.unknown_keys for row, contact in found.items() if contact.unknown_keys},
-    )
+def flatten(contacts: Iterable[Contact | None]) -> Flattened:
+    """Put contacts side by side, a row each. Each is looked at once, and may go before the next one comes."""
+    gathered = _Gathered()
+    is_there: list[bool] = []
+    drift: dict[int, tuple[str, ...]] = {}
+    unknown_keys: dict[int, tuple[str, ...]] = {}
+    for row, contact in enumerate(contacts):
+        is_there.append(contact is not None)
+        if contact is None:
+            continue
+        gathered.add(contact)
+        if contact.drift:
+            drift[row] = contact.drift
+        if contact.unknown_keys:
+            unknown_keys[row] = contact.unknown_keys
+    arrays, has_contact = gathered.arrays(), np.array(is_there, dtype=np.bool_)
+    if not has_contact.all():
+        arrays = with_gaps(arrays, has_contact)
+    columns = pa.RecordBatch.from_arrays(arrays, schema=CONTACT_SCHEMA)
+    return Flattened(columns, ~has_contact, drift, unknown_keys)
 
 
-def _arrays(contacts: Sequence[Contact]) -> list[Array]:
-    """The contact columns of these rows, in declared order."""
-    emails = [contact.emails for contact in contacts]
-    phones = [contact.phones for contact in contacts]
-    profiles = [contact.profiles for contact in contacts]
-    networks, urls = _texts_of_profiles([*chain.from_iterable(profiles)])
-    texts = {
-        **_texts_of_persons([contact.plain for contact in contacts]),
-        "phone": [of_row[0] if of_row else "" for of_row in phones],
-        "school_name": [contact.school_name or "" for contact in contacts],
-    }
-    # All at once, because that is fastest.
-    *arrays, email, phone, network, url = text_arrays(
-        [*texts.values(), [*chain.from_iterable(emails)], [*chain.from_iterable(phones)], networks, urls]
-    )
-    profile = pa.StructArray.from_arrays([network, url], ["network", "url"])
-    columns = {
-        **dict(zip(texts, arrays, strict=True)),
-        **_first_of_networks(networks, urls, url, lengths=_lengths(profiles)),
-        "emails": _lists(email, _lengths(emails)),
-        "phones": _lists(phone, _lengths(phones)),
-        "social_profiles": _lists(profile, _lengths(profiles)),
-        "education": bytes_array([contact.education for contact in contacts], pa.string()),
-        "experiences": bytes_array([contact.experiences for contact in contacts], pa.string()),
-        "other": bytes_array([contact.other for contact in contacts], pa.string()),
-    }
-    return [columns[column.name] for column in CONTACT_COLUMNS]
+class _Gathered:
+    """The values of contacts, in lists that become columns."""
 
+    def __init__(self) -> None:
+        self._texts: list[tuple[str, ...]] = []
+        self._emails, self._emails_of_each = _Texts(), _Counts()
+        self._phones, self._phones_of_each = _Texts(), _Counts()
+        self._networks, self._urls, self._profiles_of_each = _Texts(), _Texts(), _Counts()
+        self._education: list[Json] = []
+        self._experiences: list[Json] = []
+        self._other: list[Json] = []
+
+    def add(self, contact: Contact) -> None:
+        emails, phones, profiles = contact.emails, contact.phones, contact.profiles
+        self._emails += emails
+        self._emails_of_each.append(len(emails))
+        self._phones += phones
+        self._phones_of_each.append(len(phones))
+        for profile in profiles:
+            self._networks.append(profile.network or "")
+            self._urls.append(profile.url or "")
+        self._profiles_of_each.append(len(profiles))
+        self._texts.append(_texts_of(contact, phones[0] if phones else ""))
+        self._education.append(contact.education)
+        self._experiences.append(contact.experiences)
+        self._other.append(contact.other)
+
+    def arrays(self) -> list[Array]:
+        """The contact columns, in declared order."""
+        texts = [*zip(*self._texts, strict=True)] or [()] * len(_TEXT_COLUMNS)
+        # All at once, because that is fastest.
+        *arrays, email, phone, network, url = text_arrays(
+            [*texts, self._emails, self._phones, self._networks, self._urls]
+        )
+        profile = pa.StructArray.from_arrays([network, url], ["network", "url"])
+        profiles_of_each = _lengths(self._profiles_of_each)
+        columns = {
+            **dict(zip(_TEXT_COLUMNS, arrays, strict=True)),
+            **_first_of_networks(self._networks, self._urls, url, lengths=profiles_of_each),
+            "emails": _lists(email, _lengths(self._emails_of_each)),
+            "phones": _lists(phone, _lengths(self._phones_of_each)),
+            "social_profiles": _lists(profile, profiles_of_each),
+            "education": bytes_array(self._education, pa.string()),
+            "experiences": bytes_array(self._experiences, pa.string()),
+            "other": bytes_array(self._other, pa.string()),
+        }
+        return [columns[column.name] for column in CONTACT_COLUMNS]
+
+
+_Texts: TypeAlias = list[str]
+"""Empty where there is nothing."""
+_Counts: TypeAlias = list[int]
 
 _NO_LOCATION: Final = Location()
 _NO_EMPLOYMENT: Final = Employment()
 _NO_JOB: Final = Job()
-_Texts: TypeAlias = dict[str, list[str]]
-"""Columns of text by name; empty where there is nothing."""
+_TEXT_COLUMNS: Final = (
+    "full_name",
+    "first_name",
+    "last_name",
+    "gender",
+    "work_email",
+    "personal_email",
+    "phone",
+    "city",
+    "region",
+    "country",
+    "job_title",
+    "job_level",
+    "company_name",
+    "company_domain",
+    "company_size",
+    "company_industry",
+    "company_linkedin_url",
+    "photo_url",
+    "school_name",
+)
 
 
-def _texts_of_persons(persons: Sequence[PlainContact]) -> _Texts:
-    """The texts that are found in one place of a contact."""
-    companies = [person.employment or _NO_EMPLOYMENT for person in persons]
-    return {
-        **_names(persons),
-        "work_email": [person.current_work_email or _first(person.work_emails) for person in persons],
-        "personal_email": [
-            person.current_personal_email or _first(person.personal_emails) for person in persons
-        ],
-        **_texts_of_locations([person.location or _NO_LOCATION for person in persons]),
-        **_texts_of_jobs([company.job or _NO_JOB for company in companies]),
-        **_texts_of_companies(companies),
-    }
-
-
-def _names(persons: Sequence[PlainContact]) -> _Texts:
-    return {
-        "full_name": [person.full_name or "" for person in persons],
-        "first_name": [person.first_name or "" for person in persons],
-        "last_name": [person.last_name or "" for person in persons],
-        "gender": [person.gender or "" for person in persons],
-    }
-
-
-def _texts_of_locations(locations: Sequence[Location]) -> _Texts:
-    return {
-        "city": [location.city or "" for location in locations],
-        "region": [location.region or "" for location in locations],
-        "country": [location.country or "" for location in locations],
-    }
-
-
-def _texts_of_jobs(jobs: Sequence[Job]) -> _Texts:
-    return {
-        "job_title": [job.title or "" for job in jobs],
-        "job_level": [
-            _first(levels) if isinstance(levels := job.levels, tuple) else levels or "" for job in jobs
-        ],
-    }
-
-
-def _texts_of_companies(companies: Sequence[Employment]) -> _Texts:
-    return {
-        "company_name": [company.name or "" for company in companies],
-        "company_domain": [company.domain or company.website or "" for company in companies],
-        "company_size": [
-            str(size) if isinstance(size := company.size, int) else size or "" for company in companies
-        ],
-        "company_industry": [company.industry or "" for company in companies],
-        "company_linkedin_url": [company.linkedin_url or "" for company in companies],
-        "photo_url": [company.profile_pic_url or "" for company in companies],
-    }
-
-
-def _texts_of_profiles(profiles: Sequence[Profile]) -> tuple[list[str], list[str]]:
-    """Networks and addresses."""
-    return [profile.network or "" for profile in profiles], [profile.url or "" for profile in profiles]
+def _texts_of(contact: Contact, phone: str) -> tuple[str, ...]:
+    """What is found in one place of a contact, in the order of `_TEXT_COLUMNS`; empty where there is nothing."""
+    person = contact.plain
+    location = person.location or _NO_LOCATION
+    company = person.employment or _NO_EMPLOYMENT
+    job = company.job or _NO_JOB
+    size, levels = company.size, job.levels
+    return (
+        person.full_name or "",
+        person.first_name or "",
+        person.last_name or "",
+        person.gender or "",
+        person.current_work_email or _first(person.work_emails),
+        person.current_personal_email or _first(person.personal_emails),
+        phone,
+        location.city or "",
+        location.region or "",
+        location.country or "",
+        job.title or "",
+        levels if isinstance(levels, str) else _first(levels),
+        company.name or "",
+        company.domain or company.website or "",
+        str(size) if isinstance(size, int) else size or "",
+        company.industry or "",
+        company.linkedin_url or "",
+        company.profile_pic_url or "",
+        contact.school_name or "",
+    )
 
 
 def _first(texts: Sequence[Text] | None) -> str:
-    return next(filter(None, texts), "") if texts else ""
+    for text in texts or ():
+        if text:
+            return text
+    return ""
 
 
 _NETWORK_COLUMNS: Final = [column for column in CONTACT_COLUMNS if column.networks]
@@ -294,8 +316,8 @@ def _network_of_host(url: str) -> str:
     return name if top == "com" else ""
 
 
-def _lengths(lists: Sequence[Sequence[object]]) -> Lengths:
-    return np.fromiter(map(len, lists), np.int32, len(lists))
+def _lengths(counts: _Counts) -> Lengths:
+    return np.array(counts, dtype=np.int32)
 
 
 def _lists(entries: Array, lengths: Lengths) -> Array:

@@ -6,11 +6,11 @@ contacts out of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 import pyarrow as pa
@@ -318,16 +318,20 @@ def encode_without(parsed: ParsedReply, positions: Collection[int], *, whole: bo
 
 def _read_contacts(positions: Indices, records: Sequence[Record], *, is_text: bool) -> Flattened:
     """The contacts at these positions. An outcome that no contact can be read for becomes unreadable."""
-    contacts: list[Contact] = []
-    places: list[int] = positions.tolist()
-    for question, position in enumerate(places):
-        if position >= 0:
+
+    def contacts() -> Iterator[Contact]:
+        for question, position in enumerate(cast("list[int]", positions.tolist())):
+            if position < 0:
+                continue
             try:
-                contacts.append(read_contact(records[position].contact or b"null", is_text=is_text))
+                contact = read_contact(records[position].contact or b"null", is_text=is_text)
             except ValueError:
                 # No JSON after all. It is kept, and read again after an upgrade.
                 positions[question] = UNREADABLE
-    return flatten(contacts)
+            else:
+                yield contact
+
+    return flatten(contacts())
 
 
 def _spellings(echo: str) -> Iterable[Identifier]:

@@ -397,13 +397,13 @@ class _StoredReply:
         """The contacts at these positions, and the index of each among them."""
         wanted = np.unique(positions)
         if self._whole is None and len(wanted) < _SHARE_READ_WHOLE * self._found:
-            return flatten([*map(self._contact, wanted.tolist())]), np.searchsorted(wanted, positions)
+            return flatten(map(self._contact, wanted.tolist())), np.searchsorted(wanted, positions)
         return _few_of(self.read_whole(), positions)
 
     def read_whole(self) -> Flattened:
         """All of its contacts, which are kept as columns."""
         if self._whole is None:
-            self._whole = flatten([self._contact(position) for position in range(self.records)])
+            self._whole = flatten(map(self._contact, range(self.records)))
             self._records = ()
             self._ledger.kept_columns.keep(
                 self._stored.request_id, self._whole, reply_checksum=self._stored.checksum
