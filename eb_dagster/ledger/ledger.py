@@ -38,6 +38,7 @@ from eb_dagster.ledger.entries import (
     count_contacts,
     keys_checksum,
     pack_keys,
+    reply_checksum,
     unpack_outcomes,
 )
 from eb_dagster.ledger.kept_columns import KeptColumns
@@ -377,11 +378,17 @@ class Ledger:
         self, request_id: int, http_status: int, sealed: bytes, encoding: str, *, complete: bool
     ) -> StoredReply:
         answered_at = self._clock()
+        sum_of_reply = reply_checksum(encoding, sealed, complete=complete)
         with self.database.transaction() as connection:
             row = connection.execute(_SELECT_REQUEST, {"request": request_id}).one()
             if not row.has_reply and row.state in ("intent", "in_doubt", "resolved"):
                 self.stored.insert_sealed(
-                    connection, request_id, body=sealed, encoding=encoding, complete=complete
+                    connection,
+                    request_id,
+                    body=sealed,
+                    encoding=encoding,
+                    complete=complete,
+                    checksum=sum_of_reply,
                 )
                 answered = {
                     # What a person decided without the reply stands no longer.
@@ -401,7 +408,15 @@ class Ledger:
                     spent="Nothing was changed",
                 )
         return StoredReply(
-            request_id, row.endpoint, row.run, row.asked_keys, answered_at, encoding, complete, sealed
+            request_id,
+            row.endpoint,
+            row.run,
+            row.asked_keys,
+            answered_at,
+            encoding,
+            complete,
+            sealed,
+            sum_of_reply,
         )
 
     def apply(

@@ -44,12 +44,12 @@ from eb_dagster.ledger.entries import (
     pack_keys,
     pack_outcomes,
 )
+from eb_dagster.ledger.kept_columns import Packed
 from eb_dagster.ledger.ledger import Ledger, Withheld
 from eb_dagster.ledger.reply_store import StoredReply
 from eb_dagster.ledger.suppression import SuppressionList
 
 _ZSTD: Final = "eb-zstd"
-_NO_ROW: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,9 @@ class Reading:
     stored: StoredReply
     positions: Indices
     contacts: Flattened = field(repr=False)
-    rows: Indices
-    """For each question, its contact's row among `contacts`; -1 without one."""
+    """A row for each question, vacant where it has none."""
     has_vanity: Mask
-    """By these rows, whether there is a LinkedIn profile under a name that its owner chose."""
+    """By question, whether its contact has a LinkedIn profile under a name that its owner chose."""
     extra: int
     wrong_count: bool
     is_whole: bool
@@ -128,6 +127,8 @@ def note_reply(ledger: Ledger, notes: Notes) -> bool:
     )
     if not is_noted:
         ledger.suppression.current()
+    elif notes.packed is not None:
+        ledger.kept_columns.keep(notes.packed)
     return is_noted
 
 
@@ -160,6 +161,8 @@ class Notes:
     records_enriched: int | None
     withheld: Withheld | None
     list_version: int
+    packed: Packed | None = field(repr=False)
+    """The contacts as they are kept beside the reply, if they stand in the order of its records."""
 
 
 def _read_answers(ledger: Ledger, stored: StoredReply, sent: Mapping[str, int]) -> _Answers:
@@ -207,6 +210,7 @@ def _notes(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Notes:
     held_by_row = kept.contacts.fields | np.where(inside.has_vanity, VANITY, 0)
     held = np.zeros(len(kept.positions), dtype=np.int64)
     held[is_found] = held_by_row
+    given = sum(record.contact is not None for record in parsed.records)
     aliases = inside.pack(
         kept.positions[is_found],
         held_by_row,
@@ -215,13 +219,15 @@ def _notes(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Notes:
     reading = Reading(
         stored,
         kept.positions,
-        kept.contacts,
-        np.where(is_found, np.cumsum(is_found) - 1, _NO_ROW),
-        inside.has_vanity,
+        kept.contacts.with_gaps(is_found),
+        held & VANITY > 0,
         answers.extra,
-        wrong_count=_is_count_wrong(parsed),
+        wrong_count=parsed.records_enriched not in (None, given),
         is_whole=answers.is_whole and parsed.whole,
         credits=answers.credits,
+    )
+    is_in_order = len(parsed.records) == len(kept.positions) and given == np.count_nonzero(
+        kept.positions == np.arange(len(kept.positions))
     )
     return Notes(
         reading,
@@ -230,6 +236,9 @@ def _notes(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Notes:
         parsed.records_enriched,
         withheld,
         listed.version,
+        ledger.kept_columns.pack(stored.request_id, reading.contacts, reply_checksum=stored.checksum)
+        if is_in_order and withheld is None
+        else None,
     )
 
 
@@ -247,12 +256,6 @@ def _withhold(
         contacts=answers.contacts.take(np.flatnonzero(~is_suppressed[positions >= 0])),
     )
     return kept, _without(answers, suppressed=suppressed, is_suppressed=is_suppressed.tolist())
-
-
-def _is_count_wrong(parsed: ParsedReply) -> bool:
-    """Whether the reply counts other contacts than are in it."""
-    contacts = sum(record.contact is not None for record in parsed.records)
-    return parsed.records_enriched not in (None, contacts)
 
 
 def _suppressed_records(

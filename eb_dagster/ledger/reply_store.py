@@ -58,8 +58,8 @@ class StoredReply:
     encoding: str
     complete: bool
     body: bytes = field(repr=False)
-    checksum: int = 0
-    """Of the reply as it is stored; 0 for one that has just come."""
+    checksum: int
+    """Of the reply as it is stored."""
 
     @property
     def keys(self) -> tuple[bytes, ...]:
@@ -84,9 +84,16 @@ class ReplyStore:
         return self._cipher.seal(body, encoding)
 
     def insert_sealed(
-        self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool
+        self,
+        connection: sa.Connection,
+        request_id: int,
+        *,
+        body: bytes,
+        encoding: str,
+        complete: bool,
+        checksum: int,
     ) -> None:
-        """Store a reply that `seal` gave."""
+        """Store a reply that `seal` gave, with its `reply_checksum`."""
         connection.execute(
             _INSERT_REPLY,
             {
@@ -94,7 +101,7 @@ class ReplyStore:
                 "encoding": encoding,
                 "complete": complete,
                 "body": body,
-                "checksum": reply_checksum(encoding, body, complete=complete),
+                "checksum": checksum,
             },
         )
 

@@ -405,8 +405,9 @@ class _StoredReply:
         if self._whole is None:
             self._whole = flatten(map(self._contact, range(self.records)))
             self._records = ()
-            self._ledger.kept_columns.keep(
-                self._stored.request_id, self._whole, reply_checksum=self._stored.checksum
+            kept_columns = self._ledger.kept_columns
+            kept_columns.keep(
+                kept_columns.pack(self._stored.request_id, self._whole, reply_checksum=self._stored.checksum)
             )
         return self._whole
 

@@ -449,21 +449,17 @@ class Purchase:
 
     def _apply(self, slots: Numbers, reading: Reading) -> None:
         position = reading.positions
-        is_found = reading.rows != NONE
-        has_vanity = np.zeros(len(position), dtype=np.bool_)
-        has_vanity[is_found] = reading.has_vanity[reading.rows[is_found]]
-        # A row for each question, as they stand in the table: so whole stretches of it leave uncopied.
-        contacts = reading.contacts.with_gaps(is_found)
+        is_found = position >= 0
         self._window.answer(
             slots,
             _states(position),
             Answers(
                 request_id=reading.stored.request_id,
                 answered_at=reading.stored.answered_at,
-                source=self._window.slots.add_source(contacts),
-                position=np.where(position >= 0, position, NONE),
+                source=self._window.slots.add_source(reading.contacts),
+                position=np.where(is_found, position, NONE),
                 contact=np.where(is_found, np.arange(len(position)), NONE),
-                has_vanity=has_vanity,
+                has_vanity=reading.has_vanity,
             ),
         )
 

@@ -420,5 +420,5 @@ def test_copy_moves_the_ledger_and_names_no_address_of_a_database(call, where, t
 
 @pytest.mark.usefixtures("doubtful")
 def test_purge_drops_kept_columns_alone_and_wants_to_know_what_to_drop(call):
-    assert call("purge", "--kept-columns").output == "the kept columns of 0 requests were dropped\n"
+    assert call("purge", "--kept-columns").output == "the kept columns of 1 request were dropped\n"
     assert "--older-than DAYS, or --kept-columns" in call("purge").output
