@@ -165,9 +165,8 @@ def _pack(contacts: Flattened) -> bytes:
     batch = pa.RecordBatch.from_arrays(arrays, schema=_SCHEMA.with_metadata(metadata))
     sink = pa.BufferOutputStream()
     # Read four times as fast as with zstd, in 1.7 times the room.
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
     # Each of Arrow's threads would keep memory of its own.
-    options.use_threads = False
+    options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
     with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     return sink.getvalue().to_pybytes()
