@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import msgspec
 
 from eb_dagster.errors import ConfigError
+from eb_dagster.identifiers.grammar import is_blank
 
 if TYPE_CHECKING:
     from nicknames import NickNamer
@@ -24,6 +25,23 @@ if TYPE_CHECKING:
 # Two plain words need no parser, which takes a hundred times as long.
 _TWO_WORDS: Final = re.compile(r"[^\W\d_]{2,}[ ][^\W\d_]{2,}\Z")
 _LETTERS: Final = re.compile(r"[a-z]+")
+_LETTERS_AND_DIGITS: Final = re.compile(r"[a-z0-9]+")
+_OWN_WORDS: Final = re.compile(r"[^\W\d_]+")
+_BRACKETS: Final = re.compile(r"[\[\](){}<>]")
+# Of such words alone, no name is made.
+_PLACEHOLDERS: Final = frozenset({
+    *("test", "tester", "testing", "dummy", "demo", "sample", "example", "user", "name", "first", "last", "middle"),
+    *("firstname", "lastname", "fullname", "surname", "contact", "customer", "client", "lead", "admin", "guest"),
+    *("not", "no", "provided", "available", "known", "applicable"),
+})  # fmt: skip
+# What people write who have no employer, as `company_key` spells it.
+_NO_COMPANIES: Final = frozenset({
+    *("self employed", "selfemployed", "self", "freelance", "freelancer", "freelancing", "independent"),
+    *("independent consultant", "consultant", "contractor", "private", "privat", "private person", "individual"),
+    *("retired", "student", "unemployed", "between jobs", "looking for work", "open to work", "stealth"),
+    *("stealth startup", "confidential", "various", "other", "selbststandig", "selbstaendig", "freiberuflich"),
+    *("freiberufler", "rentner", "rentnerin", "independant", "retraite", "autonomo", "jubilado"),
+})  # fmt: skip
 # Anyascii spells these umlauts with one letter; by hand, they are spelt with two.
 _UMLAUTS: Final = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"})
 _HAN: Final = re.compile(r"[\u3400-\u9fff]")
@@ -54,7 +72,8 @@ class RowPerson(msgspec.Struct, frozen=True, gc=False):
         company = company_key(self.company) if self.company else ""
         if not (given and family and company):
             return None
-        return " ".join((*sorted((*given, *family)), "@", company))
+        # In their own letters: many Chinese names are spelt alike in Latin ones.
+        return " ".join((*sorted(_OWN_WORDS.findall(_folded(self.name))), "@", company))
 
 
 _LIBRARIES: Final = ("anyascii", "cleanco", "nameparser", "nicknames", "rapidfuzz")
@@ -70,13 +89,17 @@ def row_person(
     *, name: str | None, first: str | None, last: str | None, company: str | None
 ) -> RowPerson | None:
     """Who a row says it is about, from a full name or its two parts; None if it has no name."""
-    full = _squeezed(name) or f"{_squeezed(first)} {_squeezed(last)}".strip()
-    return RowPerson(full, _squeezed(company)) if full else None
+    full = _told(name) or f"{_told(first)} {_told(last)}".strip()
+    return RowPerson(full, _told(company)) if full else None
 
 
-def _squeezed(text: str | None) -> str:
-    """The words of a text with single blanks between them."""
-    return " ".join((text or "").split())
+@lru_cache(_CACHED)
+def _told(text: str | None) -> str:
+    """The words of a text with single blanks between them; nothing if they only say that there is nothing."""
+    told = " ".join((text or "").split())
+    bare = _BRACKETS.sub(" ", told).lower()
+    says_nothing = is_blank(bare) or all(is_blank(word) or word in _PLACEHOLDERS for word in bare.split())
+    return "" if says_nothing else told
 
 
 def agrees(
@@ -96,18 +119,20 @@ def tokens(name: str) -> frozenset[str]:
 
 @lru_cache(_CACHED)
 def company_key(company: str) -> str:
-    """A company's name without its legal form, in one spelling."""
+    """A company's name without its legal form, in one spelling; empty for what is no company."""
     from anyascii import anyascii
 
     # It ships no types.
     basename: Callable[[str], str] = import_module("cleanco").basename
-    return "".join(_LETTERS.findall(anyascii(basename(company)).lower()))
+    key = " ".join(_LETTERS_AND_DIGITS.findall(anyascii(basename(company)).lower()))
+    return "" if key in _NO_COMPANIES else key
 
 
 def _agree_by_part(own: _NameParts, contact: _NameParts) -> bool:
     """Whether given and family names are alike, in either order."""
     return any(
-        _any_alike(own[0], given) and _any_alike(own[1], family) for given, family in (contact, contact[::-1])
+        _any_alike(own[0], given) and _any_alike(own[1], family, are_families=True)
+        for given, family in (contact, contact[::-1])
     )
 
 
@@ -117,6 +142,13 @@ def _is_one_inside_other(own: _NameParts, contact: _NameParts) -> bool:
     return all(_any_alike([word], longer) for word in shorter)
 
 
+def _telling(words: Sequence[str]) -> tuple[str, ...]:
+    """The words that tell a person: beside whole names, a letter that is not the first one may stand for anything."""
+    if not any(len(word) > 1 for word in words):
+        return tuple(words)
+    return tuple(word for number, word in enumerate(words) if not number or len(word) > 1)
+
+
 @lru_cache(_CACHED)
 def _agree(ours: str, theirs: str) -> bool | None:
     own, contact = _parts(ours), _parts(theirs)
@@ -124,6 +156,7 @@ def _agree(ours: str, theirs: str) -> bool | None:
         return True
     if not (own[0] and own[1] and contact[0] and contact[1]):
         return None
+    own, contact = ((_telling(given), _telling(family)) for given, family in (own, contact))
     if _agree_by_part(own, contact) or _is_one_inside_other(own, contact):
         return True
     # A name of Han characters is spelt out as in Chinese, whichever language it is of.
@@ -154,25 +187,36 @@ def _parts(name: str) -> _NameParts:
 def _words(text: str) -> tuple[str, ...]:
     from anyascii import anyascii
 
-    composed = unicodedata.normalize("NFC", text).lower().replace("'", "").replace("’", "")
-    return tuple(_LETTERS.findall(anyascii(composed.translate(_UMLAUTS)).lower()))
+    return tuple(_LETTERS.findall(anyascii(_folded(text).translate(_UMLAUTS)).lower()))
 
 
-def _any_alike(ours: Sequence[str], theirs: Sequence[str]) -> bool:
-    return any(_are_alike(our_word, their_word) for our_word in ours for their_word in theirs)
+def _folded(text: str) -> str:
+    """In small letters and without apostrophes."""
+    return unicodedata.normalize("NFC", text).lower().replace("'", "").replace("’", "")
+
+
+def _any_alike(ours: Sequence[str], theirs: Sequence[str], *, are_families: bool = False) -> bool:
+    return any(_are_alike(our_word, their_word, are_families) for our_word in ours for their_word in theirs)
 
 
 @lru_cache(_CACHED)
-def _are_alike(first: str, second: str) -> bool:
+def _are_alike(first: str, second: str, are_families: bool) -> bool:
     if first == second or (1 in (len(first), len(second)) and first[0] == second[0]):
         return True
     if not _nicknames_of(first).isdisjoint(_nicknames_of(second)):
         return True
     if min(len(first), len(second)) < _SHORTEST_FUZZY:
         return False
+    if not are_families and _ends_in_a(first) != _ends_in_a(second):
+        # Martin and Martina are two people, Andrea and Andreas mostly.
+        return False
     from rapidfuzz.distance import JaroWinkler
 
     return JaroWinkler.similarity(first, second) >= _LEAST_LIKENESS
+
+
+def _ends_in_a(word: str) -> bool:
+    return word.removesuffix("h").endswith("a")
 
 
 @lru_cache(_CACHED)

@@ -29,6 +29,13 @@ SAME = [
     ("Piet van der Berg", "Piet Van Der Berg"),
     ("Katherine Jones", "Katharine Jones"),
     ("Łukasz Nowak", "Lukasz Nowak"),
+    ("Robert J Miller", "Robert Miller"),
+    ("J. Robert Miller", "Robert Miller"),
+    ("Robert J. Miller", "Robert James Miller"),
+    ("J. R. Miller", "Robert Miller"),
+    ("Robert M.", "Robert Miller"),
+    ("Hanna Svensson", "Hannah Svensson"),
+    ("Anna Ivanova", "Anna Ivanov"),
 ]
 DIFFERENT = [
     ("Ann Smith", "Bob Smith"),
@@ -38,6 +45,12 @@ DIFFERENT = [
     ("Maria Rossi", "Marco Rossi"),
     ("Jan Novak", "Ján Horváth"),
     ("Ivan Petrov", "Иван Сидоров"),
+    ("Robert J Miller", "Jane Miller"),
+    ("John A. Smith", "Anna Smith"),
+    ("Martin Weber", "Martina Weber"),
+    ("Christian Weber", "Christina Weber"),
+    ("Alexander Weber", "Alexandra Weber"),
+    ("Andrea Rossi", "Andreas Rossi"),
 ]
 UNKNOWN = [("Jane", "Jane Doe"), ("Doe", "Jane Roe"), ("Jane Doe", ""), ("田中太郎", "Taro Tanaka")]
 
@@ -69,8 +82,56 @@ def test_a_company_is_the_same_whatever_its_legal_form(ours, theirs):
     assert company_key(ours) == company_key(theirs)
 
 
-def test_companies_that_differ_are_not_the_same():
-    assert company_key("Acme GmbH") != company_key("Apex GmbH")
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("Acme GmbH", "Apex GmbH"),
+        ("Studio 54", "Studio 55"),
+        ("3M", "4M"),
+        ("AB C", "A BC"),
+        ("7-Eleven", "Eleven"),
+    ],
+)
+def test_companies_that_differ_are_not_the_same(ours, theirs):
+    assert company_key(ours) != company_key(theirs)
+
+
+def test_names_that_are_only_spelt_alike_in_latin_letters_are_not_one_person_s():
+    first, second = (RowPerson(name, "Acme").hold for name in ("伟 王", "玮 王"))
+    assert first is not None
+    assert second is not None
+    assert first != second
+
+
+@pytest.mark.parametrize("company", ["Self-Employed", "Freelance", "retired", "N/A", "Unknown", "-"])
+def test_what_is_no_company_holds_nobody(company):
+    person = row_person(name="Jane Doe", first=None, last=None, company=company)
+    assert person is not None
+    assert person.hold is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "N/A N/A",
+        "[Not Provided]",
+        "Unknown Unknown",
+        "None None",
+        "nan nan",
+        "Test Test",
+        "First Last",
+        "- -",
+    ],
+)
+def test_what_says_only_that_there_is_no_name_is_none(name):
+    assert row_person(name=name, first=None, last=None, company="Acme") is None
+    first, last = name.split()
+    assert row_person(name=None, first=first, last=last, company="Acme") is None
+
+
+@pytest.mark.parametrize("name", ["Na Li", "Xi Last", "Ann Test"])
+def test_a_word_that_says_nothing_may_be_part_of_a_name(name):
+    assert row_person(name=name, first=None, last=None, company=None) is not None
 
 
 def test_rows_of_one_name_and_company_may_be_one_person_s():
