@@ -5,14 +5,15 @@ Whether a contact answers for a row is decided in `lookup`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import sqlalchemy as sa
 
 from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.identifiers.arrays import Array, Mask, flags_in, number_array
@@ -20,10 +21,18 @@ from eb_dagster.identifiers.canonical import canonical_column, key_forms
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType
 from eb_dagster.identifiers.profile import are_vanity
 from eb_dagster.identifiers.role_mailboxes import are_role_mailboxes
-from eb_dagster.ledger.entries import PROFILED, Entries, Indices, pack_aliases
+from eb_dagster.ledger.entries import PROFILED, VANITY, Entries, Indices, pack_aliases, unpack_aliases
+from eb_dagster.ledger.key_segments import RequestKeys
+from eb_dagster.ledger.request_rows import ANSWER_COLUMNS, outcomes_of, rewrite_outcomes
+from eb_dagster.ledger.schema import rejected, requests
+
+if TYPE_CHECKING:
+    from eb_dagster.ledger.ledger import Ledger
 
 Marks: TypeAlias = npt.NDArray[np.uint32]
 _NONE: Final = -1
+_SELECT_REJECTED: Final = sa.select(rejected)
+_SELECT_ANSWER: Final = sa.select(*ANSWER_COLUMNS).where(requests.c.id == sa.bindparam("request"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +114,43 @@ def _name(contacts: Flattened, row: int) -> bytes:
     # By the name: the rest of a contact changes with the years.
     text = contacts.names(row)["full_name"] or contacts.contents(row)
     return " ".join(text.casefold().split()).encode()
+
+
+def without_rejected(connection: sa.Connection, aliases: Entries) -> Entries:
+    """Leave out the identifiers of which a person said that the contact is not theirs."""
+    rejected_pairs = {(bytes(key), person) for key, person in connection.execute(_SELECT_REJECTED)}
+    if not rejected_pairs:
+        return aliases
+    is_kept = [(alias["key"].tobytes(), int(alias["person"])) not in rejected_pairs for alias in aliases]
+    return aliases[np.array(is_kept, dtype=np.bool_)]
+
+
+def add_aliases(
+    ledger: Ledger, request_id: int, keys: Sequence[bytes], positions: Sequence[int], contacts: Flattened
+) -> None:
+    """Note that contacts of a reply answer for identifiers that they do not hold, a contact for each key.
+
+    Nothing depends on it but a credit, so a power cut may undo it. What is gone from the reply by now is left out.
+    """
+    inside = identifiers_inside(contacts)
+    held = contacts.fields | np.where(inside.has_vanity, VANITY, 0)
+    new = pack_aliases(keys, positions, held, inside.persons)
+    with ledger.database.transaction(is_durable=False) as connection:
+        row = connection.execute(_SELECT_ANSWER, {"request": request_id}).one_or_none()
+        if row is None or row.state != "applied":
+            return
+        outcomes, known = outcomes_of(row), unpack_aliases(row.aliases)
+        known_keys = {*known["key"].tolist()}
+        is_new = np.array([key not in known_keys for key in keys], dtype=np.bool_)
+        new = without_rejected(connection, new[is_new & np.isin(new["position"], outcomes["position"])])
+        aliases = np.concatenate([known, new]).tobytes()
+        rewrite_outcomes(connection, request_id, outcomes, aliases=aliases)
+        ledger.index.follow(
+            connection,
+            request_id,
+            before=RequestKeys(row.asked_keys, row.aliases),
+            after=RequestKeys(row.asked_keys, aliases),
+        )
 
 
 _EMPTY_DIGEST: Final = blake2b(digest_size=4)

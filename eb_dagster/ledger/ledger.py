@@ -25,6 +25,7 @@ from eb_dagster.api.envelope import IN_DOUBT, UNREADABLE
 from eb_dagster.errors import ConfigError, LedgerError
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger import counters, schema
+from eb_dagster.ledger.aliases import without_rejected
 from eb_dagster.ledger.budget import Budget, Limits, Short
 from eb_dagster.ledger.connection import Database, Unavailable
 from eb_dagster.ledger.counters import Amounts, Counted
@@ -90,7 +91,6 @@ _SELECT_IN_DOUBT: Final = sa.select(*ANSWER_COLUMNS, _column.required).where(
     _column.state.in_(("in_doubt", "applied", "resolved", "purged"))
 )
 _SELECT_NEWEST_TIME: Final = sa.select(_column.created_at).order_by(_column.id.desc()).limit(1)
-_SELECT_REJECTED: Final = sa.select(schema.rejected)
 _INSERT_REQUEST: Final = sa.insert(schema.requests)
 _UPDATE_REQUEST: Final = sa.update(schema.requests).where(_column.id == sa.bindparam("request"))
 _UNANSWERED_STATES: Final = ("in_doubt", "intent")
@@ -482,7 +482,7 @@ class Ledger:
             outcomes = np.where(np.isin(before["position"], DECIDED), before, outcomes)
             aliases = aliases[np.isin(aliases["position"], outcomes["position"])]
             booked += row.credits - count_contacts(before)
-        aliases = _without_rejected(connection, aliases)
+        aliases = without_rejected(connection, aliases)
         packed_aliases = aliases.tobytes()
         unreadable = int((outcomes["position"] == UNREADABLE).sum())
         rewrite_outcomes(
@@ -571,15 +571,6 @@ class Ledger:
             with self.database.transaction() as connection:
                 _put_in_doubt(connection, is_in_flight, note="its run ended")
         self.database.carry_over_log()
-
-
-def _without_rejected(connection: sa.Connection, aliases: Entries) -> Entries:
-    """Leave out the identifiers of which a person said that the contact is not theirs."""
-    rejected = {(bytes(key), person) for key, person in connection.execute(_SELECT_REJECTED)}
-    if not rejected:
-        return aliases
-    is_kept = [(alias["key"].tobytes(), int(alias["person"])) not in rejected for alias in aliases]
-    return aliases[np.array(is_kept, dtype=np.bool_)]
 
 
 def _check_clock(connection: sa.Connection, now: float) -> None:

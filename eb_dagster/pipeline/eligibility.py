@@ -12,12 +12,15 @@ from typing import Final
 import numpy as np
 
 from eb_dagster.api.envelope import parse_reply
+from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.contacts.schema import NAME_COLUMNS
+from eb_dagster.identifiers.canonical import identifiers_in, key_form
 from eb_dagster.identifiers.company_domains import company_domain
 from eb_dagster.identifiers.kinds import is_role, is_weak
-from eb_dagster.identifiers.model import Identifier, Trait
+from eb_dagster.identifiers.model import FieldType, Identifier, Trait
 from eb_dagster.identifiers.names import RowPerson, agrees, tokens
 from eb_dagster.identifiers.offers import Numbers, Offers, Reasons, ranges
+from eb_dagster.identifiers.profile import is_vanity
 from eb_dagster.ledger.companions import pack_people, pack_person
 from eb_dagster.ledger.entries import Indices
 from eb_dagster.ledger.known_keys import KnownKeys
@@ -195,13 +198,13 @@ def _by_company(emails: Iterable[Identifier]) -> dict[str, set[str]]:
     return addresses
 
 
-def contradicts(row: Sequence[Identifier], emails: Sequence[Identifier]) -> bool:
-    """Whether a contact with these e-mails, which a phone found, is not the person of this row.
+def contradicts(row: Sequence[Identifier], inside: Sequence[Identifier]) -> bool:
+    """Whether a contact with these identifiers inside, which a phone found, is not the person of this row.
 
     It is not if both have an address at one company and the addresses differ. Different profiles say less:
     the row's profile was a miss by then.
     """
-    contact_emails = _by_company(emails)
+    contact_emails = _by_company(identifier for identifier in inside if identifier.field_type == "email")
     for identifier in row:
         if identifier.field_type != "email" or is_role(identifier):
             continue
@@ -209,6 +212,46 @@ def contradicts(row: Sequence[Identifier], emails: Sequence[Identifier]) -> bool
         if domain in contact_emails and identifier.value not in contact_emails[domain]:
             return True
     return False
+
+
+def answered_alike(
+    row: Sequence[Identifier], person: RowPerson, contacts: Flattened, index: int
+) -> int | None:
+    """Which of a row's identifiers a contact answers that was found for another row of its name and company.
+
+    `row` are those that did not miss, in the order of asking. The contact has to hold one of them, or to have the
+    row's name if none of them is strong; and nothing may say that it is another person. None if it is not the row's.
+    """
+    inside = identifiers_in(contacts.texts(index))
+    verdict = agrees(person, **contacts.names(index))
+    if verdict is False or _has_other_profile(row, inside) or contradicts(row, inside):
+        return None
+    held = set(map(_folded, inside))
+    is_held = [_folded(identifier) in held for identifier in row]
+    strong = [number for number, identifier in enumerate(row) if not is_weak(identifier)]
+    for number in strong:
+        if is_held[number]:
+            return number
+    may_answer = any(is_held) or (not strong and verdict is True)
+    return 0 if may_answer and row else None
+
+
+def _has_other_profile(row: Iterable[Identifier], inside: Iterable[Identifier]) -> bool:
+    """Whether both have a LinkedIn profile under a name that its owner chose, and none in common."""
+    ours, theirs = _vanity_profiles(row), _vanity_profiles(inside)
+    return bool(ours and theirs) and ours.isdisjoint(theirs)
+
+
+def _vanity_profiles(identifiers: Iterable[Identifier]) -> set[tuple[FieldType, str]]:
+    return {
+        _folded(identifier)
+        for identifier in identifiers
+        if identifier.field_type == "social_profile" and is_vanity(identifier.value)
+    }
+
+
+def _folded(identifier: Identifier) -> tuple[FieldType, str]:
+    return identifier.field_type, key_form(identifier.field_type, identifier.value)
 
 
 def may_be_a_households(identifier: Identifier) -> bool:

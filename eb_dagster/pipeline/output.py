@@ -183,8 +183,8 @@ def _deciding(ended: EndedRows, row: int) -> Identifier:
 
 
 def _has_other_email(ended: EndedRows, row: int, contacts: Flattened, index: int) -> bool:
-    emails = identifiers_in(contacts.texts(index), ("email",))
-    return contradicts(ended.offers[row].identifiers, emails)
+    inside = identifiers_in(contacts.texts(index), ("email",))
+    return contradicts(ended.offers[row].identifiers, inside)
 
 
 def _status_columns(ended: EndedRows) -> list[_Array]:

@@ -20,6 +20,7 @@ from eb_dagster.api.rate_limit import Pacer
 from eb_dagster.errors import Busy, ConfigError, LedgerError, OutcomeUnknown, counted
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
 from eb_dagster.identifiers.offers import Numbers
+from eb_dagster.ledger.aliases import add_aliases
 from eb_dagster.ledger.budget import Limits, Short
 from eb_dagster.ledger.entries import FORGOTTEN, Keys
 from eb_dagster.ledger.known_keys import UNKNOWN, Freshness
@@ -41,7 +42,7 @@ from eb_dagster.pipeline.sender import (
     Sent,
     raise_refused,
 )
-from eb_dagster.pipeline.window import Answers, Block, Rows, Window
+from eb_dagster.pipeline.window import Answers, Block, NewAlias, Rows, Window
 from eb_dagster.settings import Settings
 
 MOST_ATTEMPTS: Final = 5
@@ -503,6 +504,23 @@ class Purchase:
         self._not_before = time.monotonic() + jitter * min(0.125 * 2**attempt, _LONGEST_BACKOFF)
         self._retries.append((done.request.slots, attempt))
 
+    def note_aliases(self) -> None:
+        """Note in the ledger by whom rows were answered for their names' sake, before they leave."""
+        by_request: dict[int, list[NewAlias]] = {}
+        for alias in self._window.new_aliases:
+            by_request.setdefault(alias.request_id, []).append(alias)
+        self._window.new_aliases.clear()
+        for request_id, aliases in by_request.items():
+            # All of one reply, so one table holds their contacts.
+            contacts = aliases[0].contacts.take(np.array([alias.row for alias in aliases], dtype=np.int64))
+            add_aliases(
+                self._ledger,
+                request_id,
+                [alias.key for alias in aliases],
+                [alias.position for alias in aliases],
+                contacts,
+            )
+
     # Ending
 
     def finish(self) -> None:
@@ -525,6 +543,7 @@ class Purchase:
             self._sender.close()
             # A ledger that is out of reach was reported already.
             with contextlib.suppress(LedgerError):
+                self.note_aliases()
                 self._ledger.end_run(self.run)
                 if self._has_withheld:
                     # The log still has the reply as it came.

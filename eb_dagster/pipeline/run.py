@@ -332,6 +332,7 @@ class Run:
         while has_more or window.blocks:
             if has_more:
                 has_more = self._fill_window(ahead, finisher, window_rows, interruption)
+            purchase.note_aliases()
             for ended in window.leaving():
                 for batch in finisher.finish(ended, report=self.report).to_batches():
                     interruption.is_suspended = True

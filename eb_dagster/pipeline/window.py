@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.contacts.schema import STATUSES
-from eb_dagster.identifiers.canonical import identifiers_in, key_form
-from eb_dagster.identifiers.model import FieldType, Identifier
+from eb_dagster.identifiers.names import RowPerson
 from eb_dagster.identifiers.offers import Numbers, Offers, ranges
+from eb_dagster.pipeline.eligibility import answered_alike
 from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.keys import SLOT, KeySlots
 from eb_dagster.pipeline.lookup import Lookup
@@ -107,6 +108,8 @@ class Window:
         self._queues: list[Numbers] = []
         """The slots to ask, by step: how many identifiers of the row were asked before."""
         self._namesakes = Namesakes()
+        self.new_aliases: list[NewAlias] = []
+        """What rows were answered by for their names' sake: for the ledger, so that it is not asked next time."""
 
     @property
     def open_rows(self) -> int:
@@ -421,6 +424,7 @@ class Window:
         if slot is None:
             return False
         if slot != deciding and table["state"][slot] != State.SUPPRESSED:
+            self._note_alias(slot, of=deciding)
             for name in (
                 "request_id",
                 "position",
@@ -437,32 +441,45 @@ class Window:
             self._rows["status"][row] = _MATCHED
             self._rows["deciding"][row] = slot
             self._rows["waits"][row] = NONE
-            # The row may not offer it itself.
-            table["block"][slot] = max(table["block"][slot], self._block_of(row))
             self._namesakes.end(self._first_row + row)
         return True
 
-    def _block_of(self, row: int) -> int:
-        ends = np.cumsum([len(block.offers) for block in self.blocks])
-        return self._first_open_block + int(np.searchsorted(ends, row, side="right"))
+    def _note_alias(self, slot: int, *, of: int) -> None:
+        """Note that the contact of one slot answers another one that it may not hold, and that nobody has asked."""
+        table = self.slots.table
+        if table["state"][slot] not in (State.OPEN, State.QUEUED):
+            return
+        answer = table[np.array([of])]
+        self.new_aliases.append(
+            NewAlias(
+                table["key"][slot].tobytes(),
+                int(answer["request_id"][0]),
+                int(answer["position"][0]),
+                self.slots.sources[int(answer["source"][0])],
+                int(answer["contact"][0]),
+            )
+        )
+
+    def _person_of(self, row: int) -> RowPerson | None:
+        for block in self.blocks:
+            if row < len(block.offers):
+                return None if block.offers.persons is None else block.offers.persons[row]
+            row -= len(block.offers)
+        return None
 
     def _answered_slot(self, row: int, first: int) -> int | None:
-        """The slot of this row that the contact of the first row of its name answers too; None if it answers none.
-
-        The contact has to hold one of the row's identifiers. A row without a strong identifier takes the
-        contact as it is: then it is the slot that found the contact.
-        """
+        """The slot of this row that the contact of the first row of its name answers too; None if it answers none."""
         table = self.slots.table
-        deciding = int(self._rows["deciding"][first])
-        if self._rows["status"][first] != _MATCHED or table["source"][deciding] == NONE:
+        deciding, person = int(self._rows["deciding"][first]), self._person_of(row)
+        if self._rows["status"][first] != _MATCHED or table["source"][deciding] == NONE or person is None:
             return None
-        contacts = self.slots.sources[int(table["source"][deciding])]
-        held = set(map(_folded, identifiers_in(contacts.texts(int(table["contact"][deciding])))))
         slots = self._slots_of(row)
-        for slot, identifier in zip(slots.tolist(), self.slots.identifiers(slots), strict=True):
-            if table["state"][slot] != State.MISSED and _folded(identifier) in held:
-                return slot
-        return None if self._is_strong(slots).any() else deciding
+        slots = slots[table["state"][slots] != State.MISSED]
+        contacts = self.slots.sources[int(table["source"][deciding])]
+        index = answered_alike(
+            self.slots.identifiers(slots), person, contacts, int(table["contact"][deciding])
+        )
+        return None if index is None else int(slots[index])
 
     # Rows leave
 
@@ -557,6 +574,19 @@ class Window:
         self._namesakes.clear()
 
 
+class NewAlias(NamedTuple):
+    """An identifier's key, and the contact that answers it: its place in the reply, and among contacts in memory."""
+
+    key: bytes
+    request_id: int
+    position: int
+    contacts: Flattened
+    row: int
+
+    def __repr__(self) -> str:
+        return f"NewAlias(request_id={self.request_id})"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
     """What a reply says, an entry for each question that it answers."""
@@ -580,7 +610,3 @@ class _Asking:
     rows: Numbers
     slots: Numbers
     steps: Numbers
-
-
-def _folded(identifier: Identifier) -> tuple[FieldType, str]:
-    return identifier.field_type, key_form(identifier.field_type, identifier.value)

@@ -25,6 +25,7 @@ EMAILS = [Identifier("email", f"p{number}@firm.example") for number in range(4)]
 PHONES = [Identifier("phone", f"+1202555010{number}") for number in range(3)]
 ROLE = Identifier("email", "info@firm.example")
 EVERYBODY = [*PROFILES, *EMAILS, *PHONES, ROLE]
+NAMES = ("Ada Byron", "Ada Byron", "Bob Stone", "p")
 PERSONS = [
     row_person(name=name, first=None, last=None, company="Firm") for name in ("Ada Byron", "Bob Stone")
 ]
@@ -68,6 +69,7 @@ class History:
             for identifier in everybody
         }
         self.has_vanity = {identifier: chance.random() < 0.5 for identifier in everybody}
+        self.names = {identifier: chance.choice(NAMES) for identifier in everybody}
 
     def _row(self, everybody: list[Identifier], has_persons: bool) -> Candidates:
         chance = self.chance
@@ -106,7 +108,7 @@ class History:
             texts[held.field_type].append(held.value)
         return read_contact(
             json.dumps({
-                "full_name": "p",
+                "full_name": self.names[identifier],
                 "emails": [{"email": value} for value in texts["email"]],
                 "phone_numbers": [{"number": value} for value in texts["phone"]],
                 "social_profiles": [{"network": "linkedin", "url": value} for value in texts["social_profile"]],
@@ -214,7 +216,8 @@ class Plain:
             told = None
             if outcome in ("matched", "missed"):
                 told = Told(outcome, MINE, has_vanity=is_found and self.history.has_vanity[identifier])
-            outcomes.append((question, outcome, told, self.history.holds[identifier] if is_found else None))
+            holds = self.history.holds[identifier] if is_found else None
+            outcomes.append((question, outcome, told, holds, self.history.names[identifier]))
         self.model.answer(outcomes)
 
     def suppress(self, identifiers: set[Identifier]) -> None:
@@ -222,7 +225,7 @@ class Plain:
 
     def end_elsewhere(self) -> bool:
         waiting = [question for question in self.model.questions.values() if question.state == "elsewhere"]
-        self.model.answer([(question, "in_doubt", None, None) for question in waiting])
+        self.model.answer([(question, "in_doubt", None, None, "") for question in waiting])
         return bool(waiting)
 
 

@@ -6,8 +6,9 @@ The arrays of `pipeline/window` have to come to the same; see `test_window` for 
 from dataclasses import dataclass, field
 from typing import Any
 
-from eb_dagster.identifiers.kinds import is_weak
+from eb_dagster.identifiers.kinds import is_role, is_weak
 from eb_dagster.identifiers.model import Candidates, Identifier
+from eb_dagster.identifiers.names import RowPerson, agrees
 from eb_dagster.identifiers.profile import is_vanity
 from tests.pipeline.tables import MINE, Told
 
@@ -25,17 +26,23 @@ class Question:
     has_old: bool = False
     # What the contact holds that was bought in this run.
     holds: frozenset[Identifier] | None = None
+    # The contact's full name.
+    name: str = ""
     is_held: bool = False
 
 
 @dataclass(eq=False)
 class Row:
     questions: list[Question]
-    hold: str | None
+    person: RowPerson | None
     block: int
     status: str | None = None
     deciding: Question | None = None
     waits: Question | None = None
+
+    @property
+    def hold(self) -> str | None:
+        return None if self.person is None else self.person.hold
 
 
 @dataclass
@@ -94,6 +101,29 @@ def contradicts(row: Row, question: Question) -> bool:
     )
 
 
+def answered_alike(row: Row, holds: frozenset[Identifier], name: str) -> Question | None:
+    """The question of a row that is answered by a contact of another row of its name, if it is its person."""
+    left = [question for question in row.questions if question.state != "missed"]
+    verdict = row.person and agrees(row.person, full_name=name, first_name=None, last_name=None)
+    own = {question.identifier for question in left}
+    profiles = {other for other in own if is_vanity(other.value)}
+    others = {other for other in holds if is_vanity(other.value)}
+    emails = {other for other in own if other.field_type == "email" and not is_role(other)}
+    # All addresses here are at one company.
+    other_emails = {other for other in holds if other.field_type == "email" and not is_role(other)}
+    has_other_profile = profiles and others and not profiles & others
+    has_other_email = other_emails and emails - other_emails
+    if verdict is False or has_other_profile or has_other_email:
+        return None
+    strong = [question for question in left if not is_weak(question.identifier)]
+    for question in strong:
+        if question.identifier in holds:
+            return question
+    if left and (own & holds or (not strong and verdict)):
+        return left[0]
+    return None
+
+
 class Model:
     """All open rows, and everything that is queued."""
 
@@ -124,8 +154,7 @@ class Model:
                 if question.state == "open":
                     self.learn(question, table.get(identifier), identifier in suppressed)
                 questions.append(question)
-            hold = None if candidates.person is None else candidates.person.hold
-            new_rows.append(Row(questions, hold, number))
+            new_rows.append(Row(questions, candidates.person, number))
         self.rows += new_rows
         self.blocks.append(number)
         return new_rows
@@ -210,27 +239,17 @@ class Model:
         found = first.deciding
         if first.status != "matched" or found is None or found.holds is None:
             return False
-        own = next(
-            (
-                question
-                for question in row.questions
-                if question.state != "missed" and question.identifier in found.holds
-            ),
-            None,
-        )
+        own = answered_alike(row, found.holds, found.name)
         if own is None:
-            if any(not is_weak(question.identifier) for question in row.questions):
-                return False
-            own = found
+            return False
         if own is not found and own.state != "suppressed":
-            own.answer, own.holds = found.answer, found.holds
+            own.answer, own.holds, own.name = found.answer, found.holds, found.name
             if own.state in OPEN_OR_PENDING:
                 own.state = "matched"
                 own.is_held = False
                 self.advance([other for other in self.rows if other.waits is own and other.status is None])
         if row.status is None:
             row.status, row.deciding, row.waits = "matched", own, None
-            own.block = max(own.block, row.block)
         return True
 
     # Questions are asked and answered
@@ -257,9 +276,11 @@ class Model:
             row.waits is question for row in self.rows if row.status is None
         )
 
-    def answer(self, outcomes: list[tuple[Question, str, Told | None, frozenset[Identifier] | None]]) -> None:
+    def answer(
+        self, outcomes: list[tuple[Question, str, Told | None, frozenset[Identifier] | None, str]]
+    ) -> None:
         told_of = []
-        for question, outcome, told, holds in outcomes:
+        for question, outcome, told, holds, name in outcomes:
             question.is_held = False
             if question.state not in OPEN_OR_PENDING:
                 continue
@@ -270,6 +291,7 @@ class Model:
             question.state = outcome
             if told is not None:
                 question.answer, question.holds, question.has_old = told, holds, False
+                question.name = name
         self.advance([row for row in self.rows if row.status is None and row.waits in told_of])
         self.forget()
 
