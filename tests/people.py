@@ -7,7 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import pandas as pd
+
 from tests.vendors import answering, records
+
+COLUMNS = ("name", "social_profile", "email", "phone")
+DESK = "+12025550100"
 
 
 class Vendor:
@@ -51,3 +56,8 @@ def vendor() -> Iterator[Vendor]:
     with answering(knowing.reply) as api:
         knowing.url = api.url
         yield knowing
+
+
+def people(frame: pd.DataFrame) -> list[str | None]:
+    """Whom each row got, by name."""
+    return [None if pd.isna(name) else name for name in frame["eb_full_name"]]

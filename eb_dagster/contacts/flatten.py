@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from eb_dagster.api.envelope import RequiredField
-from eb_dagster.contacts.contact import Contact, Employment, Job, Json, Location, Text
+from eb_dagster.contacts.contact import Contact, Employment, Job, Json, Location, PlainContact, Text
 from eb_dagster.contacts.schema import CONTACT_COLUMNS, NAME_COLUMNS
 from eb_dagster.identifiers.arrays import (
     bytes_array,
@@ -223,10 +223,10 @@ _TEXT_COLUMNS: Final = (
     "gender",
     "work_email",
     "personal_email",
-    "phone",
     "city",
     "region",
     "country",
+    "phone",
     "job_title",
     "job_level",
     "company_name",
@@ -242,10 +242,15 @@ _TEXT_COLUMNS: Final = (
 def _texts_of(contact: Contact, phone: str) -> tuple[str, ...]:
     """What is found in one place of a contact, in the order of `_TEXT_COLUMNS`; empty where there is nothing."""
     person = contact.plain
-    location = person.location or _NO_LOCATION
-    company = person.employment or _NO_EMPLOYMENT
-    job = company.job or _NO_JOB
-    size, levels = company.size, job.levels
+    return (
+        *_texts_of_person(person, person.location or _NO_LOCATION),
+        phone,
+        *_texts_of_company(company := person.employment or _NO_EMPLOYMENT, company.job or _NO_JOB),
+        contact.school_name or "",
+    )
+
+
+def _texts_of_person(person: PlainContact, location: Location) -> tuple[str, ...]:
     return (
         person.full_name or "",
         person.first_name or "",
@@ -253,10 +258,15 @@ def _texts_of(contact: Contact, phone: str) -> tuple[str, ...]:
         person.gender or "",
         person.current_work_email or _first(person.work_emails),
         person.current_personal_email or _first(person.personal_emails),
-        phone,
         location.city or "",
         location.region or "",
         location.country or "",
+    )
+
+
+def _texts_of_company(company: Employment, job: Job) -> tuple[str, ...]:
+    size, levels = company.size, job.levels
+    return (
         job.title or "",
         levels if isinstance(levels, str) else _first(levels),
         company.name or "",
@@ -265,7 +275,6 @@ def _texts_of(contact: Contact, phone: str) -> tuple[str, ...]:
         company.industry or "",
         company.linkedin_url or "",
         company.profile_pic_url or "",
-        contact.school_name or "",
     )
 
 

@@ -57,7 +57,7 @@ class _Oddities(msgspec.Struct):
     unknown_keys: dict[int, tuple[str, ...]]
 
 
-class Packed(NamedTuple):
+class KeptRow(NamedTuple):
     """A row of `kept_columns`."""
 
     request_id: int
@@ -68,7 +68,7 @@ class Packed(NamedTuple):
     checksum: int
 
     def __repr__(self) -> str:
-        return f"Packed(request_id={self.request_id})"
+        return f"KeptRow(request_id={self.request_id})"
 
 
 class KeptColumns:
@@ -95,10 +95,10 @@ class KeptColumns:
             return _unpack(body) if encoding == _ENCODING else None
         return None
 
-    def pack(self, request_id: int, contacts: Flattened, *, reply_checksum: int) -> Packed:
+    def row_for(self, request_id: int, contacts: Flattened, *, reply_checksum: int) -> KeptRow:
         """The contacts of a whole reply, which has that checksum, for `keep`."""
         body, encoding = self._cipher.seal(_pack(contacts), _ENCODING)
-        return Packed(
+        return KeptRow(
             request_id,
             reply_checksum,
             reader(),
@@ -107,17 +107,17 @@ class KeptColumns:
             _checksum(request_id, reply_checksum, reader(), encoding, body),
         )
 
-    def keep(self, packed: Packed) -> None:
+    def keep(self, row: KeptRow) -> None:
         """Keep contacts, if their reply is still the one that it was.
 
         Nothing depends on it: what the database cannot take now is not kept.
         """
         with suppress(LedgerError), self._database.transaction(is_durable=False) as connection:
             # Somebody may have been forgotten meanwhile.
-            request = {"request": packed.request_id}
-            if connection.execute(_SELECT_REPLY_CHECKSUM, request).scalar() == packed.reply_checksum:
+            request = {"request": row.request_id}
+            if connection.execute(_SELECT_REPLY_CHECKSUM, request).scalar() == row.reply_checksum:
                 connection.execute(_DELETE, request)
-                connection.execute(_INSERT, packed._asdict())
+                connection.execute(_INSERT, row._asdict())
 
     def drop(self) -> int:
         """Drop all that is kept. Returns for how many replies."""

@@ -378,17 +378,11 @@ class Ledger:
         self, request_id: int, http_status: int, sealed: bytes, encoding: str, *, complete: bool
     ) -> StoredReply:
         answered_at = self._clock()
-        sum_of_reply = reply_checksum(encoding, sealed, complete=complete)
         with self.database.transaction() as connection:
             row = connection.execute(_SELECT_REQUEST, {"request": request_id}).one()
             if not row.has_reply and row.state in ("intent", "in_doubt", "resolved"):
                 self.stored.insert_sealed(
-                    connection,
-                    request_id,
-                    body=sealed,
-                    encoding=encoding,
-                    complete=complete,
-                    checksum=sum_of_reply,
+                    connection, request_id, body=sealed, encoding=encoding, complete=complete
                 )
                 answered = {
                     # What a person decided without the reply stands no longer.
@@ -416,7 +410,7 @@ class Ledger:
             encoding,
             complete,
             sealed,
-            sum_of_reply,
+            reply_checksum(encoding, sealed, complete=complete),
         )
 
     def apply(

@@ -44,7 +44,7 @@ from eb_dagster.ledger.entries import (
     pack_keys,
     pack_outcomes,
 )
-from eb_dagster.ledger.kept_columns import Packed
+from eb_dagster.ledger.kept_columns import KeptRow
 from eb_dagster.ledger.ledger import Ledger, Withheld
 from eb_dagster.ledger.reply_store import StoredReply
 from eb_dagster.ledger.suppression import SuppressionList
@@ -127,8 +127,8 @@ def note_reply(ledger: Ledger, notes: Notes) -> bool:
     )
     if not is_noted:
         ledger.suppression.current()
-    elif notes.packed is not None:
-        ledger.kept_columns.keep(notes.packed)
+    elif notes.kept_row is not None:
+        ledger.kept_columns.keep(notes.kept_row)
     return is_noted
 
 
@@ -161,7 +161,7 @@ class Notes:
     records_enriched: int | None
     withheld: Withheld | None
     list_version: int
-    packed: Packed | None = field(repr=False)
+    kept_row: KeptRow | None = field(repr=False)
     """The contacts as they are kept beside the reply, if they stand in the order of its records."""
 
 
@@ -236,7 +236,7 @@ def _notes(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Notes:
         parsed.records_enriched,
         withheld,
         listed.version,
-        ledger.kept_columns.pack(stored.request_id, reading.contacts, reply_checksum=stored.checksum)
+        ledger.kept_columns.row_for(stored.request_id, reading.contacts, reply_checksum=stored.checksum)
         if is_in_order and withheld is None
         else None,
     )

@@ -84,16 +84,9 @@ class ReplyStore:
         return self._cipher.seal(body, encoding)
 
     def insert_sealed(
-        self,
-        connection: sa.Connection,
-        request_id: int,
-        *,
-        body: bytes,
-        encoding: str,
-        complete: bool,
-        checksum: int,
+        self, connection: sa.Connection, request_id: int, *, body: bytes, encoding: str, complete: bool
     ) -> None:
-        """Store a reply that `seal` gave, with its `reply_checksum`."""
+        """Store a reply that `seal` gave."""
         connection.execute(
             _INSERT_REPLY,
             {
@@ -101,7 +94,7 @@ class ReplyStore:
                 "encoding": encoding,
                 "complete": complete,
                 "body": body,
-                "checksum": checksum,
+                "checksum": reply_checksum(encoding, body, complete=complete),
             },
         )
 

@@ -6,7 +6,9 @@ Few tables name persons, so these are objects. A row is known by its number.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
+
+from eb_dagster.contacts.flatten import Flattened
 
 MOST_TURNS: Final = 3
 """Rows of one name that are answered in turn. More rows of it are about people who share the name."""
@@ -65,3 +67,16 @@ class Namesakes:
         """Forget all rows."""
         self._groups.clear()
         self._names.clear()
+
+
+class NewAlias(NamedTuple):
+    """An identifier's key, and the contact that answers it: its place in the reply, and among contacts in memory."""
+
+    key: bytes
+    request_id: int
+    position: int
+    contacts: Flattened
+    row: int
+
+    def __repr__(self) -> str:
+        return f"NewAlias(request_id={self.request_id})"

@@ -407,7 +407,9 @@ class _StoredReply:
             self._records = ()
             kept_columns = self._ledger.kept_columns
             kept_columns.keep(
-                kept_columns.pack(self._stored.request_id, self._whole, reply_checksum=self._stored.checksum)
+                kept_columns.row_for(
+                    self._stored.request_id, self._whole, reply_checksum=self._stored.checksum
+                )
             )
         return self._whole
 

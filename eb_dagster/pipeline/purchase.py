@@ -28,6 +28,7 @@ from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.replies import Reading, apply_reply
 from eb_dagster.ledger.suppression import SuppressionList
 from eb_dagster.pipeline.lookup import Lookup
+from eb_dagster.pipeline.namesakes import NewAlias
 from eb_dagster.pipeline.offers import KeyedOffers
 from eb_dagster.pipeline.plan import InFlight
 from eb_dagster.pipeline.report import Report
@@ -42,7 +43,7 @@ from eb_dagster.pipeline.sender import (
     Sent,
     raise_refused,
 )
-from eb_dagster.pipeline.window import Answers, Block, NewAlias, Rows, Window
+from eb_dagster.pipeline.window import Answers, Block, Rows, Window
 from eb_dagster.settings import Settings
 
 MOST_ATTEMPTS: Final = 5

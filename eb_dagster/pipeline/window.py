@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.contacts.schema import STATUSES
 from eb_dagster.identifiers.names import RowPerson
 from eb_dagster.identifiers.offers import Numbers, Offers, ranges
@@ -18,7 +17,7 @@ from eb_dagster.pipeline.eligibility import answered_alike
 from eb_dagster.pipeline.ended import EndedRows
 from eb_dagster.pipeline.keys import SLOT, KeySlots
 from eb_dagster.pipeline.lookup import Lookup
-from eb_dagster.pipeline.namesakes import Namesakes
+from eb_dagster.pipeline.namesakes import Namesakes, NewAlias
 from eb_dagster.pipeline.offers import KeyedOffers
 from eb_dagster.pipeline.rows import (
     NONE,
@@ -572,19 +571,6 @@ class Window:
         self._offered = np.zeros(0, dtype=np.int64)
         self._queues.clear()
         self._namesakes.clear()
-
-
-class NewAlias(NamedTuple):
-    """An identifier's key, and the contact that answers it: its place in the reply, and among contacts in memory."""
-
-    key: bytes
-    request_id: int
-    position: int
-    contacts: Flattened
-    row: int
-
-    def __repr__(self) -> str:
-        return f"NewAlias(request_id={self.request_id})"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from eb_dagster.api.envelope import MISSED, Record, encode_reply
 from eb_dagster.identifiers.model import Identifier
 from eb_dagster.ledger import key_index, key_segments
-from eb_dagster.ledger.entries import Entries, pack_aliases, pack_outcomes, reply_checksum
+from eb_dagster.ledger.entries import Entries, pack_aliases, pack_outcomes
 from eb_dagster.ledger.ledger import Ledger
 from eb_dagster.ledger.request_rows import update_request
 from tests.ledger.steps import HOLDS_EMAIL, PLENTY
@@ -84,14 +84,7 @@ def buy(ledger: Ledger, connection: sa.Connection, *asked: int, inside: tuple[in
     counted = ledger.budget.counted_in(connection, run="r", time=time.time())
     request_id = ledger._insert_intent(connection, keys, required=0, counted=counted)
     update_request(connection, request_id, {"state": "answered", "answered_at": time.time()})
-    ledger.stored.insert_sealed(
-        connection,
-        request_id,
-        body=BODY,
-        encoding="",
-        complete=True,
-        checksum=reply_checksum("", BODY, complete=True),
-    )
+    ledger.stored.insert_sealed(connection, request_id, body=BODY, encoding="", complete=True)
     outcomes, aliases = what_came(ledger, request_id, *inside, asked=len(asked))
     ledger._apply(connection, request_id, outcomes, aliases, charged=1, changes={})
 

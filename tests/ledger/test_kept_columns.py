@@ -95,7 +95,7 @@ def test_columns_of_a_reply_that_was_changed_meanwhile_are_not_kept(again, kept,
         (stored,) = ledger.replies([1])
         privacy.forget(ledger, "email", JANE)
         ledger.kept_columns.keep(
-            ledger.kept_columns.pack(1, flatten([None] * len(PEOPLE)), reply_checksum=stored.checksum)
+            ledger.kept_columns.row_for(1, flatten([None] * len(PEOPLE)), reply_checksum=stored.checksum)
         )
     assert kept() == []
 
@@ -125,7 +125,9 @@ def test_what_is_odd_about_contacts_is_kept_with_them(where):
     with closing(Ledger(where, endpoint=ENDPOINT)) as ledger:
         request = claim_emails(ledger, JANE).request_id
         stored = ledger.record(request, http_status=200, encoding="", complete=True, body=b"{}")
-        ledger.kept_columns.keep(ledger.kept_columns.pack(request, contacts, reply_checksum=stored.checksum))
+        ledger.kept_columns.keep(
+            ledger.kept_columns.row_for(request, contacts, reply_checksum=stored.checksum)
+        )
         read = ledger.kept_columns.open(ledger.kept_columns.find([request, 99])[request])
     assert read.columns.equals(contacts.columns)
     assert read.is_vacant.tolist() == [True, False, False]
