@@ -508,7 +508,7 @@ def test_a_value_at_the_end_that_is_no_text_is_found_before_anything_is_sent(sta
     api = stand_in(match_rate=1.0)
     phones = pd.Series([None] * 40_000 + [4915112345678], dtype=object)
     leads = pd.DataFrame({"email": [f"p{n}@firm.example" for n in range(40_001)], "phone": phones})
-    with pytest.raises(InputError, match=r"phone: 1 of 40,001 values are numbers.*Nothing was sent"):
+    with pytest.raises(InputError, match=r"'phone': 1 of 40,001 values are numbers.*Nothing was sent"):
         enricher(api).enrich_dataframe(leads)
     assert api.requests() == 0
 
