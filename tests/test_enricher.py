@@ -26,6 +26,7 @@ from eb_dagster import (
 )
 from eb_dagster.contacts import schema
 from eb_dagster.pipeline import run as pipeline_run
+from eb_dagster.tables.files import file_source
 
 
 def leads(count: int = 30) -> pd.DataFrame:
@@ -508,7 +509,7 @@ def test_a_value_at_the_end_that_is_no_text_is_found_before_anything_is_sent(sta
     api = stand_in(match_rate=1.0)
     phones = pd.Series([None] * 40_000 + [4915112345678], dtype=object)
     leads = pd.DataFrame({"email": [f"p{n}@firm.example" for n in range(40_001)], "phone": phones})
-    with pytest.raises(InputError, match=r"phone: 1 of 40,001 values are numbers.*Nothing was sent"):
+    with pytest.raises(InputError, match=r"'phone': 1 of 40,001 values are numbers.*Nothing was sent"):
         enricher(api).enrich_dataframe(leads)
     assert api.requests() == 0
 
@@ -528,6 +529,45 @@ def test_two_spellings_of_one_mailbox_are_one_question_and_the_first_is_asked(st
     assert again.report.requests == 0
     assert known["eb_full_name"].tolist()[:3] == [enriched["eb_full_name"][0]] * 3
     assert known["eb_query"].tolist()[:3] == ["bo.b@gmail.com"] * 3
+
+
+# What has to be rewritten, or stands in a later column, is read after what need not.
+FIRST_SPELLED = [
+    {"email": ["Ada.B+x@gmail.com", "a.d.a.b@gmail.com"]},
+    {"email": ["Ada.B+x@gmail.com, a.d.a.b@gmail.com", "a.d.a.b@gmail.com"]},
+    {"email": ["x y", "Ada.B+x@gmail.com", "a.d.a.b@gmail.com"]},
+    {"email": [None, "a.d.a.b@gmail.com"], "second": ["Ada.B+x@gmail.com", None]},
+    {"email": ["Ada.B+x@gmail.com", None], "second": ["a.d.a.b@gmail.com", "adab@gmail.com"]},
+    {"field_type": ["email"] * 2, "value": ["Ada.B+x@gmail.com", "a.d.a.b@gmail.com"]},
+    {"email": [["Ada.B+x@gmail.com", "a.d.a.b@gmail.com"], ["a.d.a.b@gmail.com"]]},
+]
+
+
+@pytest.mark.parametrize("columns", FIRST_SPELLED)
+@pytest.mark.parametrize("door", ["pandas", "Arrow", "batches", "Parquet"])
+def test_of_several_spellings_that_of_the_first_row_is_asked(stand_in, enricher, tmp_path, columns, door):
+    api = stand_in(match_rate=1.0)
+    asked = {"email": ["email", "second"]} if "second" in columns else None
+    buyer = enricher(api, identifiers=asked)
+    table = pa.table(columns)
+    match door:
+        case "pandas":
+            buyer.enrich_dataframe(pd.DataFrame(columns))
+        case "Arrow":
+            buyer.enrich_dataframe(table)
+        case "batches":
+            buyer.enrich_batches(table.to_batches(max_chunksize=1)).read_all()
+        case _:
+            pq.write_table(table, tmp_path / "leads.parquet")
+            buyer.enrich_parquet(tmp_path / "leads.parquet", tmp_path / "out.parquet")
+    assert api.charges() == [("email", "ada.b@gmail.com")]
+
+
+def test_of_several_spellings_in_a_csv_that_of_the_first_row_is_asked(stand_in, enricher, tmp_path):
+    api = stand_in(match_rate=1.0)
+    (tmp_path / "leads.csv").write_text("email\nAda.B+x@gmail.com\na.d.a.b@gmail.com\n")
+    enricher(api).enrich_batches(file_source(tmp_path / "leads.csv")).read_all()
+    assert api.charges() == [("email", "ada.b@gmail.com")]
 
 
 def test_rows_that_spell_one_mailbox_in_two_ways_wait_for_one_answer(stand_in, enricher):

@@ -9,11 +9,11 @@ from typing import Final
 from eb_dagster.errors import counted as counted
 from eb_dagster.settings import SETTINGS
 
+# Keywords that are ordinary words, too: of these, only the one that a message is about is surely the setting.
+_WORDS: Final = ("columns", "prefix", "proxy")
 _PHRASES: Final = {
-    "columns:": "--columns:",
     "set proxy=… or EB_DAGSTER_PROXY": "set --proxy or EB_DAGSTER_PROXY",
     "pass api_key=… or set EXACTBUYER_API_KEY": "set EXACTBUYER_API_KEY",
-    "prefix is": "--prefix is",
     "choose another prefix": "choose another --prefix",
 }
 
@@ -27,20 +27,30 @@ def _spellings() -> dict[str, str]:
     return {name: spelling for name, spelling in spellings.items() if spelling}
 
 
-_SPELLINGS: Final = {**_PHRASES, **_spellings()}
-_KEYWORD: Final = re.compile(
-    rf"(?<![\w-])(?P<name>{'|'.join(map(re.escape, _SPELLINGS))})(?!\w)(?P<sign>=(?=[\w\"']))?"
+_SPELLINGS: Final = {**_PHRASES, **_spellings(), **{word: f"--{word}" for word in _WORDS}}
+# What stands in quotes is somebody's own, such as the name of a column, and an apostrophe is no quote.
+_QUOTED: Final = r"(?<!\w)'(?:[^'\\\n]|\\.)*'(?!\w)|(?<!\w)\"(?:[^\"\\\n]|\\.)*\"|`[^`\n]*`"
+_SUBJECT: Final = rf"(?:\A|\A\w+: )(?P<subject>{'|'.join(_WORDS)})(?=:| is | has | holds )"
+# Part of a path, or of the name of a file, it is none either.
+_KEYWORD: Final = (
+    rf"(?<![\w./\\-])(?P<name>{'|'.join(map(re.escape, [*_PHRASES, *_spellings()]))})(?![\w/\\-]|\.\w)"
+    r"(?P<sign>=(?=[\w\"']))?"
 )
+_NAMED: Final = re.compile(f"{_QUOTED}|{_SUBJECT}|{_KEYWORD}")
 
 
 def in_options(text: str) -> str:
     """A message with the shell's options in place of Python's keywords."""
 
     def spelled(found: re.Match[str]) -> str:
-        # Of `max_credits=5`, the shell makes `--max-credits 5`.
-        return _SPELLINGS[found["name"]] + (" " if found["sign"] else "")
+        if name := found["subject"]:
+            return found[0].removesuffix(name) + _SPELLINGS[name]
+        if name := found["name"]:
+            # Of `max_credits=5`, the shell makes `--max-credits 5`.
+            return _SPELLINGS[name] + (" " if found["sign"] else "")
+        return found[0]
 
-    return _KEYWORD.sub(spelled, text)
+    return _NAMED.sub(spelled, text)
 
 
 def facts_in_options(facts: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

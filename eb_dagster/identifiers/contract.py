@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from eb_dagster.errors import InputError
-from eb_dagster.identifiers.columns import Layout
+from eb_dagster.identifiers.columns import Layout, listed
 from eb_dagster.identifiers.texts import NUMBERS, fault_of, how_to_read_numbers, is_arrow_text
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def check_text(frame: pd.DataFrame, names: Sequence[str]) -> None:
     # Raised outside the handler: pandera's error holds the whole frame, so it must not be the
     # context of ours.
     faults = {name: _fault(frame[name], check) for name, check in failed.items()}
-    told = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+    told = "; ".join(f"{listed([name])}: {fault}" for name, fault in faults.items())
     numbers = [name for name, fault in faults.items() if NUMBERS in fault]
     raise InputError(f"{told}; {how_to_read_numbers(numbers) or 'read the column as text, e.g. dtype=str'}")
 

@@ -13,7 +13,7 @@ from eb_dagster.identifiers.arrays import Mask, concatenated, flags_in, taken, t
 from eb_dagster.identifiers.canonical import first_of_each_key, key_form, plain_forms
 from eb_dagster.identifiers.cells import BLANK_CELL, read_cell
 from eb_dagster.identifiers.characters import WRAPPING
-from eb_dagster.identifiers.columns import Layout, check_columns
+from eb_dagster.identifiers.columns import Layout, check_columns, listed
 from eb_dagster.identifiers.contract import check_text
 from eb_dagster.identifiers.kinds import KINDS
 from eb_dagster.identifiers.model import FIELD_TYPES, Candidates, FieldType, Identifier
@@ -110,7 +110,7 @@ def _check_text(columns: Mapping[str, ArrowColumn]) -> None:
     if not kinds:
         return
     faults = [
-        f"{name}: {len(columns[name]) - columns[name].null_count:,} of {len(columns[name]):,} values are {kind}, not text"
+        f"{listed([name])}: {len(columns[name]) - columns[name].null_count:,} of {len(columns[name]):,} values are {kind}, not text"
         for name, kind in kinds.items()
     ]
     numbers = [name for name, kind in kinds.items() if kind == NUMBERS]

@@ -22,7 +22,7 @@ Booleans: TypeAlias = npt.NDArray[np.bool_]
 
 
 class KeyedOffers:
-    """What rows offer, with the keys of it. Of several spellings of one key, the first is asked for all."""
+    """What rows offer, with the keys of it. Of several spellings of one key, that of the first row is asked for all."""
 
     def __init__(self, offers: Offers, ledger: Ledger) -> None:
         self.offers = offers
@@ -32,8 +32,7 @@ class KeyedOffers:
         """The distinct keys."""
         self.key_of_value: Final[Numbers] = numbers_in(encoded.indices)
         """For each value that is offered, the index of its key."""
-        first = np.empty(len(self.keys), dtype=np.int64)
-        first[self.key_of_value[::-1]] = np.arange(len(self.key_of_value))[::-1]
+        first = _first_values(self.key_of_value, len(self.keys), offers.identifiers)
         self._first_value = first
         self.kinds: Final = offers.kinds[first]
         """The kind of each key, as its index in `FIELD_TYPES`."""
@@ -82,6 +81,18 @@ class KeyedOffers:
         """The identifiers of these keys, or of all."""
         chosen = np.arange(len(self.keys)) if indices is None else indices
         return identifiers_of(self.kinds[chosen], self.values(chosen))
+
+
+def _first_values(key_of_value: Numbers, keys: int, identifiers: Numbers) -> Numbers:
+    """For each key, its value that is offered first, row after row, or any where no row offers it."""
+    first = np.empty(keys, dtype=np.int64)
+    first[key_of_value[::-1]] = np.arange(len(key_of_value))[::-1]
+    if keys < len(key_of_value):
+        # Values are in the order in which they were read: column after column, and those first that need no rewriting.
+        has_several = np.bincount(key_of_value) > 1
+        offered = identifiers[has_several[key_of_value][identifiers]]
+        first[key_of_value[offered[::-1]]] = offered[::-1]
+    return first
 
 
 def identifiers_of(kinds: npt.NDArray[np.int8], values: Sequence[str]) -> list[Identifier]:

@@ -63,8 +63,8 @@ def read_config(path: str | os.PathLike[str] | None) -> Config | None:
     if path is None and not file.is_file():
         return None
     try:
-        with file.open("rb") as opened:
-            said = tomllib.load(opened)
+        # Editors on Windows begin a file with a mark, which TOML does not know.
+        said = tomllib.loads(file.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(
             f"there is no file {file.name}; check the path, or make it with eb-dagster init"

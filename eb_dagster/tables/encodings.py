@@ -94,22 +94,37 @@ def _check_mixture(path: LocalFile, cells: Sequence[bytes], *, whole: int, odd: 
         )
 
 
-def find_encoding(path: LocalFile) -> str:
-    """The encoding of a text file. Raises `InputError` if it is no text, or nobody can know."""
+def declared_encoding(path: LocalFile, *, save_as: str) -> str | None:
+    """The encoding that the file's start tells: by its mark, or by the zeros of UTF-16 and UTF-32.
+
+    None leaves UTF-8 and code pages. Raises `InputError` if it is no text.
+    """
     if (encoding := mark_of(path)) is not None:
         return encoding
-    with path.open("rb") as file:
-        start = file.read(_SAMPLE_BYTES)
+    start = _sample(path)
     if b"\0" in start and (encoding := _without_mark(start)) is not None:
         return encoding
     if _is_binary(start):
-        raise InputError(f"{path.name} is not a text file; save it as CSV UTF-8")
+        raise InputError(f"{path.name} is not a text file; save it as {save_as}")
+    return None
+
+
+def find_encoding(path: LocalFile) -> str:
+    """The encoding of a text file. Raises `InputError` if it is no text, or nobody can know."""
+    if (encoding := declared_encoding(path, save_as="CSV UTF-8")) is not None:
+        return encoding
+    start = _sample(path)
     whole, odd = _count_utf8(path)
     if not odd:
         return "iso2022_jp" if _has_japanese_escapes(start) else "utf-8"
     cells = _read_cells(path)
     _check_mixture(path, cells, whole=whole, odd=odd)
     return _judged(path, cells, is_old_mac=b"\r" in start and b"\n" not in start)
+
+
+def _sample(path: LocalFile) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_SAMPLE_BYTES)
 
 
 def _is_binary(start: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import os
 import shutil
@@ -23,6 +24,8 @@ PARQUET: Final = ".parquet"
 FILE_SUFFIXES: Final = (*csv.SUFFIXES, PARQUET)
 # What a table that has no name begins with, and the ending that it would have.
 _STARTS: Final = ((b"PAR1", PARQUET), (b"PK\x03\x04", ".xlsx"), (b"{", ".ndjson"))
+# The marks and blanks that a text may begin with; UTF-16 and UTF-32 have zeros between them too.
+_BEFORE_TEXT: Final = codecs.BOM_UTF8 + codecs.BOM_UTF16 + b" \t\r\n"
 _GZIP_START: Final = b"\x1f\x8b"
 _CHUNK_BYTES: Final = 2**20
 
@@ -82,7 +85,7 @@ def received(stream: BinaryIO) -> UnnamedFile:
     if kept.read_range(0, 2) == _GZIP_START:
         kept.name = f"stdin{GZIP}"
         kept = local_file(kept)
-    start = kept.read_range(0, 64).removeprefix(b"\xef\xbb\xbf").lstrip()
+    start = kept.read_range(0, 64).replace(b"\0", b"").lstrip(_BEFORE_TEXT)
     ending = next((ending for text, ending in _STARTS if start.startswith(text)), ".csv")
     kept.name = f"stdin{ending}"
     return kept

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import itertools
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from typing import IO, Final, cast
 
 import msgspec
@@ -11,6 +13,7 @@ import pyarrow as pa
 
 from eb_dagster.errors import InputError
 from eb_dagster.tables.csv_rows import json_lines
+from eb_dagster.tables.encodings import declared_encoding
 from eb_dagster.tables.query_types import FoundTypes, column_of
 from eb_dagster.tables.source import BATCH_ROWS, Source
 from eb_dagster.tables.unnamed_file import LocalFile
@@ -24,7 +27,7 @@ def json_source(path: LocalFile) -> Source:
     It is read once for the types: what holds values of several is text, and so are lists and objects, as JSON.
 
     Raises:
-        InputError: a line is no JSON object.
+        InputError: a line is no JSON object, or not in UTF-8; UTF-16 and UTF-32 are read too.
 
     """
     names: dict[str, None] = {}
@@ -57,10 +60,29 @@ def _columns(records: Sequence[dict[str, object]], names: Sequence[str]) -> Iter
 
 def _records(path: LocalFile) -> Generator[list[dict[str, object]]]:
     decode = msgspec.json.Decoder().decode
-    with path.open("rb") as file:
-        lines = enumerate(file, start=1)
+    with _opened(path) as opened:
+        lines = enumerate(opened, start=1)
         while block := list(itertools.islice(lines, BATCH_ROWS)):
             yield [_object(decode, text, path, number) for number, text in block if text.strip()]
+
+
+@contextlib.contextmanager
+def _opened(path: LocalFile) -> Generator[Iterable[bytes]]:
+    """The lines of a file as UTF-8. Windows begins it with a mark, or writes UTF-16."""
+    encoding = declared_encoding(path, save_as="UTF-8, one JSON object a line")
+    if encoding in (None, "utf-8-sig"):
+        with path.open("rb") as file:
+            file.seek(len(codecs.BOM_UTF8) if encoding else 0)
+            yield file
+        return
+    try:
+        # Only a line feed ends a line, as of bytes.
+        with path.open(encoding=encoding, newline="\n") as file:
+            yield (line.encode() for line in file)
+    except UnicodeError:
+        raise InputError(
+            f"{path.name} begins as {encoding} and does not go on so; save it as UTF-8"
+        ) from None
 
 
 def _object(
@@ -68,7 +90,9 @@ def _object(
 ) -> dict[str, object]:
     try:
         record = decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except UnicodeDecodeError:
+        raise InputError(f"{path.name}, line {number:,}: it is not UTF-8; save the file as UTF-8") from None
+    except (msgspec.DecodeError, RecursionError):
         record = None
     if not isinstance(record, dict):
         raise InputError(f"{path.name}, line {number:,}: it is not a JSON object; write one per line")

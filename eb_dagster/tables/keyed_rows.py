@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from eb_dagster.errors import InputError, closest, counted
 from eb_dagster.identifiers.columns import listed
+from eb_dagster.tables.dictionaries import without_null_entries
 
 _MOST_ROWS_NAMED: Final = 10
 NO_ROW: Final = -1
@@ -142,7 +143,8 @@ def _merged(
 
 
 def _both(today: pa.ChunkedArray, earlier: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pa.chunked_array([*today.chunks, *earlier.chunks], type=today.type)
+    chunks = map(without_null_entries, [*today.chunks, *earlier.chunks])
+    return pa.chunked_array([*chunks], type=today.type)
 
 
 def _as_today(earlier: pa.Table, field: pa.Field, *, is_read: bool) -> pa.ChunkedArray:

@@ -10,14 +10,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO, Final, Self, TypeAlias
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from eb_dagster.errors import ConfigError, InputError
-from eb_dagster.identifiers.arrays import number_array
 from eb_dagster.identifiers.columns import listed
 from eb_dagster.tables.atomic_file import moved_aside, published
+from eb_dagster.tables.dictionaries import without_null_entries
 from eb_dagster.tables.object_store import ObjectPath, Place
 from eb_dagster.tables.source import BATCH_ROWS, Source
 from eb_dagster.tables.unnamed_file import UnnamedFile
@@ -277,21 +276,11 @@ def _row_groups(batches: Iterable[pa.RecordBatch], schema: pa.Schema, most: int)
 def _group(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     whole = [
         pa.RecordBatch.from_arrays(
-            [_without_null_codes(column) for column in batch.columns], schema=batch.schema
+            [without_null_entries(column) for column in batch.columns], schema=batch.schema
         )
         for batch in batches
     ]
     return pa.Table.from_batches(whole, schema=schema)
-
-
-def _without_null_codes(column: pa.Array) -> pa.Array:
-    """A dictionary in which no entry is null: Parquet takes no other."""
-    if not (isinstance(column, pa.DictionaryArray) and column.dictionary.null_count):
-        return column
-    is_there = column.dictionary.is_valid()
-    moved = number_array(np.cumsum(is_there) - 1, pa.int64(), is_null=~np.asarray(is_there))
-    codes = moved.take(column.indices).cast(column.type.index_type)
-    return pa.DictionaryArray.from_arrays(codes, column.dictionary.drop_null(), ordered=column.type.ordered)
 
 
 def _without_facts(schema: pa.Schema) -> pa.Schema:

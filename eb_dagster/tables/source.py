@@ -23,6 +23,7 @@ from eb_dagster.identifiers.model import FieldType
 from eb_dagster.identifiers.offers import Offers
 from eb_dagster.identifiers.rows import check_person_columns, read_batch, read_blocks, with_persons
 from eb_dagster.identifiers.texts import texts_of
+from eb_dagster.tables.dictionaries import without_null_entries
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -194,7 +195,11 @@ class PandasSource(Source):
             piece = frame.iloc[start : start + BATCH_ROWS]
             # As a table: what pandas has put together of several frames may be in several pieces.
             table = pa.Table.from_pandas(piece, schema=schema, preserve_index=self._keep_index)
-            yield from table.combine_chunks().to_batches()
+            columns = [
+                pa.chunked_array([*map(without_null_entries, column.chunks)], column.type)
+                for column in table.columns
+            ]
+            yield from pa.Table.from_arrays(columns, schema=table.schema).combine_chunks().to_batches()
 
     def _with_text_names(self, wanted: Sequence[str] | None = None) -> pd.DataFrame:
         """A view of the frame whose columns have texts as names; only the wanted ones."""

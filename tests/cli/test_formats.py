@@ -135,6 +135,47 @@ def test_of_several_sheets_one_is_named(stand_in, shell):
     assert "line 2" in shell(api, "plan", "broken.ndjson").said
 
 
+@pytest.mark.parametrize("form", ["csv", "ndjson"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("source", ["leads", "leads.gz", "-"])
+def test_a_text_says_its_encoding_by_its_start_whatever_its_form(
+    stand_in, shell, monkeypatch, source, encoding, form
+):
+    rows = [{"Email": "p0@firm.example", "n": "Zoë 🦊"}, {"Email": "p1@firm.example", "n": "Łódź"}]
+    lines = {
+        "csv": ["Email,n", *(",".join(row.values()) for row in rows)],
+        "ndjson": [json.dumps(row, ensure_ascii=False) for row in rows],
+    }[form]
+    content = "\n".join([*lines, ""]).encode(encoding)
+    if source == "leads.gz":
+        content = gzip.compress(content)
+    if source == "-":
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    else:
+        source = source.replace("leads", f"leads.{form}")
+        Path(source).write_bytes(content)
+    done = shell(stand_in(match_rate=1.0), "enrich", source, "-o", "out.ndjson", "--yes")
+    assert done.code == 0, done.said
+    assert [row["n"] for row in read("out.ndjson")] == ["Zoë 🦊", "Łódź"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ('{"email": "a@firm.example"}\n{"n": "ü"}\n'.encode("cp1252"), "line 2: it is not UTF-8"),
+        (gzip.compress(b'{"email": "a@firm.example"}\n'), "is not a text file"),
+        ('{"email": "a@firm.example"}\n'.encode("utf-16") + b"\n", "begins as utf-16 and does not go on so"),
+    ],
+    ids=["a code page", "gzip without its ending", "UTF-16 that is cut"],
+)
+def test_json_lines_in_no_encoding_of_json_are_refused_with_what_to_do(stand_in, shell, content, told):
+    Path("leads.ndjson").write_bytes(content)
+    api = stand_in()
+    refused = shell(api, "enrich", "leads.ndjson", "-o", "out.csv", "--yes")
+    assert (refused.code, told in refused.said, "UTF-8" in refused.said) == (2, True, True), refused.said
+    assert api.requests() == 0
+
+
 @pytest.mark.parametrize(
     "source", ["leads.csv", "leads.ndjson", "leads.parquet", "leads.csv.gz", "-", "query"]
 )

@@ -133,6 +133,14 @@ def test_option_comes_before_environment_and_that_before_the_file(stand_in, monk
         Enricher.from_config()
 
 
+def test_a_file_of_settings_may_begin_with_the_mark_that_windows_writes(stand_in, shell):
+    leads(5)
+    Path("exactbuyer.toml").write_text("max_credits = 2\n", "utf-8-sig")
+    api = stand_in(match_rate=1.0)
+    shell(api, "enrich", "leads.csv", "-o", "out.csv", "--yes")
+    assert api.credits() == 2
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

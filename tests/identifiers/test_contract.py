@@ -29,9 +29,9 @@ WIDE = Layout("wide", (("social_profile", "linkedin_url"), ("email", "email"), (
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        (pd.Series([5550199, 5550199]), "phone: 2 of 2 values are numbers, not text"),
-        (pd.Series([5550199.0, np.nan]), "phone: 1 of 2 values are numbers"),
-        (pd.Series([5550199, None], dtype="Int64"), "phone: 1 of 2 values are numbers"),
+        (pd.Series([5550199, 5550199]), "'phone': 2 of 2 values are numbers, not text"),
+        (pd.Series([5550199.0, np.nan]), "'phone': 1 of 2 values are numbers"),
+        (pd.Series([5550199, None], dtype="Int64"), "'phone': 1 of 2 values are numbers"),
         (pd.Series([5550199, None], dtype=pd.ArrowDtype(pa.int64())), "1 of 2 values are numbers"),
         (pd.Series([Decimal(5550199)], dtype=object), "1 of 1 values are numbers"),
         (pd.Series(["+17735550199", 5550199, None], dtype=object), "1 of 3 values are numbers"),
@@ -66,7 +66,7 @@ def test_values_that_are_not_text_are_counted_and_never_shown(column: pd.Series,
 
 def test_each_faulty_column_is_named() -> None:
     frame = pd.DataFrame({"email": [1, 2], "phone": ["x", 3], "linkedin_url": ["in/jane", None]})
-    with pytest.raises(InputError, match=r"email: 2 of 2 .*; phone: 1 of 2 ") as caught:
+    with pytest.raises(InputError, match=r"'email': 2 of 2 .*; 'phone': 1 of 2 ") as caught:
         read_rows(frame, WIDE, default_region=None)
     assert "linkedin_url" not in str(caught.value)
 
@@ -90,7 +90,7 @@ def test_the_schema_of_the_long_form_is_public() -> None:
 @pytest.mark.parametrize(
     ("column", "words"),
     [
-        (pa.array([5550199, None]), "phone: 1 of 2 values are numbers, not text"),
+        (pa.array([5550199, None]), "'phone': 1 of 2 values are numbers, not text"),
         (pa.array([5550199.5]), "numbers"),
         (pa.array([True]), "booleans"),
         (pa.array([b"5550199"]), "bytes"),

@@ -342,7 +342,7 @@ def test_phones_that_excel_and_pandas_took_for_numbers_are_never_guessed(through
     ]  # fmt: skip
     # Read with a decimal comma, the column is numbers: the digits that were lost are not made up.
     numbers = pd.read_csv(io.StringIO(sheet), sep=";", decimal=",")
-    with pytest.raises(InputError, match="Phone: 2 of 3 values are numbers, not text"):
+    with pytest.raises(InputError, match="'Phone': 2 of 3 values are numbers, not text"):
         through_pandas(numbers)
 
 

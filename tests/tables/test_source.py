@@ -125,7 +125,7 @@ def test_a_table_that_fails_while_it_is_read_fails_before_anything_is_sent(stand
         (pl.DataFrame({"email": pl.Series([1], dtype=pl.Int128)}), r"'email' \(Int128\)"),
         (
             pl.DataFrame({"email": pl.Series([1], dtype=pl.Decimal(38, 2))}),
-            "email: 1 of 1 values are numbers",
+            "'email': 1 of 1 values are numbers",
         ),
         (pl.DataFrame({"email": ["jane@canary.example"], "eb_status": [1]}), "another prefix"),
         (pl.DataFrame({"mail": ["jane@canary.example"]}), "no identifier columns"),

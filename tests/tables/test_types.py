@@ -186,10 +186,50 @@ def test_two_columns_of_one_name_are_refused_before_anything_is_bought_for_a_par
     assert run.enrich_dataframe(leads).column_names[:3] == ["email", "n", "n"]
 
 
-def test_a_dictionary_with_a_null_in_it_is_written(stand_in, enricher, tmp_path):
-    holes = encoded(pa.array(["a", None, "b"]), [2, 1, None])
-    enriched = written(enricher(stand_in()), table({"kind": holes}), tmp_path)
-    assert enriched["kind"].to_pylist() == ["b", None, None]
+def with_holes(text: str) -> dict[str, pa.Array]:
+    """Dictionaries with an entry that is null, which is another null than a code that is."""
+    holes, more = (
+        encoded(pa.array([text, None, "b"]), codes) for codes in ([2, 1, None], [2, 1, None, 0, 1, 2])
+    )
+    ends = pa.array([0, 2, None, 6], pa.int32())
+    extension = pa.ExtensionArray.from_storage(pa.opaque(holes.type, "kind", "crm"), holes)
+    return {
+        "dictionary": holes,
+        "dictionary of numbers": encoded(pa.array([len(text), None])),
+        "struct": pa.StructArray.from_arrays([holes], ["d"], mask=pa.array([False, False, True])),
+        "list": pa.ListArray.from_arrays(ends, more),
+        "large list": pa.LargeListArray.from_arrays(ends.cast(pa.int64()), more),
+        "list of two": pa.FixedSizeListArray.from_arrays(more, 2),
+        "list of structs": pa.ListArray.from_arrays(ends, pa.StructArray.from_arrays([more], ["d"])),
+        "map": pa.MapArray.from_arrays(ends, pa.array([*"abcdef"]), more),
+        "extension": extension,
+        "extension in a struct": pa.StructArray.from_arrays([extension], ["d"]),
+    }
+
+
+WITH_HOLES = with_holes("a")
+
+
+@pytest.mark.parametrize("start", [0, 1])
+@pytest.mark.parametrize("name", WITH_HOLES)
+def test_a_dictionary_with_a_null_in_it_is_written_wherever_it_stands(
+    name, start, stand_in, enricher, tmp_path
+):
+    leads = table({"kind": WITH_HOLES[name]}).slice(start)
+    enriched = written(enricher(stand_in()), leads, tmp_path)
+    assert enriched["kind"].to_pylist() == leads["kind"].to_pylist()
+
+
+@pytest.mark.parametrize("name", WITH_HOLES)
+@pytest.mark.parametrize("form", ["Arrow", "pandas"])
+def test_different_dictionaries_with_nulls_in_them_are_joined(name, form, stand_in, enricher):
+    both = pa.concat_tables([table({"kind": with_holes(text)[name]}) for text in ("a", "other")])
+    leads: Any = both.append_column("id", pa.array(range(6)))
+    run = enricher(stand_in())
+    if form == "pandas":
+        leads = leads.to_pandas(types_mapper=pd.ArrowDtype)
+    updated = run.update_batches(leads, None, key="id").read_all()
+    assert updated["kind"].to_pylist() == both["kind"].to_pylist()
 
 
 @pytest.fixture

@@ -291,6 +291,16 @@ class ListArray(Array):
 
 class LargeListArray(ListArray): ...
 
+class FixedSizeListArray(Array):
+    values: Array
+    @staticmethod
+    def from_arrays(values: Array, list_size: int) -> FixedSizeListArray: ...
+
+class MapArray(Array):
+    values: Array
+    @staticmethod
+    def from_arrays(offsets: Array, keys: Array, items: Array) -> MapArray: ...
+
 class StructArray(Array):
     @property
     def type(self) -> StructType: ...
@@ -337,6 +347,8 @@ class UnionArray(Array):
     ) -> UnionArray: ...
 
 class ExtensionArray(Array):
+    @property
+    def type(self) -> BaseExtensionType: ...
     storage: Array
     @staticmethod
     def from_storage(typ: BaseExtensionType, storage: Array) -> ExtensionArray: ...
