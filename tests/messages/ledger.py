@@ -177,7 +177,7 @@ PROVOCATIONS: Provocations = {
     "a ledger of a development version": change_the_ledger("UPDATE meta SET value = CAST('2' AS BLOB) WHERE name = 'schema_version'"),
     "a ledger whose key is damaged": change_the_ledger("UPDATE meta SET value = x'00112233445566778899aabbccddeeff' WHERE name = 'secret'"),
     "a ledger whose reply is gone": change_the_ledger("DELETE FROM replies"),
-    "a ledger whose reply is damaged": change_the_ledger("UPDATE replies SET body = x'00'"),
+    "a ledger whose reply is damaged": change_the_ledger("UPDATE replies SET body = x'00', checksum = checksum + 1"),
     "a ledger without its table": change_the_ledger("DROP TABLE requests"),
     "a ledger that is damaged in mid-run": damage_in_mid_run,
     "a PostgreSQL that may forget": forgetful_server,
