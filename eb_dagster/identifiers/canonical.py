@@ -123,10 +123,14 @@ def key_forms(field_type: FieldType, values: Array) -> Array:
     return with_texts(values, may_fold, map(kind.key_form, values.filter(may_fold).to_pylist()))
 
 
+def key_of(identifier: Identifier) -> tuple[FieldType, str]:
+    """What all spellings of an identifier have in common."""
+    return identifier.field_type, key_form(identifier.field_type, identifier.value)
+
+
 def first_of_each_key(identifiers: Iterable[Identifier]) -> tuple[Identifier, ...]:
     """The identifiers in their order; of several spellings of one key, the first."""
     found: dict[tuple[FieldType, str], Identifier] = {}
     for identifier in identifiers:
-        key = (identifier.field_type, key_form(identifier.field_type, identifier.value))
-        found.setdefault(key, identifier)
+        found.setdefault(key_of(identifier), identifier)
     return tuple(found.values())

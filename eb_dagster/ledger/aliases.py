@@ -89,6 +89,11 @@ def identifiers_inside(contacts: Flattened) -> ContactIdentifiers:
     return ContactIdentifiers(values, _person_marks(contacts, profiles, is_vanity), has_vanity)
 
 
+def held_in(contacts: Flattened, inside: ContactIdentifiers) -> Indices:
+    """The bits that are noted of each contact: the required fields that it has, and `VANITY`."""
+    return contacts.fields | np.where(inside.has_vanity, VANITY, 0)
+
+
 def _values_of(kind: FieldType, contacts: Flattened) -> Values:
     texts, rows = contacts.texts_of(kind)
     values = canonical_column(kind, texts)
@@ -133,8 +138,7 @@ def add_aliases(
     Nothing depends on it but a credit, so a power cut may undo it. What is gone from the reply by now is left out.
     """
     inside = identifiers_inside(contacts)
-    held = contacts.fields | np.where(inside.has_vanity, VANITY, 0)
-    new = pack_aliases(keys, positions, held, inside.persons)
+    new = pack_aliases(keys, positions, held_in(contacts, inside), inside.persons)
     with ledger.database.transaction(is_durable=False) as connection:
         row = connection.execute(_SELECT_ANSWER, {"request": request_id}).one_or_none()
         if row is None or row.state != "applied":

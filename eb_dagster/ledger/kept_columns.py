@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from hashlib import blake2b
 from importlib.resources import files
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 import msgspec
 import pyarrow as pa
@@ -57,18 +58,16 @@ class _Oddities(msgspec.Struct):
     unknown_keys: dict[int, tuple[str, ...]]
 
 
-class KeptRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class KeptRow:
     """A row of `kept_columns`."""
 
     request_id: int
     reply_checksum: int
     reader: str
     encoding: str
-    body: bytes
+    body: bytes = field(repr=False)
     checksum: int
-
-    def __repr__(self) -> str:
-        return f"KeptRow(request_id={self.request_id})"
 
 
 class KeptColumns:
@@ -117,7 +116,7 @@ class KeptColumns:
             request = {"request": row.request_id}
             if connection.execute(_SELECT_REPLY_CHECKSUM, request).scalar() == row.reply_checksum:
                 connection.execute(_DELETE, request)
-                connection.execute(_INSERT, row._asdict())
+                connection.execute(_INSERT, asdict(row))
 
     def drop(self) -> int:
         """Drop all that is kept. Returns for how many replies."""

@@ -34,7 +34,7 @@ from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.identifiers.arrays import Mask
 from eb_dagster.identifiers.canonical import canonical, identifiers_in
 from eb_dagster.identifiers.model import FIELD_TYPES, FieldType, Identifier
-from eb_dagster.ledger.aliases import identifiers_inside
+from eb_dagster.ledger.aliases import held_in, identifiers_inside
 from eb_dagster.ledger.entries import (
     FORGOTTEN,
     NO_KEY,
@@ -207,7 +207,7 @@ def _notes(ledger: Ledger, answers: _Answers, listed: SuppressionList) -> Notes:
     kept, withheld = _withhold(answers, _suppressed_records(ledger, listed, parsed.records))
     is_found = kept.positions >= 0
     inside = identifiers_inside(kept.contacts)
-    held_by_row = kept.contacts.fields | np.where(inside.has_vanity, VANITY, 0)
+    held_by_row = held_in(kept.contacts, inside)
     held = np.zeros(len(kept.positions), dtype=np.int64)
     held[is_found] = held_by_row
     given = sum(record.contact is not None for record in parsed.records)

@@ -14,7 +14,7 @@ import numpy as np
 from eb_dagster.api.envelope import parse_reply
 from eb_dagster.contacts.flatten import Flattened
 from eb_dagster.contacts.schema import NAME_COLUMNS
-from eb_dagster.identifiers.canonical import identifiers_in, key_form
+from eb_dagster.identifiers.canonical import identifiers_in, key_of
 from eb_dagster.identifiers.company_domains import company_domain
 from eb_dagster.identifiers.kinds import is_role, is_weak
 from eb_dagster.identifiers.model import FieldType, Identifier, Trait
@@ -226,8 +226,8 @@ def answered_alike(
     verdict = agrees(person, **contacts.names(index))
     if verdict is False or _has_other_profile(row, inside) or contradicts(row, inside):
         return None
-    held = set(map(_folded, inside))
-    is_held = [_folded(identifier) in held for identifier in row]
+    held = set(map(key_of, inside))
+    is_held = [key_of(identifier) in held for identifier in row]
     strong = [number for number, identifier in enumerate(row) if not is_weak(identifier)]
     for number in strong:
         if is_held[number]:
@@ -244,14 +244,10 @@ def _has_other_profile(row: Iterable[Identifier], inside: Iterable[Identifier]) 
 
 def _vanity_profiles(identifiers: Iterable[Identifier]) -> set[tuple[FieldType, str]]:
     return {
-        _folded(identifier)
+        key_of(identifier)
         for identifier in identifiers
         if identifier.field_type == "social_profile" and is_vanity(identifier.value)
     }
-
-
-def _folded(identifier: Identifier) -> tuple[FieldType, str]:
-    return identifier.field_type, key_form(identifier.field_type, identifier.value)
 
 
 def may_be_a_households(identifier: Identifier) -> bool:

@@ -6,7 +6,7 @@ Few tables name persons, so these are objects. A row is known by its number.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from eb_dagster.contacts.flatten import Flattened
 
@@ -69,14 +69,12 @@ class Namesakes:
         self._names.clear()
 
 
-class NewAlias(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class NewAlias:
     """An identifier's key, and the contact that answers it: its place in the reply, and among contacts in memory."""
 
-    key: bytes
+    key: bytes = field(repr=False)
     request_id: int
     position: int
-    contacts: Flattened
+    contacts: Flattened = field(repr=False)
     row: int
-
-    def __repr__(self) -> str:
-        return f"NewAlias(request_id={self.request_id})"
