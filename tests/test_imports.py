@@ -22,6 +22,7 @@ HEAVY = (
     "urllib3",
     "pyarrow",
     "numpy",
+    "numpy.ma",
 )
 PROGRAM = f"""
 import json, sys

@@ -23,6 +23,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import sqlalchemy as sa
 
+from eb_dagster.identifiers.arrays import distinct
 from eb_dagster.ledger import key_segments
 from eb_dagster.ledger.connection import Database
 from eb_dagster.ledger.entries import AnyKeys, Indices, checksum, keys_checksum
@@ -87,7 +88,7 @@ class Hits(NamedTuple):
     @property
     def requests(self) -> Indices:
         """All of them, each once."""
-        return key_segments.distinct(np.sort(np.concatenate([self.asked, self.aliases])))
+        return distinct(np.sort(np.concatenate([self.asked, self.aliases])))
 
 
 class KeyIndex:
@@ -105,7 +106,7 @@ class KeyIndex:
         newest = newest_request(connection)
         if newest - after <= _FEW_REQUESTS:
             return Hits(_NONE, _NONE, after)
-        wanted = key_segments.distinct(np.sort(prefixes_of(keys)))
+        wanted = distinct(np.sort(prefixes_of(keys)))
         segments: list[Segment] | None = None
         # PostgreSQL shows each statement another state, so that rows may be gone that were merged meanwhile.
         for _ in range(_ATTEMPTS):
@@ -136,10 +137,10 @@ class KeyIndex:
         found = [key_segments.NO_TAGS]
         whole = [segment for segment in segments if segment.state == "whole" and segment.rows]
         of_ids = {segment.id: segment for segment in whole}
-        needed = [key_segments.distinct(segment.row_ids(wanted)) for segment in whole]
+        needed = [distinct(segment.row_ids(wanted)) for segment in whole]
         for entries in _read_rows(connection, of_ids, np.sort(np.concatenate([_NONE, *needed]))):
             found.append(key_segments.find_tags(entries, wanted))
-        hits = Entries(key_segments.NO_PREFIXES, key_segments.distinct(np.sort(np.concatenate(found))))
+        hits = Entries(key_segments.NO_PREFIXES, distinct(np.sort(np.concatenate(found))))
         asked, aliases = (hits.of_requests(are_aliases=are_aliases) for are_aliases in (False, True))
         return Hits(asked[asked > after], aliases[aliases > after], max(upto, after))
 
@@ -362,7 +363,7 @@ def _remove(connection: sa.Connection, segments: Sequence[Segment], gone: Entrie
     for segment in segments:
         if not segment.filled:
             continue
-        ids = key_segments.distinct(segment.row_ids(gone.prefixes))
+        ids = distinct(segment.row_ids(gone.prefixes))
         for row_id in ids[ids < segment.base + segment.filled].tolist():
             (entries,) = _read_rows(connection, {segment.id: segment}, np.array([row_id]))
             kept = key_segments.without(entries, gone)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.contacts.flatten import Flattened
+from eb_dagster.identifiers.arrays import distinct
 from eb_dagster.ledger.entries import AnyKeys, Indices
 
 Standing = Literal["matched", "missed", "in_flight", "in_doubt", "unreadable", "decided"]
@@ -95,7 +96,7 @@ class KnownKeys(Mapping[bytes, Known]):
         self.runs: Final = [request.run for request in requests]
         self.answered_at: Final = np.array([request.answered_at for request in requests], dtype=np.float64)
         """Seconds since the epoch; NaN where there is no answer."""
-        answering = self.request_ids[np.unique(request_index[standing == MATCHED])]
+        answering = self.request_ids[distinct(np.sort(request_index[standing == MATCHED]))]
         self.answering: Final[list[int]] = answering.tolist()
         """The ids of the requests whose contacts answer, the oldest first."""
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import sqlalchemy as sa
 
 from eb_dagster.api.envelope import MISSED, UNREADABLE
+from eb_dagster.identifiers.arrays import distinct
 from eb_dagster.ledger.entries import (
     ALIAS,
     DECIDED,
@@ -35,7 +36,6 @@ from eb_dagster.ledger.entries import (
 )
 from eb_dagster.ledger.key_index import Hits, KeyIndex
 from eb_dagster.ledger.key_search import KeySearch
-from eb_dagster.ledger.key_segments import distinct
 from eb_dagster.ledger.known_keys import (
     AT_ANY_AGE,
     MATCHED,

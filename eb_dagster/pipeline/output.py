@@ -26,7 +26,7 @@ from eb_dagster.contacts.parser import is_utf8
 from eb_dagster.contacts.schema import AGREES, STATUS_COLUMNS, STATUSES, select
 from eb_dagster.contacts.tolerant_parser import read_contact
 from eb_dagster.errors import LedgerError
-from eb_dagster.identifiers.arrays import flag_array, number_array, text_array
+from eb_dagster.identifiers.arrays import distinct, flag_array, number_array, text_array
 from eb_dagster.identifiers.canonical import identifiers_in
 from eb_dagster.identifiers.model import FIELD_TYPES, Identifier
 from eb_dagster.identifiers.names import agrees
@@ -339,7 +339,7 @@ class _Loader:
         """The contacts that these rows get."""
         found = _Found(len(ended.status))
         is_bought = ended.source != _NOWHERE
-        for source in np.unique(ended.source[is_bought]).tolist():
+        for source in distinct(np.sort(ended.source[is_bought])).tolist():
             rows = np.flatnonzero(ended.source == source)
             found.put(rows, found.start_of(ended.sources[source]) + ended.contact[rows])
         stored = np.flatnonzero((ended.request_id > 0) & ~is_bought)
@@ -352,7 +352,7 @@ class _Loader:
 
         What was not found keeps a place, so that rows and contacts stay side by side.
         """
-        with_contacts = np.unique(request_ids[positions != _NOWHERE])
+        with_contacts = distinct(np.sort(request_ids[positions != _NOWHERE]))
         for request_id, reply in self._stored_replies(with_contacts.tolist()):
             of_request = np.flatnonzero(request_ids == request_id)
             asked = positions[of_request]
@@ -395,7 +395,7 @@ class _StoredReply:
 
     def contacts(self, positions: Indices) -> tuple[Flattened, Indices]:
         """The contacts at these positions, and the index of each among them."""
-        wanted = np.unique(positions)
+        wanted = distinct(np.sort(positions))
         if self._whole is None and len(wanted) < _SHARE_READ_WHOLE * self._found:
             return flatten(map(self._contact, wanted.tolist())), np.searchsorted(wanted, positions)
         return _few_of(self.read_whole(), positions)
@@ -436,7 +436,7 @@ class _KeptReply:
 
 def _few_of(contacts: Flattened, positions: Indices) -> tuple[Flattened, Indices]:
     """Of contacts of which few are wanted, hardly more than those, and their indices: the others need not be copied."""
-    wanted = np.unique(positions)
+    wanted = distinct(np.sort(positions))
     if len(wanted) >= _SHARE_READ_WHOLE * np.count_nonzero(~contacts.is_vacant):
         # Those that missed, too: they stand between this reply's contacts and the next one's.
         return contacts, positions

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.contacts.schema import STATUSES, Status
+from eb_dagster.identifiers.arrays import distinct
 from eb_dagster.identifiers.offers import Numbers
 from eb_dagster.ledger.entries import Keys
-from eb_dagster.ledger.key_segments import distinct
 from eb_dagster.pipeline.facts import html_table, money, one_row, text_table, unusable_facts
 from eb_dagster.pipeline.rows import Codes, State
 from eb_dagster.pipeline.window import Block, Window

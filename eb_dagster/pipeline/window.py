@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eb_dagster.contacts.schema import STATUSES
+from eb_dagster.identifiers.arrays import distinct
 from eb_dagster.identifiers.names import RowPerson
 from eb_dagster.identifiers.offers import Numbers, Offers, ranges
 from eb_dagster.pipeline.eligibility import answered_alike
@@ -296,7 +297,7 @@ class Window:
         is_suppressed = np.zeros(len(self.slots.table), dtype=np.bool_)
         is_suppressed[slots] = True
         row_of_offered = np.repeat(np.arange(len(self._rows)), self._rows["count"])
-        rows = np.unique(row_of_offered[is_suppressed[self._offered]])
+        rows = distinct(row_of_offered[is_suppressed[self._offered]])
         self._advance(rows[self._rows["status"][rows] == NONE])
         self._queues = [self.wanted(queue) for queue in self._queues]
         self._free(slots)
@@ -400,7 +401,7 @@ class Window:
         self.slots.table["is_queued"][slots] = True
         while len(self._queues) <= steps.max(initial=-1):
             self._queues.append(np.zeros(0, dtype=np.int64))
-        listed: list[int] = np.unique(steps).tolist()
+        listed: list[int] = distinct(np.sort(steps)).tolist()
         for step in listed:
             self._queues[step] = np.concatenate([self._queues[step], slots[steps == step]])
 
@@ -541,7 +542,7 @@ class Window:
         row = np.repeat(index, counts)
         kind = table["kind"][slots]
         is_missed = (table["state"][slots] == State.MISSED) & (kind != table["kind"][rows["deciding"][row]])
-        pairs = np.unique(row[is_missed] * 128 + kind[is_missed])
+        pairs = distinct(np.sort(row[is_missed] * 128 + kind[is_missed]))
         return pairs // 128, (pairs % 128).astype(np.int8)
 
     def _drop(self, block: Block) -> None:
