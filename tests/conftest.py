@@ -81,7 +81,7 @@ def enricher(tmp_path: Path) -> Iterator[Callable[..., Enricher]]:
         def start(api: sandbox.Sandbox, **settings: Any) -> Enricher:
             usual = {
                 "api_key": "canary-key", "base_url": api.url, "ledger": tmp_path / "ledger.db",
-                "requests_per_minute": 60_000, "progress": False, "timeout": 5.0,
+                "requests_per_minute": 60_000, "progress": False, "timeout": 20.0,
             }  # fmt: skip
             return stack.enter_context(Enricher(**{**usual, **settings}))
 

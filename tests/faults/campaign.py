@@ -76,7 +76,7 @@ def run_case(fault: Fault, place: Place, client: Callable[..., Phase] = enrich) 
             "partition_size": 40,
             "max_credits_at_risk": 80,
             "requests_per_minute": 12_000,
-            "timeout": 5.0,
+            "timeout": 20.0,
             "progress": False,
             **fault.settings,
         }
