@@ -135,7 +135,8 @@ def _canonical_form(text: str, default_region: str | None) -> str:
     region = None if default_region is None else check_region(default_region)
     if _SPREADSHEET_NUMBER.search(text):
         raise NotAnIdentifier("phone_spreadsheet_number")
-    number = _parse(_FLOAT.sub(r"\1", _LABEL.sub("", text.replace("\t", " "))), region)
+    text = _FLOAT.sub(r"\1", _LABEL.sub("", text.replace("\t", " ")))
+    number = _parse(text, region)
     if not _is_possible(number):
         raise NotAnIdentifier("phone_not_possible")
     value = _e164(number)
@@ -143,6 +144,8 @@ def _canonical_form(text: str, default_region: str | None) -> str:
     again = phonenumbers.parse(value, None)
     if _e164(again) != value or not _is_possible(again):
         raise NotAnIdentifier("phone_not_possible")
+    if _may_lack_its_plus(text, number):
+        raise NotAnIdentifier("phone_two_readings")
     return value
 
 
@@ -155,7 +158,7 @@ def _parse(text: str, region: str | None) -> phonenumbers.PhoneNumber:
     if start is None or _NOT_A_PHONE.search(text):
         raise NotAnIdentifier("phone_syntax")
     try:
-        number = phonenumbers.parse(text, region)
+        number = phonenumbers.parse(text, region, keep_raw_input=True)
     except phonenumbers.NumberParseException as error:
         has_no_country = error.error_type == phonenumbers.NumberParseException.INVALID_COUNTRY_CODE
         lacks_region = has_no_country and region is None and not _names_country(text, start[0])
@@ -182,6 +185,31 @@ def _is_possible(number: phonenumbers.PhoneNumber) -> bool:
 
 def _e164(number: phonenumbers.PhoneNumber) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def _may_lack_its_plus(text: str, number: phonenumbers.PhoneNumber) -> bool:
+    """Whether a number that was read as one of the default region is as likely another, without its +.
+
+    A table that was saved from a spreadsheet has lost it everywhere.
+    """
+    digits = phonenumbers.normalize_digits_only(text).removesuffix(number.extension or "")
+    is_without_country = number.country_code_source == phonenumbers.CountryCodeSource.FROM_DEFAULT_COUNTRY
+    plan = _numbering_plan(digits[:3]) if is_without_country and not digits.startswith("0") else None
+    if plan is None or len("+" + digits) not in plan.lengths:
+        return False
+    other = phonenumbers.parse("+" + digits, None)
+    if _e164(other) == _e164(number) or not phonenumbers.is_valid_number(other):
+        return False
+    if not phonenumbers.is_valid_number(number) or digits.startswith(str(number.country_code)):
+        return True
+    # A landline without the zero that it is written with is less likely than a mobile without its +.
+    region = phonenumbers.region_code_for_number(number)
+    return (
+        region is not None
+        and phonenumbers.ndd_prefix_for_region(region, True) == "0"
+        and phonenumbers.number_type(number) == phonenumbers.PhoneNumberType.FIXED_LINE
+        and phonenumbers.number_type(other) == phonenumbers.PhoneNumberType.MOBILE
+    )
 
 
 # ---- cells --------------------------------------------------------------------------------------

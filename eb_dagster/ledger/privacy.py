@@ -272,6 +272,10 @@ def _read_person(field_type: FieldType, text: object, default_region: str | None
     fault = f"this is no {field_type} ({reasons[0]})"
     if reasons[0] == "phone_no_region":
         message = "the phone number has no country code; add --region (default_region), such as US"
+    elif reasons[0] == "phone_two_readings":
+        message = (
+            "the phone number may begin with a country code or not; write it with + and its country code"
+        )
     elif field_type != "phone" and not _LETTERS.search(str(text)):
         message = (
             f"{fault}. A phone number without a country code? Then add --kind phone and --region, such as US"

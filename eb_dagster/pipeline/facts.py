@@ -30,6 +30,7 @@ _REASONS: Final = {
     "phone_not_possible": "phone number of an impossible length",
     "phone_spreadsheet_number": "phone number that a spreadsheet has rounded",
     "phone_syntax": "not a phone number, or pieces of one",
+    "phone_two_readings": "phone number that may have lost its + (write it before the country code)",
     "phone_too_long": "longer than a phone number can be",
     "profile_not_a_person": "profile that is not a person's",
     "profile_query": "profile with an unknown query in its address",

@@ -57,6 +57,12 @@ def test_forgetting_what_is_nobody_says_what_may_be_missing(bought, kind, text, 
     assert text not in str(told.value)
 
 
+def test_forgetting_a_number_with_two_readings_asks_for_the_country_code(bought):
+    _, start, _ = bought
+    with pytest.raises(InputError, match="may begin with a country code or not; write it with \\+"):
+        start(default_region="DE").forget("phone", "491705550149")
+
+
 def test_whoever_is_taken_off_the_list_is_asked_again(stand_in, enricher, where):
     api = stand_in(match_rate=1.0)
     buyer = enricher(api, ledger=where)
