@@ -135,12 +135,12 @@ def spoil(body: bytes) -> bytes:
 
 
 def flatten(body: bytes) -> pa.RecordBatch:
-    """What the package does with a reply."""
+    """What the package does with a reply: each contact goes before the next one is read."""
     is_text = is_utf8(body)
-    return contacts.flatten([
+    return contacts.flatten(
         None if record.contact is None else read_contact(record.contact, is_text=is_text)
         for record in parse_reply(body).records
-    ]).columns  # fmt: skip
+    ).columns
 
 
 def _each(read: Callable[[bytes], Any], bodies: Sequence[bytes]) -> Callable[[], None]:
